@@ -1,0 +1,233 @@
+"""CIFAR-10 and CIFAR-100 from their official archives, long-tailed.
+
+Both forms of the archives are read: the binary one (a label byte or two, then 3 x 32 x 32 pixel
+bytes a record) and the Python one, a pickle, through an unpickler that can build nothing but arrays
+and bytes.
+"""
+
+import csv
+import pickle
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.datasets import longtail
+from ltkit.errors import FormatError, InputError
+from ltkit.records import ClassTable, Dataset, ImageSplit, Ints
+
+PIXELS = 3 * 32 * 32
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+"""The normalisation of the reference schedule, for both datasets (methods 1.4)."""
+
+
+class Layout(NamedTuple):
+    """Where one of the two datasets keeps its files, in both forms."""
+
+    num_classes: int
+    label_bytes: int
+    binary: str
+    binary_files: Mapping[str, tuple[str, ...]]
+    python: str
+    python_files: Mapping[str, tuple[str, ...]]
+    names_file: str
+    label_key: bytes
+    wnids: str
+
+
+LAYOUTS = {
+    10: Layout(
+        num_classes=10,
+        label_bytes=1,
+        binary="cifar-10-batches-bin",
+        binary_files={
+            "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            "test": ("test_batch.bin",),
+        },
+        python="cifar-10-batches-py",
+        python_files={
+            "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
+            "test": ("test_batch",),
+        },
+        names_file="batches.meta.txt",
+        label_key=b"labels",
+        wnids="cifar10_wnids.tsv",
+    ),
+    100: Layout(
+        num_classes=100,
+        label_bytes=2,
+        binary="cifar-100-binary",
+        binary_files={"train": ("train.bin",), "test": ("test.bin",)},
+        python="cifar-100-python",
+        python_files={"train": ("train",), "test": ("test",)},
+        names_file="fine_label_names.txt",
+        label_key=b"fine_labels",
+        wnids="cifar100_wnids.tsv",
+    ),
+}
+
+
+class Part(NamedTuple):
+    """The images of the official training or test set.
+
+    images: (N, 32, 32, 3) uint8; labels: (N,); coarse: (N,) or None.
+    """
+
+    images: NDArray[np.uint8]
+    labels: Ints
+    coarse: Ints | None
+
+
+def load(root: Path, *, num_classes: int, ir: float, seed: int, val: longtail.ValRule) -> Dataset:
+    """Load a long-tailed CIFAR; the official test set is used unchanged.
+
+    Args:
+        root: a folder that holds the archive's folder, or that folder itself.
+        num_classes: 10 or 100.
+        ir: imbalance factor n_max / n_min.
+        seed: of the draw.
+        val: see `longtail.draw`.
+
+    Raises:
+        InputError: when the archive is not there; the message names it.
+        FormatError: when a file of it is not what it should be.
+    """
+    layout = LAYOUTS[num_classes]
+    folder, read = _find(root, layout)
+    train, test = read(folder, layout, "train"), read(folder, layout, "test")
+    per_class = len(train.labels) // num_classes
+    counts = longtail.exponential_counts(num_classes, per_class, ir)
+    drawn = longtail.draw(train.labels, counts, seed, val)
+
+    splits = {"train": _split(train, drawn.train, "train")}
+    if drawn.val is not None:
+        splits["val"] = _split(train, drawn.val, "train")
+    splits["test"] = _split(test, np.arange(len(test.labels)), "test")
+    names, wnids = _class_names(layout)
+    return Dataset(
+        splits,
+        ClassTable(
+            np.bincount(splits["train"].labels, minlength=num_classes),
+            names,
+            wnids,
+            _coarse_names(train, folder, num_classes),
+        ),
+        mean=MEAN,
+        std=STD,
+        crop_padding=4,
+        flip=True,
+        record={"index_digest": longtail.index_digest(drawn.train, drawn.val)},
+    )
+
+
+def _find(root: Path, layout: Layout) -> tuple[Path, Any]:
+    forms = ((layout.binary, layout.binary_files, _read_binary), (layout.python, layout.python_files, _read_python))
+    for name, files, read in forms:
+        for folder in (root / name, root):
+            if all((folder / f).is_file() for part in files.values() for f in part):
+                return folder, read
+    raise InputError(
+        f"{root}: found neither {layout.binary}/ nor {layout.python}/ with all their files; "
+        f"unpack the official archive of CIFAR-{layout.num_classes} (binary or Python version) "
+        "there, or name its folder with --root"
+    )
+
+
+def _split(part: Part, positions: Ints, name: str) -> ImageSplit:
+    ids = np.array([f"{name}/{i:05d}" for i in positions])
+    return ImageSplit(part.images[positions], part.labels[positions], ids)
+
+
+def _read_binary(folder: Path, layout: Layout, part: str) -> Part:
+    record = layout.label_bytes + PIXELS
+    records = []
+    for name in layout.binary_files[part]:
+        raw = np.fromfile(folder / name, dtype=np.uint8)
+        if raw.size == 0 or raw.size % record:
+            raise FormatError(
+                f"{folder / name}: found {raw.size} bytes, expected a multiple of {record}; "
+                "unpack the archive again"
+            )
+        records.append(raw.reshape(-1, record))
+    rows = np.concatenate(records)
+    labels = rows[:, layout.label_bytes - 1].astype(np.int64)
+    coarse = rows[:, 0].astype(np.int64) if layout.label_bytes == 2 else None
+    return _part(rows[:, layout.label_bytes :], labels, coarse, folder, layout)
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that can build nothing but NumPy arrays, bytes and plain containers."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        """Read `file`; `path` is for messages."""
+        super().__init__(file, encoding="bytes")
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the few harmless names that the official files use."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if module == "_codecs" and name == "encode":
+            return _encode
+        raise FormatError(
+            f"{self.path}: refused to load {module}.{name}; the official files hold only arrays"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuse references to outside objects."""
+        raise FormatError(f"{self.path}: refused a persistent reference {pid!r}")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    return text.encode("latin-1")
+
+
+def _read_python(folder: Path, layout: Layout, part: str) -> Part:
+    images, labels, coarse = [], [], []
+    for name in layout.python_files[part]:
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                content = ArrayUnpickler(file, path).load()
+            images.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, PIXELS))
+            labels.append(np.asarray(content[layout.label_key], dtype=np.int64))
+            if layout.num_classes == 100:
+                coarse.append(np.asarray(content[b"coarse_labels"], dtype=np.int64))
+        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                f"{path}: not a CIFAR batch ({error!r}); unpack the archive again"
+            ) from error
+    joined = np.concatenate(coarse) if coarse else None
+    return _part(np.concatenate(images), np.concatenate(labels), joined, folder, layout)
+
+
+def _part(pixels: NDArray[np.uint8], labels: Ints, coarse: Ints | None, folder: Path, layout: Layout) -> Part:
+    if len(labels) != len(pixels) or not 0 <= labels.min() <= labels.max() < layout.num_classes:
+        raise FormatError(
+            f"{folder}: found {len(labels)} labels up to {labels.max()} for {len(pixels)} images, "
+            f"expected 0..{layout.num_classes - 1}; unpack the archive again"
+        )
+    images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return Part(images, labels, coarse)
+
+
+def _class_names(layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    table = resources.files("ltkit") / "data" / layout.wnids
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return tuple(r["class"] for r in rows), tuple(r["wnid"] for r in rows)
+
+
+def _coarse_names(train: Part, folder: Path, num_classes: int) -> tuple[str, ...] | None:
+    if train.coarse is None:
+        return None
+    path = folder / "coarse_label_names.txt"
+    names = path.read_text().split() if path.is_file() else []
+    of_class = np.zeros(num_classes, dtype=np.int64)
+    of_class[train.labels] = train.coarse
+    return tuple(names[c] if c < len(names) else f"superclass {c}" for c in of_class)

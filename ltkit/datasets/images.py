@@ -1,0 +1,91 @@
+"""Image files as rows of pixels: decoded with Pillow, by one fixed, documented conversion.
+
+The conversion: palette, grey, CMYK, RGBA and 16-bit pictures become 8-bit RGB (transparency is
+dropped, 16-bit values are divided by 256); EXIF rotation is not applied, as in the loaders that
+the field's checkpoints were trained with. The shorter side is scaled to `resize` pixels (bilinear,
+antialiased) and the centre `crop` x `crop` pixels are taken: the usual evaluation transform.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ltkit.errors import InputError
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused: a small file can unpack to many gigabytes."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """(N, crop, crop, 3) uint8 images, read from files as they are asked for.
+
+    paths: N files; resize, crop: pixels, see the module.
+    workers: threads that decode.
+    """
+
+    paths: Sequence[Path]
+    resize: int
+    crop: int
+    workers: int = 2
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.paths)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        """Decode the images of a slice.
+
+        Raises:
+            InputError: for a file that cannot be read; the message names it and its number.
+        """
+        start, stop, _ = rows.indices(len(self))
+        with ThreadPoolExecutor(self.workers) as pool:
+            images = list(pool.map(self.decode, range(start, stop)))
+        if not images:
+            return np.empty((0, self.crop, self.crop, 3), dtype=np.uint8)
+        return np.stack(images)
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """Decode one image: (crop, crop, 3) uint8."""
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise InputError(
+                        f"{path}: image {index}: found {image.width} x {image.height} pixels, "
+                        f"expected at most {MAX_PIXELS}; shrink it or leave it out"
+                    )
+                return transform(image, self.resize, self.crop)
+        except FileNotFoundError:
+            raise InputError(f"{path}: image {index}: not found; check --root") from None
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+            raise InputError(
+                f"{path}: image {index}: cannot be decoded ({error}); "
+                "replace the file, or pass --on-error skip"
+            ) from error
+
+
+def transform(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
+    """Return the (crop, crop, 3) uint8 evaluation view of a picture.
+
+    Example:
+        >>> transform(Image.new("L", (40, 20), 7), resize=10, crop=8).shape
+        (8, 8, 3)
+    """
+    if image.mode.startswith("I;16") or image.mode == "I":
+        wide = np.asarray(image, dtype=np.int64)
+        image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+    image = image.convert("RGB")
+    scale = resize / min(image.size)
+    size = (max(resize, int(image.width * scale)), max(resize, int(image.height * scale)))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    left = round((image.width - crop) / 2)
+    top = round((image.height - crop) / 2)
+    return np.asarray(image.crop((left, top, left + crop, top + crop)))

@@ -1,0 +1,132 @@
+"""How a balanced dataset becomes long-tailed, and how validation images are held out."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ltkit.errors import InputError
+from ltkit.records import Ints
+
+ValRule = Literal["balanced", "holdout", "none"]
+
+BALANCED_VAL = 20
+"""Validation images a class, as ImageNet-LT and Places-LT have them (methods 1.2)."""
+
+HOLDOUT_FRACTION = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Positions of the training and validation images, class by class."""
+
+    train: Ints
+    val: Ints | None
+
+
+def exponential_counts(num_classes: int, max_count: int, imbalance_factor: float) -> Ints:
+    """Return the long-tailed training count of each class.
+
+    ``n_c = floor(n_max * IF^(-c / (C - 1)))``.
+
+    Args:
+        num_classes: C, at least 2.
+        max_count: n_max, images of class 0.
+        imbalance_factor: n_max / n_min, at least 1.
+
+    Raises:
+        InputError: for an imbalance factor below 1, or so large that a class is left empty.
+
+    Example:
+        >>> exponential_counts(10, 5000, 100).tolist()
+        [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+
+    Source:
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 4; their released code.
+    """
+    if not 1 <= imbalance_factor <= max_count:
+        raise InputError(
+            f"ir: found {imbalance_factor:g}, expected an imbalance factor from 1 to {max_count}"
+        )
+    classes = np.arange(num_classes)
+    return (max_count * (1 / imbalance_factor) ** (classes / (num_classes - 1.0))).astype(np.int64)
+
+
+def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
+    """Draw a long-tailed training set, and validation images.
+
+    For each class in ascending order its positions are shuffled with NumPy's legacy generator,
+    seeded once; the first ``counts[c]`` are kept, as the code released with LDAM-DRW does. With
+    ``val="balanced"`` the next `BALANCED_VAL` of the shuffled positions are for validation; where
+    fewer are left, the training images give up the missing ones. ``val="none"`` keeps exactly the
+    published training set.
+
+    Args:
+        labels: (N,) of the balanced set.
+        counts: (C,) training images to keep.
+        seed: of the shuffle.
+        val: which images are for validation.
+
+    Returns:
+        Positions in `labels`, class by class.
+
+    Raises:
+        InputError: when a class has fewer images than `counts` asks for.
+
+    Example:
+        >>> d = draw(np.array([0, 0, 0, 1, 1, 1]), np.array([2, 1]), seed=0, val="none")
+        >>> d.train.tolist()
+        [2, 1, 4]
+    """
+    rng = np.random.RandomState(seed)
+    train, held_out = [], []
+    for class_id, count in enumerate(counts):
+        order = np.flatnonzero(labels == class_id)
+        if len(order) < count:
+            raise InputError(f"class {class_id}: found {len(order)} images, expected {count}")
+        rng.shuffle(order)
+        if val == "balanced":
+            count = max(1, min(count, len(order) - BALANCED_VAL))
+            held_out.append(order[count : count + BALANCED_VAL])
+        train.append(order[:count])
+    positions = np.concatenate(train)
+    if val == "holdout":
+        kept, out = hold_out(labels[positions], seed)
+        return Draw(positions[kept], positions[out])
+    return Draw(positions, np.concatenate(held_out) if val == "balanced" else None)
+
+
+def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
+    """Split positions into a training and a validation part, stratified by class.
+
+    Each class gives the nearest whole number to `HOLDOUT_FRACTION` of its images, and keeps at
+    least one for training.
+
+    Args:
+        labels: (N,).
+        seed: of the shuffle.
+
+    Returns:
+        (positions kept, positions held out), ascending.
+
+    Example:
+        >>> kept, out = hold_out(np.array([0] * 10 + [1]), seed=0)
+        >>> len(kept), len(out)
+        (9, 2)
+    """
+    rng = np.random.default_rng(seed)
+    held_out = []
+    for class_id in np.unique(labels):
+        order = rng.permutation(np.flatnonzero(labels == class_id))
+        held_out.append(order[: min(round(HOLDOUT_FRACTION * len(order)), len(order) - 1)])
+    out = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def index_digest(*positions: Ints | None) -> str:
+    """Return a digest of index lists, so that two runs can tell whether they saw the same images."""
+    digest = hashlib.sha256()
+    for part in positions:
+        digest.update(b"-" if part is None else part.astype("<i8").tobytes() + b"|")
+    return digest.hexdigest()[:16]

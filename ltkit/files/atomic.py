@@ -1,0 +1,95 @@
+"""A file appears whole or not at all: written beside its name, then renamed onto it."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ltkit.errors import InputError
+
+
+def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done.
+
+    Args:
+        path: the output.
+        overwrite: whether an existing file may be replaced.
+        inputs: files the command reads, which must not be its output.
+
+    Raises:
+        InputError: when the folder is absent or not writable, the output is a folder or an input,
+            or exists without `overwrite`.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; make it, or choose another output with -o")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a file name; choose another output with -o")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"{path}: is an input too; choose another output with -o")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists; pass --overwrite to replace it, or choose another -o")
+    if not _writable(folder):
+        raise InputError(f"{folder}: cannot write there; choose another output with -o")
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".ltkit-")
+    except OSError:
+        return False
+    os.close(handle)
+    Path(name).unlink()
+    return True
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success sync it and rename it onto `path`.
+
+    A symbolic link at `path` is replaced, never followed. On any error the temporary file is
+    removed and `path` is as it was.
+
+    Raises:
+        InputError: when the disk is full or the file cannot be written.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        publish(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise InputError(f"{path}: cannot be written ({error.strerror}); free some space") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Sync a finished file, rename it onto its final name and sync the folder."""
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Training losses, one file each: ``loss(logits, labels, class_counts, **parameters)``."""

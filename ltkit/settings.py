@@ -1,0 +1,86 @@
+"""The settings of every command, with the only copy of each default.
+
+Command-line options read their defaults here, and the settings are written whole into each output
+file. This module imports nothing heavy, because the command line imports it to print its help.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Metric = Literal["euclidean", "cosine", "random"]
+Variant = Literal["paper", "code"]
+Schedule = Literal["step", "onecycle"]
+Amp = Literal["off", "bf16", "fp16"]
+Select = Literal["all", "balanced", "few", "harmonic"]
+PathRule = Literal["path", "ancestor"]
+
+BINS = (20, 100)
+"""Shot groups by training count: many > 100, medium 20..100, few < 20 (methods 1.6)."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The reference schedule for CIFAR-LT of Cao et al. 2019 (methods 1.4)."""
+
+    epochs: int = 200
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    schedule: Schedule = "step"
+    warmup_epochs: int = 5
+    amp: Amp = "off"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """How features are extracted."""
+
+    batch_size: int = 256
+    workers: int = 2
+    dtype: Literal["float32", "float16"] = "float32"
+    amp: Amp = "off"
+    on_error: Literal["fail", "skip"] = "fail"
+
+
+@dataclass(frozen=True)
+class NeighborSettings:
+    """Which classes are neighbours of which."""
+
+    k: int = 5
+    metric: Metric = "euclidean"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AlphaNetSettings:
+    """AlphaNet (Chang et al., arXiv 2008.07073; methods 7.9), one run.
+
+    `network_input` and `few_biases` are where the paper and the published code differ; `variant`
+    on the command line sets both.
+    """
+
+    rho: float = 1.0
+    seed: int = 0
+    epochs: int = 25
+    min_epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    decay_every: int = 10
+    decay_factor: float = 0.1
+    hidden: tuple[int, ...] = (32, 32, 32)
+    network_input: Literal["neighbors", "own+neighbors"] = "neighbors"
+    few_biases: Literal["learned", "frozen"] = "learned"
+
+
+ALPHANET_VARIANTS: dict[Variant, dict[str, str]] = {
+    "paper": {"network_input": "neighbors", "few_biases": "learned"},
+    "code": {"network_input": "own+neighbors", "few_biases": "frozen"},
+}
+
+
+def as_json(settings: Any) -> dict[str, Any]:
+    """Return a settings dataclass as a plain dictionary for a file's ``settings`` attribute."""
+    return asdict(settings)
