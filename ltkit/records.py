@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.settings import BINS
 
-Floats = NDArray[np.floating[Any]]
+Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 Normalize = Literal["none", "features", "cosine"]
 
@@ -51,9 +51,16 @@ def blocks(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def block_rows(row_bytes: int, target: int = 8 << 20) -> int:
-    """Return how many rows make a block of about `target` bytes, at least one."""
-    return max(1, target // max(1, row_bytes))
+BLOCK_BYTES = 1 << 20
+"""A block of a file has about a MiB: the unit of checksums and of resuming."""
+
+STREAM_BLOCKS = 8
+"""Blocks read at a time: enough for a matrix product to run at full speed."""
+
+
+def block_rows(row_bytes: int) -> int:
+    """Return how many rows make a block of about `BLOCK_BYTES`, at least one."""
+    return max(1, BLOCK_BYTES // max(1, row_bytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +105,13 @@ class Classifier:
             return features
         parts = features.reshape(len(features), self.experts, -1)  # (B, E, D / E)
         norms = np.linalg.norm(parts, axis=2, keepdims=True)
-        return (parts / np.maximum(norms, 1e-12)).reshape(features.shape)
+        prepared: NDArray[np.float32] = parts / np.maximum(norms, 1e-12)
+        return prepared.reshape(features.shape)
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Return (B, C) logits of (B, D) features as stored."""
-        return self.prepare(features) @ self.weight.T + self.bias
+        logits: NDArray[np.float32] = self.prepare(features) @ self.weight.T + self.bias
+        return logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,10 +194,14 @@ class FeatureSplit:
         """N."""
         return len(self.labels)
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[Any], Ints]]:
-        """Yield (rows, features (B, D), labels (B,)) of consecutive blocks of a few MiB."""
+    def slices(self) -> Iterator[slice]:
+        """Cut the split into consecutive slices of a few MiB, whole blocks of a file."""
         row_bytes = self.features.shape[1] * self.features.dtype.itemsize
-        for rows in blocks(len(self), block_rows(row_bytes)):
+        return blocks(len(self), STREAM_BLOCKS * block_rows(row_bytes))
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[Any], Ints]]:
+        """Yield (rows, features (B, D), labels (B,)) slice by slice."""
+        for rows in self.slices():
             yield rows, self.features[rows], self.labels[rows]
 
 
@@ -307,10 +320,12 @@ class Correction:
         """Check the shapes."""
         shape = (len(self.runs), len(self.class_id))
         if self.weight.shape[:2] != shape or self.bias.shape != shape:
-            raise ValueError(f"weight {self.weight.shape}, bias {self.bias.shape}, runs x rows {shape}")
+            raise ValueError(
+                f"weight {self.weight.shape}, bias {self.bias.shape}, runs x rows {shape}"
+            )
 
     def classifier(self, base: Classifier, run: int) -> Classifier:
-        """Return the corrected classifier of one run; rows not changed are `base`'s, bit for bit."""
+        """Return the corrected classifier of one run; other rows are `base`'s, bit for bit."""
         weight, bias = base.weight.copy(), base.bias.copy()
         weight[self.class_id] = self.weight[run]
         bias[self.class_id] = self.bias[run]
@@ -354,13 +369,29 @@ def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
         [[3], [1, 2], [0]]
     """
     if len(bins) != 2 or not 0 < bins[0] <= bins[1]:
-        raise InputError(f"--bins: found {','.join(map(str, bins))}, expected two counts, as 20,100")
+        raise InputError(
+            f"--bins: found {','.join(map(str, bins))}, expected two counts, as 20,100"
+        )
     low, high = bins
     return ShotGroups(
         few=np.flatnonzero(class_counts < low).astype(np.int64),
         medium=np.flatnonzero((class_counts >= low) & (class_counts <= high)).astype(np.int64),
         many=np.flatnonzero(class_counts > high).astype(np.int64),
     )
+
+
+def members(groups: ShotGroups, name: str, option: str) -> Ints:
+    """Return the class ids of ``few``, ``medium``, ``many``, ``base`` or ``all``, ascending.
+
+    Raises:
+        InputError: for another name; the message says which option it was given to.
+    """
+    if name == "all":
+        return np.sort(np.concatenate([groups.few, groups.base]))
+    if name not in (*SHOT_GROUPS, "base"):
+        raise InputError(f"{option}: found {name}, expected few, medium, many, base or all")
+    ids: Ints = getattr(groups, name)
+    return ids
 
 
 class Images(Protocol):

@@ -45,7 +45,7 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int) -> None:
         """Make 6n + 2 layers: n blocks a stage."""
         super().__init__()
-        if (depth - 2) % 6:
+        if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth: found {depth}, expected 6n + 2, as 20, 32, 44, 56")
         self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])

@@ -22,7 +22,9 @@ class CosineHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, C) logits of (B, D) features."""
-        cosines = functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        cosines = functional.linear(
+            functional.normalize(features), functional.normalize(self.weight)
+        )
         return self.scale * cosines
 
 

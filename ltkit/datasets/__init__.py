@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ltkit.errors import InputError, nearest
-from ltkit.records import Dataset
+from ltkit.records import Dataset, Ints
 
 ROOT_VARIABLE = "LTKIT_DATA"
 
 VAL_RULES = ("balanced", "holdout", "none")
+"""A dataset takes its default rule and those after it: lists have no left-out images."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,14 @@ def load(spec: str, root: Path | None = None) -> Dataset:
         parameters = _parameters(name, text)
         dataset = _load_named(name, parameters, root)
     else:
-        path, _, text = spec.partition(":")
-        if not Path(path).exists():
+        if not Path(name).exists():
             raise InputError(f"{spec}: neither a dataset nor a path; {nearest(name, CATALOGUE)}")
-        parameters = _parameters(path, text, _FILES)
-        dataset = _load_path(Path(path), parameters, root)
-    described = ",".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in parameters.items())
+        parameters = _parameters(name, text, _FILES)
+        dataset = _load_path(Path(name), parameters, root)
+    described = ",".join(
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in parameters.items()
+    )
     record = {"spec": f"{name}:{described}", **parameters, **dataset.record}
-    _check_classes(spec, dataset)
     return replace(dataset, record=record)
 
 
@@ -139,13 +140,10 @@ def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> Dat
     if not spec.lists:
         return cifar.load(root, num_classes=spec.num_classes, **parameters)
     files = {split: _list_file(root, file, spec) for split, file in spec.lists.items()}
+    listings = {split: lists.read_list(path) for split, path in files.items()}
+    _check_counts(files["train"], spec, listings["train"].labels)
     wnids = _imagenet_wnids() if name == "imagenet_lt" else None
-    dataset = lists.load_lists(
-        files, root, num_classes=spec.num_classes, wnids=wnids, **parameters
-    )
-    if "val" in spec.lists:
-        _check_counts(name, spec, dataset)
-    return dataset
+    return lists.load_lists(listings, root, wnids=wnids, **parameters)
 
 
 def _load_path(path: Path, parameters: dict[str, Any], root: Path | None) -> Dataset:
@@ -155,13 +153,10 @@ def _load_path(path: Path, parameters: dict[str, Any], root: Path | None) -> Dat
         return lists.load_folder(path, **parameters)
     if path.suffix == ".csv":
         return lists.load_csv(path, root or path.parent, **parameters)
-    files = {"train": path}
-    stem = path.name.replace("train", "{}")
-    for split in ("val", "test"):
-        beside = path.with_name(stem.format(split))
-        if beside != path and beside.is_file():
-            files[split] = beside
-    return lists.load_lists(files, root or path.parent, **parameters)
+    beside = {s: path.with_name(path.name.replace("train", s)) for s in ("val", "test")}
+    files = {"train": path} | {s: p for s, p in beside.items() if p != path and p.is_file()}
+    listings = {split: lists.read_list(file) for split, file in files.items()}
+    return lists.load_lists(listings, root or path.parent, **parameters)
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -184,24 +179,16 @@ def _list_file(root: Path, name: str, spec: DatasetSpec) -> Path:
     raise InputError(f"{root / name}: not found; this dataset needs {spec.needs}")
 
 
-def _check_counts(name: str, spec: DatasetSpec, dataset: Dataset) -> None:
-    counts = dataset.classes.train_count
-    found = (int(counts.sum()), int(counts.max()), int(counts.min()))
-    expected = (spec.train_images, spec.max_count, spec.min_count)
+def _check_counts(path: Path, spec: DatasetSpec, labels: Ints) -> None:
+    """Refuse a training list that is not the published one."""
+    counts = np.unique(labels, return_counts=True)[1]
+    found = (len(labels), len(counts), counts.max(), counts.min())
+    expected = (spec.train_images, spec.num_classes, spec.max_count, spec.min_count)
     if found != expected:
+        wording = "{} training images of {} classes, {} to {} a class"
         raise InputError(
-            f"{name}: {spec.lists['train']}: found {found[0]} training images, {found[1]} to "
-            f"{found[2]} a class, expected {expected[0]}, {expected[1]} to {expected[2]}; "
+            f"{path}: found {wording.format(*found)}, expected {wording.format(*expected)}; "
             "take the published list"
-        )
-
-
-def _check_classes(spec: str, dataset: Dataset) -> None:
-    empty = np.flatnonzero(dataset.classes.train_count == 0)
-    if len(empty):
-        raise InputError(
-            f"{spec}: {len(empty)} classes have no training image, the first is "
-            f"{dataset.classes.name(int(empty[0]))}; labels must run from 0 without a gap"
         )
 
 
@@ -222,9 +209,13 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
         try:
             parameters[key] = kind(value)
         except ValueError:
-            raise InputError(
-                f"{name}: {key}: found {value!r}, expected {'a number' if kind is float else 'a whole number'}"
-            ) from None
-    if parameters["val"] not in VAL_RULES:
-        raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(VAL_RULES)}")
+            expected = "a number" if kind is float else "a whole number"
+            raise InputError(f"{name}: {key}: found {value!r}, expected {expected}") from None
+    rules = VAL_RULES[VAL_RULES.index(known["val"]) :]
+    if parameters["val"] not in rules:
+        raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")
+    ranges = {"seed": (0, 2**32 - 1), "resize": (1, 4096), "crop": (1, parameters.get("resize"))}
+    for key, (least, most) in ranges.items():
+        if key in known and not least <= parameters[key] <= most:
+            raise InputError(f"{name}: {key}: found {parameters[key]}, expected {least} to {most}")
     return parameters

@@ -7,7 +7,8 @@ and bytes.
 
 import csv
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -33,7 +34,6 @@ class Layout(NamedTuple):
     binary_files: Mapping[str, tuple[str, ...]]
     python: str
     python_files: Mapping[str, tuple[str, ...]]
-    names_file: str
     label_key: bytes
     wnids: str
 
@@ -52,7 +52,6 @@ LAYOUTS = {
             "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
             "test": ("test_batch",),
         },
-        names_file="batches.meta.txt",
         label_key=b"labels",
         wnids="cifar10_wnids.tsv",
     ),
@@ -63,7 +62,6 @@ LAYOUTS = {
         binary_files={"train": ("train.bin",), "test": ("test.bin",)},
         python="cifar-100-python",
         python_files={"train": ("train",), "test": ("test",)},
-        names_file="fine_label_names.txt",
         label_key=b"fine_labels",
         wnids="cifar100_wnids.tsv",
     ),
@@ -124,7 +122,10 @@ def load(root: Path, *, num_classes: int, ir: float, seed: int, val: longtail.Va
 
 
 def _find(root: Path, layout: Layout) -> tuple[Path, Any]:
-    forms = ((layout.binary, layout.binary_files, _read_binary), (layout.python, layout.python_files, _read_python))
+    forms = (
+        (layout.binary, layout.binary_files, _read_binary),
+        (layout.python, layout.python_files, _read_python),
+    )
     for name, files, read in forms:
         for folder in (root / name, root):
             if all((folder / f).is_file() for part in files.values() for f in part):
@@ -187,30 +188,46 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin-1")
 
 
+@contextmanager
+def _pickled(path: Path) -> Iterator[Any]:
+    """Give what a pickle holds; whatever is wrong with it, also in its use, is a `FormatError`."""
+    try:
+        with path.open("rb") as file:
+            yield ArrayUnpickler(file, path).load()
+    except (
+        AttributeError, EOFError, LookupError, MemoryError, OverflowError, TypeError, ValueError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        raise FormatError(
+            f"{path}: not as in the official archive ({error!r}); unpack it again"
+        ) from error
+
+
 def _read_python(folder: Path, layout: Layout, part: str) -> Part:
     images, labels, coarse = [], [], []
     for name in layout.python_files[part]:
-        path = folder / name
-        try:
-            with path.open("rb") as file:
-                content = ArrayUnpickler(file, path).load()
+        with _pickled(folder / name) as content:
             images.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, PIXELS))
             labels.append(np.asarray(content[layout.label_key], dtype=np.int64))
             if layout.num_classes == 100:
                 coarse.append(np.asarray(content[b"coarse_labels"], dtype=np.int64))
-        except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                f"{path}: not a CIFAR batch ({error!r}); unpack the archive again"
-            ) from error
     joined = np.concatenate(coarse) if coarse else None
     return _part(np.concatenate(images), np.concatenate(labels), joined, folder, layout)
 
 
-def _part(pixels: NDArray[np.uint8], labels: Ints, coarse: Ints | None, folder: Path, layout: Layout) -> Part:
-    if len(labels) != len(pixels) or not 0 <= labels.min() <= labels.max() < layout.num_classes:
+def _part(
+    pixels: NDArray[np.uint8], labels: Ints, coarse: Ints | None, folder: Path, layout: Layout
+) -> Part:
+    classes, counts = np.unique(labels, return_counts=True)
+    balanced = np.array_equal(classes, np.arange(layout.num_classes)) and np.ptp(counts) == 0
+    if (
+        not balanced
+        or len(labels) != len(pixels)
+        or len(labels if coarse is None else coarse) != len(labels)
+    ):
         raise FormatError(
-            f"{folder}: found {len(labels)} labels up to {labels.max()} for {len(pixels)} images, "
-            f"expected 0..{layout.num_classes - 1}; unpack the archive again"
+            f"{folder}: found {len(labels)} labels of {len(classes)} classes for {len(pixels)} "
+            f"images, expected 0..{layout.num_classes - 1}, each as often; unpack the archive again"
         )
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return Part(images, labels, coarse)
@@ -226,8 +243,11 @@ def _class_names(layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _coarse_names(train: Part, folder: Path, num_classes: int) -> tuple[str, ...] | None:
     if train.coarse is None:
         return None
-    path = folder / "coarse_label_names.txt"
-    names = path.read_text().split() if path.is_file() else []
+    text, meta = folder / "coarse_label_names.txt", folder / "meta"
+    names = text.read_text(encoding="utf-8").split() if text.is_file() else []
+    if meta.is_file():
+        with _pickled(meta) as content:
+            names = [name.decode() for name in content[b"coarse_label_names"]]
     of_class = np.zeros(num_classes, dtype=np.int64)
     of_class[train.labels] = train.coarse
     return tuple(names[c] if c < len(names) else f"superclass {c}" for c in of_class)

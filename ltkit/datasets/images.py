@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ltkit.errors import InputError
 
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: a small file can unpack to many gigabytes."""
+"""Larger pictures, as stored or as scaled, are refused: small files can unpack to gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,32 @@ class ImageFiles:
         path = self.paths[index]
         try:
             with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise InputError(
-                        f"{path}: image {index}: found {image.width} x {image.height} pixels, "
-                        f"expected at most {MAX_PIXELS}; shrink it or leave it out"
-                    )
+                for width, height in (image.size, scaled(image.size, self.resize)):
+                    if width * height > MAX_PIXELS:
+                        raise InputError(
+                            f"{path}: image {index}: found {width} x {height} pixels, "
+                            f"expected at most {MAX_PIXELS}; shrink it or leave it out"
+                        )
                 return transform(image, self.resize, self.crop)
         except FileNotFoundError:
             raise InputError(f"{path}: image {index}: not found; check --root") from None
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"{path}: image {index}: cannot be decoded ({error}); "
                 "replace the file, or pass --on-error skip"
             ) from error
+
+
+def scaled(size: tuple[int, int], resize: int) -> tuple[int, int]:
+    """Return the (width, height) whose shorter side is `resize`, as torchvision rounds it.
+
+    Example:
+        >>> scaled((500, 375), 256)
+        (341, 256)
+    """
+    width, height = size
+    shorter = min(size)
+    return resize * width // shorter, resize * height // shorter
 
 
 def transform(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
@@ -81,9 +94,10 @@ def transform(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":
         wide = np.asarray(image, dtype=np.int64)
         image = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow wants this step for a transparent palette
     image = image.convert("RGB")
-    scale = resize / min(image.size)
-    size = (max(resize, int(image.width * scale)), max(resize, int(image.height * scale)))
+    size = scaled(image.size, resize)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     left = round((image.width - crop) / 2)

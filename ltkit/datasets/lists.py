@@ -2,7 +2,9 @@
 
 import csv
 import gzip
-from collections.abc import Sequence
+import hashlib
+import io
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -20,8 +22,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
 class Listing(NamedTuple):
-    """Relative image paths and their labels."""
+    """Relative image paths and their labels; `source` is where they are listed, for messages."""
 
+    source: Path
     paths: list[str]
     labels: Ints
 
@@ -30,15 +33,20 @@ def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> D
     """Load ``root/<class>/...``, or ``root/<split>/<class>/...`` where such folders are.
 
     Classes are the sub-folders' names, sorted; of the train split where there are splits.
+
+    Raises:
+        InputError: when there is no class folder, no training split beside others, or a class that
+            is not in the training split.
     """
-    present = [s for s in SPLITS if (root / s).is_dir()]
-    folders = {s: root / s for s in present} if "train" in present else {"train": root}
-    names = tuple(sorted(p.name for p in folders["train"].iterdir() if p.is_dir()))
+    folders = {s: root / s for s in SPLITS if (root / s).is_dir()} or {"train": root}
+    if "train" not in folders:
+        raise InputError(f"{root}: found {', '.join(folders)}/, expected train/ too")
+    names = _subfolders(folders["train"])
     if not names:
-        raise InputError(f"{root}: found no sub-folder, expected one a class")
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one a class")
     listings = {}
     for split, folder in folders.items():
-        extra = sorted({p.name for p in folder.iterdir() if p.is_dir()} - set(names))
+        extra = sorted({*_subfolders(folder)} - {*names})
         if extra:
             raise InputError(f"{folder}: class {extra[0]} is not in the train split")
         paths, labels = [], []
@@ -47,118 +55,145 @@ def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> D
                 if path.suffix.lower() in SUFFIXES:
                     paths.append(path.relative_to(root).as_posix())
                     labels.append(class_id)
-        listings[split] = Listing(paths, np.array(labels, dtype=np.int64))
-    return _dataset(root, listings, len(names), names, None, resize, crop, seed, val)
+        listings[split] = Listing(folder, paths, np.array(labels, dtype=np.int64))
+    return _dataset(root, listings, names, None, resize, crop, seed, val)
 
 
 def load_csv(path: Path, root: Path, *, resize: int, crop: int, seed: int, val: str) -> Dataset:
     """Load a CSV with a header and the columns ``path``, ``label`` and, if there, ``split``.
 
     Labels are whole numbers, or class names (then sorted).
+
+    Raises:
+        InputError: for a column that is absent, or a row that does not fit; the message names it.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restval="")
+    try:
         fields = reader.fieldnames or []
-        missing = {"path", "label"} - set(fields)
-        if missing:
-            raise InputError(
-                f"{path}: found the columns {', '.join(fields) or 'none'}, expected path, label "
-                "and, if there, split"
-            )
-        rows = list(reader)
-    labels = [row["label"] or "" for row in rows]
-    names = None
-    if all(_is_label(label) for label in labels):
-        numbers = [int(label) for label in labels]
-    elif any(label.lstrip("-").isdigit() for label in labels):
-        line = next(i for i, label in enumerate(labels, start=2) if not _is_label(label))
-        raise InputError(f"{path}: line {line}: label {labels[line - 2]!r} is not a number from 0")
-    else:
-        names = tuple(sorted(set(labels)))
-        index = {name: i for i, name in enumerate(names)}
-        numbers = [index[label] for label in labels]
-    listings = {}
-    for split in SPLITS:
-        chosen = [i for i, row in enumerate(rows) if (row.get("split") or "train") == split]
-        if chosen:
-            listings[split] = Listing(
-                [rows[i]["path"] for i in chosen], np.array([numbers[i] for i in chosen])
-            )
-    unknown = sorted({row.get("split") or "train" for row in rows} - set(SPLITS))
-    if unknown:
-        raise InputError(f"{path}: split {unknown[0]!r}; {nearest(unknown[0], SPLITS)}")
-    if "train" not in listings:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: not readable as CSV ({error})") from None
+    if not {"path", "label"} <= {*fields}:
+        raise InputError(
+            f"{path}: found the columns {', '.join(fields) or 'none'}, expected path, label and, "
+            "if there, split"
+        )
+    numbered = any(_is_label(row["label"]) for _, row in rows)
+    names = None if numbered else tuple(sorted({row["label"] for _, row in rows}))
+    class_ids = {name: class_id for class_id, name in enumerate(names or ())}
+    listed: dict[str, list[tuple[str, int]]] = {}
+    for line, row in rows:
+        split, label = row.get("split") or "train", row["label"]
+        if split not in SPLITS:
+            raise InputError(f"{path}: line {line}: split {split!r}; {nearest(split, SPLITS)}")
+        if not label or (numbered and not _is_label(label)):
+            expected = "a whole number from 0" if numbered else "a class name"
+            raise InputError(f"{path}: line {line}: label: found {label!r}, expected {expected}")
+        class_id = int(label) if numbered else class_ids[label]
+        listed.setdefault(split, []).append((_relative(path, line, row["path"]), class_id))
+    if "train" not in listed:
         raise InputError(f"{path}: found no training row, expected at least one a class")
-    num_classes = max(numbers) + 1
-    return _dataset(root, listings, num_classes, names, None, resize, crop, seed, val)
+    listings = {
+        split: Listing(path, [name for name, _ in pairs], np.array([label for _, label in pairs]))
+        for split, pairs in listed.items()
+    }
+    return _dataset(root, listings, names, None, resize, crop, seed, val)
 
 
 def load_lists(
-    files: dict[str, Path],
+    listings: dict[str, Listing],
     root: Path,
     *,
     resize: int,
     crop: int,
     seed: int,
     val: str,
-    num_classes: int | None = None,
     wnids: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Load list files, one a split, with a ``path label`` line an image.
+    """Make a dataset of list files, one a split; see `read_list`.
+
+    Where each class has a folder of its own, the folders' names are the classes'.
 
     Args:
-        files: split to list file; ``.gz`` is read too.
+        listings: split to what its list holds.
         root: what the paths in the lists are relative to.
         resize: shorter side in pixels.
         crop: side of the centre crop.
         seed: of the validation part, where there is no list for it.
         val: ``none`` for no validation split where there is no list for it.
-        num_classes: C where known, else the greatest label + 1.
         wnids: C WordNet ids, where known.
+
+    Raises:
+        InputError: when a class has no training image.
     """
-    listings = {split: read_list(path) for split, path in files.items()}
-    found = 1 + max(int(listing.labels.max()) for listing in listings.values())
-    if num_classes is not None and found > num_classes:
-        raise InputError(
-            f"{files['train']}: found label {found - 1}, expected 0..{num_classes - 1}"
-        )
-    return _dataset(root, listings, num_classes or found, None, wnids, resize, crop, seed, val)
+    names = _folder_names(listings["train"])
+    return _dataset(root, listings, names, wnids, resize, crop, seed, val)
 
 
 def read_list(path: Path) -> Listing:
-    """Read ``path label`` lines.
+    """Read a list file, plain or ``.gz``, with a ``path label`` line an image.
 
     Raises:
         InputError: for an empty list, or a line that is not a relative path and a label; the
             message names the line.
     """
     paths, labels = [], []
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        for number, line in enumerate(file, start=1):
-            name, _, label = line.strip().rpartition(" ")
-            if not line.strip():
-                continue
-            if not name or not _is_label(label):
-                raise InputError(
-                    f"{path}: line {number}: found {line.strip()[:80]!r}, expected "
-                    "'path label' with a whole label from 0"
-                )
-            paths.append(name)
-            labels.append(int(label))
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        if not _is_label(label):
+            raise InputError(
+                f"{path}: line {number}: found {line.strip()[:80]!r}, expected "
+                "'path label' with a whole label from 0"
+            )
+        paths.append(_relative(path, number, name))
+        labels.append(int(label))
     if not paths:
         raise InputError(f"{path}: found no line, expected 'path label' lines")
-    return Listing(paths, np.array(labels, dtype=np.int64))
+    return Listing(path, paths, np.array(labels, dtype=np.int64))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of images ({error})") from error
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
 
 
 def _is_label(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) < 19  # fits in 64 bits
+
+
+def _relative(source: Path, line: int, path: str) -> str:
+    """Return a listed path, or refuse one that leaves the folder of images."""
+    parts = PurePosixPath(path)
+    if not parts.name or parts.is_absolute() or ".." in parts.parts or "\0" in path:
+        raise InputError(
+            f"{source}: line {line}: path {path!r}, expected one relative to the folder of images, "
+            "without '..'"
+        )
+    return path
+
+
+def _folder_names(train: Listing) -> tuple[str, ...] | None:
+    """Return the folder of each class's images, where each class has one of its own."""
+    folders = (PurePosixPath(path).parent.name for path in train.paths)
+    pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
+    labels, names = zip(*pairs, strict=True)
+    return names if len(set(labels)) == len(set(names)) == len(pairs) > 1 else None
 
 
 def _dataset(
     root: Path,
     listings: dict[str, Listing],
-    num_classes: int,
     names: tuple[str, ...] | None,
     wnids: tuple[str, ...] | None,
     resize: int,
@@ -166,40 +201,49 @@ def _dataset(
     seed: int,
     val: str,
 ) -> Dataset:
-    kept = held_out = None
-    if "val" not in listings and val != "none":
-        train = listings["train"]
+    for listing in listings.values():
+        if not listing.paths:
+            raise InputError(f"{listing.source}: found no image")
+    train = listings["train"]
+    present = np.unique(train.labels)
+    num_classes = len(names or ()) or 1 + max(int(v.labels.max()) for v in listings.values())
+    if len(present) < num_classes:
+        absent = int(np.setdiff1d(np.arange(len(present) + 1), present)[0])
+        raise InputError(
+            f"{train.source}: found no training image of class {names[absent] if names else absent}"
+            f", expected at least one of each of the {num_classes} classes"
+        )
+    rule = "list" if "val" in listings else val
+    if rule == "holdout":
         kept, held_out = longtail.hold_out(train.labels, seed)
         listings = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
     splits = {}
     for split in SPLITS:
         if split in listings:
-            paths, labels = listings[split]
-            splits[split] = ImageSplit(
-                ImageFiles(_safe_paths(root, paths), resize, crop), labels, np.array(paths)
-            )
+            _, paths, labels = listings[split]
+            files = ImageFiles([root / path for path in paths], resize, crop)
+            splits[split] = ImageSplit(files, labels, np.array(paths))
     return Dataset(
         splits,
-        ClassTable(
-            np.bincount(listings["train"].labels, minlength=num_classes), names, wnids
-        ),
+        ClassTable(np.bincount(listings["train"].labels), names, wnids),
         mean=MEAN,
         std=STD,
         crop_padding=crop // 8,
         flip=True,
-        record={"index_digest": longtail.index_digest(kept, held_out)},
+        record={"val": rule, "index_digest": _digest(listings)},
     )
 
 
 def _take(listing: Listing, positions: Ints) -> Listing:
-    return Listing([listing.paths[i] for i in positions], listing.labels[positions])
+    paths = [listing.paths[i] for i in positions]
+    return Listing(listing.source, paths, listing.labels[positions])
 
 
-def _safe_paths(root: Path, paths: Sequence[str]) -> list[Path]:
-    for number, path in enumerate(paths, start=1):
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise InputError(
-                f"image {number}: path {path!r} leaves the folder {root}; expected a relative path"
-            )
-    return [root / path for path in paths]
+def _digest(listings: dict[str, Listing]) -> str:
+    """Return a digest of what is for training and what for validation, as `index_digest` does."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        if split in listings:
+            _, paths, labels = listings[split]
+            digest.update("\n".join([split, *paths, ""]).encode() + labels.astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

@@ -110,6 +110,9 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
     Returns:
         (positions kept, positions held out), ascending.
 
+    Raises:
+        InputError: when no class has the three images that giving one up takes.
+
     Example:
         >>> kept, out = hold_out(np.array([0] * 10 + [1]), seed=0)
         >>> len(kept), len(out)
@@ -121,11 +124,13 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
         order = rng.permutation(np.flatnonzero(labels == class_id))
         held_out.append(order[: min(round(HOLDOUT_FRACTION * len(order)), len(order) - 1)])
     out = np.sort(np.concatenate(held_out))
+    if not len(out):
+        raise InputError("val=holdout: found no class of 3 or more images; pass val=none")
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
 def index_digest(*positions: Ints | None) -> str:
-    """Return a digest of index lists, so that two runs can tell whether they saw the same images."""
+    """Return a digest of index lists, which tells whether two runs saw the same images."""
     digest = hashlib.sha256()
     for part in positions:
         digest.update(b"-" if part is None else part.astype("<i8").tobytes() + b"|")

@@ -26,7 +26,9 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it, or choose another output with -o")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder, expected a file name; choose another output with -o")
+        raise InputError(
+            f"{path}: is a folder, expected a file name; choose another output with -o"
+        )
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError(f"{path}: is an input too; choose another output with -o")
@@ -56,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: when the disk is full or the file cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".ltkit-")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,7 +67,9 @@ def replacing(path: Path) -> Iterator[Path]:
         publish(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise InputError(f"{path}: cannot be written ({error.strerror}); free some space") from error
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); free some space"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -93,3 +97,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

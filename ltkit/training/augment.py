@@ -48,7 +48,9 @@ class ImageStore:
         rows = offsets[0] + torch.arange(self.height)  # (B, H)
         columns = offsets[1] + torch.where(mirrored, columns.flip(0), columns)  # (B, W)
         rows, columns = rows.to(device), columns.to(device)
-        return self._normalised(self.images[index[:, None, None], rows[:, :, None], columns[:, None]])
+        return self._normalised(
+            self.images[index[:, None, None], rows[:, :, None], columns[:, None]]
+        )
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return pixels.float().sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)

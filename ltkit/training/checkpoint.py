@@ -1,8 +1,8 @@
 """The checkpoints that `train` writes; they load with ``weights_only=True``.
 
 Keys: ``format`` ("ltkit-checkpoint"), ``format_version``, ``arch``, ``num_classes``, ``cosine``,
-``scale``, ``state_dict`` (``backbone.*``, ``head.*``), ``mean``, ``std``, ``classes``, ``recipe``,
-``versions``. They name the network and the data, so that nobody has to.
+``scale``, ``state_dict`` (``backbone.*``, ``head.*``), ``mean``, ``std``, ``classes``,
+``train_ids``, ``recipe``, ``versions``. They name the network and the data, so that nobody has to.
 """
 
 import pickle
@@ -99,7 +99,10 @@ def load_partial(
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         generator.set_state(content["generator"])
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (
+        AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         raise FormatError(
             f"{path}: not a checkpoint of an interrupted run ({type(error).__name__}); "
             "start again without --resume"

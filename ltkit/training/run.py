@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ltkit import architectures
 from ltkit.architectures.network import Network
 from ltkit.errors import InputError
+from ltkit.files.atomic import write_text
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
 from ltkit.settings import TrainSettings, as_json
 from ltkit.training import checkpoint
@@ -51,6 +52,7 @@ def train(
     output: Path,
     *,
     method: str,
+    parameters: Mapping[str, Any] | None = None,
     cosine: bool = False,
     scale: float = 1.0,
     device: str = "cpu",
@@ -70,6 +72,7 @@ def train(
         settings: the schedule.
         output: the checkpoint's path.
         method: the loss's name, for the checkpoint.
+        parameters: the loss's, for the checkpoint.
         cosine: whether the head is a cosine head.
         scale: of a cosine head.
         device: ``cpu`` or ``cuda[:i]``.
@@ -82,8 +85,8 @@ def train(
     """
     _check(dataset, arch, settings)
     recipe = {
-        **as_json(settings), "method": method, "arch": arch, "cosine": cosine, "scale": scale,
-        "dataset": dict(dataset.record),
+        **as_json(settings), "method": method, "parameters": dict(parameters or {}), "arch": arch,
+        "cosine": cosine, "scale": scale, "dataset": dict(dataset.record),
     }  # fmt: skip
     train_split, val_split = dataset.split("train"), dataset.splits.get("val")
     with torch.random.fork_rng(devices=[]):
@@ -100,9 +103,9 @@ def train(
     log = output.with_name(f"{output.name}.jsonl")
     if resume:
         state.epoch = checkpoint.load_partial(partial, recipe, network, optimizer, generator)
-        _truncate_log(log, state.epoch)
     else:
-        log.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+    lines = _log_lines(log)[: state.epoch]
 
     store = _store(train_split, dataset, device)
     watched = _store(val_split, dataset, device) if val_split is not None else None
@@ -123,16 +126,22 @@ def train(
             right = predict(network, watched, settings) == val_split.labels
             by_class = _class_means(right, val_split.labels, len(dataset.classes))
             line["val"] = {"balanced": float(np.nanmean(by_class))} | {
-                name: float(np.nanmean(by_class[ids])) for name, ids in groups.items() if len(ids)
+                name: float(np.nanmean(by_class[ids]))
+                for name, ids in groups.items()
+                if np.isfinite(by_class[ids]).any()
             }
         line["images_per_second"] = len(labels) / seconds
+        lines.append(json.dumps(line) + "\n")
+        write_text(log, "".join(lines))  # before the partial file, so that no line is ever missing
         checkpoint.save_partial(partial, recipe, state.epoch, network, optimizer, generator)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
         report(
             Progress(
-                state.epoch, settings.epochs, mean_loss, line.get("val", {}).get("balanced"),
-                line["images_per_second"], seconds * (settings.epochs - state.epoch),
+                state.epoch,
+                settings.epochs,
+                mean_loss,
+                line.get("val", {}).get("balanced"),
+                line["images_per_second"],
+                seconds * (settings.epochs - state.epoch),
             )  # fmt: skip
         )
     checkpoint.save(output, recipe, network, dataset)
@@ -150,12 +159,17 @@ class _State:
 
 
 def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
-    for name, least in (("epochs", 1), ("batch_size", 2), ("warmup_epochs", 0)):
+    least = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "momentum": 0, "weight_decay": 0}
+    for name, bound in least.items():
         found = getattr(settings, name)
-        if found < least:
-            raise InputError(f"{name}: found {found}, expected at least {least}")
-    if not settings.learning_rate > 0:
+        if not bound <= found < np.inf:
+            raise InputError(f"{name}: found {found}, expected at least {bound}")
+    if not 0 < settings.learning_rate < np.inf:
         raise InputError(f"learning_rate: found {settings.learning_rate}, expected above 0")
+    if len(dataset.split("train")) < 2:
+        raise InputError(
+            f"{dataset.record['spec']}: found one training image, expected two or more"
+        )
     if arch in architectures.CATALOGUE:
         channels = architectures.CATALOGUE[arch].channels
         found = dataset.split("train").images[:1].shape[-1]
@@ -184,7 +198,12 @@ def _store(split: ImageSplit, dataset: Dataset, device: str) -> ImageStore:
 
 
 def _epoch(
-    state: _State, store: ImageStore, labels: Tensor, counts: Tensor, loss: Loss, settings: TrainSettings
+    state: _State,
+    store: ImageStore,
+    labels: Tensor,
+    counts: Tensor,
+    loss: Loss,
+    settings: TrainSettings,
 ) -> float:
     """Train for one epoch; return the mean loss."""
     network, optimizer = state.network.train(), state.optimizer
@@ -210,8 +229,8 @@ def _epoch(
     mean = float(total) / sum(map(len, batches))
     if not np.isfinite(mean):
         raise InputError(
-            f"loss: not finite in epoch {state.epoch + 1} at learning rate {rate:g}; the state "
-            "before it is kept, go on with a lower --lr and --amp off"
+            f"loss: found {mean:g} in epoch {state.epoch + 1} at learning rate {rate:g}, expected "
+            "a finite number; start again with a lower --lr, or with --amp off"
         )
     return mean
 
@@ -235,14 +254,14 @@ def predict(network: nn.Module, store: ImageStore, settings: TrainSettings) -> n
     return predicted
 
 
-def _class_means(values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], num_classes: int) -> np.ndarray[Any, Any]:
+def _class_means(
+    values: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], num_classes: int
+) -> np.ndarray[Any, Any]:
     """Return the (C,) mean of values by class; NaN where a class has none."""
     counts = np.bincount(labels, minlength=num_classes).astype(float)
     counts[counts == 0] = np.nan
     return np.bincount(labels, weights=values, minlength=num_classes) / counts
 
 
-def _truncate_log(log: Path, epochs: int) -> None:
-    """Keep the lines of the first `epochs` epochs, so that a resumed run does not repeat one."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
-    log.write_text("".join(lines[:epochs]), encoding="utf-8")
+def _log_lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []

@@ -1,4 +1,4 @@
-"""Cross-entropy, the plain baseline; ``ce`` on the command line."""
+"""Cross-entropy (CE), the plain baseline."""
 
 from torch import Tensor
 from torch.nn import functional

@@ -1,0 +1,125 @@
+"""The containers of checkpoints, torch files and safetensors, read without running code."""
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltkit.errors import FormatError, InputError
+
+MAX_TENSOR_BYTES = 64 << 30
+"""A stride-0 view of a small file can claim any size; larger tensors are refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a checkpoint file holds.
+
+    top: the outermost mapping (torch), or the metadata (safetensors).
+    tensors: names to tensors of the weights: the file's ``state_dict``, else its own tensors.
+    digest: SHA-256 of the file.
+    """
+
+    path: Path
+    top: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    digest: str
+
+    def describe(self) -> list[str]:
+        """Return the first keys, for messages."""
+        keys = [str(key) for key in self.top][:5] or list(self.tensors)[:5]
+        return keys or ["nothing"]
+
+
+def read(path: Path) -> Content:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        InputError: when there is no such file.
+        FormatError: when it is no checkpoint, holds objects that are not plain data, a tensor
+            larger than its storage, or weights that are not finite.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: not found; check the path")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected a checkpoint file")
+    with path.open("rb") as file:
+        start = file.read(512)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not start:
+        raise FormatError(f"{path}: is empty; fetch the checkpoint again")
+    if start.startswith(b"version https://git-lfs"):
+        raise FormatError(f"{path}: is a Git-LFS pointer; fetch the file itself with git lfs pull")
+    if start.lstrip()[:1] == b"<":
+        raise FormatError(f"{path}: is a web page; download the checkpoint itself")
+    top, tensors = _safetensors(path) if _is_safetensors(start) else _torch(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise FormatError(f"{path}: {name}: holds NaN or infinity; the checkpoint is damaged")
+    return Content(path, top, tensors, digest)
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return len(start) > 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except SafetensorError as error:
+        raise FormatError(f"{path}: not sound safetensors ({error}); fetch it again") from error
+    try:
+        return {key: json.loads(value) for key, value in metadata.items()}, tensors
+    except json.JSONDecodeError:
+        return dict(metadata), tensors
+
+
+def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        top = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        detail = _unsafe_global(str(error))
+        raise FormatError(
+            f"{path}: refused: {detail}; save the weights alone, with "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FormatError(
+            f"{path}: not a checkpoint that torch reads ({detail}); it is truncated or another "
+            "kind of file"
+        ) from error
+    if not isinstance(top, Mapping):
+        raise FormatError(
+            f"{path}: found a {type(top).__name__}, expected a dictionary; save the state_dict"
+        )
+    state = top.get("state_dict", top)
+    state = state if isinstance(state, Mapping) else {}
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    for name, tensor in tensors.items():
+        claimed = tensor.numel() * tensor.element_size()
+        if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
+            raise FormatError(f"{path}: {name}: claims {claimed} bytes that are not in the file")
+    return dict(top), tensors
+
+
+def _unsafe_global(message: str) -> str:
+    """Return what torch's loader refused, in a few words."""
+    for line in message.splitlines():
+        if "Unsupported global: GLOBAL " in line:
+            return f"it holds {line.split('GLOBAL ', 1)[1].split()[0]}, not plain data"
+        if "Unsupported class" in line or "Unsupported operand" in line:
+            return line.strip()[:120]
+    return "it holds objects that are not plain data, or is no torch file"

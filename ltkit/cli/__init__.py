@@ -1,0 +1,73 @@
+"""The command line: one file a command; the only place that prints, parses and exits."""
+
+import sys
+
+import typer
+
+from ltkit.cli import (
+    _output,
+    alphanet,
+    data,
+    demo,
+    evaluate,
+    extract,
+    import_,
+    inspect,
+    neighbors,
+    posthoc,
+    train,
+    validate,
+)
+from ltkit.errors import LtkitError
+
+app = typer.Typer(
+    name="ltkit",
+    help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("extract")(extract.extract)
+app.command("import")(import_.import_)
+app.command("inspect")(inspect.inspect)
+app.command("validate")(validate.validate)
+app.command("neighbors")(neighbors.neighbors)
+app.add_typer(alphanet.app, name="alphanet")
+app.command("posthoc")(posthoc.posthoc)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """Answer --version."""
+    if show:
+        from ltkit import __version__
+
+        typer.echo(f"ltkit {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; turn what a user can mend into one line and exit code 2."""
+    try:
+        app()
+    except LtkitError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}")
+
+
+def _fail(message: str) -> None:
+    sys.stdout.flush()
+    typer.echo(f"ltkit: {_output.printable(message)}", err=True)
+    sys.exit(2)

@@ -1,0 +1,74 @@
+"""Which files a command works on when none, or only one, is named."""
+
+import os
+import sys
+from pathlib import Path
+
+from ltkit.cli._output import say
+from ltkit.errors import InputError
+
+VARIABLE = "LTKIT_FEATURES"
+DEFAULT = "feats.h5"
+
+
+def features_path(given: str | None, quiet: bool) -> Path:
+    """Return the features file a command is to read; say which, where it was not named.
+
+    Order: the argument (``-``: a path read from stdin), $LTKIT_FEATURES, ``feats.h5`` here, the
+    only features file here.
+
+    Raises:
+        InputError: when there is none, or more than one.
+    """
+    if given == "-":
+        given = sys.stdin.readline().strip()
+        if not given:
+            raise InputError("-: stdin was empty, expected the path of a features file")
+        return Path(given)
+    if given is not None:
+        return Path(given)
+    chosen = _default()
+    say(f"using {chosen}", quiet)
+    return chosen
+
+
+def _default() -> Path:
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE])
+    if Path(DEFAULT).is_file():
+        return Path(DEFAULT)
+    from ltkit.files import hdf5
+
+    candidates = [
+        path
+        for path in sorted(Path().glob("*.h5"))
+        if hdf5.header(path).get("format") == hdf5.FEATURES.name
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        listed = ", ".join(map(str, candidates[:8]))
+        raise InputError(f"FEATS: found {len(candidates)} features files here; name one: {listed}")
+    raise InputError(
+        f"FEATS: found no features file here, expected one to be named, ${VARIABLE} or {DEFAULT}; "
+        "make one with ltkit extract or ltkit import"
+    )
+
+
+def output_path(given: Path | None, features: Path, method: str) -> Path:
+    """Return where a method's classifier goes: ``<stem>.<method>.h5`` beside the features."""
+    return given if given is not None else features.with_name(f"{features.stem}.{method}.h5")
+
+
+def classifiers_of(features: Path, digest: str) -> list[Path]:
+    """Return the classifier files beside a features file that were made from it."""
+    from ltkit.files import hdf5
+
+    found = []
+    for path in sorted(features.parent.glob("*.h5")):
+        header = hdf5.header(path)
+        if header.get("format") == hdf5.CLASSIFIER.name and (
+            header["inputs"].get("features") == digest
+        ):
+            found.append(path)
+    return found

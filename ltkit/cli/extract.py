@@ -1,0 +1,81 @@
+"""``ltkit extract``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltkit.cli import _options, _output
+from ltkit.settings import Amp, ExtractSettings
+
+
+def extract(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")],
+    data: Annotated[str, typer.Option(help="Dataset name, folder, list file or CSV.")],
+    root: _options.Root = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture, where the file does not say.")
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = ExtractSettings.dtype,
+    batch_size: Annotated[int, typer.Option(min=1)] = ExtractSettings.batch_size,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Threads that decode images.")
+    ] = ExtractSettings.workers,
+    amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
+    on_error: Annotated[
+        str, typer.Option(help="fail, or skip images that cannot be read.")
+    ] = ExtractSettings.on_error,
+    device: _options.Device = "auto",
+    resume: _options.Resume = False,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Write a model's penultimate features, labels, class names and last layer into one file.
+
+    Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
+    """
+    from ltkit import checkpoints, datasets, extraction
+    from ltkit.files.atomic import check_output
+    from ltkit.records import SPLITS
+
+    settings = ExtractSettings(
+        batch_size,
+        workers,
+        _options.one_of(dtype, ("float32", "float16"), "--dtype"),  # type: ignore[arg-type]
+        amp,
+        _options.one_of(on_error, ("fail", "skip"), "--on-error"),  # type: ignore[arg-type]
+    )
+    check_output(output, overwrite=overwrite, inputs=(checkpoint,))
+    chosen_device = _options.device_of(device)
+    model = checkpoints.load(checkpoint, arch)
+    _output.say(
+        f"{checkpoint}: {model.family} checkpoint, {model.arch}, head "
+        f"{model.head.num_classes} x {model.head.feature_size}",
+        quiet,
+    )
+    dataset = datasets.load(data, root)
+    wanted = SPLITS if splits is None else tuple(splits.split(","))
+    names = [s for s in wanted if splits is not None or s in dataset.splits]
+    described = ", ".join(f"{name} {len(dataset.split(name))}" for name in names)
+    _output.say(f"{dataset.record['spec']}: {described} images", quiet)
+    trained = model.trained_on
+    if trained and trained.get("index_digest") != dataset.record["index_digest"]:
+        _output.say(
+            f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
+            "validation images may be among them",
+            quiet,
+        )
+    try:
+        extraction.extract(
+            model, dataset, names, output, settings,
+            device=chosen_device, command=_output.command_line(), resume=resume,
+            report=_output.Progress("images", quiet),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        _output.say("interrupted; finished blocks are kept, go on with --resume")
+        raise
+    _output.wrote(output, quiet)

@@ -1,0 +1,42 @@
+"""``ltkit import``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltkit.cli import _options, _output
+
+
+def import_(
+    arrays: Annotated[Path, typer.Argument(metavar="ARRAYS.npz", help="The arrays; see below.")],
+    names: Annotated[
+        Path | None, typer.Option(help="Text file with a class name a line.", show_default=False)
+    ] = None,
+    output: _options.Output = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Write features made elsewhere into a features file; no images are needed.
+
+    Keys of the archive: train_features (N, D), train_labels (N,), likewise val_ and test_;
+    weight (C, D), bias (C,); optional train_ids, class_names, wnids, train_counts.
+
+    Example: ltkit import arrays.npz -o feats.h5
+    """
+    from ltkit import importing
+    from ltkit.files.atomic import check_output
+
+    output = output or arrays.with_suffix(".h5")
+    _options.one_of(dtype, ("float32", "float16"), "--dtype")
+    check_output(output, overwrite=overwrite, inputs=(arrays,))
+    class_names = None
+    if names is not None:
+        class_names = tuple(names.read_text(encoding="utf-8").splitlines())
+    _, notes = importing.import_arrays(
+        arrays, output, names=class_names, dtype=dtype, command=_output.command_line()
+    )
+    for note in notes:
+        _output.say(note, quiet)
+    _output.wrote(output, quiet)

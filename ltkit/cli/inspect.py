@@ -1,0 +1,98 @@
+"""``ltkit inspect``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ltkit.cli import _options, _output
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An ltkit file, or a checkpoint.")],
+    bins: _options.Bins = "20,100",
+    json: _options.Json = False,
+) -> None:
+    """Show what is in a file: shapes, splits, shot groups, head, where it came from.
+
+    Example: ltkit inspect feats.h5
+    """
+    from ltkit.files import hdf5
+
+    kind = hdf5.header(file).get("format") if file.is_file() else None
+    if kind is None and file.is_file() and not _is_hdf5(file):
+        document = _checkpoint(file)
+    else:
+        document = _ltkit_file(file, _options.whole_numbers(bins, "--bins"))
+    if json:
+        _output.print_json(document)
+        return
+    for key, value in document.items():
+        shown = (
+            value
+            if not isinstance(value, dict)
+            else ", ".join(f"{k} {v}" for k, v in value.items())
+        )
+        typer.echo(_output.printable(f"{key + ':':<16}{shown}"))
+
+
+def _is_hdf5(file: Path) -> bool:
+    from ltkit.files.hdf5 import MAGIC
+
+    with file.open("rb") as start:
+        return start.read(len(MAGIC)) == MAGIC
+
+
+def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
+    from ltkit.files import features as features_file
+    from ltkit.files import hdf5
+    from ltkit.records import shot_groups
+
+    contents = hdf5.read(file, *hdf5.KINDS.values())
+    document: dict[str, Any] = {
+        "schema": "ltkit.inspect/1",
+        "file": str(file),
+        "format": f"{contents.kind.name} v{hdf5.FORMAT_VERSION}",
+        "digest": contents.root["digest"],
+        "written_by": contents.root["written_by"],
+        "command": contents.root["command"],
+        "settings": contents.settings,
+        "inputs": contents.inputs,
+    }
+    if contents.kind is not hdf5.FEATURES:
+        for name, rows in sorted(contents.datasets.items()):
+            document[name] = f"{rows.shape} {rows.dtype}"
+        return document
+    found = features_file.read(file)
+    for name, split in found.splits.items():
+        document[name] = f"{len(split)} x {found.feature_size} {split.features.dtype}"
+    document["classes"] = len(found.classes)
+    groups = shot_groups(found.classes.train_count, bins)
+    document["shot groups"] = {name: len(ids) for name, ids in groups.items()}
+    if found.head is not None:
+        head = found.head
+        document["head"] = {
+            "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
+            "normalize": head.normalize, "scale": head.scale,
+        }  # fmt: skip
+    return document
+
+
+def _checkpoint(file: Path) -> dict[str, Any]:
+    from ltkit import checkpoints
+
+    model = checkpoints.load(file)
+    return {
+        "schema": "ltkit.inspect/1",
+        "file": str(file),
+        "format": f"checkpoint, {model.family}",
+        "digest": model.digest,
+        "arch": model.arch,
+        "head": {
+            "classes": model.head.num_classes, "features": model.head.feature_size,
+            "normalize": model.head.normalize, "scale": model.head.scale,
+        },
+        "mean": list(model.mean),
+        "std": list(model.std),
+        "trained on": str(model.trained_on.get("spec", "not said")),
+    }  # fmt: skip

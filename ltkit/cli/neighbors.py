@@ -1,0 +1,77 @@
+"""``ltkit neighbors``."""
+
+from typing import Annotated
+
+import typer
+
+from ltkit.cli import _options, _output, _paths
+from ltkit.settings import Metric, NeighborSettings, as_json
+
+
+def neighbors(
+    feats: _options.Feats = None,
+    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.")] = NeighborSettings.k,
+    metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
+    of: Annotated[
+        str, typer.Option(help="Whose neighbours: few, medium, many, base, all.")
+    ] = "few",
+    among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
+    bins: _options.Bins = "20,100",
+    seed: _options.Seed = 0,
+    output: _options.Output = None,
+    overwrite: _options.Overwrite = False,
+    json: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """List the classes nearest to each rare class, by mean training feature.
+
+    Example: ltkit neighbors feats.h5 --k 5
+    """
+    from ltkit import neighbors as search
+    from ltkit.class_means import class_means
+    from ltkit.errors import InputError
+    from ltkit.files import features as features_file
+    from ltkit.files import neighbors as neighbors_file
+    from ltkit.files.atomic import check_output
+    from ltkit.records import members, shot_groups
+
+    path = _paths.features_path(feats, quiet)
+    if output is not None:
+        check_output(output, overwrite=overwrite, inputs=(path,))
+    features = features_file.read(path)
+    groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
+    chosen = members(groups, of, "--of")
+    if not len(chosen):
+        raise InputError(f"{path}: --of {of}: found no such class with bins {bins}")
+    means, _ = class_means(features.split("train"), len(features.classes))
+    settings = NeighborSettings(k, metric, seed)
+    found = search.nearest(means, chosen, members(groups, among, "--among"), settings)
+    if output is not None:
+        neighbors_file.write(
+            output,
+            found,
+            settings=as_json(settings) | {"of": of, "among": among, "bins": bins},
+            inputs={"features": features.digest},
+            command=_output.command_line(),
+        )
+        _output.wrote(output, quiet)
+        return
+    classes = features.classes
+    rows = [
+        {
+            "class": int(c), "name": classes.name(c), "train_count": int(classes.train_count[c]),
+            "neighbors": [
+                {"class": int(b), "name": classes.name(b), "distance": float(d)}
+                for b, d in zip(near, distance, strict=True)
+            ],
+        }
+        for c, near, distance in zip(found.few_class, found.base_class, found.distance, strict=True)
+    ]  # fmt: skip
+    if json:
+        _output.print_json(
+            {"schema": "ltkit.neighbors/1", "features": str(path), "metric": metric, "rows": rows}
+        )
+        return
+    for row in rows:
+        near = ", ".join(f"{n['name']} {n['distance']:.3g}" for n in row["neighbors"])  # type: ignore[attr-defined]
+        typer.echo(_output.printable(f"{row['name']} ({row['train_count']}): {near}"))

@@ -1,0 +1,90 @@
+"""``ltkit train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltkit.cli import _options, _output
+from ltkit.settings import Amp, Schedule, TrainSettings
+
+
+def train(
+    method: Annotated[
+        str | None, typer.Argument(help="The loss; see --list.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False)
+    ] = None,
+    root: _options.Root = None,
+    arch: Annotated[str, typer.Option(help="Architecture.")] = "resnet32",
+    cosine: Annotated[
+        bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
+    ] = False,
+    scale: Annotated[float, typer.Option(help="Scale of a cosine head.")] = 30.0,
+    epochs: Annotated[int, typer.Option()] = TrainSettings.epochs,
+    batch_size: Annotated[int, typer.Option()] = TrainSettings.batch_size,
+    lr: Annotated[float, typer.Option(help="Base learning rate.")] = TrainSettings.learning_rate,
+    weight_decay: Annotated[float, typer.Option()] = TrainSettings.weight_decay,
+    schedule: Annotated[Schedule, typer.Option()] = TrainSettings.schedule,
+    amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = TrainSettings.amp,
+    set_: _options.SetParameter = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the losses and exit.")] = False,
+    seed: _options.Seed = 0,
+    device: _options.Device = "auto",
+    output: _options.Output = None,
+    resume: _options.Resume = False,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Train a network from images with one of the field's losses.
+
+    Example: ltkit train ce --data digits_lt --arch digits_net --epochs 30 -o digits.pt
+    """
+    from functools import partial
+
+    from ltkit import losses
+    from ltkit.cli._methods import described, load, parameters_of
+    from ltkit.errors import InputError
+
+    if list_ or method is None:
+        for line in described(losses, "loss"):
+            typer.echo(line)
+        return
+    module = load(losses, method)
+    parameters = parameters_of(module.loss, set_ or [], method)
+    if data is None:
+        raise InputError("--data: absent, expected a dataset name, folder, list file or CSV")
+    from ltkit import datasets
+    from ltkit.files.atomic import check_output
+    from ltkit.training import run
+
+    target = output or Path(f"{method}.pt")
+    check_output(target, overwrite=overwrite)
+    chosen_device = _options.device_of(device)
+    dataset = datasets.load(data, root)
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
+    _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)
+    settings = TrainSettings(
+        epochs=epochs, batch_size=batch_size, learning_rate=lr, weight_decay=weight_decay,
+        schedule=schedule, amp=amp, seed=seed,
+    )  # fmt: skip
+
+    def report(progress: run.Progress) -> None:
+        accuracy = "" if progress.accuracy is None else f", val {100 * progress.accuracy:.1f} %"
+        _output.say(
+            f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.3f}{accuracy}, "
+            f"{progress.images_per_second:.0f} images/s, {progress.seconds_left:.0f} s left",
+            quiet,
+        )
+
+    try:
+        run.train(
+            dataset, arch, partial(module.loss, **parameters), settings, target,
+            method=method, parameters=parameters, cosine=cosine, scale=scale if cosine else 1.0,
+            device=chosen_device, resume=resume, report=report,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        _output.say("interrupted; finished epochs are kept, go on with --resume")
+        raise
+    _output.wrote(target, quiet)

@@ -1,0 +1,361 @@
+"""Predictions of classifiers on a split, and the scores made of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit import metrics
+from ltkit.errors import InputError
+from ltkit.records import (
+    Classifier,
+    Correction,
+    FeatureSet,
+    FeatureSplit,
+    Ints,
+    ShotGroups,
+    shot_groups,
+)
+from ltkit.settings import BINS, Select
+
+SCHEMA = "ltkit.evaluate/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier says of N samples, for S runs.
+
+    predicted: (S, N) class ids; equal logits go to the lowest.
+    rank: (S, N) how many classes come before the true one.
+    confidence: (S, N) largest softmax probability.
+    """
+
+    predicted: Ints
+    rank: Ints
+    confidence: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """Which predictions count as right for a grouped accuracy.
+
+    related: (C, C) bool, row the true class.
+    described: what is printed with it (by, rule, level).
+    """
+
+    related: NDArray[np.bool_]
+    described: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A correction to be evaluated, with the name and file it is shown under."""
+
+    name: str
+    file: str
+    correction: Correction
+
+
+def predict(
+    split: FeatureSplit, base: Classifier, corrections: Sequence[Correction] = ()
+) -> tuple[Predictions, list[Predictions]]:
+    """Predict a split with the base classifier and with every run of every correction.
+
+    The features are read once, block by block. Where a correction changes some rows only, the
+    base's logits serve for the others.
+
+    Returns:
+        The base's predictions (S = 1), and those of each correction.
+
+    Raises:
+        InputError: when a correction does not fit the features, or logits are not finite.
+    """
+    base_only = Correction(
+        "baseline", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},),
+        base.normalize_features,
+    )  # fmt: skip
+    every = [base_only, *corrections]
+    for correction in every:
+        _check_fit(correction, base)
+    parts: list[list[Predictions]] = [[] for _ in every]
+    for _, features, labels in split.blocks():
+        prepared = {
+            n: _with(base, n).prepare(features) for n in {c.normalize_features for c in every}
+        }
+        shared = prepared[base.normalize_features] @ base.weight.T + base.bias  # (B, C)
+        for found, correction in zip(parts, every, strict=True):
+            found.append(_predict_block(correction, shared, prepared, labels))
+    joined = [
+        Predictions(*(np.concatenate([getattr(b, f) for b in found], axis=1) for f in _FIELDS))
+        for found in parts
+    ]
+    return joined[0], joined[1:]
+
+
+_FIELDS = ("predicted", "rank", "confidence")
+
+
+def _with(base: Classifier, normalize: bool) -> Classifier:
+    return Classifier(base.weight, base.bias, normalize, base.experts)
+
+
+def _check_fit(correction: Correction, base: Classifier) -> None:
+    size, most = correction.weight.shape[2], int(correction.class_id.max(initial=-1))
+    if size != base.feature_size or most >= base.num_classes:
+        raise InputError(
+            f"{correction.method}: found {size} features and class ids up to {most}, expected "
+            f"{base.feature_size} and {base.num_classes - 1}; it was fitted on other features"
+        )
+
+
+def _predict_block(
+    correction: Correction,
+    shared: NDArray[np.float32],
+    prepared: Mapping[bool, NDArray[np.float32]],
+    labels: Ints,
+) -> Predictions:
+    features = prepared[correction.normalize_features]
+    rows = []
+    for weight, bias in zip(correction.weight, correction.bias, strict=True):
+        own = features @ weight.T + bias  # (B, R)
+        if len(correction.class_id) == shared.shape[1]:
+            logits = own
+        elif len(correction.class_id):
+            logits = shared.copy()
+            logits[:, correction.class_id] = own
+        else:
+            logits = shared
+        rows.append(_read_off(logits, labels))
+    return Predictions(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Return predictions, ranks and confidences of (B, C) logits."""
+    predicted = logits.argmax(axis=1)
+    best = np.take_along_axis(logits, predicted[:, None], axis=1)
+    if not np.isfinite(best).all():
+        raise InputError("logits: not finite; the classifier is damaged, or the features too large")
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    rank = (logits > own).sum(axis=1)
+    tied = (logits == own).sum(axis=1) > 1
+    if tied.any():  # equal logits: the lower class id comes first
+        before = np.arange(logits.shape[1]) < labels[tied, None]
+        rank[tied] += ((logits[tied] == own[tied]) & before).sum(axis=1)
+    confidence = 1 / np.exp(logits - best).sum(axis=1)
+    return predicted, rank, confidence
+
+
+def evaluate(
+    features: FeatureSet,
+    split: str,
+    entries: Sequence[Entry],
+    *,
+    bins: Sequence[int] = BINS,
+    grouping: Grouping | None = None,
+    topk: Sequence[int] = (1, 5),
+    replicates: int = 2000,
+    seed: int = 0,
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Score the features file's own head and every correction on a split.
+
+    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its
+    difference to the baseline, come from a bootstrap over the test samples of each class, paired
+    for differences. A correction's runs that differ in the seed only make one row: the mean, and
+    the standard deviation over seeds.
+
+    Args:
+        features: with a head.
+        split: which split.
+        entries: corrections, in the order to be shown.
+        bins: of the shot groups.
+        grouping: for grouped accuracy.
+        topk: which top-k accuracies to give beside top-1.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
+        class accuracies of each row by its name, for ``--per-class``.
+
+    Raises:
+        InputError: for an absent split or head, an empty split, a correction that does not fit.
+    """
+    data, base = features.split(split), features.classifier()
+    if not len(data):
+        raise InputError(f"{features.source}: {split}: found no sample")
+    groups = shot_groups(features.classes.train_count, bins)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups)
+    scorer = _Scorer(data.labels, base.num_classes, weights, grouping, topk, replicates, seed)
+    own, found = predict(data, base, [e.correction for e in entries])
+    right = (own.predicted == data.labels).astype(np.float64)
+    rows = [{"name": "baseline", "file": features.source, "settings": {}} | scorer.row(own, None)]
+    by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
+    for entry, predictions in zip(entries, found, strict=True):
+        for settings, runs in settings_of(entry.correction):
+            chosen = Predictions(*(getattr(predictions, f)[runs] for f in _FIELDS))
+            row = {"name": entry.name, "file": entry.file, "settings": settings}
+            rows.append(row | scorer.row(chosen, right[0]))
+            hits = (chosen.predicted == data.labels).mean(axis=0)
+            name = " ".join([entry.name, *(f"{k}={v:g}" for k, v in shown(settings))])
+            by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
+    document = {
+        "schema": SCHEMA,
+        "features": features.source,
+        "split": split,
+        "n": len(data),
+        "bins": list(bins),
+        "groups": {name: len(ids) for name, ids in groups.items()},
+        "untested_classes": int((np.bincount(data.labels, minlength=base.num_classes) == 0).sum()),
+        "rows": rows,
+    }
+    return document, by_class
+
+
+def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Yield (settings without the seed, runs that have them), smallest settings first."""
+    found: dict[str, tuple[dict[str, Any], list[int]]] = {}
+    for number, run in enumerate(correction.runs):
+        settings = {k: v for k, v in sorted(run.items()) if k != "seed"}
+        found.setdefault(repr(settings), (settings, []))[1].append(number)
+    yield from sorted(found.values(), key=lambda item: [float(v) for _, v in shown(item[0])])
+
+
+def shown(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return the settings that tell rows of one method apart: its knobs."""
+    return [(k, settings[k]) for k in ("k", "rho", "tau") if k in settings]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    """Turns predictions into the figures of a row."""
+
+    labels: Ints
+    num_classes: int
+    weights: Mapping[str, NDArray[np.float64]]
+    grouping: Grouping | None
+    topk: Sequence[int]
+    replicates: int
+    seed: int
+
+    def row(self, found: Predictions, baseline: NDArray[np.float64] | None) -> dict[str, Any]:
+        """Score S runs; `baseline` is (N,) whether the own head is right, None for itself."""
+        right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
+        row: dict[str, Any] = {"runs": len(right), "accuracy": self._mean(right)}
+        row["std"] = self._deviation(right)
+        row["interval"] = self._interval(right.mean(axis=0))
+        if baseline is not None:
+            gain = right.mean(axis=0) - baseline
+            row["difference"] = self._mean(gain[None])
+            row["difference_interval"] = self._interval(gain)
+        for k in self.topk:
+            if k > 1:
+                row[f"top{k}"] = self._mean((found.rank < k).astype(np.float64))
+        pairs = list(zip(found.confidence, right, strict=True))
+        row["calibration"] = {
+            name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
+            for name, weights in self.weights.items()
+            if name != "balanced"
+        }
+        if self.grouping is not None:
+            related = self.grouping.related
+            hits = related[self.labels, found.predicted].astype(np.float64)
+            size = float(related.sum(axis=1).mean())
+            row["grouped"] = {
+                **self.grouping.described,
+                "accuracy": self._mean(hits),
+                "std": self._deviation(hits),
+                "interval": self._interval(hits.mean(axis=0)),
+                "mean_group_size": size,
+                "chance": size / self.num_classes,
+            }
+        return row
+
+    def _mean(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        mean = metrics.class_accuracy(values.mean(axis=0), self.labels, self.num_classes)
+        return metrics.summarize(mean, self.weights)
+
+    def _deviation(self, values: NDArray[np.float64]) -> dict[str, float | None] | None:
+        if len(values) < 2:
+            return None
+        runs = [metrics.summarize(row, self.weights) for row in
+                metrics.class_accuracy(values, self.labels, self.num_classes)]  # fmt: skip
+        return {
+            name: None if value is None else float(np.std([run[name] for run in runs], ddof=1))  # type: ignore[arg-type]
+            for name, value in runs[0].items()
+        }
+
+    def _interval(self, values: NDArray[np.float64]) -> dict[str, list[float] | None]:
+        drawn = metrics.bootstrap_classes(
+            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
+        )
+        names = ("few", "medium", "many", "all", "balanced")
+        return {
+            n: metrics.interval(drawn, self.weights[n]) if n in self.weights else None
+            for n in names
+        }
+
+    def _ece(
+        self,
+        confidence: NDArray[np.float64],
+        right: NDArray[np.float64],
+        weights: NDArray[np.float64],
+    ) -> float:
+        inside = weights[self.labels] > 0
+        return metrics.calibration_error(confidence[inside], right[inside] > 0)
+
+
+def objective(
+    predicted: Ints, labels: Ints, num_classes: int, groups: ShotGroups, select: Select
+) -> float:
+    """Return what a setting is chosen by on validation data.
+
+    ``all``: accuracy over samples; ``balanced``: mean over classes; ``few``: mean over few-shot
+    classes; ``harmonic``: harmonic mean of the shot groups' accuracies.
+
+    Raises:
+        InputError: when `select` names a group without classes or samples.
+    """
+    by_class = metrics.class_accuracy(predicted == labels, labels, num_classes)
+    summary = metrics.summarize(by_class, metrics.group_weights(labels, num_classes, groups))
+    if select == "harmonic":
+        present = [v for n, _ in groups.items() if (v := summary[n]) is not None]
+        return len(present) / sum(1 / v for v in present) if all(present) else 0.0
+    value = summary[select]
+    if value is None:
+        raise InputError(f"--select {select}: no such class in the validation split; use all")
+    return value
+
+
+def choose(
+    candidates: Sequence[tuple[dict[str, Any], Classifier]],
+    val: FeatureSplit,
+    score: Callable[[Ints], float],
+) -> tuple[int, list[float]]:
+    """Return which candidate scores best on validation data, the first of equals, and all scores.
+
+    Args:
+        candidates: (parameters, classifier), all of one feature size.
+        val: the validation split.
+        score: of (N,) predictions, for example a partial of `objective`.
+    """
+    first = candidates[0][1]
+    corrections = [as_correction("", c, [p]) for p, c in candidates]
+    _, found = predict(val, first, corrections)
+    scores = [score(p.predicted[0]) for p in found]
+    return int(np.argmax(scores)), scores
+
+
+def as_correction(
+    method: str, classifier: Classifier, runs: Sequence[Mapping[str, Any]]
+) -> Correction:
+    """Return a whole classifier as a correction of every class, in one run."""
+    return Correction(
+        method,
+        np.arange(classifier.num_classes),
+        classifier.weight[None],
+        classifier.bias[None],
+        tuple(runs),
+        classifier.normalize_features,
+    )

@@ -1,0 +1,208 @@
+"""Images to features: one forward pass, checked against the model's own logits."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ltkit.checkpoints import Recognised
+from ltkit.errors import InputError
+from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
+from ltkit.settings import ExtractSettings, as_json
+
+TOLERANCE = 1e-4
+"""How far, relative to the largest logit, features times head may be off the model's logits."""
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def extract(
+    model: Recognised,
+    dataset: Dataset,
+    splits: Sequence[str],
+    output: Path,
+    settings: ExtractSettings,
+    *,
+    device: str = "cpu",
+    command: str = "",
+    resume: bool = False,
+    report: Callable[[str, int, int], None] = lambda split, done, total: None,
+) -> str:
+    """Write the penultimate features of a dataset's splits and the model's head.
+
+    The features are what goes into the head. Before anything is written, features times head must
+    give the model's own logits on the first batch. Finished blocks survive an interruption; see
+    `FeaturesWriter`.
+
+    Args:
+        model: network, head and normalisation.
+        dataset: images and labels.
+        splits: which splits to extract.
+        output: the features file.
+        settings: batch size, stored type, mixed precision, what to do about broken images.
+        device: ``cpu`` or ``cuda[:i]``.
+        command: recorded in the file.
+        resume: take up an interrupted run with the same inputs.
+        report: called with (split, rows done, rows in all).
+
+    Returns:
+        The file's digest.
+
+    Raises:
+        InputError: when the classes do not match, an image cannot be read, the head does not give
+            the model's logits, features are not finite or the disk is full.
+    """
+    head = model.head
+    if head.num_classes != len(dataset.classes):
+        raise InputError(
+            f"{model.path}: head: found {head.num_classes} classes, expected "
+            f"{len(dataset.classes)} of {dataset.record['spec']}"
+        )
+    chosen = {name: _readable(dataset.split(name), settings) for name in splits}
+    network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    view = _Normalise(model.mean, model.std, device)
+    first = next((part for part, _ in chosen.values() if len(part)), None)
+    if first is None:
+        raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
+    check_head(network, head, view(first.images[: min(len(first), settings.batch_size)]))
+
+    plan = Plan(
+        head.feature_size,
+        settings.dtype,
+        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
+        dataset.classes,
+        head,
+        settings=as_json(replace(settings, workers=0))
+        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)},
+        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
+    )
+    writer = FeaturesWriter(output, plan, command=command, resume=resume)
+    try:
+        for name, (part, _) in chosen.items():
+            start = writer.done(name)
+            for rows, images in _prefetched(part.images, start, settings.batch_size):
+                with torch.inference_mode(), _autocast(device, settings.amp):
+                    features = features_and_logits(network, view(images))[0]
+                writer.append(name, features.float().cpu().numpy())
+                report(name, rows.stop, len(part))
+        return writer.finish()
+    except BaseException:
+        writer.close()
+        raise
+
+
+def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a network; return what went into its head, (B, D), and its (B, C) logits."""
+    caught: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0])
+
+    handle = network.get_submodule("head").register_forward_pre_hook(keep)
+    try:
+        logits: Tensor = network(images)
+    finally:
+        handle.remove()
+    return caught[0], logits
+
+
+def check_head(network: nn.Module, head: Head, images: Tensor) -> None:
+    """Refuse a head that does not give the model's logits from its features.
+
+    Raises:
+        InputError: with the difference, relative to the largest logit.
+    """
+    with torch.inference_mode():
+        features, logits = features_and_logits(network, images)
+    own = logits.float().cpu().numpy()
+    ours = head.fold().logits(features.float().cpu().numpy())
+    difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
+    if not difference < TOLERANCE:
+        raise InputError(
+            f"head: features times head differ from the model's logits by {difference:.1e} of the "
+            f"largest, expected below {TOLERANCE:g}; the head was not recognised rightly"
+        )
+
+
+class _Normalise:
+    """(B, H, W, channels) uint8 pixels to normalised (B, channels, H, W) on a device."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.scale = 1 / (torch.tensor(std, device=device) * 255)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device).float()
+        return values.sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)
+
+
+def _autocast(device: str, amp: str) -> torch.autocast:
+    kind = torch.device(device).type
+    return torch.autocast(kind, AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
+
+
+def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Yield (rows, images) from `start` on, reading one batch ahead."""
+    batches = [slice(s.start + start, s.stop + start) for s in blocks(len(images) - start, size)]
+    if not batches:
+        return
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(images.__getitem__, batches[0])
+        for rows, following in zip(batches, [*batches[1:], slice(0, 0)], strict=True):
+            current = ahead.result()
+            ahead = reader.submit(images.__getitem__, following)
+            yield rows, current
+
+
+def _readable(
+    split: ImageSplit, settings: ExtractSettings
+) -> tuple[ImageSplit, NDArray[np.str_] | None]:
+    """Return the split without its unreadable images, and the ids of those.
+
+    Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
+    before it is made; otherwise an unreadable image ends the run when it is met.
+    """
+    if settings.on_error == "fail" or isinstance(split.images, np.ndarray):
+        return split, None
+    good = np.ones(len(split), dtype=bool)
+    for row in range(len(split)):
+        try:
+            split.images[row : row + 1]
+        except InputError:
+            good[row] = False
+    if good.all():
+        return split, None
+    kept = np.flatnonzero(good)
+    images = _Chosen(split.images, kept)
+    return ImageSplit(images, split.labels[kept], split.ids[kept]), split.ids[~good]
+
+
+class _Chosen:
+    """Some of a split's images, in order."""
+
+    def __init__(self, images: Images, kept: NDArray[np.int64]) -> None:
+        self.images, self.kept = images, kept
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        return np.concatenate([self.images[i : i + 1] for i in self.kept[rows].tolist()])
+
+
+def _content_key(chosen: dict[str, tuple[ImageSplit, Any]]) -> str:
+    """Return a digest of which images are extracted, in which order, with which labels."""
+    digest = hashlib.sha256()
+    for name, (part, _) in chosen.items():
+        digest.update(f"{name} {len(part)}".encode())
+        digest.update("\0".join(part.ids.tolist()).encode())
+        digest.update(part.labels.astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""Scores of predictions: pure functions of arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.records import SHOT_GROUPS, Ints, ShotGroups
+
+Floats = NDArray[np.float64]
+
+ECE_BINS = 15
+"""Bins of the expected calibration error (Zhong et al., CVPR 2021)."""
+
+
+def class_accuracy(correct: NDArray[Any], labels: Ints, num_classes: int) -> Floats:
+    """Return the mean of `correct` over the samples of each class; NaN where a class has none.
+
+    Args:
+        correct: (N,) or (S, N), in 0..1; for S runs one row each.
+        labels: (N,) true classes.
+        num_classes: C.
+
+    Returns:
+        (C,) or (S, C).
+
+    Example:
+        >>> class_accuracy(np.array([1, 0, 1]), np.array([0, 0, 1]), 3).tolist()
+        [0.5, 1.0, nan]
+    """
+    counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
+    counts[counts == 0] = np.nan
+    rows = np.atleast_2d(correct)
+    sums = np.stack([np.bincount(labels, row, minlength=num_classes) for row in rows])
+    means = sums / counts
+    return means if np.ndim(correct) == 2 else means[0]
+
+
+def group_weights(labels: Ints, num_classes: int, groups: ShotGroups) -> dict[str, Floats]:
+    """Return how each summary weights the class accuracies, so that each is one dot product.
+
+    A shot group and ``balanced`` weight their classes alike, ``all`` weights a class by its test
+    samples. A class without a test sample has no accuracy and is left out; a group of which
+    nothing remains is absent.
+
+    Args:
+        labels: (N,) true classes of the split.
+        num_classes: C.
+        groups: the shot groups, by training count.
+
+    Returns:
+        Of ``few``, ``medium``, ``many``, ``all``, ``balanced`` those that exist: (C,) weights with
+        sum 1.
+
+    Example:
+        >>> groups = ShotGroups(np.array([2]), np.array([], dtype=int), np.array([0, 1]))
+        >>> weights = group_weights(np.array([0, 0, 0, 1]), 3, groups)
+        >>> {name: w.tolist() for name, w in weights.items()}
+        {'many': [0.5, 0.5, 0.0], 'all': [0.75, 0.25, 0.0], 'balanced': [0.5, 0.5, 0.0]}
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    members = {name: np.isin(np.arange(num_classes), ids) for name, ids in groups.items()}
+    raw: dict[str, NDArray[Any]] = {n: (counts > 0) & member for n, member in members.items()}
+    raw |= {"all": counts, "balanced": counts > 0}
+    return {name: w / w.sum() for name, w in raw.items() if w.any()}
+
+
+def summarize(by_class: Floats, weights: Mapping[str, Floats]) -> dict[str, float | None]:
+    """Return the accuracy of every group, None where it is absent.
+
+    Args:
+        by_class: (C,) class accuracies, NaN where there is no sample.
+        weights: of `group_weights`.
+
+    Example:
+        >>> summarize(np.array([0.5, 1.0]), {"all": np.array([0.5, 0.5])})["all"]
+        0.75
+    """
+    known = np.nan_to_num(by_class)
+    names = (*SHOT_GROUPS, "all", "balanced")
+    return {n: float(known @ weights[n]) if n in weights else None for n in names}
+
+
+def bootstrap_classes(
+    correct: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
+) -> Floats:
+    """Resample the test samples of each class; return the class accuracies of every replicate.
+
+    The stratified bootstrap of a mean needs no resampling of samples: n draws from a class's
+    samples are a multinomial draw over its distinct values. For values 0 and 1 that is a binomial.
+
+    Args:
+        correct: (N,) values in 0..1: right or wrong, or the mean over seeds of it.
+        labels: (N,) true classes.
+        num_classes: C.
+        replicates: R.
+        seed: of the draws.
+
+    Returns:
+        (R, C); 0 for a class without a sample.
+
+    Example:
+        >>> x = bootstrap_classes(np.array([1, 1]), np.array([0, 0]), 1, replicates=3, seed=0)
+        >>> x.tolist()
+        [[1.0], [1.0], [1.0]]
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 (stratified samples).
+    """
+    rng = np.random.default_rng(seed)
+    values, codes = np.unique(correct, return_inverse=True)
+    table = np.bincount(labels * len(values) + codes, minlength=num_classes * len(values))
+    table = table.reshape(num_classes, len(values))  # samples of a class with a value
+    means = np.zeros((num_classes, replicates))
+    for class_id, counts in enumerate(table):
+        n = counts.sum()
+        if n == 0:
+            continue
+        present = np.flatnonzero(counts)
+        if len(present) <= 2:
+            low, high = values[present[0]], values[present[-1]]
+            drawn = rng.binomial(n, counts[present[-1]] / n, size=replicates)
+            means[class_id] = low + (high - low) * drawn / n
+        else:
+            drawn = rng.multinomial(n, counts[present] / n, size=replicates)
+            means[class_id] = drawn @ values[present] / n
+    return means.T
+
+
+def interval(replicates: Floats, weights: Floats) -> list[float]:
+    """Return the 95 % percentile interval of a weighted mean of class accuracies.
+
+    Args:
+        replicates: (R, C), of `bootstrap_classes`.
+        weights: (C,), of `group_weights`.
+    """
+    low, high = np.quantile(replicates @ weights, (0.025, 0.975))
+    return [float(low), float(high)]
+
+
+def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error with `ECE_BINS` equal bins.
+
+    .. math:: ECE = sum_b (n_b / N) |accuracy_b - confidence_b|
+
+    Args:
+        confidence: (N,) largest softmax probability, 0..1.
+        correct: (N,) whether the prediction is right.
+
+    Example:
+        >>> calibration_error(np.array([0.9, 0.9]), np.array([True, False]))  # |0.5 - 0.9|
+        0.4
+
+    Source:
+        Guo et al., ICML 2017, arXiv:1706.04599, eq. 3.
+    """
+    bins = np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    gaps = np.bincount(bins, confidence - correct, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(correct))

@@ -1,0 +1,132 @@
+"""The nearest base classes of each rare class: exact, and the same list every time."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+from ltkit.records import Ints, Neighbors
+from ltkit.settings import NeighborSettings
+
+DIRECT_LIMIT = 1 << 31
+"""Multiplications up to which distances are computed directly in float64 (seconds)."""
+
+SPARE = 16
+"""Candidates beyond k that the float32 search gives to the float64 ranking."""
+
+
+def nearest(
+    means: NDArray[np.float64],
+    of: Ints,
+    among: Ints,
+    settings: NeighborSettings,
+) -> Neighbors:
+    """Find the nearest other classes by their mean features.
+
+    Distances are differences in float64, ordered ascending with ties by class id, so two runs give
+    one list (AlphaNet's network depends on the order). Large problems are searched with FAISS's
+    flat index first and its candidates are ranked so; where float32 rounding could have lost a
+    neighbour, the row is computed directly.
+
+    Args:
+        means: (C, D) class means; those of `of` and `among` must be finite.
+        of: (F,) classes whose neighbours are asked for.
+        among: classes that may be neighbours; a class is never its own.
+        settings: k, metric (``euclidean``: L2 distance; ``cosine``: 1 - cosine; ``random``: the
+            control, k classes drawn without looking, with their Euclidean distance), seed.
+
+    Raises:
+        InputError: for k out of range, a class without training samples, a mean of zero length
+            under cosine.
+
+    Example:
+        >>> means = np.array([[0.0], [1.0], [3.0], [-1.0]])
+        >>> found = nearest(means, np.array([0]), np.array([1, 2, 3]), NeighborSettings(k=2))
+        >>> found.base_class.tolist(), found.distance.tolist()
+        ([[1, 3]], [[1.0, 1.0]])
+
+    Source:
+        Chang et al., arXiv:2008.07073, sec. 3.2: Euclidean distance of mean training features.
+    """
+    of, among = np.sort(of), np.sort(among)
+    most = len(among) - int(np.isin(of, among).any())
+    if not 1 <= settings.k <= most:
+        raise InputError(
+            f"--k: found {settings.k}, expected 1..{most} (classes that may be neighbours)"
+        )
+    used = np.union1d(of, among)
+    absent = used[~np.isfinite(means[used]).all(axis=1)]
+    if len(absent):
+        raise InputError(
+            f"class {absent[0]}: no training sample, so no mean feature; {len(absent)} such "
+            "classes; extract the train split, or leave them out"
+        )
+    if settings.metric == "cosine":
+        means = _on_sphere(means, used)
+    if settings.metric == "random":
+        chosen = _drawn(of, among, settings)
+        distances = np.linalg.norm(means[of][:, None] - means[chosen], axis=2)
+        order = np.argsort(distances, axis=1, kind="stable")
+        chosen = np.take_along_axis(chosen, order, axis=1)
+        distances = np.take_along_axis(distances, order, axis=1)
+    else:
+        chosen, distances = _ranked(means, of, among, settings.k)
+    if settings.metric == "cosine":
+        distances = distances**2 / 2  # |a - b|^2 = 2 - 2 cos(a, b) on the sphere
+    return Neighbors(of, chosen, distances.astype(np.float32), settings.metric)
+
+
+def _on_sphere(means: NDArray[np.float64], used: Ints) -> NDArray[np.float64]:
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    zero = used[norms[used, 0] == 0]
+    if len(zero):
+        raise InputError(
+            f"class {zero[0]}: its mean feature is zero, so it has no cosine; {len(zero)} such "
+            "classes; use --metric euclidean"
+        )
+    with np.errstate(invalid="ignore"):
+        scaled: NDArray[np.float64] = means / norms
+    return scaled
+
+
+def _drawn(of: Ints, among: Ints, settings: NeighborSettings) -> Ints:
+    rng = np.random.default_rng(settings.seed)
+    rows = [rng.choice(among[among != c], settings.k, replace=False) for c in of]
+    return np.sort(np.stack(rows), axis=1)
+
+
+def _ranked(
+    means: NDArray[np.float64], of: Ints, among: Ints, k: int
+) -> tuple[Ints, NDArray[np.float64]]:
+    candidates = min(k + 1 + SPARE, len(among))
+    large = len(of) * len(among) * means.shape[1] > DIRECT_LIMIT and candidates < len(among)
+    shortlist = _search(means, of, among, candidates) if large else [among] * len(of)
+    classes, distances = [], []
+    for class_id, among_row in zip(of, shortlist, strict=True):
+        options = among_row[among_row != class_id]
+        distance = np.sqrt(((means[options] - means[class_id]) ** 2).sum(axis=1))
+        order = np.lexsort((options, distance))[:k]
+        classes.append(options[order])
+        distances.append(distance[order])
+    return np.stack(classes), np.stack(distances)
+
+
+def _search(means: NDArray[np.float64], of: Ints, among: Ints, candidates: int) -> list[Ints]:
+    """Return, for each class of `of`, candidates that hold its nearest for certain.
+
+    A float32 squared distance d = |a|^2 + |b|^2 - 2 a.b is off by at most a few D * eps * (|a|^2 +
+    |b|^2). Where the last candidate is not farther than the k-th by that much, all classes are.
+    """
+    import faiss
+
+    centre = means[among].mean(axis=0)  # distances do not change, rounding does
+    base = np.ascontiguousarray(means[among] - centre, dtype=np.float32)
+    query = np.ascontiguousarray(means[of] - centre, dtype=np.float32)
+    index = faiss.IndexFlatL2(base.shape[1])
+    index.add(base)
+    squared, positions = index.search(query, candidates)
+    largest = (base**2).sum(axis=1).max() + (query**2).sum(axis=1)
+    error = 4 * base.shape[1] * np.finfo(np.float32).eps * largest
+    certain = squared[:, -1] - squared[:, candidates - SPARE] > 2 * error
+    return [
+        np.sort(among[row]) if sure else among for row, sure in zip(positions, certain, strict=True)
+    ]

@@ -1,0 +1,46 @@
+"""Post-hoc logit adjustment: the log of the training frequency is taken off the logits."""
+
+import numpy as np
+
+from ltkit.errors import InputError
+from ltkit.records import Classifier, FeatureSplit, Ints
+
+GRID = {"tau": tuple(i / 10 for i in range(21))}
+"""0 to 2 in steps of 0.1; the source sweeps tau on validation data."""
+
+
+def fit(
+    base: Classifier, train: FeatureSplit | None, class_counts: Ints, *, tau: float = 1.0
+) -> Classifier:
+    r"""Subtract tau times the log prior from each class's bias.
+
+    .. math:: b'_c = b_c - \tau \log \pi_c, \quad \pi_c = n_c / \sum_j n_j
+
+    Args:
+        base: the classifier to correct, trained with plain cross-entropy; one trained with a
+            prior in its loss must not be corrected again.
+        train: not used; every method takes it.
+        class_counts: (C,) training images per class, all at least 1.
+        tau: 0 changes nothing, 1 is the value of the theory.
+
+    Raises:
+        InputError: when tau is not a finite number, or a class has no training image.
+
+    Example:
+        >>> base = Classifier(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))
+        >>> fit(base, None, np.array([90, 10])).bias.round(3).tolist()  # -log 0.9, -log 0.1
+        [0.10499999672174454, 2.303000211715698]
+
+    Source:
+        Menon et al., ICLR 2021, arXiv:2007.07314, eq. 9.
+    """
+    if not np.isfinite(tau):
+        raise InputError(f"tau: found {tau}, expected a finite number")
+    empty = np.flatnonzero(class_counts == 0)
+    if len(empty):
+        raise InputError(
+            f"class {empty[0]}: no training image, so no log prior; {len(empty)} such classes"
+        )
+    prior = class_counts / class_counts.sum()
+    bias = (base.bias - tau * np.log(prior)).astype(np.float32)
+    return Classifier(base.weight, bias, base.normalize_features, base.experts)

@@ -1,0 +1,41 @@
+"""Tau-normalised classifier: rows divided by a power of their norm, no bias."""
+
+import numpy as np
+
+from ltkit.errors import InputError
+from ltkit.records import Classifier, FeatureSplit, Ints
+
+GRID = {"tau": tuple(i / 10 for i in range(21))}
+"""0 to 2 in steps of 0.1, as in the released code."""
+
+
+def fit(
+    base: Classifier, train: FeatureSplit | None, class_counts: Ints, *, tau: float = 1.0
+) -> Classifier:
+    r"""Divide each class's row by its norm to the power tau.
+
+    .. math:: w'_c = w_c / \lVert w_c \rVert_2^{\tau}, \quad b'_c = 0
+
+    Args:
+        base: the classifier to correct; its bias is dropped, as in the source.
+        train: not used; every method takes it.
+        class_counts: not used; every method takes it.
+        tau: 0 keeps the rows, 1 makes all norms 1.
+
+    Raises:
+        InputError: when tau is not a finite number.
+
+    Example:
+        >>> base = Classifier(np.float32([[3, 4], [0, 2]]), np.float32([1, 1]))
+        >>> fit(base, None, None, tau=1.0).weight.round(2).tolist()  # norms 5 and 2
+        [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
+
+    Source:
+        Kang et al., ICLR 2020, arXiv:1910.09217, eq. 2.
+    """
+    if not np.isfinite(tau):
+        raise InputError(f"tau: found {tau}, expected a finite number")
+    norms = np.linalg.norm(base.weight.astype(np.float64), axis=1, keepdims=True)
+    weight = base.weight / np.maximum(norms, 1e-12) ** tau
+    bias = np.zeros_like(base.bias)
+    return Classifier(weight.astype(np.float32), bias, base.normalize_features, base.experts)
