@@ -155,7 +155,7 @@ def import_arrays(
     if len(sizes) > 1:
         raise InputError(f"{path}: features: found {sorted(sizes)} columns, expected one size")
     feature_size = sizes.pop()
-    counts = _counts(archive, labels)
+    counts = _counts(archive, labels, feature_size)
     head = _head(archive, len(counts), feature_size, notes)
     classes = _classes(archive, counts, names)
     with path.open("rb") as file:
@@ -207,7 +207,7 @@ def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
     return labels
 
 
-def _counts(archive: Archive, labels: dict[str, Ints]) -> Ints:
+def _counts(archive: Archive, labels: dict[str, Ints], feature_size: int) -> Ints:
     most = 1 + max(int(y.max(initial=-1)) for y in labels.values())
     if "train_counts" in archive.names:
         counts = archive.whole("train_counts").astype(np.int64)
@@ -223,7 +223,9 @@ def _counts(archive: Archive, labels: dict[str, Ints]) -> Ints:
             "training images each class had"
         )
     if "weight" in archive.names:
-        most = max(most, archive.header("weight")[0][0])
+        rows, *columns = archive.header("weight")[0] or (0,)
+        if columns == [feature_size]:
+            most = max(most, rows)
     return np.bincount(labels["train"], minlength=most)
 
 

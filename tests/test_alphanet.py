@@ -1,5 +1,6 @@
 """AlphaNet against its naive form: per step, features times corrected weights, full softmax."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +57,7 @@ class Naive:
         self.inputs = rows.flatten(1)
         sizes = [self.inputs.shape[1], *run.hidden, near.k]
         layers = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.LeakyReLU(0.01)]
         self.net = nn.Sequential(*layers[:-1]).double()
         stack = alphanet._Networks(base, near, [run], "cpu")
@@ -184,7 +185,7 @@ def test_properties(seed, k, rho):
 
 
 def test_class_order_does_not_matter():
-    base, train, val = made()
+    base, train, _val = made()
     order = np.random.default_rng(1).permutation(len(COUNTS))  # new id -> old id
     back = np.argsort(order)
     renamed = Classifier(base.weight[order], base.bias[order])

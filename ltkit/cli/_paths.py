@@ -15,7 +15,8 @@ def features_path(given: str | None, quiet: bool) -> Path:
     """Return the features file a command is to read; say which, where it was not named.
 
     Order: the argument (``-``: a path read from stdin), $LTKIT_FEATURES, ``feats.h5`` here, the
-    only features file here.
+    only features file here. A classifier file stands for the features file beside it that it was
+    made from, so that ``ltkit alphanet fit ... | ltkit evaluate -`` works.
 
     Raises:
         InputError: when there is none, or more than one.
@@ -24,12 +25,28 @@ def features_path(given: str | None, quiet: bool) -> Path:
         given = sys.stdin.readline().strip()
         if not given:
             raise InputError("-: stdin was empty, expected the path of a features file")
-        return Path(given)
-    if given is not None:
-        return Path(given)
-    chosen = _default()
-    say(f"using {chosen}", quiet)
-    return chosen
+    if given is None:
+        chosen = _default()
+        say(f"using {chosen}", quiet)
+        return chosen
+    return _features_of(Path(given), quiet)
+
+
+def _features_of(path: Path, quiet: bool) -> Path:
+    from ltkit.files import hdf5
+
+    header = hdf5.header(path) if path.is_file() else {}
+    if header.get("format") in (None, hdf5.FEATURES.name):
+        return path
+    wanted = header["inputs"].get("features")
+    for beside in sorted(path.parent.glob("*.h5")):
+        if hdf5.header(beside).get("digest") == wanted:
+            say(f"using {beside}, which {path} was made from", quiet)
+            return beside
+    raise InputError(
+        f"{path}: made from the features {str(wanted)[:12]}, found no such file beside it; "
+        "name the features file"
+    )
 
 
 def _default() -> Path:

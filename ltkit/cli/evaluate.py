@@ -74,6 +74,7 @@ def evaluate(
         seed=seed,
     )  # fmt: skip
     document["features"] = str(path)
+    failures = _failures(document, limits)
     if per_class is not None:
         _write_per_class(per_class, features, split, bins, by_class)
         _output.say(f"wrote {per_class}", quiet)
@@ -81,7 +82,10 @@ def evaluate(
         _output.print_json(document)
     else:
         _print_table(document)
-    _check_limits(document, limits)
+    for failure in failures:
+        _output.say(failure)
+    if failures:
+        raise typer.Exit(1)
 
 
 def _entries(
@@ -153,22 +157,19 @@ def _limit(text: str) -> tuple[str, float]:
     return name, limit
 
 
-def _check_limits(document: dict[str, Any], limits: list[tuple[str, float]]) -> None:
+def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:
     """Hold every correction, or the baseline when it is alone, to the limits."""
     from ltkit.errors import InputError
 
-    rows = document["rows"][1:] or document["rows"]
-    failed = False
+    failures = []
     for name, limit in limits:
-        for row in rows:
+        for row in document["rows"][1:] or document["rows"]:
             value = row["accuracy"][name]
             if value is None:
                 raise InputError(f"--fail-under: no {name} class in the {document['split']} split")
             if value < limit:
-                failed = True
-                _output.say(f"{_label(row)}: {name} {value:.4f} is under {limit:g}")
-    if failed:
-        raise typer.Exit(1)
+                failures.append(f"{_label(row)}: {name} {value:.4f} is under {limit:g}")
+    return failures
 
 
 def _label(row: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -174,8 +174,8 @@ def _is_label(text: str) -> bool:
 
 def _relative(source: Path, line: int, path: str) -> str:
     """Return a listed path, or refuse one that leaves the folder of images."""
-    parts = PurePosixPath(path)
-    if not parts.name or parts.is_absolute() or ".." in parts.parts or "\0" in path:
+    parts = path.split("/")
+    if not parts[0] or ".." in parts or "\0" in path:
         raise InputError(
             f"{source}: line {line}: path {path!r}, expected one relative to the folder of images, "
             "without '..'"
@@ -185,10 +185,11 @@ def _relative(source: Path, line: int, path: str) -> str:
 
 def _folder_names(train: Listing) -> tuple[str, ...] | None:
     """Return the folder of each class's images, where each class has one of its own."""
-    folders = (PurePosixPath(path).parent.name for path in train.paths)
+    folders = (path.rpartition("/")[0].rpartition("/")[2] for path in train.paths)
     pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
     labels, names = zip(*pairs, strict=True)
-    return names if len(set(labels)) == len(set(names)) == len(pairs) > 1 else None
+    one_each = all(names) and len(set(labels)) == len(set(names)) == len(pairs) > 1
+    return names if one_each else None
 
 
 def _dataset(

@@ -77,7 +77,7 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
     Example:
         >>> d = draw(np.array([0, 0, 0, 1, 1, 1]), np.array([2, 1]), seed=0, val="none")
         >>> d.train.tolist()
-        [2, 1, 4]
+        [2, 1, 5]
     """
     rng = np.random.RandomState(seed)
     train, held_out = [], []
@@ -119,9 +119,11 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
         (9, 2)
     """
     rng = np.random.default_rng(seed)
+    counts = np.unique(labels, return_counts=True)[1]
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     held_out = []
-    for class_id in np.unique(labels):
-        order = rng.permutation(np.flatnonzero(labels == class_id))
+    for positions in by_class:
+        order = rng.permutation(positions)
         held_out.append(order[: min(round(HOLDOUT_FRACTION * len(order)), len(order) - 1)])
     out = np.sort(np.concatenate(held_out))
     if not len(out):

@@ -47,8 +47,8 @@ def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Datas
         "recipe": dict(recipe),
         "versions": {"ltkit": __version__, "torch": str(torch.__version__)},
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # given a path, it would keep the temporary name inside
 
 
 def save_partial(
@@ -67,8 +67,8 @@ def save_partial(
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # given a path, it would keep the temporary name inside
 
 
 def load_partial(

@@ -63,7 +63,8 @@ def train(
 
     After each epoch the whole state goes to ``OUTPUT.partial`` and a line to ``OUTPUT.jsonl``; at
     the end the checkpoint appears under its name and the partial file is removed. On the CPU the
-    same seed gives the same weights, and a run that was killed and resumed ends in the same ones.
+    same seed and number of threads give the same weights, and a run that was killed and resumed
+    ends in the same ones.
 
     Args:
         dataset: with a train split, and a val split to be watched where there is one.
@@ -92,7 +93,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = architectures.build(arch, len(dataset.classes), cosine=cosine, scale=scale)
-    network = network.to(device, memory_format=torch.channels_last)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(), settings.learning_rate, settings.momentum,
         weight_decay=settings.weight_decay,
@@ -142,7 +143,7 @@ def train(
                 line.get("val", {}).get("balanced"),
                 line["images_per_second"],
                 seconds * (settings.epochs - state.epoch),
-            )  # fmt: skip
+            )
         )
     checkpoint.save(output, recipe, network, dataset)
     partial.unlink(missing_ok=True)
@@ -260,7 +261,8 @@ def _class_means(
     """Return the (C,) mean of values by class; NaN where a class has none."""
     counts = np.bincount(labels, minlength=num_classes).astype(float)
     counts[counts == 0] = np.nan
-    return np.bincount(labels, weights=values, minlength=num_classes) / counts
+    means: np.ndarray[Any, Any] = np.bincount(labels, values, num_classes) / counts
+    return means
 
 
 def _log_lines(log: Path) -> list[str]:

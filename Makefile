@@ -1,0 +1,44 @@
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Small matrices: one thread a test is fastest, and leaves the other cores to other work.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help setup demo test check slow gpu bench results
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+$(READY): pyproject.toml requirements/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements/constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(READY) ## install everything into .venv
+
+demo: setup ## the main job on bundled real features
+	$(BIN)/ltkit demo --overwrite
+
+test: setup ## the tests, a few minutes on two cores
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+check: setup ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: setup ## the tests that take minutes
+	$(PYTEST) -m slow
+
+gpu: setup ## the tests that need a CUDA device
+	$(PYTEST) -m gpu
+
+bench: setup ## measure the performance claims, into benchmarks/results/
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/tabulate.py
+
+results: setup ## measure the accuracy tables of docs/results.md
+	$(BIN)/python benchmarks/results_cifar100_lt.py
+	$(BIN)/python benchmarks/tabulate.py

@@ -1,0 +1,126 @@
+"""The networks: their sizes by formula, the shortcut and the cosine head by hand."""
+
+import pytest
+import shared_data
+import torch
+
+from ltkit import architectures
+from ltkit.architectures.cifar_resnet import BasicBlock, CifarResNet
+from ltkit.architectures.network import CosineHead
+from ltkit.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def parameters(depth, num_classes):
+    """Weights of the convolutions, two for each normalised channel, the head."""
+    n = (depth - 2) // 6
+    total = 3 * 16 * 9 + 2 * 16
+    for channels_in, channels in ((16, 16), (16, 32), (32, 64)):
+        convolutions = channels_in * channels + (2 * n - 1) * channels**2
+        total += 9 * convolutions + 2 * n * 2 * channels
+    return total + (64 + 1) * num_classes
+
+
+@pytest.mark.parametrize(
+    ("arch", "millions"),
+    [("resnet20", 0.27), ("resnet32", 0.46), ("resnet44", 0.66), ("resnet56", 0.85)],
+)
+def test_cifar_resnets_have_their_published_sizes(arch, millions):
+    network = architectures.build(arch, 10)
+    count = sum(p.numel() for p in network.parameters())
+    assert count == parameters(int(arch.removeprefix("resnet")), 10)
+    assert round(count / 1e6, 2) == millions
+    depth = sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear) for m in network.modules())
+    assert depth == int(arch.removeprefix("resnet"))
+
+
+@pytest.mark.parametrize("arch", architectures.CATALOGUE)
+@pytest.mark.parametrize("cosine", [False, True])
+@torch.no_grad()
+def test_every_network_gives_64_features_and_logits(arch, cosine):
+    spec = architectures.CATALOGUE[arch]
+    network = architectures.build(arch, 7, cosine=cosine, scale=16.0).eval()
+    images = torch.randn(2, spec.channels, 8, 8)
+    features = network.backbone(images)
+    assert features.shape == (2, 64)
+    assert network(images).shape == (2, 7)
+    torch.testing.assert_close(network(images), network.head(features))
+    assert [p.shape for p in network.head.parameters()] == [(7, 64), (7,)][: 1 if cosine else 2]
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20.th", "cifar10_resnet32.th"])
+def test_published_weights_fit(name):
+    """Checkpoints of Idelbayev's CIFAR ResNets: the same tensors by the same names."""
+    path = shared_data.shared("checkpoints", name)
+    published = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    published = {k.removeprefix("module."): tuple(v.shape) for k, v in published.items()}
+    ours = architectures.build(name.removesuffix(".th").removeprefix("cifar10_"), 10).state_dict()
+    ours = {
+        k.removeprefix("backbone.").replace("head.", "linear."): tuple(v.shape)
+        for k, v in ours.items()
+        if not k.endswith("num_batches_tracked")  # the files are older than these counters
+    }
+    assert ours == published
+
+
+def test_the_shortcut_takes_every_other_pixel_and_pads_channels_on_either_side():
+    block = BasicBlock(2, 4, stride=2).eval()
+    torch.nn.init.zeros_(block.conv2.weight)  # the shortcut alone is left
+    x = torch.arange(1.0, 33.0).reshape(1, 2, 4, 4)
+    expected = torch.tensor(
+        [[[0, 0], [0, 0]], [[1, 3], [9, 11]], [[17, 19], [25, 27]], [[0, 0], [0, 0]]]
+    )
+    torch.testing.assert_close(block(x), expected[None].float())
+
+
+def test_a_block_of_one_size_adds_its_input():
+    block = BasicBlock(2, 2, stride=1).eval()
+    torch.nn.init.zeros_(block.conv2.weight)
+    x = torch.tensor([-1.0, 2.0]).repeat(8).reshape(1, 2, 2, 4)
+    torch.testing.assert_close(block(x), x.clamp(min=0))
+    x = torch.rand(1, 2, 4, 4)
+    torch.nn.init.dirac_(block.conv1.weight)
+    torch.nn.init.dirac_(block.conv2.weight)
+    torch.testing.assert_close(block(x), 2 * x, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_the_mean_over_pixels():
+    backbone = CifarResNet(8).eval()
+    maps = []
+    backbone.layer3.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    features = backbone(torch.randn(2, 3, 32, 32))
+    assert maps[0].shape == (2, 64, 8, 8)
+    torch.testing.assert_close(features, maps[0].flatten(2).mean(dim=2))
+
+
+def test_cosine_logits():
+    head = CosineHead(2, 3, scale=10.0)
+    torch.testing.assert_close(head.weight.norm(dim=1), torch.ones(3))
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[5.0, 0.0], [0.0, -0.1], [3.0, 4.0]]))
+    features = torch.tensor([[2.0, 0.0], [0.0, 7.0]])
+    expected = torch.tensor([[10.0, 0.0, 6.0], [0.0, -10.0, 8.0]])
+    torch.testing.assert_close(head(features), expected)
+    torch.testing.assert_close(head(0.01 * features), expected)
+    random = CosineHead(8, 50, scale=30.0)(torch.randn(100, 8))
+    assert random.abs().max() <= 30.0 + 1e-4
+
+
+def test_the_same_seed_builds_the_same_network():
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        weights.append(architectures.build("resnet20", 5).state_dict())
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_an_unknown_name():
+    with pytest.raises(InputError, match="resnet23: unknown architecture; did you mean resnet32"):
+        architectures.build("resnet23", 10)
+
+
+@pytest.mark.parametrize("depth", [2, -4, 18, 21])
+def test_a_depth_that_does_not_fit(depth):
+    with pytest.raises(ValueError, match=f"depth: found {depth}, expected 6n \\+ 2"):
+        CifarResNet(depth)

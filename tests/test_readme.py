@@ -1,0 +1,71 @@
+"""The README's commands run in order, in a fresh folder; every command has such a line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ltkit.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^\$ (ltkit .*)$", README, flags=re.MULTILINE)
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    results = {}
+    for line in LINES:
+        results[line] = shell(line, folder)
+        assert results[line].returncode == 0, f"{line}\n{results[line].stderr}"
+    return folder, results
+
+
+def test_lines_run_in_order(ran):
+    folder, _ = ran
+    assert (folder / "feats.h5").is_file()
+    assert (folder / "per-class.csv").read_text(encoding="utf-8").count("\n") == 11
+
+
+def test_the_pipeline_ends_in_one_json_document(ran):
+    _, results = ran
+    (line,) = [line for line in LINES if line.endswith("--json")]
+    document = json.loads(results[line].stdout)
+    assert document["schema"] == "ltkit.evaluate/1"
+    assert [row["name"] for row in document["rows"]] == ["baseline", "alphanet"]
+
+
+def test_the_scores_of_the_chain(ran):
+    """Golden figures of the chain; a change of them is a line of the CHANGELOG."""
+    folder, _ = ran
+    document = json.loads(shell("ltkit evaluate feats.h5 --json -q", folder).stdout)
+    found = {row["name"]: row["accuracy"] for row in document["rows"] if row["runs"] == 1}
+    golden = json.loads((ROOT / "tests" / "golden.json").read_text(encoding="utf-8"))
+    assert found.keys() == golden.keys()
+    for name, accuracy in golden.items():
+        for group, value in accuracy.items():
+            assert found[name][group] == pytest.approx(value, abs=0.06), (name, group)
+
+
+def test_every_command_has_a_line():
+    shown = README + " ltkit demo"
+    for command in [*app.registered_commands, *app.registered_groups]:
+        assert f"ltkit {command.name}" in shown, command.name
+
+
+def test_linked_files_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).is_file(), target

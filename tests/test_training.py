@@ -1,0 +1,465 @@
+"""The training loop: augmentation, schedules, what is written, going on where it stopped."""
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from ltkit import architectures, datasets
+from ltkit.errors import FormatError, InputError
+from ltkit.losses import ce
+from ltkit.records import ClassTable, Dataset, ImageSplit
+from ltkit.settings import TrainSettings
+from ltkit.training import run
+from ltkit.training.augment import ImageStore
+from ltkit.training.schedules import learning_rate
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# Augmentation
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.1)
+
+
+def store(height=6, width=5, padding=2, flip=True, count=8):
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, height, width, 3), generator=generator).byte()
+    return pixels, ImageStore(pixels, MEAN, STD, padding, flip)
+
+
+def normalised(pixels):
+    """(B, H, W, channels) bytes to (B, channels, H, W), in double precision."""
+    values = (pixels.double() / 255 - torch.tensor(MEAN).double()) / torch.tensor(STD).double()
+    return values.permute(0, 3, 1, 2).float()
+
+
+def test_plain_images_are_normalised():
+    pixels, images = store()
+    index = torch.tensor([3, 0, 3])
+    torch.testing.assert_close(images.plain(index), normalised(pixels[index]), rtol=0, atol=1e-5)
+
+
+def test_without_padding_and_flip_nothing_is_changed():
+    _, images = store(padding=0, flip=False)
+    index = torch.tensor([5, 1])
+    assert torch.equal(images.augmented(index, torch.Generator()), images.plain(index))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_every_view_is_a_crop_of_the_padded_image_and_all_occur(flip):
+    pixels, images = store(padding=1, flip=flip, count=1)
+    padded = np.pad(pixels[0].numpy(), ((1, 1), (1, 1), (0, 0)))
+    crops = [padded[top : top + 6, left : left + 5] for top in range(3) for left in range(3)]
+    if flip:
+        crops += [crop[:, ::-1] for crop in crops]
+    expected = normalised(torch.from_numpy(np.array(crops)))
+    views = images.augmented(torch.zeros(500, dtype=torch.int64), torch.Generator().manual_seed(0))
+    distance = (views[:, None] - expected).abs().amax(dim=(2, 3, 4))
+    assert (distance.min(dim=1).values < 1e-5).all()
+    seen = torch.bincount(distance.argmin(dim=1), minlength=len(crops))
+    expected_count = 500 / len(crops)
+    assert ((seen - expected_count).abs() < 5 * math.sqrt(expected_count)).all()
+
+
+def test_each_image_gets_its_own_view_of_itself():
+    pixels = torch.arange(1, 41, dtype=torch.uint8).reshape(40, 1, 1, 1).expand(40, 4, 4, 3)
+    images = ImageStore(pixels.contiguous(), (0, 0, 0), (1, 1, 1), 3, True)
+    views = images.augmented(torch.arange(40), torch.Generator().manual_seed(0)) * 255
+    torch.testing.assert_close(views.amax(dim=(1, 2, 3)), torch.arange(1.0, 41.0))
+    assert len({tuple(view.flatten().bool().tolist()) for view in views}) > 10
+
+
+def test_the_generator_alone_decides_the_views():
+    _, images = store()
+    index = torch.arange(8)
+    generator = torch.Generator().manual_seed(5)
+    state = generator.get_state()
+    first = images.augmented(index, generator)
+    assert not torch.equal(first, images.augmented(index, generator))
+    generator.set_state(state)
+    torch.manual_seed(99)
+    assert torch.equal(first, images.augmented(index, generator))
+
+
+# Schedules
+
+
+def test_the_reference_schedule_epoch_by_epoch():
+    settings = TrainSettings()
+    for number in range(1, 201):  # counted from 1
+        if number <= 5:
+            expected = 0.1 * number / 5
+        elif number > 180:
+            expected = 0.1 * 0.0001
+        elif number > 160:
+            expected = 0.1 * 0.01
+        else:
+            expected = 0.1
+        for step in (0.0, 0.5, 0.99):
+            assert learning_rate(settings, number - 1 + step) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("epochs", [10, 30, 70, 100, 130, 400])
+def test_steps_scale_with_the_number_of_epochs(epochs):
+    settings = TrainSettings(epochs=epochs, warmup_epochs=0)
+    rates = [learning_rate(settings, epoch) for epoch in range(epochs)]
+    eighty, ninety = epochs * 8 // 10, epochs * 9 // 10
+    expected = [0.1] * eighty + [1e-3] * (ninety - eighty) + [1e-5] * (epochs - ninety)
+    assert rates == pytest.approx(expected)
+
+
+def test_one_cycle_rises_and_falls():
+    settings = TrainSettings(epochs=20, learning_rate=0.4, schedule="onecycle")
+    at = partial(learning_rate, settings)
+    assert [at(0), at(2), at(4)] == pytest.approx([0.04, 0.22, 0.4])
+    assert [at(8), at(12), at(20)] == pytest.approx([0.2 * (1 + math.sqrt(0.5)), 0.2, 0], abs=1e-12)
+    rates = [at(epoch / 10) for epoch in range(201)]
+    assert np.argmax(rates) == 40
+    assert (np.diff(rates[:41]) > 0).all()
+    assert (np.diff(rates[40:]) < 0).all()
+
+
+# Training
+
+SETTINGS = TrainSettings(epochs=3, batch_size=32, warmup_epochs=0, learning_rate=0.05)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits_lt:ir=5")
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "net.pt"
+
+
+def fit(dataset, output, settings=SETTINGS, **options):
+    options = {"method": "ce", "arch": "digits_net", "loss": ce.loss} | options
+    run.train(dataset, settings=settings, output=output, **options)
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def log(output):
+    """The lines of the log without speeds."""
+    lines = output.with_name(f"{output.name}.jsonl").read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines
+    ]
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[k], second[k]) for k in first)
+
+
+def files(output):
+    return sorted(p.name for p in output.parent.iterdir())
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    """A finished run, and what it reported."""
+    output = tmp_path_factory.mktemp("run") / "net.pt"
+    reports = []
+    fit(digits, output, report=reports.append)
+    return output, reports
+
+
+def test_it_learns(finished, digits):
+    output, reports = finished
+    lines = log(output)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[0]["loss"] > lines[1]["loss"] > lines[2]["loss"]
+    assert lines[2]["val"]["balanced"] > 0.5
+    assert files(output) == ["net.pt", "net.pt.jsonl"]
+    assert [p.epoch for p in reports] == [1, 2, 3]
+    assert [p.loss for p in reports] == [line["loss"] for line in lines]
+    assert [p.accuracy for p in reports] == [line["val"]["balanced"] for line in lines]
+    assert reports[2].seconds_left == 0 < reports[0].seconds_left
+
+
+def test_the_log_says_what_the_written_network_does(finished, digits):
+    output, _ = finished
+    content = torch.load(output, weights_only=True)
+    network = architectures.build("digits_net", 10)
+    network.load_state_dict(content["state_dict"])
+    split = digits.split("val")
+    pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        predicted = network.eval()((pixels - content["mean"][0]) / content["std"][0]).argmax(dim=1)
+    right = (predicted.numpy() == split.labels).reshape(10, 20)  # 20 a class, class by class
+    said = log(output)[-1]["val"]
+    assert said.pop("balanced") == pytest.approx(right.mean())
+    counts = digits.classes.train_count
+    groups = {"many": counts > 100, "medium": (counts >= 20) & (counts <= 100), "few": counts < 20}
+    groups = {name: chosen for name, chosen in groups.items() if chosen.any()}
+    assert said == pytest.approx({name: right[chosen].mean() for name, chosen in groups.items()})
+
+
+def test_the_checkpoint_names_the_network_and_the_data(finished, digits):
+    content = torch.load(finished[0], weights_only=True)
+    assert set(content) == {
+        "format", "format_version", "arch", "num_classes", "cosine", "scale", "state_dict", "mean",
+        "std", "classes", "train_ids", "recipe", "versions",
+    }  # fmt: skip
+    assert (content["format"], content["format_version"]) == ("ltkit-checkpoint", 1)
+    assert (content["arch"], content["num_classes"], content["cosine"]) == ("digits_net", 10, False)
+    assert content["classes"]["train_count"] == digits.classes.train_count.tolist()
+    assert content["train_ids"] == digits.split("train").ids.tolist()
+    assert content["recipe"]["dataset"] == digits.record
+    assert content["recipe"]["method"] == "ce"
+    assert {k.split(".")[0] for k in content["state_dict"]} == {"backbone", "head"}
+
+
+def test_the_same_seed_gives_the_same_file(finished, digits, output):
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    fit(digits, output)
+    assert output.read_bytes() == finished[0].read_bytes()
+    assert log(output) == log(finished[0])
+    assert torch.equal(torch.get_rng_state(), state)  # global randomness is neither read nor moved
+    fit(digits, output, replace(SETTINGS, seed=1, epochs=1))
+    assert not same(weights(output), weights(finished[0]))
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(epoch):
+    def report(progress):
+        if progress.epoch == epoch:
+            raise Stop
+
+    return report
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, digits, output, epoch):
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(epoch))
+    assert files(output) == ["net.pt.jsonl", "net.pt.partial"]
+    fit(digits, output, resume=True)
+    assert same(weights(output), weights(finished[0]))
+    assert log(output) == log(finished[0])
+    assert files(output) == ["net.pt", "net.pt.jsonl"]
+
+
+def test_a_line_beyond_the_saved_state_is_written_again(finished, digits, output):
+    """Killed between the log and the state."""
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    with output.with_name("net.pt.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "loss": 1e9}\n{"epo')
+    fit(digits, output, resume=True)
+    assert log(output) == log(finished[0])
+
+
+def test_a_full_disk_leaves_the_state_before(digits, output, monkeypatch):
+    saved = run.checkpoint.save_partial
+
+    def fail(path, recipe, epoch, *rest):
+        if epoch == 2:
+            raise InputError("net.pt.partial: cannot be written")
+        saved(path, recipe, epoch, *rest)
+
+    monkeypatch.setattr(run.checkpoint, "save_partial", fail)
+    with pytest.raises(InputError, match="cannot be written"):
+        fit(digits, output)
+    partial_file = output.with_name("net.pt.partial")
+    assert torch.load(partial_file, weights_only=True)["epoch"] == 1
+
+
+def test_a_new_run_forgets_an_old_state(digits, output):
+    for name in ("net.pt.partial", "net.pt.jsonl"):
+        output.with_name(name).write_text("old\n")
+
+    def fail(*arguments):
+        raise Stop
+
+    with pytest.raises(Stop):
+        fit(digits, output, loss=fail)
+    with pytest.raises(InputError, match=r"net\.pt\.partial: not found, nothing to resume"):
+        fit(digits, output, resume=True)
+    fit(digits, output, replace(SETTINGS, epochs=1))
+    assert len(log(output)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": replace(SETTINGS, learning_rate=0.1)}, "learning_rate: found 0.05, exp"),
+        ({"settings": replace(SETTINGS, epochs=9)}, "epochs: found 3, expected 9"),
+        ({"method": "ldam"}, "method: found ce, expected ldam"),
+        ({"parameters": {"gamma": 2.0}}, "parameters: found {}, expected {'gamma': 2.0}"),
+        ({"cosine": True, "scale": 16.0}, "cosine: found False, expected True"),
+        ({"dataset": datasets.load("digits_lt:ir=5,seed=1")}, "dataset: found"),
+    ],
+)  # fmt: skip
+def test_a_run_is_not_resumed_with_other_settings(digits, output, change, message):
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    with pytest.raises(InputError, match=rf"net\.pt\.partial: {message}.*; resume with the sett"):
+        fit(**({"dataset": digits, "output": output, "resume": True} | change))
+    fit(digits, output, resume=True)  # it was left alone
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99, b"<html>", "list", "other"])
+def test_a_state_that_cannot_be_read(digits, output, keep):
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    partial_file = output.with_name("net.pt.partial")
+    content = partial_file.read_bytes()
+    if keep == "list":
+        torch.save([1], partial_file)
+    elif keep == "other":
+        torch.save(torch.load(partial_file) | {"network": {}}, partial_file)
+    elif isinstance(keep, bytes):
+        partial_file.write_bytes(keep)
+    else:
+        partial_file.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    with pytest.raises(FormatError, match=r"net\.pt\.partial: not a checkpoint of an interrupted"):
+        fit(digits, output, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(finished, digits, output):
+    calls = []
+
+    def loss(logits, labels, counts):
+        calls.append(len(labels))
+        return ce.loss(logits, labels, counts) * (float("nan") if sum(calls) > 1.5 * size else 1.0)
+
+    size = len(digits.split("train"))
+    with pytest.raises(InputError, match=r"loss: found nan in epoch 2 at learning rate 0\.05, exp"):
+        fit(digits, output, loss=loss)
+    assert files(output) == ["net.pt.jsonl", "net.pt.partial"]
+    fit(digits, output, resume=True)
+    assert same(weights(output), weights(finished[0]))
+
+
+def test_each_loss_sees_every_image_once_an_epoch_and_the_training_counts(digits, output):
+    seen = []
+
+    def loss(logits, labels, counts):
+        assert logits.dtype == torch.float32
+        assert counts.tolist() == digits.classes.train_count.tolist()
+        seen.append(labels.clone())
+        return ce.loss(logits, labels, counts)
+
+    fit(digits, output, replace(SETTINGS, epochs=1, amp="bf16"), loss=loss)
+    labels = torch.cat(seen)
+    assert torch.bincount(labels).tolist() == digits.classes.train_count.tolist()
+    assert not torch.equal(labels, labels.sort().values)
+
+
+def test_a_cosine_head_is_trained(digits, output):
+    fit(digits, output, cosine=True, scale=16.0)
+    content = torch.load(output, weights_only=True)
+    assert (content["cosine"], content["scale"]) == (True, 16.0)
+    assert [k for k in content["state_dict"] if k.startswith("head.")] == ["head.weight"]
+    assert log(output)[-1]["val"]["balanced"] > 0.5
+
+
+# Small and unsuitable datasets
+
+
+def dataset_of(counts, val=(), channels=1):
+    """Random 8x8 pictures; counts and val: images a class."""
+    rng = np.random.default_rng(0)
+    splits = {}
+    for name, sizes in (("train", counts), ("val", val)):
+        if sizes:
+            labels = np.repeat(np.arange(len(sizes)), sizes)
+            images = rng.integers(0, 256, (len(labels), 8, 8, channels), dtype=np.uint8)
+            splits[name] = ImageSplit(images, labels, labels.astype(str))
+    table = ClassTable(np.array(counts))
+    return Dataset(splits, table, (0.5,), (0.5,), 1, False, {"spec": "made up"})
+
+
+def test_a_dataset_smaller_than_a_batch_and_without_validation(output):
+    reports = []
+    fit(dataset_of([3, 2]), output, replace(SETTINGS, epochs=1), report=reports.append)
+    assert reports[0].accuracy is None
+    assert "val" not in log(output)[0]
+
+
+def test_a_last_batch_of_one_is_left_out(output):
+    sizes = []
+
+    def loss(logits, labels, counts):
+        sizes.append(len(labels))
+        return ce.loss(logits, labels, counts)
+
+    fit(dataset_of([5, 4]), output, replace(SETTINGS, epochs=2, batch_size=4), loss=loss)
+    assert sizes == [4, 4, 4, 4]
+
+
+def test_groups_and_classes_without_validation_images_are_left_out(output):
+    dataset = dataset_of([101, 30, 2], val=[6, 6, 0])
+    fit(dataset, output, replace(SETTINGS, epochs=1))
+    assert set(log(output)[0]["val"]) == {"balanced", "many", "medium"}
+
+
+def test_one_training_image(output):
+    with pytest.raises(InputError, match="made up: found one training image, expected two"):
+        fit(dataset_of([1]), output)
+
+
+def test_images_that_do_not_suit_the_network(digits, output):
+    with pytest.raises(
+        InputError, match=r"--arch resnet32: takes 3 channels, .* have 1; expected dig"
+    ):
+        fit(digits, output, arch="resnet32")
+    with pytest.raises(
+        InputError, match=r"digits_net: takes 1 channels, .* have 3; expected resnet20"
+    ):
+        fit(dataset_of([3, 2], channels=3), output)
+    with pytest.raises(InputError, match="have 2; expected another dataset"):
+        fit(dataset_of([3, 2], channels=2), output)
+    with pytest.raises(
+        InputError, match="digit_net: unknown architecture; did you mean digits_net"
+    ):
+        fit(digits, output, arch="digit_net")
+    assert files(output) == []
+
+
+def test_images_that_do_not_fit_in_memory(digits, output, monkeypatch):
+    size = digits.split("train").images.nbytes
+    monkeypatch.setattr(run, "MAX_RESIDENT", size - 1)
+    with pytest.raises(
+        InputError, match=r"digits_lt.* images of \(8, 8, 1\) need .* expected at m"
+    ):
+        fit(digits, output)
+    monkeypatch.setattr(run, "MAX_RESIDENT", size)
+    fit(digits, output, replace(SETTINGS, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", 0, "epochs: found 0, expected at least 1"),
+        ("batch_size", 1, "batch_size: found 1, expected at least 2"),
+        ("warmup_epochs", -1, "warmup_epochs: found -1, expected at least 0"),
+        ("momentum", -0.1, r"momentum: found -0\.1, expected at least 0"),
+        ("weight_decay", -1e-4, r"weight_decay: found -0\.0001, expected at least 0"),
+        ("weight_decay", float("nan"), "weight_decay: found nan"),
+        ("learning_rate", 0, "learning_rate: found 0, expected above 0"),
+        ("learning_rate", -0.1, "learning_rate: found -0.1"),
+        ("learning_rate", float("nan"), "learning_rate: found nan"),
+        ("learning_rate", float("inf"), "learning_rate: found inf"),
+    ],
+)
+def test_settings_out_of_range(digits, output, name, value, message):
+    with pytest.raises(InputError, match=message):
+        fit(digits, output, replace(SETTINGS, **{name: value}))
+    assert files(output) == []
