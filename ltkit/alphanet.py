@@ -65,7 +65,7 @@ def fit(
 
     Returns:
         A correction of the few classes, with ``extra``: ``alpha`` (S, F, K) with
-        ``sum_i |alpha_ci| = 1``, ``neighbor`` (F, K), ``epoch`` (S,) the chosen one from 1, and
+        ``sum_i |alpha_ci| = 1``, ``neighbor`` (S, F, K), ``epoch`` (S,) the chosen one from 1, and
         ``val_accuracy`` (S, epochs), absent without a validation split.
 
     Raises:
@@ -103,7 +103,7 @@ def fit(
 
     extra: dict[str, NDArray[Any]] = {
         "alpha": alpha.cpu().numpy(),
-        "neighbor": neighbors.base_class,
+        "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0),
         "epoch": epoch_kept.cpu().numpy(),
     }
     if log:

@@ -305,7 +305,7 @@ class Correction:
     weight: (S, R, D) float32; bias: (S, R) float32, in the linear form of `Classifier`.
     runs: S dictionaries, what made each run (rho, seed, k, tau, ...).
     normalize_features: as in `Classifier`.
-    extra: arrays a method keeps beside (alphas, logs), each with S as first axis or none.
+    extra: arrays a method keeps beside (alphas, logs), each with S as first axis.
     """
 
     method: str
@@ -330,6 +330,22 @@ class Correction:
         weight[self.class_id] = self.weight[run]
         bias[self.class_id] = self.bias[run]
         return Classifier(weight, bias, self.normalize_features, base.experts)
+
+
+def joined(corrections: Sequence[Correction]) -> Correction:
+    """Return the runs of several corrections of the same classes as one correction."""
+    first = corrections[0]
+    if any(not np.array_equal(c.class_id, first.class_id) for c in corrections):
+        raise ValueError("corrections change different classes")
+    return Correction(
+        first.method,
+        first.class_id,
+        np.concatenate([c.weight for c in corrections]),
+        np.concatenate([c.bias for c in corrections]),
+        tuple(run for c in corrections for run in c.runs),
+        first.normalize_features,
+        {name: np.concatenate([c.extra[name] for c in corrections]) for name in first.extra},
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,10 +95,7 @@ def test_outputs_that_are_fine(path):
     atomic.check_output(path.with_name("new"), overwrite=False, inputs=(path,))
     link = path.with_name("link")
     link.symlink_to(path.with_name("nowhere"))
-    atomic.check_output(link, overwrite=False)
-    assert sorted(contents(path.parent.resolve()) if not link.is_symlink() else ["out.bin"]) == [
-        "out.bin"
-    ]
+    atomic.check_output(link, overwrite=False)  # a link to nowhere is no file to protect
 
 
 def test_a_check_leaves_no_file(path):

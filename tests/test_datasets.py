@@ -637,6 +637,30 @@ def test_imagenet_lt_without_its_training_list(tmp_path):
         datasets.load("imagenet_lt", tmp_path)
 
 
+def test_imagenet_lt_knows_its_classes(tmp_path):
+    """A training list made up from the published counts."""
+    for split in ("val", "test"):
+        source = shared_data.shared("lists", f"ImageNet_LT_{split}.txt.gz")
+        (tmp_path / source.name).symlink_to(source)
+    table = shared_data.shared("lists", "ImageNet_LT_train_counts.tsv").read_text().splitlines()
+    header = table[0].split("\t")
+    rows = [dict(zip(header, line.split("\t"), strict=True)) for line in table[1:]]
+    lines = [
+        f"train/{row['wnid']}/{i}.JPEG {row['label']}\n"
+        for row in rows
+        for i in range(int(row["train_count"]))
+    ]
+    (tmp_path / "ImageNet_LT_train.txt").write_text("".join(lines))
+    dataset = datasets.load("imagenet_lt", tmp_path)
+    assert published(dataset) == entry("imagenet_lt")
+    assert dataset.classes.wnids == tuple(row["wnid"] for row in rows)
+    assert len(dataset.split("val")) == 20 * 1000
+    (tmp_path / "ImageNet_LT_train.txt").write_text("".join(lines[:3]))
+    expected = "expected 115846 training images of 1000 classes, 1280 to 5 a class; take the pub"
+    with pytest.raises(InputError, match=f"found 3 training images of 1 classes, .*{expected}"):
+        datasets.load("imagenet_lt", tmp_path)
+
+
 def test_inaturalist_is_checked_before_images_are_held_out(tmp_path):
     """A made-up training list of the published size, with the published extremes."""
     shutil.copy(shared_data.shared("lists", "iNaturalist18_val.txt.gz"), tmp_path)

@@ -17,6 +17,7 @@ from ltkit.records import (
     Neighbors,
     block_rows,
     blocks,
+    members,
     shot_groups,
 )
 
@@ -103,15 +104,25 @@ def test_every_class_is_in_one_group_and_base_is_sorted():
     counts = np.array([150, 3, 50, 500, 20, 19, 101])
     groups = shot_groups(counts)
     assert groups.base.tolist() == [0, 2, 3, 4, 6]
-    members = np.concatenate([ids for _, ids in groups.items()])
-    assert sorted(members.tolist()) == list(range(7))
-    assert members.dtype == np.int64
+    together = np.concatenate([ids for _, ids in groups.items()])
+    assert sorted(together.tolist()) == list(range(7))
+    assert together.dtype == np.int64
 
 
 @pytest.mark.parametrize("bins", [(100, 20), (0, 20), (-1, 5), (20,), (1, 2, 3), ()])
 def test_bins_that_are_not_two_ascending_counts(bins):
     with pytest.raises(InputError, match=r"--bins: found .*, expected two counts, as 20,100"):
         shot_groups(np.array([1]), bins)
+
+
+def test_members_of_a_group_by_name():
+    groups = shot_groups(np.array([150, 3, 50, 500]))
+    for name, ids in groups.items():
+        assert members(groups, name, "--classes") is ids
+    assert members(groups, "base", "--classes").tolist() == [0, 2, 3]
+    assert members(groups, "all", "--classes").tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="--classes: found tail, expected few, medium, many, base"):
+        members(groups, "tail", "--classes")
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 3), (1, 3), (3, 3), (7, 3), (5, 100)])
@@ -181,6 +192,9 @@ def test_what_is_absent_is_named():
         features.split("val")
     with pytest.raises(InputError, match=r"f\.h5: head: absent; extract or import"):
         features.classifier()
+    head = Head(array(3, 4), array(3), scale=2.0)
+    own = FeatureSet({"train": split}, ClassTable(np.ones(3)), head).classifier()
+    np.testing.assert_array_equal(own.weight, 2 * head.weight)
     with pytest.raises(InputError, match="there are: none"):
         FeatureSet({}, ClassTable(np.ones(3))).split("val")
     images = ImageSplit(np.zeros((1, 2)), np.zeros(1), np.array(["a"]))

@@ -18,7 +18,6 @@ from ltkit.training import run
 from ltkit.training.augment import ImageStore
 from ltkit.training.schedules import learning_rate
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -303,12 +302,14 @@ def test_a_new_run_forgets_an_old_state(digits, output):
         ({"method": "ldam"}, "method: found ce, expected ldam"),
         ({"parameters": {"gamma": 2.0}}, "parameters: found {}, expected {'gamma': 2.0}"),
         ({"cosine": True, "scale": 16.0}, "cosine: found False, expected True"),
-        ({"dataset": datasets.load("digits_lt:ir=5,seed=1")}, "dataset: found"),
+        ({"dataset": "digits_lt:ir=5,seed=1"}, "dataset: found"),
     ],
 )  # fmt: skip
 def test_a_run_is_not_resumed_with_other_settings(digits, output, change, message):
     with pytest.raises(Stop):
         fit(digits, output, report=stop_after(1))
+    if "dataset" in change:
+        change = {"dataset": datasets.load(change["dataset"])}
     with pytest.raises(InputError, match=rf"net\.pt\.partial: {message}.*; resume with the sett"):
         fit(**({"dataset": digits, "output": output, "resume": True} | change))
     fit(digits, output, resume=True)  # it was left alone
@@ -360,6 +361,14 @@ def test_each_loss_sees_every_image_once_an_epoch_and_the_training_counts(digits
     labels = torch.cat(seen)
     assert torch.bincount(labels).tolist() == digits.classes.train_count.tolist()
     assert not torch.equal(labels, labels.sort().values)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images(output):
+    def loss(logits, labels, counts):
+        return 0 * logits.sum() + (3.0 if len(labels) == 6 else 1.0)  # batches of 6 and 2
+
+    fit(dataset_of([5, 3]), output, replace(SETTINGS, epochs=1, batch_size=6), loss=loss)
+    assert log(output)[0]["loss"] == pytest.approx((6 * 3 + 2 * 1) / 8)
 
 
 def test_a_cosine_head_is_trained(digits, output):

@@ -72,7 +72,7 @@ def fit(
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import shot_groups
+    from ltkit.records import joined, shot_groups
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet")
@@ -102,15 +102,20 @@ def fit(
                 f"few below {bins.split(',')[0]}; set other --bins"
             )
     means, _ = class_means(features.split("train"), len(features.classes))
-    near = search.nearest(means, groups.few, groups.base, NeighborSettings(k, metric, seed))
     val = features.splits.get("val")
     if val is None:
         _output.say("note: no validation split, so the last epoch is taken", quiet)
     if k == 1:
         _output.say("note: with k = 1 every alpha is 1 or -1 and nothing is learned", quiet)
-    correction = alphanet.fit(
-        features.classifier(), near, features.split("train"), val, runs, device=chosen_device
-    )
+    base, train = features.classifier(), features.split("train")
+    corrections = []
+    # The control draws other neighbours for each seed; otherwise one joint fit has all runs.
+    draws = range(seed, seed + seeds) if metric == "random" else [seed]
+    for drawn in draws:
+        near = search.nearest(means, groups.few, groups.base, NeighborSettings(k, metric, drawn))
+        own = [run for run in runs if metric != "random" or run.seed == drawn]
+        corrections.append(alphanet.fit(base, near, train, val, own, device=chosen_device))
+    correction = joined(corrections)
     classifiers.write(
         target, correction,
         settings=asdict(settings) | {

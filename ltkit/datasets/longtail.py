@@ -100,8 +100,8 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
 def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
     """Split positions into a training and a validation part, stratified by class.
 
-    Each class gives the nearest whole number to `HOLDOUT_FRACTION` of its images, and keeps at
-    least one for training.
+    Each class gives the nearest whole number to `HOLDOUT_FRACTION` of its images, so one of one
+    or two images gives none.
 
     Args:
         labels: (N,).
@@ -124,7 +124,7 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
     held_out = []
     for positions in by_class:
         order = rng.permutation(positions)
-        held_out.append(order[: min(round(HOLDOUT_FRACTION * len(order)), len(order) - 1)])
+        held_out.append(order[: round(HOLDOUT_FRACTION * len(order))])
     out = np.sort(np.concatenate(held_out))
     if not len(out):
         raise InputError("val=holdout: found no class of 3 or more images; pass val=none")

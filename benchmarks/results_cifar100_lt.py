@@ -1,0 +1,61 @@
+"""Accuracy on the bundled CIFAR-100-LT features: AlphaNet, its random control, the others.
+
+Runs the command line in a temporary folder, one `ltkit` command a line, and writes what `evaluate
+--json` prints, with the commands, to benchmarks/results/cifar100_lt.json.
+
+    python benchmarks/results_cifar100_lt.py [FEATURES.h5 [NAME]]
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+COMMANDS = (
+    *(
+        f"ltkit alphanet fit feats.h5 --k 5 --rho 0.5,1,1.5 --seeds 10 --metric {metric} "
+        f"--variant {variant} -o feats.{metric}-{variant}.h5"
+        for variant in ("paper", "code")
+        for metric in ("euclidean", "random")
+    ),
+    "ltkit posthoc tau-norm feats.h5",
+    "ltkit posthoc logit-adjust feats.h5",
+    "ltkit posthoc logit-adjust feats.h5 --set tau=1 -o feats.logit-adjust-1.h5",
+    "ltkit posthoc ncm feats.h5",
+)
+EVALUATE = "ltkit evaluate feats.h5 --group wordnet --json"
+
+
+def main(features: Path, name: str) -> None:
+    """Run every command on a features file; write the document."""
+    ltkit = Path(sys.executable).with_name("ltkit")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(features, Path(folder) / "feats.h5")
+        for command in (*COMMANDS, EVALUATE):
+            print(command, file=sys.stderr)
+            done = subprocess.run(
+                [ltkit, *command.split()[1:]],
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+    document = json.loads(done.stdout)
+    document["commands"] = [*COMMANDS, EVALUATE]
+    document["machine"] = {"cpu": platform.processor() or platform.machine()}
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{name}.json"
+    target.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    bundled = Path(str(resources.files("ltkit") / "data" / "demo" / "feats.h5"))
+    main(
+        Path(sys.argv[1]) if len(sys.argv) > 1 else bundled,
+        sys.argv[2] if len(sys.argv) > 2 else "cifar100_lt",
+    )

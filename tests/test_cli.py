@@ -1,0 +1,266 @@
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from ltkit import __version__, cli
+from ltkit.cli import _options, _output, _paths, app
+from ltkit.errors import InputError
+from ltkit.files import classifiers
+
+HEAVY = ("torch", "sklearn", "scipy", "pandas", "h5py", "numpy", "faiss", "PIL", "rich.table")
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def feats(tmp_path, monkeypatch):
+    """A working folder with a made long-tailed feats.h5 of eight classes with CIFAR's wnids."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LTKIT_FEATURES", raising=False)
+    rng = np.random.default_rng(0)
+    counts = (300, 200, 150, 60, 40, 30, 10, 5)
+    centres = rng.normal(size=(8, 12))
+    arrays = {
+        "weight": centres.astype(np.float32),
+        "bias": np.log(counts).astype(np.float32),
+        "class_names": np.array([f"class {i}" for i in range(8)]),
+        "wnids": np.array(["n02084071"] * 2 + ["n02121620"] * 2 + ["n02958343"] * 4),
+    }
+    for split, numbers in (("train", counts), ("val", (15,) * 8), ("test", (25,) * 8)):
+        labels = np.repeat(np.arange(8), numbers)
+        arrays[f"{split}_labels"] = labels
+        noise = rng.normal(size=(len(labels), 12))
+        arrays[f"{split}_features"] = (centres[labels] + noise).astype(np.float32)
+    np.savez("arrays.npz", **arrays)
+    run("import", "arrays.npz", "-o", "feats.h5", "-q")
+    return tmp_path
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['ltkit', '--help']\n" + (
+        "from ltkit.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_help_with_an_example():
+    def commands(typer_app, prefix=()):
+        for command in typer_app.registered_commands:
+            yield (*prefix, command.name or command.callback.__name__)
+        for group in typer_app.registered_groups:
+            yield from commands(group.typer_instance, (*prefix, group.name))
+
+    found = list(commands(app))
+    assert ("alphanet", "fit") in found
+    for words in found:
+        assert "Example: ltkit" in run(*words, "--help").output, words
+
+
+def test_version():
+    assert run("--version").output == f"ltkit {__version__}\n"
+
+
+def test_module_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "ltkit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("ltkit ")
+
+
+def test_which_features_file_is_read(feats, monkeypatch):
+    assert _paths.features_path(None, True) == Path("feats.h5")
+    assert _paths.features_path("other.h5", True) == Path("other.h5")
+    Path("feats.h5").rename("only.h5")
+    assert _paths.features_path(None, True) == Path("only.h5")
+    monkeypatch.setenv("LTKIT_FEATURES", "named.h5")
+    assert _paths.features_path(None, True) == Path("named.h5")
+    monkeypatch.setattr("sys.stdin", io.StringIO("piped.h5\n"))
+    assert _paths.features_path("-", True) == Path("piped.h5")
+
+
+def test_a_classifier_stands_for_its_features(feats):
+    run("posthoc", "ncm", "-q")
+    assert _paths.features_path("feats.ncm.h5", True) == Path("feats.h5")
+    Path("feats.h5").unlink()
+    with pytest.raises(InputError, match="no such file beside it"):
+        _paths.features_path("feats.ncm.h5", True)
+
+
+def test_empty_stdin(feats):
+    result = CliRunner().invoke(app, ["evaluate", "-"], input="")
+    assert isinstance(result.exception, InputError)
+
+
+def test_alphanet_fit_keeps_what_made_each_run(feats):
+    run("alphanet", "fit", "--k", "3", "--rho", "0.5,2", "--seeds", "2", "--epochs", "6", "-q")
+    correction, inputs = classifiers.read(Path("feats.alphanet.h5"))
+    assert [(r["rho"], r["seed"]) for r in correction.runs] == [(2, 0), (2, 1), (0.5, 0), (0.5, 1)]
+    assert correction.extra["alpha"].shape == (4, 2, 3)
+    assert correction.extra["val_accuracy"].shape == (4, 6)
+    assert correction.class_id.tolist() == [6, 7]
+    assert set(inputs) == {"features"}
+
+
+def test_variants_set_where_paper_and_code_differ(feats):
+    common = ["alphanet", "fit", "--k", "3", "--epochs", "5", "-q"]
+    run(*common, "--variant", "code", "-o", "code.h5")
+    run(*common, "--variant", "code", "--few-biases", "learned", "-o", "mixed.h5")
+    code, _ = classifiers.read(Path("code.h5"))
+    mixed, _ = classifiers.read(Path("mixed.h5"))
+    assert code.runs[0]["network_input"] == mixed.runs[0]["network_input"] == "own+neighbors"
+    assert code.runs[0]["few_biases"] == "frozen"
+    np.testing.assert_allclose(code.bias[0], np.log([10, 5]), rtol=1e-6)
+    assert (mixed.bias != code.bias).all()
+
+
+def test_the_random_control_draws_neighbours_for_each_seed(feats):
+    common = ["alphanet", "fit", "--k", "2", "--epochs", "5", "--seeds", "4", "-q"]
+    run(*common, "--metric", "random", "-o", "random.h5")
+    run(*common, "-o", "nearest.h5")
+    random, _ = classifiers.read(Path("random.h5"))
+    nearest, _ = classifiers.read(Path("nearest.h5"))
+    assert len({row.tobytes() for row in random.extra["neighbor"]}) > 1
+    assert len({row.tobytes() for row in nearest.extra["neighbor"]}) == 1
+
+
+def test_same_command_same_bytes(feats):
+    for method in (["posthoc", "tau-norm"], ["alphanet", "fit", "--k", "3", "--epochs", "5"]):
+        contents = []
+        for _ in range(2):
+            run(*method, "-o", "out.h5", "--overwrite", "-q")
+            contents.append(Path("out.h5").read_bytes())
+        assert contents[0] == contents[1]
+
+
+def test_posthoc_says_what_it_tried_and_takes_what_is_set(feats):
+    result = run("posthoc", "tau-norm", "-o", "a.h5")
+    assert "tau 0.3: balanced accuracy" in result.stderr
+    run("posthoc", "tau-norm", "--set", "tau=0.25", "-o", "b.h5", "-q")
+    correction, _ = classifiers.read(Path("b.h5"))
+    assert correction.runs[0]["tau"] == 0.25
+
+
+def test_lists_of_methods():
+    assert "tau=1.0" in run("posthoc", "--list").output
+    assert re.search(r"^ce +Cross-entropy", run("train", "--list").output)
+    assert "ltkit-demo" not in run("data", "list").output
+    assert "digits_lt" in json.loads(run("data", "list", "--json").stdout)["datasets"]
+
+
+def test_evaluate_table_and_json_say_the_same(feats):
+    run("posthoc", "logit-adjust", "--set", "tau=1", "-q")
+    table = run("evaluate", "--group", "wordnet", "-q").stdout
+    document = json.loads(run("evaluate", "--group", "wordnet", "--json", "-q").stdout)
+    for row in document["rows"]:
+        assert f"{100 * row['accuracy']['few']:.1f}" in table
+    assert document["rows"][1]["name"] == "logit-adjust"
+    assert document["rows"][1]["settings"] == {"tau": 1.0}
+    grouped = document["rows"][0]["grouped"]
+    assert (grouped["by"], grouped["rule"], grouped["level"]) == ("wordnet", "path", 4)
+    assert f"chance {100 * grouped['chance']:.1f} %" in table
+
+
+def test_an_absent_group_is_a_dash_and_null(feats):
+    table = run("evaluate", "--bins", "2,100", "-q").stdout
+    assert "–" in table
+    document = json.loads(run("evaluate", "--bins", "2,100", "--json", "-q").stdout)
+    assert document["rows"][0]["accuracy"]["few"] is None
+    assert document["groups"]["few"] == 0
+
+
+def test_per_class_csv(feats):
+    run("posthoc", "ncm", "-q")
+    run("evaluate", "--per-class", "p.csv", "-q")
+    lines = Path("p.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "class,name,group,train_count,test_count,baseline,ncm"
+    assert lines[7].startswith("6,class 6,few,10,25,")
+
+
+def test_neighbors_on_screen_as_json_and_in_a_file(feats):
+    lines = run("neighbors", "--k", "2", "-q").stdout.splitlines()
+    assert lines[0].startswith("class 6 (10): ")
+    rows = json.loads(run("neighbors", "--k", "2", "--json", "-q").stdout)["rows"]
+    assert [row["class"] for row in rows] == [6, 7]
+    run("neighbors", "--k", "2", "-o", "n.neighbors.h5", "-q")
+    assert "ltkit-neighbors v1" in run("inspect", "n.neighbors.h5").stdout
+    assert run("validate", "n.neighbors.h5").stdout == "n.neighbors.h5: sound\n"
+
+
+def test_inspect_shows_each_kind(feats):
+    run("posthoc", "ncm", "-q")
+    assert "shot groups" in run("inspect", "feats.h5").stdout
+    assert "ltkit-classifier v1" in run("inspect", "feats.ncm.h5").stdout
+    document = json.loads(run("inspect", "feats.h5", "--json").stdout)
+    assert document["shot groups"] == {"few": 2, "medium": 3, "many": 3}
+
+
+def test_validate_exit_1_names_the_block(feats):
+    content = bytearray(Path("feats.h5").read_bytes())
+    with np.load("arrays.npz") as arrays:
+        at = content.find(arrays["train_features"].tobytes()[:64])
+    content[at] ^= 4
+    Path("feats.h5").write_bytes(content)
+    result = run("validate", "feats.h5", code=1)
+    assert "train/features: block 0" in result.stdout
+    result = run("validate", "feats.h5", "--json", code=1)
+    assert len(json.loads(result.stdout)["problems"]["feats.h5"]) == 1
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _options.device_of("auto") == "cpu"
+    assert _options.device_of("cpu") == "cpu"
+    for text, words in (("cuda", "no CUDA device"), ("cpu:1", "expected auto"), ("x", "found x")):
+        with pytest.raises(InputError, match=words):
+            _options.device_of(text)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert _options.device_of("cuda:0") == "cuda:0"
+    with pytest.raises(InputError, match="found 1 CUDA devices"):
+        _options.device_of("cuda:1")
+
+
+def test_progress_gives_rate_and_time_left(monkeypatch, capsys):
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr("ltkit.cli._output.time.monotonic", lambda: next(clock))
+    progress = _output.Progress("images", quiet=False)
+    for done in (0, 100, 400):
+        progress("test", done, 400)
+    assert capsys.readouterr().err.splitlines() == [
+        "test 100/400, 10 images/s, 30 s left",
+        "test 400/400, 20 images/s, 0 s left",
+    ]
+
+
+def test_an_operating_system_error_is_one_line(monkeypatch, capsys):
+    def fail():
+        raise PermissionError(13, "Permission denied", "x.h5")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "ltkit: x.h5: Permission denied\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def fail():
+        raise OSError
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(OSError, match=r"^$"):
+        cli.main()
