@@ -12,6 +12,7 @@ Source:
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -36,6 +37,9 @@ from ltkit.settings import AlphaNetSettings, as_json
 
 BETAS, EPSILON, SLOPE = (0.9, 0.999), 1e-8, 0.01
 """Of AdamW and of the leaky ReLU: PyTorch's defaults, as in the released code."""
+
+SHARED_PRODUCTS = 1 << 25
+"""Products of a step's first layer from which several threads are used."""
 
 
 def fit(
@@ -86,7 +90,8 @@ def fit(
     best = torch.full((len(runs),), -1.0, device=device)
     log = []
     for epoch in range(settings.epochs):
-        _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
+        with _threads(len(runs) * network.inputs.numel() * settings.hidden[0]):
+            _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
         alpha_now, bias_now = network.alphas().detach(), network.few_bias.clone()
         if watched is None:
             alpha, bias = alpha_now, bias_now
@@ -333,6 +338,20 @@ class _Networks:
             eps=EPSILON,
             maximize=False,
         )
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """Use one thread where a step's first layer has too few products to share.
+
+    Threads that wait for each other on a busy machine cost far more than they save there.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if products < SHARED_PRODUCTS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train_epoch(

@@ -32,6 +32,36 @@ CATALOGUE: dict[str, ArchSpec] = {
     "resnet32": ArchSpec("cifar_resnet", {"depth": 32}, 3, "CIFAR ResNet-32, 64 features"),
     "resnet44": ArchSpec("cifar_resnet", {"depth": 44}, 3, "CIFAR ResNet-44, 64 features"),
     "resnet56": ArchSpec("cifar_resnet", {"depth": 56}, 3, "CIFAR ResNet-56, 64 features"),
+    "resnet10": ArchSpec(
+        "imagenet_resnet",
+        {"depths": (1, 1, 1, 1), "bottleneck": False},
+        3,
+        "ResNet-10, 512 features",
+    ),
+    "resnet34_small": ArchSpec(
+        "imagenet_resnet",
+        {"depths": (3, 4, 6, 3), "bottleneck": False, "small_images": True},
+        3,
+        "ResNet-34 with a 3x3 stem for 32x32 images, 512 features",
+    ),
+    "resnet50": ArchSpec(
+        "imagenet_resnet",
+        {"depths": (3, 4, 6, 3), "bottleneck": True},
+        3,
+        "ResNet-50, 2048 features",
+    ),
+    "resnet152": ArchSpec(
+        "imagenet_resnet",
+        {"depths": (3, 8, 36, 3), "bottleneck": True},
+        3,
+        "ResNet-152, 2048 features",
+    ),
+    "resnext50": ArchSpec(
+        "imagenet_resnet",
+        {"depths": (3, 4, 6, 3), "bottleneck": True, "groups": 32, "group_width": 4},
+        3,
+        "ResNeXt-50 32x4d, 2048 features",
+    ),
     "digits_net": ArchSpec("digits_net", {}, 1, "three convolutions for 8x8 digits, 64 features"),
 }
 

@@ -1,0 +1,137 @@
+"""`alphanet fit`: the joint form on cached logits against a loop over classes, and its floor.
+
+Synthetic features of the sizes of ImageNet-LT and CIFAR-100-LT. The loop is what a plain program
+does in a step: one small network a class, corrected weights, features times all weights. It is
+timed for some steps between whole fits of the joint form, and scaled to a fit.
+
+    python benchmarks/bench_alphanet_fit.py [--small]
+"""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import machine, spread
+
+from ltkit import alphanet
+from ltkit.class_means import class_means
+from ltkit.neighbors import nearest
+from ltkit.records import Classifier, FeatureSplit, shot_groups
+from ltkit.settings import AlphaNetSettings, NeighborSettings
+
+TARGET = Path(__file__).parent / "results" / "bench_alphanet_fit.json"
+SETTINGS = AlphaNetSettings(network_input="own+neighbors", few_biases="frozen")
+
+
+def made(name: str) -> tuple[Classifier, FeatureSplit, FeatureSplit, np.ndarray]:
+    """Make features of the size of a dataset: classifier, train, val, training counts."""
+    rng = np.random.default_rng(0)
+    if name == "CIFAR-100-LT":
+        size, val_each = 64, 20
+        counts = (500 * 0.01 ** (np.arange(100) / 99)).astype(np.int64)
+    else:
+        size, val_each = 2048, 20
+        counts = np.concatenate([
+            np.linspace(1280, 101, 385), np.linspace(100, 20, 479), np.linspace(19, 5, 136),
+        ]).astype(np.int64)  # fmt: skip
+        counts[:385] = counts[:385] * ((115_846 - counts[385:].sum()) / counts[:385].sum())
+    classes = len(counts)
+    centres = rng.standard_normal((classes, size), dtype=np.float32)
+
+    def split(numbers: np.ndarray) -> FeatureSplit:
+        labels = np.repeat(np.arange(classes), numbers)
+        features = rng.standard_normal((len(labels), size), dtype=np.float32)
+        features *= 2
+        for start in range(0, len(labels), 4096):
+            features[start : start + 4096] += centres[labels[start : start + 4096]]
+        return FeatureSplit(features, labels)
+
+    base = Classifier(centres / np.float32(np.sqrt(size)), np.zeros(classes, np.float32))
+    return base, split(counts), split(np.full(classes, val_each)), counts
+
+
+def loop_steps(base: Classifier, near, train: FeatureSplit, rows: np.ndarray, steps: int) -> float:
+    """Time steps of the plain form: a network a class, corrected weights, all logits; s a step."""
+    weight, bias = torch.from_numpy(base.weight), torch.from_numpy(base.bias)
+    few = near.few_class
+    inputs = torch.cat([weight[few][:, None], weight[near.base_class]], dim=1).flatten(1)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(inputs.shape[1], 32), torch.nn.LeakyReLU(),
+        torch.nn.Linear(32, 32), torch.nn.LeakyReLU(),
+        torch.nn.Linear(32, 32), torch.nn.LeakyReLU(), torch.nn.Linear(32, near.k),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
+    start = time.perf_counter()
+    for step in range(steps):
+        batch = rows[64 * step : 64 * step + 64]
+        corrected = []
+        for place, c in enumerate(few):
+            alpha = network(inputs[place])
+            alpha = alpha / alpha.abs().sum()
+            corrected.append(weight[c] + (alpha[:, None] * weight[near.base_class[place]]).sum(0))
+        whole = weight.index_copy(0, torch.from_numpy(few), torch.stack(corrected))
+        logits = torch.from_numpy(train.features[batch]) @ whole.T + bias
+        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(train.labels[batch]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return (time.perf_counter() - start) / steps
+
+
+def gemm_rate() -> float:
+    """Return the float32 rate of a large square product, FLOP/s."""
+    a, b = torch.randn(2, 4096, 4096)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * 4096**3 / min(times)
+
+
+def measure(name: str, rounds: int, joint_rounds: int) -> dict[str, str]:
+    """Measure one size; return the claim as a row of docs/performance.md."""
+    base, train, val, counts = made(name)
+    groups = shot_groups(counts)
+    means, _ = class_means(train, len(counts))
+    near = nearest(means, groups.few, groups.base, NeighborSettings(5))
+    steps_in_fit = 25 * -(-2 * int(counts[groups.few].sum()) // 64)
+    thirty = [replace(SETTINGS, rho=r, seed=s) for r in (0.5, 1.0, 1.5) for s in range(10)]
+    rows = np.random.default_rng(0).permutation(len(train))
+    one, loop = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        alphanet.fit(base, near, train, val, [SETTINGS])
+        one.append(time.perf_counter() - start)
+        loop.append(steps_in_fit * loop_steps(base, near, train, rows, 3))
+    joint = []
+    for _ in range(joint_rounds):
+        start = time.perf_counter()
+        alphanet.fit(base, near, train, val, thirty)
+        joint.append(time.perf_counter() - start)
+    flop = steps_in_fit * len(groups.few) * 32 * 6 * train.features.shape[1] * 2 * 2
+    floor = flop / gemm_rate()
+    ratio = sorted(loop)[len(loop) // 2] / sorted(one)[len(one) // 2]
+    return {
+        "claim": f"alphanet fit, {name} size ({len(train)} x {train.features.shape[1]}, "
+        f"{len(groups.few)} few, k 5, rho 1, 25 epochs)",
+        "measured": f"one fit {spread(one)}; 30 fits (10 seeds x 3 rhos) {spread(joint)}; "
+        f"first-layer products {flop / 1e9:.0f} GFLOP, {floor:.2g} s at the measured "
+        f"{flop / floor / 1e9:.0f} GFLOP/s; per-class loop {ratio:.0f} times slower (3 of "
+        f"{steps_in_fit} steps timed)",
+        "contract": "≤ 3x floor, ≥ 30x a per-class loop" if len(counts) == 1000 else "–",
+        "machine": machine(),
+    }
+
+
+if __name__ == "__main__":
+    claims = [measure("CIFAR-100-LT", 5, 3)]
+    if "--small" not in sys.argv:
+        claims.append(measure("ImageNet-LT", 3, 1))
+    text = json.dumps({"claims": claims}, indent=1, ensure_ascii=False)
+    TARGET.write_text(text + "\n", encoding="utf-8")
+    print(text)
