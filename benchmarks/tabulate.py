@@ -57,8 +57,7 @@ def label(row: dict[str, Any]) -> str:
 def accuracy_table(path: Path) -> list[str]:
     """Return the table of one results file."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    about = document.get("about", "")
-    lines = [f"## {document.get('title', path.stem)}", "", about, ""] if about else []
+    lines = [f"## {document['title']}", "", document["about"], ""]
     lines += [
         f"{document['n']} test images; classes few {document['groups']['few']}, medium "
         f"{document['groups']['medium']}, many {document['groups']['many']}.",

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ltkit.checkpoints import Recognised
+from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
@@ -80,23 +82,21 @@ def extract(
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
         head,
-        settings=as_json(replace(settings, workers=0))
+        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
-    writer = FeaturesWriter(output, plan, command=command, resume=resume)
-    try:
+    with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
         for name, (part, _) in chosen.items():
-            start = writer.done(name)
+            done = writer.done(name)
+            start = done - done % settings.batch_size  # the batches of a run that was not stopped
             for rows, images in _prefetched(part.images, start, settings.batch_size):
                 with torch.inference_mode(), _autocast(device, settings.amp):
                     features = features_and_logits(network, view(images))[0]
-                writer.append(name, features.float().cpu().numpy())
+                new = features[max(0, done - rows.start) :]
+                writer.append(name, new.float().cpu().numpy())
                 report(name, rows.stop, len(part))
         return writer.finish()
-    except BaseException:
-        writer.close()
-        raise
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,32 +170,24 @@ def _readable(
     Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
     before it is made; otherwise an unreadable image ends the run when it is met.
     """
-    if settings.on_error == "fail" or isinstance(split.images, np.ndarray):
+    if not isinstance(split.images, ImageFiles):
         return split, None
-    good = np.ones(len(split), dtype=bool)
-    for row in range(len(split)):
-        try:
-            split.images[row : row + 1]
-        except InputError:
-            good[row] = False
-    if good.all():
-        return split, None
+    files = replace(split.images, workers=settings.workers)
+    if settings.on_error == "fail":
+        return replace(split, images=files), None
+    with ThreadPoolExecutor(settings.workers) as pool:
+        good = np.array(list(pool.map(partial(_decodes, files), range(len(files)))), dtype=bool)
     kept = np.flatnonzero(good)
-    images = _Chosen(split.images, kept)
+    images = replace(files, paths=[files.paths[i] for i in kept.tolist()])
     return ImageSplit(images, split.labels[kept], split.ids[kept]), split.ids[~good]
 
 
-class _Chosen:
-    """Some of a split's images, in order."""
-
-    def __init__(self, images: Images, kept: NDArray[np.int64]) -> None:
-        self.images, self.kept = images, kept
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        return np.concatenate([self.images[i : i + 1] for i in self.kept[rows].tolist()])
+def _decodes(files: ImageFiles, index: int) -> bool:
+    try:
+        files.decode(index)
+    except InputError:
+        return False
+    return True
 
 
 def _content_key(chosen: dict[str, tuple[ImageSplit, Any]]) -> str:

@@ -1,8 +1,13 @@
 """Features made elsewhere, in an .npz archive, into a features file."""
 
 import hashlib
+import math
+import tokenize
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,10 +18,22 @@ from ltkit.errors import FormatError, InputError, nearest
 from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import SPLITS, ClassTable, Head, Ints, block_rows, blocks
 
+DAMAGED = (
+    EOFError, LookupError, OSError, RuntimeError, ValueError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What zipfile and NumPy raise at a damaged archive."""
+
 KNOWN = (
     *(f"{s}_{what}" for s in SPLITS for what in ("features", "labels", "ids")),
     *("weight", "bias", "class_names", "wnids", "train_counts"),
 )
+
+MAX_CLASSES = 10_000_000
+"""A label above this is taken for damage, not for that many classes."""
+
+NUMBERS = "iuf"
+"""The kinds of type that numbers may have."""
 
 
 class Archive:
@@ -34,85 +51,70 @@ class Archive:
             raise InputError(f"{path}: not found; check the path")
         try:
             self._zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+        except DAMAGED as error:
             raise FormatError(f"{path}: not an .npz archive; write it with numpy.savez") from error
         self.names = [n.removesuffix(".npy") for n in self._zip.namelist()]
         for name in self.names:
             if name not in KNOWN:
                 raise InputError(f"{path}: {name}: unknown array; {nearest(name, KNOWN)}")
+            needed = f"{name.partition('_')[0]}_features"
+            if name.endswith(("_labels", "_ids")) and needed not in self.names:
+                raise InputError(f"{path}: {name}: needs {needed}, which is absent")
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return the shape and type of an array."""
-        with self._open(name) as (_, shape, dtype):
+        with self._opened(name) as (_, shape, dtype):
             return shape, dtype
 
-    def rows(self, name: str) -> Iterator[NDArray[Any]]:
-        """Yield an array's rows block by block."""
-        with self._open(name) as (stream, shape, dtype):
-            row = int(np.prod(shape[1:], dtype=np.int64))
-            for block in blocks(shape[0], block_rows(row * dtype.itemsize)):
-                size = (block.stop - block.start) * row * dtype.itemsize
-                raw = _read_exactly(stream, size)
-                if len(raw) < size:
-                    raise FormatError(f"{self.path}: {name}: truncated; write the archive again")
-                yield np.frombuffer(raw, dtype).reshape(-1, *shape[1:])
+    def rows(self, name: str, kinds: str) -> Iterator[NDArray[Any]]:
+        """Yield an array's rows block by block; its type must be of one of the kinds."""
+        with self._opened(name) as (stream, shape, dtype):
+            if dtype.kind not in kinds or not shape or 0 in shape[1:]:
+                what = "numbers" if kinds == NUMBERS else "strings"
+                raise InputError(
+                    f"{self.path}: {name}: found {dtype} {shape}, expected an array of {what}"
+                )
+            row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            for block in blocks(shape[0], block_rows(row_bytes)):
+                count = block.stop - block.start
+                raw = stream.read(count * row_bytes)
+                if len(raw) < count * row_bytes:
+                    raise EOFError("it is truncated")
+                yield np.frombuffer(raw, dtype).reshape(count, *shape[1:])
+            if stream.read(1):  # reading on to the end also checks the checksum
+                raise EOFError("it is longer than its header says")
 
-    def whole(self, name: str) -> NDArray[Any]:
+    def whole(self, name: str, kinds: str = NUMBERS) -> NDArray[Any]:
         """Read a small array."""
         shape, dtype = self.header(name)
-        if not shape:
-            raise FormatError(f"{self.path}: {name}: found a single value, expected an array")
-        return np.concatenate([np.empty((0, *shape[1:]), dtype), *self.rows(name)])
+        return np.concatenate([np.empty((0, *shape[1:]), dtype), *self.rows(name, kinds)])
 
-    def _open(self, name: str) -> "_Member":
-        return _Member(self.path, self._zip, name)
-
-
-class _Member:
-    """One array of an archive, opened behind its header."""
-
-    def __init__(self, path: Path, archive: zipfile.ZipFile, name: str) -> None:
-        self.path, self.archive, self.name = path, archive, name
-
-    def __enter__(self) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
+        """Give one array behind its header; whatever is damaged, also later, is a `FormatError`."""
         try:
-            self.stream = self.archive.open(f"{self.name}.npy")
-            version = np.lib.format.read_magic(self.stream)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(self.stream)
-        except (
-            ValueError,
-            zipfile.BadZipFile,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
+            with self._zip.open(f"{name}.npy") as stream:
+                version = np.lib.format.read_magic(stream)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, fortran, dtype = read(stream)
+                if dtype.hasobject:
+                    raise FormatError(
+                        f"{self.path}: {name}: holds Python objects; save plain arrays, not pickles"
+                    )
+                if fortran and len(shape) > 1:
+                    raise FormatError(
+                        f"{self.path}: {name}: stored by columns; "
+                        "save numpy.ascontiguousarray of it"
+                    )
+                yield stream, shape, dtype
+        except DAMAGED as error:
             raise FormatError(
-                f"{self.path}: {self.name}: cannot be read ({error}); write the archive again"
+                f"{self.path}: {name}: cannot be read ({error}); write the archive again"
             ) from error
-        if dtype.hasobject:
-            raise FormatError(
-                f"{self.path}: {self.name}: holds Python objects; save plain arrays, not pickles"
-            )
-        if fortran and len(shape) > 1:
-            raise FormatError(
-                f"{self.path}: {self.name}: stored by columns; save numpy.ascontiguousarray of it"
-            )
-        return self.stream, shape, dtype
-
-    def __exit__(self, *exception: object) -> None:
-        self.stream.close()
-
-
-def _read_exactly(stream: IO[bytes], size: int) -> bytes:
-    try:
-        return stream.read(size)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise FormatError(f"{stream.name}: damaged ({error}); write the archive again") from error
 
 
 def import_arrays(
@@ -133,7 +135,7 @@ def import_arrays(
     Args:
         path: the archive.
         output: the features file.
-        names: C class names, when the archive has none.
+        names: C class names, instead of the archive's.
         dtype: ``float32`` or ``float16``, how features are stored.
         command: recorded in the file.
 
@@ -169,52 +171,62 @@ def import_arrays(
         settings={"dtype": dtype},
         inputs={"arrays": digest},
     )
-    writer = FeaturesWriter(output, plan, command=command, resume=False)
-    try:
+    with FeaturesWriter(output, plan, command=command, resume=False) as writer, ExitStack() as undo:
+        undo.callback(writer.abandon)
         for split in shapes:
-            for block in archive.rows(f"{split}_features"):
+            for block in archive.rows(f"{split}_features", NUMBERS):
                 writer.append(split, block)
-        return writer.finish(), notes
-    except BaseException:
-        writer.close()
-        writer.abandon()
-        raise
+        digest = writer.finish()
+        undo.pop_all()
+    return digest, notes
 
 
 def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
     path, name = archive.path, f"{split}_labels"
-    if len(shape) != 2:
+    if len(shape) != 2 or not shape[1]:
         raise InputError(f"{path}: {split}_features: found shape {shape}, expected (N, D)")
     if name not in archive.names:
         raise InputError(f"{path}: {name}: absent, expected one label a row of {split}_features")
-    values = archive.whole(name)
-    if values.ndim != 1:
+    found = archive.header(name)[0]
+    if len(found) == 1 and found != shape[:1]:
+        raise InputError(f"{path}: {name}: found {found[0]} labels for {shape[0]} rows")
+    labels = _whole_numbers(archive, name)
+    if labels.max(initial=0) >= MAX_CLASSES:
         raise InputError(
-            f"{path}: {name}: found shape {values.shape}, expected ({shape[0]},); "
-            "of one-hot labels take argmax(axis=1)"
-        )
-    if len(values) != shape[0]:
-        raise InputError(f"{path}: {name}: found {len(values)} labels for {shape[0]} rows")
-    if values.dtype.kind not in "iuf":
-        raise InputError(f"{path}: {name}: found type {values.dtype}, expected whole numbers")
-    labels = values.astype(np.int64)
-    wrong = np.flatnonzero((labels != values) | (labels < 0))
-    if len(wrong):
-        raise InputError(
-            f"{path}: {name}: row {wrong[0]}: found {values[wrong[0]]}, expected a whole "
-            "label from 0"
+            f"{path}: {name}: row {labels.argmax()}: found {labels.max()}, expected a label below "
+            f"{MAX_CLASSES}"
         )
     return labels
+
+
+def _whole_numbers(archive: Archive, name: str) -> Ints:
+    """Read whole numbers from 0; floats that are exactly such are taken."""
+    shape = archive.header(name)[0]
+    if len(shape) != 1:
+        raise InputError(
+            f"{archive.path}: {name}: found shape {shape}, expected one dimension; "
+            "of one-hot labels take argmax(axis=1)"
+        )
+    values = archive.whole(name)
+    with np.errstate(invalid="ignore"):
+        numbers = values.astype(np.int64)
+    wrong = np.flatnonzero((numbers != values) | (numbers < 0))
+    if len(wrong):
+        raise InputError(
+            f"{archive.path}: {name}: row {wrong[0]}: found {values[wrong[0]]}, expected a whole "
+            "number from 0"
+        )
+    return numbers
 
 
 def _counts(archive: Archive, labels: dict[str, Ints], feature_size: int) -> Ints:
     most = 1 + max(int(y.max(initial=-1)) for y in labels.values())
     if "train_counts" in archive.names:
-        counts = archive.whole("train_counts").astype(np.int64)
-        if counts.ndim != 1 or len(counts) < most or counts.min(initial=0) < 0:
+        counts = _whole_numbers(archive, "train_counts")
+        if len(counts) < most:
             raise InputError(
-                f"{archive.path}: train_counts: found shape {counts.shape}, expected one count "
-                f"from 0 for each of {most} classes"
+                f"{archive.path}: train_counts: found {len(counts)}, expected one for each of "
+                f"{most} classes"
             )
         return counts
     if "train" not in labels:
@@ -225,35 +237,32 @@ def _counts(archive: Archive, labels: dict[str, Ints], feature_size: int) -> Int
     if "weight" in archive.names:
         rows, *columns = archive.header("weight")[0] or (0,)
         if columns == [feature_size]:
-            most = max(most, rows)
+            most = max(most, min(rows, MAX_CLASSES))
     return np.bincount(labels["train"], minlength=most)
 
 
 def _head(archive: Archive, num_classes: int, feature_size: int, notes: list[str]) -> Head | None:
-    path = archive.path
+    path, expected = archive.path, (num_classes, feature_size)
     if "weight" not in archive.names:
         if feature_size != num_classes:
-            notes.append("no weight: the file has no head")
+            left_out = ", and bias is left out" if "bias" in archive.names else ""
+            notes.append(f"no weight: the file has no head{left_out}")
             return None
         notes.append("no weight, and as many features as classes: taken as logits, identity head")
         return Head(np.eye(num_classes, dtype=np.float32), np.zeros(num_classes, np.float32))
-    weight = archive.whole("weight").astype(np.float32)
-    if weight.shape == (feature_size, num_classes) != (num_classes, feature_size):
-        raise InputError(
-            f"{path}: weight: found {weight.shape}, expected ({num_classes}, {feature_size}): "
-            "one row a class; save weight.T"
-        )
-    if weight.shape != (num_classes, feature_size):
-        raise InputError(
-            f"{path}: weight: found {weight.shape}, expected ({num_classes}, {feature_size})"
-        )
-    if "bias" in archive.names:
-        bias = archive.whole("bias").astype(np.float32)
-    else:
-        bias = np.zeros(num_classes, np.float32)
-        notes.append("no bias: taken as zeros")
-    if bias.shape != (num_classes,):
-        raise InputError(f"{path}: bias: found {bias.shape}, expected ({num_classes},)")
+    found = archive.header("weight")[0]
+    if found != expected:
+        hint = ": one row a class; save weight.T" if found == expected[::-1] else ""
+        raise InputError(f"{path}: weight: found {found}, expected {expected}{hint}")
+    bias = np.zeros(num_classes, np.float32)
+    with np.errstate(over="ignore"):
+        weight = archive.whole("weight").astype(np.float32)
+        if "bias" not in archive.names:
+            notes.append("no bias: taken as zeros")
+        elif (shape := archive.header("bias")[0]) != (num_classes,):
+            raise InputError(f"{path}: bias: found {shape}, expected ({num_classes},)")
+        else:
+            bias = archive.whole("bias").astype(np.float32)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise InputError(f"{path}: weight, bias: hold NaN or infinity; the model is damaged")
     return Head(weight, bias)
@@ -261,12 +270,12 @@ def _head(archive: Archive, num_classes: int, feature_size: int, notes: list[str
 
 def _classes(archive: Archive, counts: Ints, names: tuple[str, ...] | None) -> ClassTable:
     given = _text(archive, "class_names", len(counts))
-    if given is not None:
+    if names is None and given is not None:
         names = tuple(given.tolist())
     if names is not None and len(names) != len(counts):
         raise InputError(f"{archive.path}: class names: found {len(names)}, expected {len(counts)}")
     if names is not None and len(set(names)) < len(names):
-        twice = next(n for n in names if names.count(n) > 1)
+        twice = next(n for n, times in Counter(names).items() if times > 1)
         raise InputError(f"{archive.path}: class names: found {twice!r} twice, expected each once")
     wnids = _text(archive, "wnids", len(counts))
     return ClassTable(counts, names, None if wnids is None else tuple(wnids.tolist()))
@@ -275,9 +284,13 @@ def _classes(archive: Archive, counts: Ints, names: tuple[str, ...] | None) -> C
 def _text(archive: Archive, name: str, count: int) -> NDArray[np.str_] | None:
     if name not in archive.names:
         return None
-    values = archive.whole(name)
-    if values.dtype.kind not in "US" or values.shape != (count,):
-        raise InputError(
-            f"{archive.path}: {name}: found {values.dtype} {values.shape}, expected {count} strings"
-        )
-    return values.astype(np.str_)
+    shape = archive.header(name)[0]
+    if shape != (count,):
+        raise InputError(f"{archive.path}: {name}: found shape {shape}, expected {count} strings")
+    values = archive.whole(name, "US")
+    if values.dtype.kind == "U":
+        return values.astype(np.str_)
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{archive.path}: {name}: found other bytes, expected UTF-8") from error

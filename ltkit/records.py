@@ -171,6 +171,39 @@ class Head:
             experts=self.experts,
         )
 
+    def holding(self, classifier: Classifier) -> "Head":
+        """Return a head of this form with the logits of a linear classifier: `fold` undone.
+
+        Raises:
+            InputError: when this form cannot hold it: a cosine head whose rows' lengths would have
+                to differ, or which has no bias; a head that normalises features when the
+                classifier does not, or the other way round.
+
+        Example:
+            >>> head = Head(np.float32([[3, 4]]), np.float32([0]), scale=10, normalize="cosine")
+            >>> head.holding(head.fold()).weight.round(4).tolist()
+            [[0.6000000238418579, 0.800000011920929]]
+        """
+        if classifier.normalize_features != (self.normalize != "none"):
+            raise InputError(
+                f"head: its form is {self.normalize!r}, the classifier's is "
+                f"{'features' if classifier.normalize_features else 'none'!r}; use --to npz"
+            )
+        parts = classifier.weight.reshape(self.num_classes, self.experts, -1).transpose(1, 0, 2)
+        weight = parts * np.float32(self.experts / self.scale)  # (E, C, D / E)
+        if self.normalize == "cosine":
+            lengths = np.linalg.norm(weight, axis=2)
+            if np.abs(lengths - 1).max() > 1e-3 or classifier.bias.any():
+                raise InputError(
+                    "head: a cosine head holds rows of one length and no bias, the corrected rows "
+                    f"have lengths {lengths.min():.3g} to {lengths.max():.3g}; use --to npz"
+                )
+        bias = np.broadcast_to(classifier.bias, (self.experts, self.num_classes))
+        return Head(
+            weight.reshape(self.weight.shape), bias.reshape(self.bias.shape), self.scale,
+            self.normalize,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSplit:

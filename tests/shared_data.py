@@ -54,3 +54,25 @@ def cifar100_root() -> Path:
     (folder / "fine_label_names.txt").write_text("\n".join(r["fine_name"] for r in rows))
     (folder / "done").touch()
     return root
+
+
+@functools.cache
+def cifar10_root() -> Path:
+    """Return a folder with CIFAR-10 in its official binary layout; its training images are blank.
+
+    Only the test images are shared.
+    """
+    root = CACHE / "cifar10"
+    folder = root / "cifar-10-batches-bin"
+    if (folder / "done").exists():
+        return root
+    images, labels = read_strips(shared("cifar10", "test"))
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.concatenate([labels[:, None], planes], axis=1).tofile(folder / "test_batch.bin")
+    blank = np.zeros((10_000, 1 + planes.shape[1]), dtype=np.uint8)
+    blank[:, 0] = np.repeat(np.arange(10), 1000)
+    for batch in range(1, 6):
+        blank.tofile(folder / f"data_batch_{batch}.bin")
+    (folder / "done").touch()
+    return root

@@ -1,5 +1,7 @@
 """The networks: their sizes by formula, the shortcut and the cosine head by hand."""
 
+import re
+
 import pytest
 import shared_data
 import torch
@@ -38,15 +40,38 @@ def test_cifar_resnets_have_their_published_sizes(arch, millions):
 @pytest.mark.parametrize("arch", architectures.CATALOGUE)
 @pytest.mark.parametrize("cosine", [False, True])
 @torch.no_grad()
-def test_every_network_gives_64_features_and_logits(arch, cosine):
+def test_every_network_gives_the_features_it_says_and_logits(arch, cosine):
     spec = architectures.CATALOGUE[arch]
     network = architectures.build(arch, 7, cosine=cosine, scale=16.0).eval()
-    images = torch.randn(2, spec.channels, 8, 8)
+    images = (
+        torch.randn(2, spec.channels, 32, 32) if spec.channels == 3 else torch.randn(2, 1, 8, 8)
+    )
     features = network.backbone(images)
-    assert features.shape == (2, 64)
+    size = int(re.search(r"(\d+) features", spec.summary)[1])
+    assert features.shape == (2, size)
     assert network(images).shape == (2, 7)
     torch.testing.assert_close(network(images), network.head(features))
-    assert [p.shape for p in network.head.parameters()] == [(7, 64), (7,)][: 1 if cosine else 2]
+    expected = [(7, size), (7,)][: 1 if cosine else 2]
+    assert [p.shape for p in network.head.parameters()] == expected
+
+
+@pytest.mark.parametrize(
+    ("arch", "count"),
+    [("resnet50", 25_557_032), ("resnet152", 60_192_808), ("resnext50", 25_028_904)],
+)
+def test_large_resnets_have_their_published_sizes(arch, count):
+    with torch.device("meta"):
+        network = architectures.build(arch, 1000)
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_the_small_stem_keeps_the_size_of_the_image():
+    """ResNet-34: torchvision's 21,797,672 with a 7x7 stem, 40 weights less a filter with 3x3."""
+    with torch.device("meta"):
+        network = architectures.build("resnet34_small", 1000)
+        stem = network.backbone.conv1(torch.empty(1, 3, 32, 32))
+    assert sum(p.numel() for p in network.parameters()) == 21_797_672 - 64 * 3 * (49 - 9)
+    assert stem.shape == (1, 64, 32, 32)
 
 
 @pytest.mark.parametrize("name", ["cifar10_resnet20.th", "cifar10_resnet32.th"])

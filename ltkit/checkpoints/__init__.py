@@ -7,11 +7,11 @@ Recognised``. Files are told apart by what is in them, never by their names.
 from pathlib import Path
 
 from ltkit import checkpoints, registry
-from ltkit.checkpoints._containers import Content, read
+from ltkit.checkpoints._containers import Content, read, rewrite
 from ltkit.checkpoints._recognised import Recognised
 from ltkit.errors import InputError
 
-__all__ = ["Content", "Recognised", "load", "read"]
+__all__ = ["Content", "Recognised", "load", "read", "rewrite"]
 
 
 def load(path: Path, arch: str | None = None) -> Recognised:

@@ -1,8 +1,12 @@
 """The containers of checkpoints, torch files and safetensors, read without running code."""
 
+import copy
 import hashlib
 import json
 import pickle
+import re
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +20,12 @@ from ltkit.errors import FormatError, InputError
 
 MAX_TENSOR_BYTES = 64 << 30
 """A stride-0 view of a small file can claim any size; larger tensors are refused."""
+
+DAMAGED = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
+    MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises at a file that is damaged, or is none of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +72,40 @@ def read(path: Path) -> Content:
         raise FormatError(f"{path}: is a web page; download the checkpoint itself")
     top, tensors = _safetensors(path) if _is_safetensors(start) else _torch(path)
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise FormatError(f"{path}: {name}: holds NaN or infinity; the checkpoint is damaged")
     return Content(path, top, tensors, digest)
 
 
+def rewrite(content: Content, output: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint again with some tensors replaced, in the same container.
+
+    Args:
+        content: of the file as read; it is left as it is.
+        output: the new file.
+        tensors: names in ``content.tensors`` to their new values, of the same shape and type.
+    """
+    with content.path.open("rb") as file:
+        start = file.read(16)
+    if _is_safetensors(start):
+        from safetensors import safe_open
+        from safetensors.torch import save_file
+
+        with safe_open(content.path, framework="pt") as source:
+            metadata = source.metadata()
+        save_file({**content.tensors, **tensors}, output, metadata)
+        return
+    top = dict(content.top)
+    state = copy.copy(top.get("state_dict", top))  # with the attributes a state dict may have
+    state.update(tensors)
+    if "state_dict" in top:
+        top["state_dict"] = state
+    with output.open("wb") as target:
+        torch.save(top if "state_dict" in top else state, target)
+
+
 def _is_safetensors(start: bytes) -> bool:
-    return len(start) > 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -88,14 +125,15 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        top = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols
+            top = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         detail = _unsafe_global(str(error))
         raise FormatError(
             f"{path}: refused: {detail}; save the weights alone, with "
             "torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise FormatError(
             f"{path}: not a checkpoint that torch reads ({detail}); it is truncated or another "
@@ -109,6 +147,11 @@ def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     state = state if isinstance(state, Mapping) else {}
     tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
     for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise FormatError(
+                f"{path}: {name}: found a {tensor.layout} tensor on {tensor.device}, expected "
+                "plain values; save dense, unquantised weights"
+            )
         claimed = tensor.numel() * tensor.element_size()
         if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
             raise FormatError(f"{path}: {name}: claims {claimed} bytes that are not in the file")
@@ -117,9 +160,8 @@ def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _unsafe_global(message: str) -> str:
     """Return what torch's loader refused, in a few words."""
-    for line in message.splitlines():
-        if "Unsupported global: GLOBAL " in line:
-            return f"it holds {line.split('GLOBAL ', 1)[1].split()[0]}, not plain data"
-        if "Unsupported class" in line or "Unsupported operand" in line:
-            return line.strip()[:120]
+    if found := re.search(r"nsupported (?:global: )?GLOBAL (\S{1,120})", message):
+        return f"it holds {found[1]}, not plain data"
+    if found := re.search(r"Unsupported (?:class|operand).{0,100}", message):
+        return found[0]
     return "it holds objects that are not plain data, or is no torch file"

@@ -22,6 +22,7 @@ class Recognised:
     family: the module of `ltkit.checkpoints` that knew it.
     mean, std: per channel, of pixel values in 0..1.
     trained_on: the dataset's record where the file has it (spec, index digest).
+    head_names: what the file calls the head's weight and bias.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Recognised:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     trained_on: Mapping[str, object]
+    head_names: tuple[str, str] = ("head.weight", "head.bias")
 
     @property
     def head(self) -> Head:
@@ -48,7 +50,6 @@ def build(
     path: Path,
     arch: str,
     tensors: Mapping[str, Tensor],
-    num_classes: int,
     *,
     cosine: bool = False,
     scale: float = 1.0,
@@ -59,7 +60,6 @@ def build(
         path: the checkpoint, for messages.
         arch: a key of `ltkit.architectures.CATALOGUE`.
         tensors: by our own names, ``backbone.*`` and ``head.*``; half precision becomes float32.
-        num_classes: C.
         cosine: whether the head is a cosine head.
         scale: of a cosine head.
 
@@ -67,9 +67,12 @@ def build(
         FormatError: when tensors are missing, left over or of another shape; the first are named.
         InputError: when the architecture is not known.
     """
+    head = tensors.get("head.weight")
+    num_classes = len(head) if head is not None and head.ndim else 1
     network = architectures.build(arch, num_classes, cosine=cosine, scale=scale)
     expected = network.state_dict()
-    missing = [name for name in expected if name not in tensors]
+    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
+    missing = [name for name in expected if name not in tensors and name not in counters]
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise FormatError(
@@ -77,13 +80,15 @@ def build(
             f"{len(extra)} unexpected ({_first(extra)}); name the right one with --arch"
         )
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
+        wanted = expected[name]
+        if (tensor.shape, tensor.is_floating_point()) != (wanted.shape, wanted.is_floating_point()):
             raise FormatError(
-                f"{path}: {name}: found {tuple(tensor.shape)}, expected "
-                f"{tuple(expected[name].shape)} for {arch}; name the right one with --arch"
+                f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
+                f"{wanted.dtype} {tuple(wanted.shape)} for {arch}; name the right one with --arch"
             )
     network.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        {name: expected[name] for name in counters}  # only for training; old files lack them
+        | {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     )
     return network.eval()
 

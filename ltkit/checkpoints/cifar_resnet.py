@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ltkit.checkpoints._containers import Content
 from ltkit.checkpoints._recognised import IMAGENET_MEAN, IMAGENET_STD, Recognised, build
+from ltkit.errors import FormatError
 
 SUMMARY = "CIFAR ResNet-20/32/44/56 state dicts ('layer1..3', 'linear')"
 PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.)+")
@@ -31,12 +32,20 @@ def load(content: Content, arch: str | None) -> Recognised:
     Images are normalised with ImageNet's statistics, as the published networks of this layout are.
     """
     tensors = _ours(content.tensors)
+    if len(tensors) < len(content.tensors):
+        raise FormatError(
+            f"{content.path}: some names differ only in their prefix; save one network's state_dict"
+        )
     blocks = {n.split(".")[2] for n in tensors if n.startswith("backbone.layer1.")}
     name = arch or f"resnet{6 * len(blocks) + 2}"
-    network = build(content.path, name, tensors, len(tensors["head.weight"]))
+    network = build(content.path, name, tensors)
+    weight, bias = (
+        next(n for n in content.tensors if HEAD.sub("", PREFIX.sub("", n)) == part)
+        for part in ("weight", "bias")
+    )
     return Recognised(
         content.path, content.digest, "cifar-resnet", name, network,
-        IMAGENET_MEAN, IMAGENET_STD, {},
+        IMAGENET_MEAN, IMAGENET_STD, {}, (weight, bias),
     )  # fmt: skip
 
 

@@ -1,15 +1,13 @@
 """Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from ltkit import architectures
 from ltkit.checkpoints._containers import Content
 from ltkit.checkpoints._recognised import Recognised, build
 from ltkit.errors import FormatError
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
 FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1
-REQUIRED = ("arch", "num_classes", "cosine", "scale", "mean", "std", "recipe")
+REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
 def matches(content: Content) -> bool:
@@ -21,23 +19,31 @@ def load(content: Content, arch: str | None) -> Recognised:
     """Build the network that the file names.
 
     Raises:
-        FormatError: for a newer version, or a missing entry.
+        FormatError: for a newer version, or an entry that is missing or another.
     """
-    top: Mapping[str, Any] = content.top
+    top, path = content.top, content.path
     if top.get("format_version") != FORMAT_VERSION:
         raise FormatError(
-            f"{content.path}: format_version: found {top.get('format_version')}, expected "
+            f"{path}: format_version: found {top.get('format_version')}, expected "
             f"{FORMAT_VERSION}; upgrade ltkit"
         )
     missing = [key for key in REQUIRED if key not in top]
     if missing:
-        raise FormatError(f"{content.path}: {missing[0]}: absent; train it again")
+        raise FormatError(f"{path}: {missing[0]}: absent; train it again")
     name = arch or str(top["arch"])
-    network = build(
-        content.path, name, content.tensors, int(top["num_classes"]),
-        cosine=bool(top["cosine"]), scale=float(top["scale"]),
-    )  # fmt: skip
-    return Recognised(
-        content.path, content.digest, "native", name, network,
-        tuple(top["mean"]), tuple(top["std"]), top["recipe"].get("dataset", {}),
-    )  # fmt: skip
+    try:
+        scale = float(top["scale"])
+        mean, std = (tuple(map(float, top[key])) for key in ("mean", "std"))
+        trained_on = dict(top["recipe"].get("dataset", {}))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{path}: scale, mean, std or recipe are not what ltkit writes ({error}); "
+            "train it again"
+        ) from error
+    network = build(path, name, content.tensors, cosine=bool(top["cosine"]), scale=scale)
+    channels = architectures.CATALOGUE[name].channels
+    if not len(mean) == len(std) == channels or min(std) <= 0:
+        raise FormatError(
+            f"{path}: mean, std: found {mean}, {std}, expected {channels} each; train it again"
+        )
+    return Recognised(path, content.digest, "native", name, network, mean, std, trained_on)

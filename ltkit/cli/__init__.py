@@ -10,6 +10,7 @@ from ltkit.cli import (
     data,
     demo,
     evaluate,
+    export,
     extract,
     import_,
     inspect,
@@ -39,6 +40,7 @@ app.command("posthoc")(posthoc.posthoc)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
+app.command("export")(export.export)
 app.command("demo")(demo.demo)
 
 

@@ -62,6 +62,19 @@ def whole_numbers(text: str, option: str) -> list[int]:
         raise InputError(f"{option}: found {text!r}, expected whole numbers, as 20,100") from None
 
 
+def settings(given: list[str], option: str) -> dict[str, float]:
+    """Read ``name=value`` items with numbers.
+
+    Raises:
+        InputError: for an item that is none; the message names the option.
+    """
+    found = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        (found[name],) = numbers(value, f"{option} {name}")
+    return found
+
+
 def one_of(value: str, known: tuple[str, ...], option: str) -> str:
     """Return a value that is one of a few words.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ltkit.cli import _options, _output
+from ltkit.errors import InputError
 
 
 def import_(
@@ -28,12 +29,15 @@ def import_(
     from ltkit import importing
     from ltkit.files.atomic import check_output
 
-    output = output or arrays.with_suffix(".h5")
+    output = output or arrays.parent / f"{arrays.stem}.h5"
     _options.one_of(dtype, ("float32", "float16"), "--dtype")
     check_output(output, overwrite=overwrite, inputs=(arrays,))
     class_names = None
     if names is not None:
-        class_names = tuple(names.read_text(encoding="utf-8").splitlines())
+        try:
+            class_names = tuple(names.read_text(encoding="utf-8-sig").splitlines())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{names}: found other bytes, expected UTF-8 text") from error
     _, notes = importing.import_arrays(
         arrays, output, names=class_names, dtype=dtype, command=_output.command_line()
     )

@@ -17,10 +17,7 @@ def inspect(
 
     Example: ltkit inspect feats.h5
     """
-    from ltkit.files import hdf5
-
-    kind = hdf5.header(file).get("format") if file.is_file() else None
-    if kind is None and file.is_file() and not _is_hdf5(file):
+    if file.is_file() and not _is_hdf5(file):
         document = _checkpoint(file)
     else:
         document = _ltkit_file(file, _options.whole_numbers(bins, "--bins"))

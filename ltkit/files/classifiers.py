@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.files import hdf5
 from ltkit.records import Correction
@@ -20,7 +21,7 @@ def write(
     command: str,
 ) -> str:
     """Write a classifier file; return its digest."""
-    datasets = {
+    datasets: dict[str, NDArray[Any]] = {
         "class_id": correction.class_id,
         "weight": correction.weight.astype(np.float32),
         "bias": correction.bias.astype(np.float32),
@@ -45,19 +46,32 @@ def read(path: Path) -> tuple[Correction, dict[str, str]]:
         InputError: when there is no such file.
     """
     contents = hdf5.read(path, hdf5.CLASSIFIER)
-    runs = contents.strings("runs")
-    extra = {
-        name.removeprefix("extra/"): contents.read(name)
-        for name in contents.datasets
-        if name.startswith("extra/")
-    }
+    runs = _runs(contents)
+    class_id = contents.class_ids("class_id")
+    weight = contents.floats("weight", len(runs), len(class_id), None)
+    bias = contents.floats("bias", len(runs), len(class_id))
+    extra = {}
+    for name, rows in contents.datasets.items():
+        if name.startswith("extra/"):
+            stored = contents.stored(name, "fiuS", len(runs), *rows.shape[1:])
+            extra[name.removeprefix("extra/")] = stored[:]
+    root = contents.attributes["/"]
+    if root["normalize_features"] not in (0, 1):
+        raise contents.wrong("normalize_features", root["normalize_features"], "0 or 1")
     correction = Correction(
-        str(contents.attributes["/"]["method"]),
-        contents.read("class_id"),
-        contents.read("weight"),
-        contents.read("bias"),
-        tuple(json.loads(run) for run in (() if runs is None else runs)),
-        bool(contents.attributes["/"]["normalize_features"]),
-        extra,
+        str(root["method"]), class_id, weight, bias, runs, bool(root["normalize_features"]), extra
     )
     return correction, contents.inputs
+
+
+def _runs(contents: hdf5.Contents) -> tuple[dict[str, Any], ...]:
+    """Return what made each run, JSON objects."""
+    runs = []
+    for row, text in enumerate(contents.strings("runs", None).tolist()):
+        try:
+            runs.append(json.loads(text))
+        except ValueError:
+            runs.append(None)
+        if not isinstance(runs[-1], dict):
+            raise contents.wrong("runs", f"{text!r} in row {row}", "JSON objects")
+    return tuple(runs)

@@ -4,11 +4,13 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from ltkit.records import (
     FeatureSplit,
     Head,
     Ints,
+    Normalize,
     block_rows,
 )
 
@@ -83,7 +86,7 @@ class FeaturesWriter:
     are written in place, and each finished block gets a line with its checksum in
     ``OUT.journal``. `finish` seals the file and renames it. Blocks that a journal lists are
     checked again before they are kept, so the result is the same bytes whether or not it was
-    interrupted.
+    interrupted. As a context manager it lets go of an unfinished file, so that it can be resumed.
     """
 
     def __init__(self, path: Path, plan: Plan, *, command: str, resume: bool) -> None:
@@ -92,102 +95,118 @@ class FeaturesWriter:
         Raises:
             InputError: when the disk is too small, another process writes the same file, or what
                 there is to resume belongs to other inputs.
+            FormatError: when what there is to resume is damaged.
         """
         self.path, self.plan = path, plan
         self.partial = path.with_name(f"{path.name}.partial")
         self.journal = path.with_name(f"{path.name}.journal")
         self._dtype = np.dtype(plan.dtype).newbyteorder("<")
-        self._rows = block_rows(self._dtype.itemsize * plan.feature_size)
+        self._row_bytes = self._dtype.itemsize * plan.feature_size
+        self._rows = block_rows(self._row_bytes)
         self._small = plan.arrays()
         self._sums: dict[str, list[int]] = {split: [] for split in plan.splits}
         self._pending: dict[str, list[NDArray[Any]]] = {split: [] for split in plan.splits}
-        identity = self._identity()
-        self._lines = self.journal.open("a+", encoding="utf-8")
-        self._lock()
-        try:
+        self._files = ExitStack()
+        self._lines = self._files.enter_context(self.journal.open("a+b", buffering=0))
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._lock()
             if resume and self.partial.is_file():
-                self._take_up(identity)
+                self._take_up()
             else:
-                self._start(identity, command)
-        except BaseException:
-            self._lines.close()
-            raise
+                self._start(command)
+            undo.pop_all()
 
-    def _identity(self) -> str:
+    def __enter__(self) -> Self:
+        """Write until the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go of the file."""
+        self.close()
+
+    def _identity(self) -> bytes:
+        """Return the first line of the journal: a digest of all that the file is to be."""
         digest = hashlib.sha256(json.dumps(self.plan.settings, sort_keys=True).encode())
         digest.update(json.dumps(dict(self.plan.inputs), sort_keys=True).encode())
         digest.update(f"{self.plan.feature_size} {self.plan.dtype}".encode())
         for name, values in sorted(self._small.items()):
             digest.update(f"{name} {values.shape} {values.dtype}".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
-        return digest.hexdigest()
+        return f"{digest.hexdigest()}\n".encode()
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lines.close()
             raise InputError(
                 f"{self.path}: another process is writing it; wait, or choose another -o"
             ) from error
 
-    def _start(self, identity: str, command: str) -> None:
+    def _start(self, command: str) -> None:
         plan = self.plan
         shapes = {name: (v.shape, v.dtype) for name, v in self._small.items()}
         for split, rows in plan.splits.items():
             shapes[f"{split}/features"] = ((len(rows.labels), plan.feature_size), self._dtype)
         root = hdf5.root_attributes(hdf5.FEATURES, plan.settings, plan.inputs, command)
-        self._lines.truncate(0)
-        self.partial.unlink(missing_ok=True)
-        try:
-            hdf5.create(self.partial, root, plan.attributes(), shapes)
-            self._open()
-            os.posix_fallocate(self._file, 0, os.fstat(self._file).st_size)
-            for name, values in self._small.items():
-                self._write(np.ascontiguousarray(values), self._offsets[name])
-            self._note(identity)
-        except OSError as error:
-            self.abandon()
-            raise self._failed(error) from error
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            self._lines.truncate(0)
+            self.partial.unlink(missing_ok=True)
+            with self._failing():
+                hdf5.create(self.partial, root, plan.attributes(), shapes)
+                self._open()
+                os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
+                for name, values in self._small.items():
+                    self._write(np.ascontiguousarray(values), self._offsets[name])
+                self._lines.write(self._identity())
+            undo.pop_all()
 
-    def _take_up(self, identity: str) -> None:
+    def _take_up(self) -> None:
         self._lines.seek(0)
-        lines = self._lines.read().splitlines()
-        if not lines or lines[0] != identity:
+        first, *lines = self._lines.read().splitlines(keepends=True) or [b""]
+        if first != self._identity():
             raise InputError(
                 f"{self.partial}: belongs to another model, dataset or setting; "
                 "run as the first time, or start again without --resume"
             )
-        try:
-            self._open()
-        except (OSError, KeyError) as error:
-            raise FormatError(f"{self.partial}: damaged; start again without --resume") from error
-        kept = [lines[0]]
-        for line in lines[1:]:
-            split, block, value = line.split() if line.count(" ") == 2 else ("", "0", "")
-            if split not in self._sums or int(block) != len(self._sums[split]):
+        self._open()
+        kept = len(first)
+        for line in lines:
+            split = line.partition(b" ")[0].decode(errors="replace")
+            if split not in self._sums or self.done(split) == self._total(split):
                 break
-            if f"{self._stored_checksum(split, int(block)):016x}" != value:
+            value = self._stored_checksum(split)
+            if line != self._line(split, value):
                 break
-            self._sums[split].append(int(value, 16))
-            kept.append(line)
-        self._lines.truncate(0)
-        for line in kept:
-            self._note(line)
+            self._sums[split].append(value)
+            kept += len(line)
+        self._lines.truncate(kept)
 
     def _open(self) -> None:
         self._offsets = hdf5.offsets(self.partial)
-        self._file = os.open(self.partial, os.O_RDWR)
+        self._file = self._files.enter_context(self.partial.open("r+b", buffering=0))
 
-    def _stored_checksum(self, split: str, block: int) -> int:
-        rows = min(self._rows, len(self.plan.splits[split].labels) - block * self._rows)
-        row_bytes = self._dtype.itemsize * self.plan.feature_size
-        at = self._offsets[f"{split}/features"] + block * self._rows * row_bytes
-        return hdf5.checksum(np.frombuffer(os.pread(self._file, rows * row_bytes, at), np.uint8))
+    def _total(self, split: str) -> int:
+        return len(self.plan.splits[split].labels)
+
+    def _offset(self, split: str) -> int:
+        """Return where the next block of a split goes."""
+        return self._offsets[f"{split}/features"] + self.done(split) * self._row_bytes
+
+    def _line(self, split: str, value: int) -> bytes:
+        """Return the journal's line for the next block of a split."""
+        return f"{split} {len(self._sums[split])} {value:016x}\n".encode()
+
+    def _stored_checksum(self, split: str) -> int:
+        """Return the checksum of what stands where the next block of a split goes."""
+        rows = min(self._rows, self._total(split) - self.done(split))
+        stored = os.pread(self._file.fileno(), rows * self._row_bytes, self._offset(split))
+        return hdf5.checksum(np.frombuffer(stored, np.uint8))
 
     def done(self, split: str) -> int:
         """Return how many rows of a split are finished; go on from there."""
-        return min(len(self._sums[split]) * self._rows, len(self.plan.splits[split].labels))
+        return min(len(self._sums[split]) * self._rows, self._total(split))
 
     def append(self, split: str, features: NDArray[Any]) -> None:
         """Add the next rows of a split.
@@ -200,77 +219,83 @@ class FeaturesWriter:
             InputError: for features that are not finite, or do not fit the stored type; when the
                 disk is full (what is there can be resumed).
         """
+        left = self._total(split) - self.done(split)
+        pending = self._pending[split]
+        waiting = sum(map(len, pending))
+        if features.shape[1:] != (self.plan.feature_size,) or waiting + len(features) > left:
+            raise ValueError(
+                f"{split}: found features {features.shape}, expected at most {left - waiting} rows "
+                f"of {self.plan.feature_size}"
+            )
         with np.errstate(over="ignore"):
             stored = features.astype(self._dtype)
         if not np.isfinite(stored).all():
-            self._refuse(split, features, stored)
-        pending = [*self._pending[split], stored]
-        waiting = sum(map(len, pending))
-        last = len(self.plan.splits[split].labels) - self.done(split)
-        if waiting < min(self._rows, last):
-            self._pending[split] = pending
+            self._refuse(f"{split}: row", self.done(split) + waiting, features, stored)
+        pending.append(stored)
+        if waiting + len(stored) < min(self._rows, left):
             return
         rows = np.concatenate(pending)
-        while len(rows) and len(rows) >= min(self._rows, last):
-            block, rows = rows[: self._rows], rows[self._rows :]
-            self._write_block(split, block)
-            last = len(self.plan.splits[split].labels) - self.done(split)
-        self._pending[split] = [rows] if len(rows) else []
+        while len(rows) >= self._rows or len(rows) == left > 0:
+            self._write_block(split, rows[: self._rows])
+            rows = rows[self._rows :]
+            left = self._total(split) - self.done(split)
+        self._pending[split] = [rows]
 
-    def _refuse(self, split: str, features: NDArray[Any], stored: NDArray[Any]) -> None:
+    def _refuse(
+        self, where: str, first: int, features: NDArray[Any], stored: NDArray[Any]
+    ) -> NoReturn:
         row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-        number = self.done(split) + sum(map(len, self._pending[split])) + row
         if np.isfinite(features[row]).all():
             largest = float(np.abs(features[row]).max())
+            hint = "use --dtype float32" if self.plan.dtype == "float16" else "scale the features"
             raise InputError(
-                f"{split}: row {number}: value {largest:g} does not fit {self._dtype.name}; "
-                "use --dtype float32"
+                f"{where} {first + row}: value {largest:g} does not fit {self.plan.dtype}; {hint}"
             )
         raise InputError(
-            f"{split}: row {number}: features are not finite; the model or the image is damaged"
+            f"{where} {first + row}: features are not finite; the model or the image is damaged"
         )
 
     def _write_block(self, split: str, block: NDArray[Any]) -> None:
-        number = len(self._sums[split])
-        at = number * self._rows * self._dtype.itemsize * self.plan.feature_size
         value = hdf5.checksum(block)
-        try:
-            self._write(block, self._offsets[f"{split}/features"] + at)
-            self._note(f"{split} {number} {value:016x}")
-        except OSError as error:
-            raise self._failed(error) from error
+        with self._failing():
+            self._write(block, self._offset(split))
+            self._lines.write(self._line(split, value))
         self._sums[split].append(value)
 
     def _write(self, values: NDArray[Any], offset: int) -> None:
-        view = memoryview(values.reshape(-1).view(np.uint8))
+        view = values.reshape(-1).view(np.uint8).data
         while view:
-            written = os.pwrite(self._file, view, offset)
+            written = os.pwrite(self._file.fileno(), view, offset)
             view, offset = view[written:], offset + written
 
-    def _note(self, line: str) -> None:
-        self._lines.write(line + "\n")
-        self._lines.flush()
-
-    def _failed(self, error: OSError) -> InputError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return InputError(f"{self.path}: the disk is full; free some space, then use --resume")
-        return InputError(f"{self.path}: cannot be written ({error.strerror})")
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Say what the system says when it cannot write."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise InputError(
+                    f"{self.path}: the disk is full; free some space and run it again "
+                    "(an extraction with --resume)"
+                ) from error
+            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def finish(self) -> str:
         """Seal the file, give it its name, remove the journal; return the digest."""
-        for split, plan in self.plan.splits.items():
-            if self.done(split) != len(plan.labels):
-                raise ValueError(f"{split}: {self.done(split)} rows of {len(plan.labels)} written")
+        for split in self.plan.splits:
+            done, total = self.done(split), self._total(split)
+            if done != total:
+                raise ValueError(f"{split}: {done} rows of {total} written")
         sums = {f"{s}/features": np.array(v, dtype=np.uint64) for s, v in self._sums.items()}
         for name, values in self._small.items():
             sums[name] = hdf5.block_checksums(values)[1]
-        os.fdatasync(self._file)
-        os.close(self._file)
-        digest = hdf5.seal(self.partial, sums)
-        self.partial.chmod(0o644)
-        publish(self.partial, self.path)
+        with self._failing():
+            os.fdatasync(self._file.fileno())
+            digest = hdf5.seal(self.partial, sums)
+            publish(self.partial, self.path)
         self.journal.unlink(missing_ok=True)
-        self._lines.close()
+        self.close()
         return digest
 
     def abandon(self) -> None:
@@ -280,8 +305,7 @@ class FeaturesWriter:
 
     def close(self) -> None:
         """Let go of an unfinished file, so that it can be resumed."""
-        os.close(self._file)
-        self._lines.close()
+        self._files.close()
 
 
 def read(path: Path) -> FeatureSet:
@@ -293,50 +317,55 @@ def read(path: Path) -> FeatureSet:
         InputError: when there is no such file.
     """
     contents = hdf5.read(path, hdf5.FEATURES)
-    classes = ClassTable(
-        contents.read("classes/train_count"),
-        *(_strings(contents, f"classes/{column}") for column in ("name", "wnid", "coarse")),
-    )
-    splits = {}
+    counts = contents.integers("classes/train_count", None)
+    names, wnids, coarse = (
+        None if (column := _strings(contents, f"classes/{name}", len(counts))) is None
+        else tuple(column.tolist())
+        for name in ("name", "wnid", "coarse")
+    )  # fmt: skip
+    splits: dict[str, FeatureSplit] = {}
+    size: int | None = None
     for name in SPLITS:
         if f"{name}/features" in contents.datasets:
-            labels = contents.read(f"{name}/labels")
-            _check_labels(path, name, labels, len(classes))
-            features = contents.datasets[f"{name}/features"]
-            splits[name] = FeatureSplit(features, labels, contents.strings(f"{name}/ids"))
-    if not splits:
-        raise FormatError(f"{path}: found no split, expected train, val or test; make it again")
-    head = _read_head(contents, path, len(classes), next(iter(splits.values())).features.shape[1])
-    return FeatureSet(splits, classes, head, contents.settings, contents.root["digest"], str(path))
+            features = contents.stored(f"{name}/features", "f", None, size)
+            length, size = features.shape
+            labels = contents.integers(f"{name}/labels", length, below=len(counts))
+            splits[name] = FeatureSplit(features, labels, _strings(contents, f"{name}/ids", length))
+    if not size:
+        raise FormatError(f"{path}: found no features, expected train, val or test; make it again")
+    return FeatureSet(
+        splits,
+        ClassTable(counts, names, wnids, coarse),
+        _read_head(contents, len(counts), size),
+        contents.settings,
+        contents.root["digest"],
+        str(path),
+    )
 
 
-def _strings(contents: hdf5.Contents, name: str) -> tuple[str, ...] | None:
-    values = contents.strings(name)
-    return None if values is None else tuple(values.tolist())
+def _strings(contents: hdf5.Contents, name: str, length: int) -> NDArray[np.str_] | None:
+    return contents.strings(name, length) if name in contents.datasets else None
 
 
-def _check_labels(path: Path, split: str, labels: Ints, num_classes: int) -> None:
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(wrong):
-        raise FormatError(
-            f"{path}: {split}/labels: row {wrong[0]}: found {labels[wrong[0]]}, expected "
-            f"0..{num_classes - 1}; make the file again"
-        )
-
-
-def _read_head(
-    contents: hdf5.Contents, path: Path, num_classes: int, feature_size: int
-) -> Head | None:
+def _read_head(contents: hdf5.Contents, num_classes: int, feature_size: int) -> Head | None:
     if "head/weight" not in contents.datasets:
         return None
-    values = contents.attributes["head"]
-    head = Head(
-        contents.read("head/weight"), contents.read("head/bias"), values["scale"],
-        values["normalize"],
-    )  # fmt: skip
-    if (head.num_classes, head.feature_size) != (num_classes, feature_size):
-        raise FormatError(
-            f"{path}: head: found {head.num_classes} classes x {head.feature_size} features, "
-            f"expected {num_classes} x {feature_size}; make the file again"
-        )
-    return head
+    found = contents.datasets["head/weight"].shape
+    parts = math.prod(found[:-2]) * found[-1]
+    if len(found) not in (2, 3) or (found[-2], parts) != (num_classes, feature_size):
+        raise contents.wrong("head/weight", found, f"({num_classes}, {feature_size})")
+    scale, normalize, aggregate = (
+        contents.attributes["head"][name] for name in ("scale", "normalize", "aggregate")
+    )
+    if not isinstance(scale, float | int) or not math.isfinite(scale):
+        raise contents.wrong("head: scale", scale, "a finite number")
+    if normalize not in get_args(Normalize):
+        raise contents.wrong("head: normalize", normalize, " or ".join(get_args(Normalize)))
+    if aggregate != "mean":
+        raise contents.wrong("head: aggregate", aggregate, "mean")
+    return Head(
+        contents.floats("head/weight", *found),
+        contents.floats("head/bias", *found[:-1]),
+        scale,
+        normalize,
+    )

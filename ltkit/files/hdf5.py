@@ -9,9 +9,11 @@ this module.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -22,11 +24,21 @@ from numpy.typing import NDArray
 from ltkit import __version__
 from ltkit.errors import FormatError, InputError
 from ltkit.files.atomic import replacing
-from ltkit.records import block_rows
+from ltkit.records import Ints, block_rows
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
 CHECKSUMS = "checksums"
+LIBRARY = ("v108", "v108")
+"""Objects as HDF5 1.8 writes them: the first with a checksum over each piece of metadata."""
+
+REQUIRED = ("digest", "written_by", "command", "settings", "inputs")
+
+DAMAGED = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What h5py and NumPy raise at the metadata of a damaged file."""
 
 Attributes = Mapping[str, Mapping[str, Any]]
 
@@ -81,7 +93,7 @@ class StoredRows:
         values = np.fromfile(self.path, self.dtype, count, offset=offset)
         if len(values) < count:
             raise FormatError(f"{self.path}: {self.name}: truncated; make the file again")
-        values = values.reshape(-1, *self.shape[1:])
+        values = values.reshape(end - begin, *self.shape[1:])
         for block in range(first, last):
             at = (block - first) * self.block_rows
             if checksum(values[at : at + self.block_rows]) != self.checksums[block]:
@@ -104,47 +116,75 @@ class StoredRows:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a file holds: root attributes, attributes of groups, datasets."""
+    """What a file holds: root attributes, attributes of groups, datasets.
+
+    settings: what made the file; inputs: the digests of the files it was made from, by role.
+    """
 
     path: Path
     kind: Kind
-    root: Mapping[str, Any]
+    root: Mapping[str, str]
+    settings: dict[str, Any]
+    inputs: dict[str, str]
     attributes: Attributes
     datasets: Mapping[str, StoredRows]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that made the file."""
-        settings: dict[str, Any] = json.loads(self.root["settings"])
-        return settings
+    def wrong(self, name: str, found: object, expected: object) -> FormatError:
+        """Return the error for a value that the format does not allow."""
+        return FormatError(
+            f"{self.path}: {name}: found {found}, expected {expected}; make the file again"
+        )
 
-    @property
-    def inputs(self) -> dict[str, str]:
-        """The digests of the files it was made from, by role."""
-        inputs: dict[str, str] = json.loads(self.root["inputs"])
-        return inputs
-
-    def read(self, name: str) -> NDArray[Any]:
-        """Read a whole dataset.
+    def stored(self, name: str, kinds: str, *shape: int | None) -> StoredRows:
+        """Return a dataset of the expected kinds of type and shape; None stands for any length.
 
         Raises:
-            FormatError: when it is absent; the message lists those present.
+            FormatError: when it is absent (the message lists those present), or is another.
         """
         if name not in self.datasets:
-            raise FormatError(
-                f"{self.path}: {name}: absent; found {', '.join(sorted(self.datasets)) or 'none'}; "
-                "make the file again"
-            )
-        return self.datasets[name][:]
+            present = ", ".join(sorted(self.datasets)) or "none"
+            raise FormatError(f"{self.path}: {name}: absent; found {present}; make the file again")
+        rows = self.datasets[name]
+        fits = len(shape) == len(rows.shape) and all(
+            wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)
+        )
+        if rows.dtype.kind not in kinds or not fits:
+            what = {"f": "floats", "iu": "integers", "S": "strings"}.get(kinds, "numbers")
+            lengths = ", ".join("any" if n is None else str(n) for n in shape)
+            raise self.wrong(name, f"{rows.dtype} {rows.shape}", f"{what} ({lengths})")
+        return rows
 
-    def strings(self, name: str) -> NDArray[np.str_] | None:
-        """Read a dataset of UTF-8 strings; None when it is absent."""
-        if name not in self.datasets:
-            return None
+    def floats(self, name: str, *shape: int | None) -> NDArray[np.float32]:
+        """Read a whole dataset of finite float32."""
+        with np.errstate(over="ignore"):
+            values = self.stored(name, "f", *shape)[:].astype(np.float32, copy=False)
+        if not np.isfinite(values).all():
+            raise self.wrong(name, "NaN or infinity", "finite numbers")
+        return values
+
+    def integers(self, name: str, *shape: int | None, below: int | None = None) -> Ints:
+        """Read a whole dataset of int64 from 0, below a bound."""
+        values = self.stored(name, "iu", *shape)[:].astype(np.int64, copy=False)
+        bad = np.argwhere((values < 0) | (values >= (np.inf if below is None else below)))
+        if len(bad):
+            found = f"{values[tuple(bad[0])]} in row {bad[0][0]}"
+            raise self.wrong(name, found, "0 or more" if below is None else f"0..{below - 1}")
+        return values
+
+    def class_ids(self, name: str) -> Ints:
+        """Read a whole dataset of class ids, ascending."""
+        values = self.integers(name, None)
+        if (np.diff(values) <= 0).any():
+            raise self.wrong(name, "ids in another order", "ascending class ids")
+        return values
+
+    def strings(self, name: str, length: int | None) -> NDArray[np.str_]:
+        """Read a whole dataset of UTF-8 strings."""
+        values = self.stored(name, "S", length)[:]
         try:
-            return np.char.decode(self.read(name), "utf-8")
-        except (UnicodeDecodeError, TypeError) as error:
-            raise FormatError(f"{self.path}: {name}: not UTF-8 strings; make it again") from error
+            return np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.wrong(name, "other bytes", "UTF-8") from error
 
 
 def checksum(values: NDArray[Any]) -> int:
@@ -160,8 +200,12 @@ def block_checksums(values: NDArray[Any]) -> tuple[int, NDArray[np.uint64]]:
 
 
 def encode(strings: NDArray[np.str_] | tuple[str, ...]) -> NDArray[np.bytes_]:
-    """Return strings as fixed-length UTF-8, the form in which files hold them."""
-    encoded: NDArray[np.bytes_] = np.char.encode(np.asarray(strings, dtype=np.str_), "utf-8")
+    """Return strings as fixed-length UTF-8, the form in which files hold them.
+
+    File names may hold bytes that are no UTF-8; they become escapes.
+    """
+    text = np.asarray(strings, dtype=np.str_)
+    encoded: NDArray[np.bytes_] = np.char.encode(text, "utf-8", "backslashreplace")
     return encoded if encoded.itemsize else encoded.astype("S1")
 
 
@@ -190,7 +234,7 @@ def root_attributes(
         "format": kind.name,
         "format_version": FORMAT_VERSION,
         "written_by": f"ltkit {__version__}",
-        "command": command,
+        "command": command.encode("utf-8", "backslashreplace").decode(),
         "settings": json.dumps(settings, sort_keys=True),
         "inputs": json.dumps(inputs, sort_keys=True),
     }
@@ -210,7 +254,7 @@ def write(
     root = root_attributes(kind, settings, inputs, command)
     with replacing(path) as temporary:
         create(temporary, root, attributes, {k: (v.shape, v.dtype) for k, v in datasets.items()})
-        with h5py.File(temporary, "r+") as file:
+        with _written(temporary) as file:
             for name, values in datasets.items():
                 if values.size:
                     file[name][...] = values
@@ -229,42 +273,87 @@ def create(
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)  # the same contents give the same bytes
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
+    plain = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    plain.set_obj_track_times(False)
 
     def room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype)
-        h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links)
+        h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout)
 
-    with h5py.File(path, "w") as file:
+    paths = [PurePosixPath(top, name) for name in shapes for top in ("", CHECKSUMS)]
+    with _written(path, new=True) as file:
+        for group in sorted({str(parent) for name in paths for parent in name.parents} - {"."}):
+            h5py.h5g.create(file.id, group.encode(), gcpl=plain)
         for name, (shape, dtype) in sorted(shapes.items()):
             rows = block_rows(dtype.itemsize * math.prod(shape[1:]))
             room(file, name, shape, dtype)
             room(file, f"{CHECKSUMS}/{name}", (math.ceil(shape[0] / rows),), np.dtype("<u8"))
             file[f"{CHECKSUMS}/{name}"].attrs["block_rows"] = rows
         for group, values in attributes.items():
-            file.require_group(group).attrs.update(values)
-        file.attrs.update(root)
-        file.attrs["digest"] = "0" * 64
-        file.attrs["complete"] = 0
+            _set(file[group], values)
+        _set(file, {**root, "digest": "0" * 64, "complete": 0})
+
+
+def _set(group: Any, attributes: Mapping[str, Any]) -> None:
+    """Set attributes; text has a fixed length, because HDF5 has no checksum over other text."""
+    for name, value in attributes.items():
+        text = isinstance(value, str)
+        stored = value.encode() if text else value
+        length = max(1, len(stored)) if text else None
+        group.attrs.create(name, stored, dtype=h5py.string_dtype(length=length) if text else None)
 
 
 def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
     """Write the checksums and the digest of a file whose data is in place, and ``complete = 1``."""
-    with h5py.File(path, "r+") as file:
+    with _written(path) as file:
         for name, values in checksums.items():
             if len(values):
                 file[f"{CHECKSUMS}/{name}"][...] = values
-        kind = KINDS[file.attrs["format"]]
-        digest = digest_of(kind, file.attrs, _attributes(file, kind), _datasets(file, path))
-        file.attrs.modify("digest", digest)
+        kind, root = KINDS[_plain(file.attrs["format"])], _root(file, path)
+        digest = digest_of(kind, root, _attributes(file, path, kind), _datasets(file, path))
+        file.attrs.modify("digest", np.bytes_(digest))
         file.attrs.modify("complete", 1)
     return digest
 
 
+@contextmanager
+def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
+    """Open a file for writing; say the system's errors in the system's words, on one line."""
+    try:
+        if new:
+            untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+            untimed.set_obj_track_times(False)
+            checked = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+            checked.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+            h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, untimed, checked).close()
+        with h5py.File(path, "r+", libver=LIBRARY) as file:
+            yield file
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file for reading; whatever is wrong with it, also in its use, is a `FormatError`."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except DAMAGED as error:
+        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FormatError(
+            f"{path}: cannot be read ({detail}); it is truncated or damaged, make it again"
+        ) from error
+
+
 def offsets(path: Path) -> dict[str, int]:
-    """Return where in the file each dataset's bytes begin."""
-    with h5py.File(path, "r") as file:
+    """Return where in the file each dataset's bytes begin.
+
+    Raises:
+        FormatError: when the file is damaged.
+    """
+    with _opened(path) as file:
         return {name: rows.offset for name, rows in _datasets(file, path).items()}
 
 
@@ -309,68 +398,88 @@ def read(path: Path, *kinds: Kind) -> Contents:
         FormatError: when it is damaged, incomplete, unsafe, of another kind or a newer version.
     """
     sniff(path)
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            contents = _read(file, path, kinds)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    with _opened(path) as file:
+        found = str(_plain(file.attrs.get("format", "none")))
+        names = [kind.name for kind in kinds]
+        if found not in names:
+            hint = "use ltkit import" if found == "none" else "name another file"
+            raise FormatError(
+                f"{path}: format: found {found}, expected {' or '.join(names)}; {hint}"
+            )
+        version = int(file.attrs.get("format_version", 0))
+        if version != FORMAT_VERSION:
+            raise FormatError(
+                f"{path}: format_version: found {version}, expected {FORMAT_VERSION}; "
+                + ("upgrade ltkit" if version > FORMAT_VERSION else "make the file again")
+            )
+        if int(file.attrs.get("complete", 0)) != 1:
+            raise FormatError(f"{path}: complete: found 0, expected 1; finish it with --resume")
+        kind, root = KINDS[found], _root(file, path)
+        contents = Contents(
+            path, kind, root, _object(root, "settings"), _object(root, "inputs"),
+            _attributes(file, path, kind), _datasets(file, path),
+        )  # fmt: skip
+        expected = digest_of(kind, root, contents.attributes, contents.datasets)
+    if root["digest"] != expected:
         raise FormatError(
-            f"{path}: cannot be read ({detail}); it is truncated or damaged, make it again"
-        ) from error
-    expected = digest_of(contents.kind, contents.root, contents.attributes, contents.datasets)
-    if contents.root["digest"] != expected:
-        raise FormatError(
-            f"{path}: digest: found {str(contents.root['digest'])[:12]}, expected {expected[:12]}; "
+            f"{path}: digest: found {root['digest'][:12]}, expected {expected[:12]}; "
             "the file is damaged, make it again"
         )
     return contents
 
 
-def _read(file: Any, path: Path, kinds: tuple[Kind, ...]) -> Contents:
-    found = str(file.attrs.get("format", "none"))
-    names = [kind.name for kind in kinds]
-    if found not in names:
-        hint = "use ltkit import" if found == "none" else "name another file"
-        raise FormatError(f"{path}: format: found {found}, expected {' or '.join(names)}; {hint}")
-    version = int(file.attrs.get("format_version", 0))
-    if version != FORMAT_VERSION:
-        raise FormatError(
-            f"{path}: format_version: found {version}, expected {FORMAT_VERSION}; "
-            + ("upgrade ltkit" if version > FORMAT_VERSION else "make the file again")
-        )
-    if int(file.attrs.get("complete", 0)) != 1:
-        raise FormatError(f"{path}: complete: found 0, expected 1; finish it with --resume")
-    required = ("digest", "written_by", "command", "settings", "inputs")
-    missing = [name for name in required if name not in file.attrs]
-    if missing:
-        raise FormatError(
-            f"{path}: {missing[0]}: attribute absent; found {', '.join(sorted(file.attrs))}; "
-            "make the file again"
-        )
-    kind = KINDS[found]
-    root = {name: file.attrs[name] for name in required}
-    return Contents(path, kind, root, _attributes(file, kind), _datasets(file, path))
+def _root(file: Any, path: Path) -> dict[str, str]:
+    """Return the root attributes that are text, every one of them there."""
+    root = {}
+    for name in REQUIRED:
+        if name not in file.attrs:
+            raise FormatError(
+                f"{path}: {name}: attribute absent; found {', '.join(sorted(file.attrs))}; "
+                "make the file again"
+            )
+        value = _plain(file.attrs[name])
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is not text")
+        value.encode()  # h5py lets bytes that are no UTF-8 pass as surrogates
+        root[name] = value
+    return root
 
 
-def _attributes(file: Any, kind: Kind) -> Attributes:
-    return {
-        group: {name: _plain(file[group].attrs[name]) for name in names}
-        for group, names in kind.attributes.items()
-        if group in file
-    }
+def _object(root: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return a root attribute that is a JSON object."""
+    value = json.loads(root[name])
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is not a JSON object")
+    return value
+
+
+def _attributes(file: Any, path: Path, kind: Kind) -> Attributes:
+    found: dict[str, dict[str, Any]] = {}
+    for name, required in kind.attributes.items():
+        group = _member(file, name, path)
+        if group is not None:
+            for attribute in required:
+                if attribute not in group.attrs:
+                    raise FormatError(
+                        f"{path}: {name}: {attribute}: attribute absent; make the file again"
+                    )
+            found[name] = {a: _plain(group.attrs[a]) for a in required}
+    return found
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    """Return an attribute as Python has it; other writers may use strings of fixed length."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
     """Describe every dataset that has checksums; refuse what reaches outside the file."""
     found: dict[str, StoredRows] = {}
     size = path.stat().st_size
-    for name in _walk(file[CHECKSUMS], path, CHECKSUMS):
-        target = _checked(file, name, path, size)
-        sums = _checked(file, f"{CHECKSUMS}/{name}", path, size)
+    for name, member in _walk(_member(file, CHECKSUMS, path), path):
+        target = _checked(_member(file, name, path), name, path, size)
+        sums = _checked(member, f"{CHECKSUMS}/{name}", path, size)
         rows = int(sums.attrs["block_rows"])
         if rows < 1 or sums.shape != (math.ceil(target.shape[0] / rows),):
             raise FormatError(f"{path}: {name}: checksums do not fit; make the file again")
@@ -381,40 +490,44 @@ def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
     return found
 
 
-def _walk(group: Any, path: Path, where: str) -> Iterator[str]:
-    for name in group:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise FormatError(f"{path}: {where}/{name}: found a link, expected data; refused")
-        child = group[name]
-        if isinstance(child, h5py.Group):
-            yield from (f"{name}/{inner}" for inner in _walk(child, path, f"{where}/{name}"))
+def _walk(group: Any, path: Path, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all that is in a group and its groups, with its path from there."""
+    for part in [] if group is None else group:
+        member = _member(group, part, path)
+        if isinstance(member, h5py.Group):
+            yield from _walk(member, path, f"{prefix}{part}/")
         else:
-            yield name
+            yield f"{prefix}{part}", member
 
 
-def _checked(file: Any, name: str, path: Path, size: int) -> Any:
-    """Return a dataset that lies in the file itself, plainly, and within its size."""
-    parent = file
-    for part in name.split("/"):
-        link = parent.get(part, getlink=True)
-        if link is None:
-            raise FormatError(f"{path}: {name}: absent; make the file again")
-        if not isinstance(link, h5py.HardLink):
+def _member(group: Any, name: str, path: Path) -> Any:
+    """Return a group or dataset, None where it is absent; refuse to follow a link to it."""
+    for part in filter(None, name.split("/")):
+        links = group.id.links  # the low level, because h5py's own `in` follows links
+        if not links.exists(part.encode()):
+            return None
+        if links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
             raise FormatError(f"{path}: {name}: found a link, expected data; refused")
-        parent = parent[part]
-    dataset = parent
+        group = group[part]
+    return group
+
+
+def _checked(dataset: Any, name: str, path: Path, size: int) -> Any:
+    """Return a dataset that lies in the file itself, plainly, and within its size."""
     if not isinstance(dataset, h5py.Dataset):
-        raise FormatError(f"{path}: {name}: found a group, expected data; make the file again")
+        found = "nothing" if dataset is None else "a group"
+        raise FormatError(f"{path}: {name}: found {found}, expected data; make the file again")
     if dataset.is_virtual or dataset.external:
         raise FormatError(f"{path}: {name}: its data lies in other files; refused")
-    if dataset.chunks is not None or dataset.ndim < 1:
+    offset = dataset.id.get_offset()
+    if dataset.chunks is not None or dataset.ndim < 1 or (offset is None and dataset.size):
         raise FormatError(
-            f"{path}: {name}: found chunked or filtered data, expected it contiguous; make it again"
+            f"{path}: {name}: found chunked, filtered or no data, expected it contiguous; "
+            "make it again"
         )
     if dataset.dtype.kind not in "fiuS":
         raise FormatError(f"{path}: {name}: found the type {dataset.dtype}; make the file again")
-    end = (dataset.id.get_offset() or 0) + dataset.dtype.itemsize * math.prod(dataset.shape)
+    end = (offset or 0) + dataset.dtype.itemsize * math.prod(dataset.shape)
     if end > size:
         raise FormatError(
             f"{path}: {name}: declared up to byte {end}, the file has {size}; it is truncated"
@@ -427,18 +540,17 @@ def header(path: Path) -> dict[str, Any]:
 
     For looking through a folder: nothing else of the file is read or checked.
     """
-    with path.open("rb") as start:
-        if start.read(len(MAGIC)) != MAGIC:
-            return {}
+    if not path.is_file():
+        return {}
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            if file.attrs["format"] not in KINDS or int(file.attrs["complete"]) != 1:
+        with path.open("rb") as start:
+            if start.read(len(MAGIC)) != MAGIC:
                 return {}
-            inputs = json.loads(file.attrs["inputs"])
-            return {
-                "format": file.attrs["format"],
-                "digest": file.attrs["digest"],
-                "inputs": inputs,
-            }
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        with h5py.File(path, "r", locking=False) as file:
+            kind = _plain(file.attrs["format"])
+            if kind not in KINDS or int(file.attrs["complete"]) != 1:
+                return {}
+            root = _root(file, path)
+            return {"format": kind, "digest": root["digest"], "inputs": _object(root, "inputs")}
+    except (*DAMAGED, FormatError):
         return {}

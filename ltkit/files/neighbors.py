@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.files import hdf5
 from ltkit.records import Neighbors
@@ -19,7 +20,7 @@ def write(
     command: str,
 ) -> str:
     """Write a neighbours file; return its digest."""
-    datasets = {
+    datasets: dict[str, NDArray[Any]] = {
         "few_class": neighbors.few_class,
         "base_class": neighbors.base_class,
         "distance": neighbors.distance.astype(np.float32),
@@ -38,9 +39,7 @@ def read(path: Path) -> Neighbors:
         InputError: when there is no such file.
     """
     contents = hdf5.read(path, hdf5.NEIGHBORS)
-    return Neighbors(
-        contents.read("few_class"),
-        contents.read("base_class"),
-        contents.read("distance"),
-        str(contents.attributes["/"]["metric"]),
-    )
+    few_class = contents.class_ids("few_class")
+    base_class = contents.integers("base_class", len(few_class), None)
+    distance = contents.floats("distance", *base_class.shape)
+    return Neighbors(few_class, base_class, distance, str(contents.attributes["/"]["metric"]))

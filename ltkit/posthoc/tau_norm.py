@@ -27,8 +27,9 @@ def fit(
 
     Example:
         >>> base = Classifier(np.float32([[3, 4], [0, 2]]), np.float32([1, 1]))
-        >>> fit(base, None, None, tau=1.0).weight.round(2).tolist()  # norms 5 and 2
-        [[0.6000000238418579, 0.800000011920929], [0.0, 1.0]]
+        >>> weight = fit(base, None, None, tau=1.0).weight  # norms 5 and 2
+        >>> [[round(w, 2) for w in row] for row in weight.tolist()]
+        [[0.6, 0.8], [0.0, 1.0]]
 
     Source:
         Kang et al., ICLR 2020, arXiv:1910.09217, eq. 2.

@@ -1,0 +1,146 @@
+"""A corrected head back into the checkpoint that production loads, or alone in a file."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltkit import checkpoints
+from ltkit.errors import InputError
+from ltkit.extraction import TOLERANCE, features_and_logits
+from ltkit.files.atomic import replacing
+from ltkit.records import Classifier, Correction
+
+FORMS = ("npz", "safetensors", "csv")
+PROBES = 8
+"""Random images that the exported network must classify as the correction does."""
+
+
+def pick(correction: Correction, wanted: dict[str, float]) -> int:
+    """Return the run that has the wanted settings.
+
+    Args:
+        correction: with one or more runs.
+        wanted: for example ``{"rho": 1.0, "seed": 3}``; empty where there is one run.
+
+    Raises:
+        InputError: when no run or more than one has them; the message lists what tells them apart.
+    """
+    fitting = [
+        number
+        for number, run in enumerate(correction.runs)
+        if all(run.get(name) == value for name, value in wanted.items())
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    first = correction.runs[0]
+    knobs = sorted(k for k in first if len({repr(run.get(k)) for run in correction.runs}) > 1)
+    ranges = "; ".join(
+        f"{k}: {', '.join(sorted({f'{run[k]:g}' for run in correction.runs}))}" for k in knobs
+    )
+    raise InputError(
+        f"--run: found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with "
+        f"--run NAME=VALUE ({ranges or 'there is one run; leave --run out'})"
+    )
+
+
+def export_into(
+    checkpoint: Path,
+    correction: Correction,
+    run: int,
+    output: Path,
+    *,
+    made_from: str,
+    arch: str | None = None,
+) -> None:
+    """Write a checkpoint whose head is the corrected one; nothing else of it changes.
+
+    Before the file gets its name it is loaded again: every tensor but the head's must be equal, and
+    its logits on random images must be those of the correction.
+
+    Args:
+        checkpoint: the file that the features were extracted with.
+        correction: the corrected rows.
+        run: which run of it.
+        output: the new checkpoint, in the same container and layout.
+        made_from: digest of the checkpoint that the features were extracted from.
+        arch: as for `checkpoints.load`.
+
+    Raises:
+        InputError: when the features came from another checkpoint, the head's form cannot hold the
+            correction, or the exported network does not reproduce it.
+    """
+    model = checkpoints.load(checkpoint, arch)
+    if model.digest != made_from:
+        raise InputError(
+            f"{checkpoint}: digest {model.digest[:12]}, but the features were extracted from "
+            f"{made_from[:12]}; name the checkpoint that they came from"
+        )
+    corrected = correction.classifier(model.head.fold(), run)
+    head, content = model.head.holding(corrected), checkpoints.read(checkpoint)
+    tensors = {
+        name: torch.from_numpy(np.array(values)).to(content.tensors[name].dtype)
+        for name, values in zip(model.head_names, (head.weight, head.bias), strict=True)
+        if name in content.tensors
+    }
+    with replacing(output) as temporary:
+        checkpoints.rewrite(content, temporary, tensors)
+        _check(content, temporary, set(tensors), corrected, arch)
+
+
+def _check(
+    content: checkpoints.Content,
+    after: Path,
+    changed: set[str],
+    corrected: Classifier,
+    arch: str | None,
+) -> None:
+    before, old, new = content.path, content.tensors, checkpoints.read(after).tensors
+    if old.keys() != new.keys() or any(
+        not torch.equal(old[name], new[name]) for name in old.keys() - changed
+    ):
+        raise InputError(f"{before}: cannot be written again tensor by tensor; use --to npz")
+    network = checkpoints.load(after, arch).network
+    half = any(new[name].dtype != torch.float32 for name in changed)
+    channels = next(network.parameters()).shape[1]
+    probes = torch.randn(PROBES, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features, logits = features_and_logits(network, probes)
+    expected = corrected.logits(features.numpy())
+    difference = float(np.abs(expected - logits.numpy()).max() / np.abs(expected).max())
+    limit = 1e-2 if half else TOLERANCE
+    if not difference < limit:
+        raise InputError(
+            f"{before}: the exported network's logits are off by {difference:.1e} of the largest, "
+            f"expected below {limit:g}; nothing was written"
+        )
+
+
+def export_head(classifier: Classifier, form: str, output: Path) -> None:
+    """Write a linear classifier alone: ``weight`` (C, D) and ``bias`` (C,) float32.
+
+    Args:
+        classifier: in its linear form; ``normalize_features`` is kept beside it.
+        form: ``npz``, ``safetensors`` or ``csv`` (a row a class: bias, then weights).
+        output: the new file.
+    """
+    weight, bias = classifier.weight.astype(np.float32), classifier.bias.astype(np.float32)
+    normalized = int(classifier.normalize_features)
+    with replacing(output) as temporary:
+        if form == "npz":
+            with temporary.open("wb") as file:
+                np.savez(file, weight=weight, bias=bias, normalize_features=np.array(normalized))
+        elif form == "safetensors":
+            from safetensors.numpy import save_file
+
+            metadata = {"normalize_features": str(normalized)}
+            save_file({"weight": weight, "bias": bias}, temporary, metadata)
+        else:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))])
+            for class_id, (row, offset) in enumerate(zip(weight, bias, strict=True)):
+                writer.writerow([class_id, repr(float(offset)), *map(repr, map(float, row))])
+            temporary.write_text(text.getvalue(), encoding="utf-8")

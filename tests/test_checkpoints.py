@@ -1,0 +1,421 @@
+"""Checkpoints: recognised by what is in them, and nothing in them is executed."""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import sys
+import zipfile
+from collections import OrderedDict
+
+import made
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from shared_data import shared
+
+from ltkit import architectures, checkpoints, datasets
+from ltkit.cli import main
+from ltkit.errors import FormatError, InputError
+from ltkit.training import checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def network(arch="digits_net", cosine=False, scale=1.0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return architectures.build(arch, 10, cosine=cosine, scale=scale)
+
+
+def recipe(cosine=False, scale=1.0):
+    dataset = datasets.load("digits_lt")
+    return {"arch": "digits_net", "cosine": cosine, "scale": scale, "dataset": dataset.record}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "m.pt"
+
+
+@pytest.fixture
+def native(path):
+    """Write a checkpoint as ``ltkit train`` does, with entries changed; None takes one away."""
+
+    def write(cosine=False, scale=1.0, changes=None):
+        net = network(cosine=cosine, scale=scale)
+        checkpoint.save(path, recipe(cosine, scale), net, datasets.load("digits_lt"))
+        content = torch.load(path, weights_only=True) | (changes or {})
+        if changes:
+            torch.save({k: v for k, v in content.items() if v is not None}, path)
+        return net
+
+    return write
+
+
+def load(path, arch=None):
+    return lambda: checkpoints.load(path, arch)
+
+
+def same(found, expected):
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(("cosine", "scale"), [(False, 1.0), (True, 16.0)])
+def test_our_own_checkpoints(path, native, cosine, scale):
+    net = native(cosine, scale)
+    found = checkpoints.load(path)
+    same(found.network, net)
+    assert (found.family, found.arch) == ("native", "digits_net")
+    assert (found.mean, found.std) == ((0.3053,), (0.3764,))
+    assert found.trained_on["spec"].startswith("digits_lt:")
+    assert not found.network.training
+    features = torch.randn(7, 64)
+    logits = found.head.fold().logits(features.numpy())
+    np.testing.assert_allclose(logits, net.head(features).detach().numpy(), atol=1e-5)
+
+
+def as_safetensors(path, net, half=False, **changes):
+    tensors = {k: v.half() if half and v.is_floating_point() else v
+               for k, v in net.state_dict().items()}  # fmt: skip
+    entries = {
+        "format": "ltkit-checkpoint", "format_version": 1, **recipe(),
+        "mean": [0.5], "std": [0.25], "recipe": {"dataset": {"spec": "x"}}, **changes,
+    }  # fmt: skip
+    safetensors.torch.save_file(tensors, path, {k: json.dumps(v) for k, v in entries.items()})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_our_own_checkpoints_as_safetensors(path, half):
+    net = network()
+    as_safetensors(path, net, half)
+    found = checkpoints.load(path)
+    same(found.network, net.half().float() if half else net)
+    assert all(p.dtype == torch.float32 for p in found.network.parameters())
+    assert (found.family, found.mean, found.std) == ("native", (0.5,), (0.25,))
+    assert found.trained_on == {"spec": "x"}
+
+
+def test_safetensors_with_other_metadata_are_not_ours(path):
+    safetensors.torch.save_file(network().state_dict(), path, {"format": "pt"})
+    made.refused(load(path), "m.pt: layout not recognised; found format", error=InputError)
+
+
+@pytest.mark.parametrize(
+    ("file", "arch", "blocks"), [("cifar10_resnet20.th", "resnet20", 3),
+                                 ("cifar10_resnet32.th", "resnet32", 5)],
+)  # fmt: skip
+def test_published_cifar_networks_are_recognised(file, arch, blocks):
+    found = checkpoints.load(shared("checkpoints", file))
+    assert (found.family, found.arch) == ("cifar-resnet", arch)
+    assert len(found.network.get_submodule("backbone.layer3")) == blocks
+    assert (found.head.num_classes, found.head.feature_size) == (10, 64)
+    assert found.mean == (0.485, 0.456, 0.406)
+    state = torch.load(shared("checkpoints", file), "cpu", weights_only=True)["state_dict"]
+    weight = state["module.linear.weight"].float().numpy()
+    np.testing.assert_array_equal(found.head.weight, weight)
+
+
+def published(prefix="", head="linear"):
+    """The state dict of a CIFAR ResNet as others write it."""
+    names = {"backbone.": "", "head.": f"{head}."}
+    found = OrderedDict()
+    for name, tensor in network("resnet20").state_dict().items():
+        for ours, theirs in names.items():
+            if name.startswith(ours):
+                found[prefix + theirs + name.removeprefix(ours)] = tensor
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
+@pytest.mark.parametrize("nested", [True, False])
+def test_prefixes_are_taken_off(path, prefix, nested):
+    state = published(prefix, "fc")
+    torch.save({"state_dict": state, "epoch": 3} if nested else state, path)
+    same(checkpoints.load(path).network, network("resnet20"))
+
+
+def test_names_that_differ_only_in_their_prefix(path):
+    torch.save(published() | published("module."), path)
+    made.refused(load(path), "differ only in their prefix", error=FormatError)
+
+
+def test_the_old_container_of_torch(path):
+    torch.save(published(), path, _use_new_zipfile_serialization=False)
+    same(checkpoints.load(path).network, network("resnet20"))
+
+
+# Weights that do not fit
+
+
+def test_missing_and_unexpected_tensors_are_named(path):
+    state = published()
+    del state["layer2.1.bn1.bias"]
+    state["layer2.1.bn1.offset"] = torch.zeros(32)
+    torch.save(state, path)
+    words = ("does not fit resnet20: 1 tensors missing (backbone.layer2.1.bn1.bias)",
+             "1 unexpected (backbone.layer2.1.bn1.offset)", "--arch")  # fmt: skip
+    made.refused(load(path), *words, error=FormatError)
+
+
+def test_another_architecture_lists_the_first_five(path):
+    torch.save(published(), path)
+    message = made.refused(
+        load(path, "resnet32"), "m.pt: does not fit resnet32: 60 tensors missing"
+    )
+    assert message.count("backbone.") == 5
+    assert "0 unexpected (none)" in message
+
+
+@pytest.mark.parametrize("change", [lambda t: t[:, :2], lambda t: t.to(torch.int8)])
+def test_tensors_of_another_shape_or_type(path, change):
+    state = published()
+    state["layer1.0.conv1.weight"] = change(state["layer1.0.conv1.weight"]).clone()
+    torch.save(state, path)
+    words = (
+        "backbone.layer1.0.conv1.weight: found torch.",
+        "expected torch.float32 (16, 16, 3, 3)",
+    )
+    made.refused(load(path), *words, "for resnet20", error=FormatError)
+
+
+def test_a_head_of_another_width(path):
+    state = published()
+    state["linear.weight"] = torch.zeros(10, 63)
+    torch.save(state, path)
+    made.refused(load(path), "head.weight: found torch.float32 (10, 63)", "(10, 64)")
+
+
+@pytest.mark.parametrize("shape", [(), (10,)])
+def test_a_head_that_is_no_matrix(path, shape):
+    state = published()
+    state["linear.weight"] = torch.zeros(shape)
+    torch.save(state, path)
+    made.refused(load(path), "head.", "found torch.float32", error=FormatError)
+
+
+@pytest.mark.parametrize("arch", ["resnet23", "digits_nt"])
+def test_an_unknown_architecture_suggests_the_nearest(path, arch):
+    torch.save(published(), path)
+    nearest = "resnet20" if arch == "resnet23" else "digits_net"
+    made.refused(load(path, arch), arch, "unknown architecture", "did you mean", nearest)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_named(path, value, dtype):
+    state = published()
+    broken = state["bn1.weight"].clone()
+    broken[3] = value
+    state["bn1.weight"] = broken.to(dtype)
+    torch.save(state, path)
+    made.refused(load(path), "m.pt: bn1.weight: holds NaN or infinity", error=FormatError)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ({"epoch": 3}, "found epoch"),
+        ({"encoder.weight": torch.zeros(3)}, "found encoder.weight"),
+        ({}, "found nothing"),
+        ({"state_dict": [1]}, "found state_dict"),
+    ],
+)
+def test_an_unknown_layout_lists_what_is_known(path, content, word):
+    torch.save(content, path)
+    known = ("ltkit train ('ltkit-checkpoint')", "CIFAR ResNet-20/32/44/56")
+    made.refused(load(path), "m.pt: layout not recognised", word, *known, error=InputError)
+
+
+def test_a_bottleneck_network_is_not_taken_for_basic_blocks(path):
+    torch.save(published() | {"layer1.0.conv3.weight": torch.zeros(1)}, path)
+    made.refused(load(path), "layout not recognised")
+
+
+# Our own, changed
+
+
+@pytest.mark.parametrize("key", ["arch", "cosine", "scale", "mean", "std", "recipe"])
+def test_entries_that_are_missing(path, native, key):
+    native(changes={key: None})
+    made.refused(load(path), f"m.pt: {key}: absent; train it again", error=FormatError)
+
+
+@pytest.mark.parametrize("version", [2, None, "x"])
+def test_another_format_version(path, native, version):
+    native(changes={"format_version": version})
+    made.refused(load(path), "format_version", f"found {version}, expected 1", "upgrade ltkit")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scale": "big"}, {"scale": [1]}, {"mean": 3},
+     {"std": ["a"]}, {"recipe": "none"}, {"recipe": {"dataset": 3}}],
+)  # fmt: skip
+def test_entries_of_another_kind(path, native, change):
+    native(changes=change)
+    made.refused(
+        load(path), "m.pt: scale, mean, std or recipe", "train it again", error=FormatError
+    )
+
+
+@pytest.mark.parametrize("change", [{"mean": [0.5] * 3}, {"std": []}, {"std": [0.0]}])
+def test_a_normalisation_that_does_not_fit(path, native, change):
+    native(changes=change)
+    made.refused(load(path), "m.pt: mean, std: found", "expected 1 each", error=FormatError)
+
+
+# Files that are no checkpoints, or unsafe ones
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["is empty"]),
+        (b" \n<!DOCTYPE html>", ["web page"]),
+        (b"version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
+        (b"hello", ["m.pt"]),
+        (b"\x80\x02}q\x00.", ["m.pt"]),
+        (b"PK\x03\x04", ["not a checkpoint that torch reads"]),
+        (b"\x10\0\0\0\0\0\0\0{", ["not sound safetensors"]),
+        (b"\x10\0\0\0\0\0\0\0{               ", ["not sound safetensors"]),
+    ],
+)
+def test_what_is_no_checkpoint(path, content, words):
+    path.write_bytes(content)
+    made.refused(load(path), "m.pt", *words, error=FormatError)
+
+
+def test_no_such_checkpoint_and_a_folder(tmp_path):
+    made.refused(load(tmp_path / "none.pt"), "none.pt: not found", error=InputError)
+    made.refused(load(tmp_path), "is a folder", error=InputError)
+
+
+@pytest.mark.parametrize("value", [[1, 2], torch.zeros(3), 7])
+def test_what_is_no_dictionary(path, value):
+    torch.save(value, path)
+    made.refused(load(path), f"found a {type(value).__name__}, expected a dictionary")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_damage_is_met(path, old):
+    torch.save(published(), path, _use_new_zipfile_serialization=not old)
+    content = path.read_bytes()
+    for length in [1, 2, 10, 100, 1000, len(content) // 2, len(content) - 1]:
+        path.write_bytes(content[:length])
+        made.refused(load(path), "m.pt", error=FormatError)
+    rng = np.random.default_rng(0)
+    for position in rng.choice(3000, 60, replace=False):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(FormatError, InputError):
+            checkpoints.load(path)
+
+
+def test_truncated_safetensors(path):
+    as_safetensors(path, network())
+    content = path.read_bytes()
+    for length in [9, 100, len(content) - 1]:
+        path.write_bytes(content[:length])
+        made.refused(load(path), "m.pt: not sound safetensors", error=FormatError)
+
+
+def test_a_tensor_larger_than_its_storage(path):
+    state = published()
+    state["linear.weight"] = torch.zeros(1).expand(1 << 20, 1 << 20)
+    torch.save(state, path)
+    made.refused(load(path), "linear.weight: claims 4398046511104 bytes", error=FormatError)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda t: t.to_sparse(), "sparse_coo tensor on cpu"),
+        (lambda t: t.to("meta"), "tensor on meta"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "unquantised"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_tensors_that_are_not_plain(path, make, word):
+    state = published()
+    state["linear.weight"] = make(state["linear.weight"])
+    torch.save(state, path)
+    made.refused(load(path), "m.pt", "linear.weight: found a", word, error=FormatError)
+
+
+class Calls:
+    """An object whose pickle calls a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+class Path2:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "name"), [(os.system, "system"), (eval, "eval"), (print, "print"), (open, "open")]
+)
+@pytest.mark.parametrize("container", ["zip", "old", "pickle"])
+def test_a_pickle_that_runs_code_is_refused(path, tmp_path, function, name, container):
+    canary = tmp_path / "canary"
+    argument = {
+        os.system: f"touch {canary}", eval: f"open({str(canary)!r}, 'w')", print: "x", open: "x",
+    }[function]  # fmt: skip
+    evil = published() | {"x": Calls(function, argument)}
+    if container == "pickle":
+        path.write_bytes(pickle.dumps({"x": Calls(function, argument)}))
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=container == "zip")
+    message = made.refused(load(path), "m.pt: refused", "state_dict", error=FormatError)
+    assert name in message or container == "pickle"
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("thing", [np.float64(3), np.zeros(2), made.NAMES.__class__, Path2()])
+def test_objects_that_are_not_plain_data_are_refused(path, thing):
+    torch.save({"state_dict": published(), "best": thing}, path)
+    made.refused(load(path), "m.pt: refused: it holds", "torch.save(model.state_dict(), path)")
+
+
+def test_a_pickled_module_is_refused(path):
+    torch.save(torch.nn.Linear(2, 2), path)
+    made.refused(load(path), "refused: it holds torch.nn.modules.linear.Linear, not plain data")
+
+
+def test_code_beside_the_weights_is_refused(path):
+    """A zip whose data.pkl was replaced."""
+    torch.save(published(), path)
+    with zipfile.ZipFile(path) as old:
+        members = {n: old.read(n) for n in old.namelist()}
+    (inner,) = [n for n in members if n.endswith("data.pkl")]
+    members[inner] = pickle.dumps(Calls(os.system, "true"), protocol=2)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    path.write_bytes(buffer.getvalue())
+    made.refused(load(path), "m.pt: refused: it holds posix.system", error=FormatError)
+
+
+def test_inspect_shows_a_checkpoint(path, native, monkeypatch, capsys):
+    native(True, 16.0)
+    monkeypatch.setattr(sys, "argv", ["ltkit", "inspect", "--json", str(path)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert not exit_.value.code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["format"], document["arch"]) == ("checkpoint, native", "digits_net")
+    assert document["head"] == {
+        "classes": 10, "features": 64, "normalize": "cosine", "scale": 16.0,
+    }  # fmt: skip
+    assert document["trained on"].startswith("digits_lt:")
