@@ -156,7 +156,7 @@ def test_posthoc_says_what_it_tried_and_takes_what_is_set(feats):
 
 def test_lists_of_methods():
     assert "tau=1.0" in run("posthoc", "--list").output
-    assert re.search(r"^ce +Cross-entropy", run("train", "--list").output)
+    assert re.search(r"^ce +Cross-entropy", run("train", "--list").output, re.MULTILINE)
     assert "ltkit-demo" not in run("data", "list").output
     assert "digits_lt" in json.loads(run("data", "list", "--json").stdout)["datasets"]
 

@@ -1,0 +1,61 @@
+"""LDAM: a margin on the true logit of a cosine head, wider for rare classes."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from ltkit.losses import check_counts, check_range
+
+NEUTRAL = {"max_margin": 0.0}
+
+
+def loss(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+) -> Tensor:
+    r"""Mean cross-entropy after the true logit is lowered by the scaled margin of its class.
+
+    .. math:: L(z, y) = -\log
+        \frac{e^{z_y - s m_y}}{e^{z_y - s m_y} + \sum_{j \ne y} e^{z_j}},
+        \quad m_c = m_{max} \left(\frac{n_{min}}{n_c}\right)^{1/4}
+
+    The logits are those of a cosine head, which has multiplied the cosines by the scale already
+    (`train --cosine --scale`): only the margin is scaled here, the logits never again.
+
+    Args:
+        logits: (B, C), scale times cosine.
+        labels: (B,) int64.
+        class_counts: (C,) training images per class, all at least 1.
+        max_margin: margin of the rarest class in units of cosine, at least 0; 0 is cross-entropy,
+            0.5 as in the released code.
+        scale: at least 0, and that of the cosine head; 30 in the released code, and the default
+            of `train --scale`. Change both together.
+
+    Returns:
+        The mean over the batch.
+
+    Raises:
+        InputError: when max_margin or scale is out of range, or a class has no training image.
+
+    Example:
+        >>> import torch
+        >>> counts = torch.tensor([16, 1])  # n^(-1/4) is 1/2, 1, so the margins are 1/4, 1/2
+        >>> loss(torch.zeros(1, 2), torch.tensor([0]), counts, scale=4.0).item()  # log(1 + e)
+        1.313261...
+
+    Source:
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 3.2.
+
+        Their network gives cosines and their loss multiplies by the scale; the value is the same.
+        Their class weights, from epoch 160 on, are a schedule and not part of the loss.
+    """
+    check_range("max_margin", max_margin)
+    check_range("scale", scale)
+    check_counts(class_counts)
+    counts = class_counts.to(logits.dtype)
+    margins = max_margin * (counts.min() / counts) ** 0.25  # (C,)
+    lowered = logits.scatter_add(1, labels[:, None], -scale * margins[labels, None])
+    return functional.cross_entropy(lowered, labels)

@@ -1,0 +1,66 @@
+"""Weighted cross-entropy: rare classes weigh more, by inverse, root or effective number."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from ltkit.losses import check_choice, check_counts, check_range, effective_number_weights
+
+SCHEMES = ("inverse", "square-root", "effective-number")
+
+
+def loss(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    scheme: str = "inverse",
+    gamma: float = 0.5,
+    beta: float = 0.9999,
+) -> Tensor:
+    r"""Weighted mean of the cross-entropy; the weights of the batch sum to 1.
+
+    .. math:: L = \frac{\sum_i w_{y_i} \, CE(z_i, y_i)}{\sum_i w_{y_i}}, \quad
+        w_c = \frac{n_{min}}{n_c}, \; \left(\frac{n_{min}}{n_c}\right)^\gamma
+        \; \text{or} \; \frac{1 - \beta}{1 - \beta^{n_c}}
+
+    Args:
+        logits: (B, C).
+        labels: (B,) int64.
+        class_counts: (C,) training images per class, all at least 1.
+        scheme: ``inverse``, ``square-root`` or ``effective-number``: the three weights above.
+        gamma: exponent of ``square-root`` alone, at least 0; 0.5 makes it one, 0 cross-entropy.
+        beta: of ``effective-number`` alone, 0 to 1; 0 is cross-entropy, 1 the limit ``inverse``;
+            0.9999 in the released code of Cao et al., NeurIPS 2019, arXiv:1906.07413.
+
+    Returns:
+        The weighted mean over the batch.
+
+    Raises:
+        InputError: when the scheme is unknown, gamma or the beta of its scheme out of range, or a
+            class has no training image.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[1.0, 1.0], [1.0, 3.0]]).log()  # costs log 2, log 4/3
+        >>> value = loss(logits, torch.tensor([0, 1]), torch.tensor([90, 10]))  # weights 1/9, 1
+        >>> value.item()  # (log 2 + 9 log 4/3) / 10
+        0.328228...
+
+    Source:
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 4 (its re-weighting baselines); effective
+        number: Cui et al., CVPR 2019, arXiv:1901.05555.
+
+        The equations are written per sample and so divided by the batch size; the released code
+        (as of Zhang et al., AAAI 2021, a bag of tricks) divides by the weights' sum, as here. The
+        size of the weights then cancels and the learning rate keeps its meaning. class-balanced
+        divides by the batch size.
+    """
+    check_choice("scheme", scheme, SCHEMES)
+    check_range("gamma", gamma)
+    check_counts(class_counts)
+    counts = class_counts.to(logits.dtype)
+    if scheme == "effective-number":
+        weights = effective_number_weights(counts, beta)
+    else:
+        weights = (counts.min() / counts) ** (gamma if scheme == "square-root" else 1.0)
+    return functional.cross_entropy(logits, labels, weight=weights)
