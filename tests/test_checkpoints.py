@@ -1,19 +1,29 @@
 """Checkpoints: recognised by what is in them, and nothing in them is executed."""
 
+import argparse
+import codecs
 import contextlib
+import functools
+import importlib
 import io
 import json
+import operator
 import os
 import pickle
+import runpy
+import shutil
+import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import made
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torch.hub
 from shared_data import shared
 
 from ltkit import architectures, checkpoints, datasets
@@ -381,10 +391,60 @@ def test_a_pickle_that_runs_code_is_refused(path, tmp_path, function, name, cont
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("thing", [np.float64(3), np.zeros(2), made.NAMES.__class__, Path2()])
-def test_objects_that_are_not_plain_data_are_refused(path, thing):
-    torch.save({"state_dict": published(), "best": thing}, path)
-    made.refused(load(path), "m.pt: refused: it holds", "torch.save(model.state_dict(), path)")
+@pytest.mark.parametrize(
+    "thing", [np.float64(3), np.zeros(2), argparse.Namespace(lr=0.1), Path("x"), Path2()]
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_objects_that_are_not_plain_data_are_skipped(path, thing, zipped):
+    """The weights are those of the file without the objects; a stand-in takes their place."""
+    torch.save(published(), path)
+    plain = checkpoints.load(path).network.state_dict()
+    content = {"state_dict": published(), "best": thing}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    model = checkpoints.load(path)
+    assert len(model.skipped) > 0
+    assert all(torch.equal(v, plain[k]) for k, v in model.network.state_dict().items())
+    assert not isinstance(checkpoints.read(path).top["best"], type(thing))
+
+
+def test_what_was_skipped_cannot_be_written_again(path, tmp_path):
+    torch.save({"state_dict": published(), "args": argparse.Namespace(lr=0.1)}, path)
+    content = checkpoints.read(path)
+    assert content.skipped == ("argparse.Namespace",)
+    with pytest.raises(InputError, match=r"holds argparse.Namespace.*--to npz"):
+        checkpoints.rewrite(content, tmp_path / "out.pt", {})
+
+
+def payloads():
+    """Ways of making a pickle call something, by name of what is called."""
+    chain = Calls(getattr, Calls(__import__, "os"), "system")
+    yield "posix.system", Calls(os.system, "touch canary")
+    yield "builtins.eval", Calls(eval, "open('canary', 'w')")
+    yield "builtins.exec", Calls(exec, "open('canary', 'w')")
+    yield "builtins.getattr", chain
+    yield "builtins.__import__", Calls(__import__, "os")
+    yield "functools.partial", Calls(functools.partial, os.system, "touch canary")
+    yield "subprocess.Popen", Calls(subprocess.Popen, ["touch", "canary"])
+    yield "torch.hub.load", Calls(torch.hub.load, "x", "y")
+    yield "torch.serialization.load", Calls(torch.load, "canary")
+    yield "operator.attrgetter", Calls(operator.attrgetter, "system")
+    yield "shutil.rmtree", Calls(shutil.rmtree, "canary")
+    yield "codecs.decode", Calls(codecs.decode, b"x", "rot13")
+    yield "importlib.import_module", Calls(importlib.import_module, "os")
+    yield "argparse.Namespace", Calls(argparse.Namespace)
+    yield "runpy.run_path", Calls(runpy.run_path, "canary")
+
+
+@pytest.mark.parametrize("called", [name for name, _ in payloads()])
+@pytest.mark.parametrize("depth", ["beside", "inside"])
+def test_calls_are_refused_by_name_wherever_they_hide(path, called, depth, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    evil = dict(payloads())[called]
+    hidden = {"x": evil} if depth == "beside" else {"x": [{"y": (1, evil)}]}
+    torch.save({"state_dict": published(), **hidden}, path)
+    message = made.refused(load(path), "m.pt: refused: it holds", error=FormatError)
+    assert f"{called.rpartition('.')[2]}, not plain data" in message  # old pickles rename modules
+    assert not Path("canary").exists()
 
 
 def test_a_pickled_module_is_refused(path):

@@ -4,6 +4,7 @@ A family module has ``SUMMARY``, ``matches(content) -> bool`` and ``load(content
 Recognised``. Files are told apart by what is in them, never by their names.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from ltkit import checkpoints, registry
@@ -30,7 +31,7 @@ def load(path: Path, arch: str | None = None) -> Recognised:
     for family in families:
         if family.matches(content):
             recognised: Recognised = family.load(content, arch)
-            return recognised
+            return replace(recognised, skipped=content.skipped)
     known = "; ".join(f"{family.SUMMARY}" for family in families)
     raise InputError(
         f"{path}: layout not recognised; found {', '.join(content.describe())}; known: {known}"

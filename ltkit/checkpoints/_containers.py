@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltkit.checkpoints._inert import Inert, Pickle
 from ltkit.errors import FormatError, InputError
 
 MAX_TENSOR_BYTES = 64 << 30
@@ -35,12 +36,14 @@ class Content:
     top: the outermost mapping (torch), or the metadata (safetensors).
     tensors: names to tensors of the weights: the file's ``state_dict``, else its own tensors.
     digest: SHA-256 of the file.
+    skipped: objects of classes that are not built; stand-ins are in their place.
     """
 
     path: Path
     top: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
     digest: str
+    skipped: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """Return the first keys, for messages."""
@@ -70,11 +73,11 @@ def read(path: Path) -> Content:
         raise FormatError(f"{path}: is a Git-LFS pointer; fetch the file itself with git lfs pull")
     if start.lstrip()[:1] == b"<":
         raise FormatError(f"{path}: is a web page; download the checkpoint itself")
-    top, tensors = _safetensors(path) if _is_safetensors(start) else _torch(path)
+    top, tensors, skipped = _safetensors(path) if _is_safetensors(start) else _torch(path)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise FormatError(f"{path}: {name}: holds NaN or infinity; the checkpoint is damaged")
-    return Content(path, top, tensors, digest)
+    return Content(path, top, tensors, digest, skipped)
 
 
 def rewrite(content: Content, output: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -84,7 +87,15 @@ def rewrite(content: Content, output: Path, tensors: Mapping[str, Tensor]) -> No
         content: of the file as read; it is left as it is.
         output: the new file.
         tensors: names in ``content.tensors`` to their new values, of the same shape and type.
+
+    Raises:
+        InputError: when the file holds objects that were skipped in reading.
     """
+    if content.skipped:
+        raise InputError(
+            f"{content.path}: holds {', '.join(content.skipped[:3])}, which cannot be written "
+            "again; save it without them, or use --to npz"
+        )
     with content.path.open("rb") as file:
         start = file.read(16)
     if _is_safetensors(start):
@@ -108,7 +119,7 @@ def _is_safetensors(start: bytes) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tuple[str, ...]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -118,15 +129,21 @@ def _safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except SafetensorError as error:
         raise FormatError(f"{path}: not sound safetensors ({error}); fetch it again") from error
     try:
-        return {key: json.loads(value) for key, value in metadata.items()}, tensors
+        return {key: json.loads(value) for key, value in metadata.items()}, tensors, ()
     except json.JSONDecodeError:
-        return dict(metadata), tensors
+        return dict(metadata), tensors, ()
 
 
-def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], tuple[str, ...]]:
+    inert = Pickle()
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickle protocols
-            top = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                top = torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:
+                top = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+        if isinstance(top, Inert):
+            raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {top.origin} ")
     except pickle.UnpicklingError as error:
         detail = _unsafe_global(str(error))
         raise FormatError(
@@ -155,7 +172,7 @@ def _torch(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         claimed = tensor.numel() * tensor.element_size()
         if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
             raise FormatError(f"{path}: {name}: claims {claimed} bytes that are not in the file")
-    return dict(top), tensors
+    return dict(top), tensors, tuple(sorted(inert.skipped))
 
 
 def _unsafe_global(message: str) -> str:

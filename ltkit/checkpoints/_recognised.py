@@ -23,6 +23,7 @@ class Recognised:
     mean, std: per channel, of pixel values in 0..1.
     trained_on: the dataset's record where the file has it (spec, index digest).
     head_names: what the file calls the head's weight and bias.
+    skipped: objects in the file that were not built.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Recognised:
     std: tuple[float, ...]
     trained_on: Mapping[str, object]
     head_names: tuple[str, str] = ("head.weight", "head.bias")
+    skipped: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head:

@@ -57,6 +57,8 @@ def extract(
         f"{model.head.num_classes} x {model.head.feature_size}",
         quiet,
     )
+    if model.skipped:
+        _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
     dataset = datasets.load(data, root)
     wanted = SPLITS if splits is None else tuple(splits.split(","))
     names = [s for s in wanted if splits is not None or s in dataset.splits]
