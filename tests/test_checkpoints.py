@@ -421,7 +421,7 @@ def payloads():
     yield "posix.system", Calls(os.system, "touch canary")
     yield "builtins.eval", Calls(eval, "open('canary', 'w')")
     yield "builtins.exec", Calls(exec, "open('canary', 'w')")
-    yield "builtins.getattr", chain
+    yield "the innermost of nested.__import__", chain
     yield "builtins.__import__", Calls(__import__, "os")
     yield "functools.partial", Calls(functools.partial, os.system, "touch canary")
     yield "subprocess.Popen", Calls(subprocess.Popen, ["touch", "canary"])

@@ -67,12 +67,12 @@ def loss(
     check_range("scale", scale)
     check_counts(class_counts)
     generator = torch.Generator(logits.device).manual_seed(batch_seed(labels, seed))
-    noise = torch.randn(logits.shape, generator=generator, device=logits.device) / 3
+    normal = torch.randn(logits.shape, generator=generator, device=logits.device)
+    noise = (normal.to(logits.dtype).abs() / 3).clamp(max=1)  # (B, C)
     rarity = class_counts.to(logits.dtype).log()
     rarity = rarity.max() - rarity
     rarity = rarity / rarity.max().clamp(min=torch.finfo(rarity.dtype).tiny)  # (C,) 0 to 1
-    clouded = logits - scale * kappa * noise.abs().clamp(max=1).to(logits.dtype) * rarity
-    lowered = clouded.scatter_add(
-        1, labels[:, None], clouded.new_full((len(labels), 1), -scale * margin)
-    )
+    lowered = logits - scale * kappa * noise * rarity
+    positive = functional.one_hot(labels, logits.shape[1])  # (B, C)
+    lowered = lowered - scale * margin * positive
     return functional.cross_entropy(lowered, labels)

@@ -57,5 +57,5 @@ def loss(
     check_counts(class_counts)
     counts = class_counts.to(logits.dtype)
     margins = max_margin * (counts.min() / counts) ** 0.25  # (C,)
-    lowered = logits.scatter_add(1, labels[:, None], -scale * margins[labels, None])
-    return functional.cross_entropy(lowered, labels)
+    positive = functional.one_hot(labels, logits.shape[1])  # (B, C)
+    return functional.cross_entropy(logits - scale * margins * positive, labels)
