@@ -3,9 +3,11 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ltkit import checkpoints
 from ltkit.errors import InputError
@@ -81,13 +83,19 @@ def export_into(
     corrected = correction.classifier(model.head.fold(), run)
     head, content = model.head.holding(corrected), checkpoints.read(checkpoint)
     tensors = {
-        name: torch.from_numpy(np.array(values)).to(content.tensors[name].dtype)
+        name: _stored_as(content.tensors[name], values)
         for name, values in zip(model.head_names, (head.weight, head.bias), strict=True)
         if name in content.tensors
     }
     with replacing(output) as temporary:
         checkpoints.rewrite(content, temporary, tensors)
         _check(content, temporary, set(tensors), corrected, arch)
+
+
+def _stored_as(old: torch.Tensor, values: NDArray[Any]) -> torch.Tensor:
+    """Return new values in the type and the orientation of the old ones."""
+    new = torch.from_numpy(np.array(values)).to(old.dtype)
+    return new if new.shape == old.shape else new.T.contiguous()
 
 
 def _check(

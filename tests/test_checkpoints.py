@@ -479,3 +479,37 @@ def test_inspect_shows_a_checkpoint(path, native, monkeypatch, capsys):
         "classes": 10, "features": 64, "normalize": "cosine", "scale": 16.0,
     }  # fmt: skip
     assert document["trained on"].startswith("digits_lt:")
+
+
+def ldam_drw(classes=7, stored="D x C"):
+    """A checkpoint as the LDAM-DRW family writes it: a cosine head, stored by columns."""
+    net = architectures.build("resnet32", classes, cosine=True, scale=30.0)
+    state = {
+        f"module.{k.removeprefix('backbone.').replace('head.', 'linear.')}": v.clone()
+        for k, v in net.state_dict().items()
+    }
+    if stored == "D x C":
+        state["module.linear.weight"] = 3 * state["module.linear.weight"].T.contiguous()
+    top = {"epoch": 200, "arch": "resnet32", "best_acc1": torch.tensor(42.0), "optimizer": {}}
+    return net, top | {"state_dict": state}
+
+
+@pytest.mark.parametrize("stored", ["D x C", "C x D"])
+@torch.no_grad()
+def test_the_cosine_heads_of_the_ldam_family(path, stored):
+    net, content = ldam_drw(stored=stored)
+    torch.save(content, path)
+    model = checkpoints.load(path)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model.network(images), net.eval()(images))
+    assert (model.head.normalize, model.head.scale) == ("cosine", 30.0)
+    assert model.head.weight.shape == (7, 64)
+    assert model.mean == (0.4914, 0.4822, 0.4465)
+    assert model.head_names[0] == "module.linear.weight"
+
+
+def test_a_cosine_head_of_another_width(path):
+    _, content = ldam_drw()
+    content["state_dict"]["module.linear.weight"] = torch.ones(3, 7)
+    torch.save(content, path)
+    made.refused(load(path), "head: found (3, 7), expected 64 x classes", error=FormatError)

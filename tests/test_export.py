@@ -208,3 +208,20 @@ def test_a_form_that_cannot_hold_the_correction_says_so():
         cosine.holding(longer)
     with pytest.raises(InputError, match=r"'cosine', the classifier's is 'none'"):
         cosine.holding(Classifier(longer.weight, longer.bias, False))
+
+
+def test_a_head_stored_by_columns_stays_so(folder):
+    """A cosine head of the LDAM-DRW layout, rotated: unit rows, so its form can hold them."""
+    from ltkit import architectures
+
+    state = architectures.build("resnet20", 10, cosine=True).state_dict()
+    state = {k.removeprefix("backbone.").replace("head.", "linear."): v for k, v in state.items()}
+    state["linear.weight"] = state["linear.weight"].T.contiguous()
+    torch.save({"epoch": 1, "arch": "resnet20", "state_dict": state}, "drw.pt")
+    model = checkpoints.load(Path("drw.pt"))
+    rows = model.head.fold().weight[[1, 0]]
+    swapped = Correction("made", np.array([0, 1]), rows[None], np.zeros((1, 2)), ({},), True)
+    exporting.export_into(Path("drw.pt"), swapped, 0, Path("o.pt"), made_from=model.digest)
+    old, new = (checkpoints.read(Path(n)).tensors["linear.weight"] for n in ("drw.pt", "o.pt"))
+    assert new.shape == (64, 10)
+    torch.testing.assert_close(new[:, [1, 0]], old[:, :2])
