@@ -6,7 +6,7 @@ logits, its neighbour scores, its target's logit and the log-sum-exp over the ba
 constant; all runs (seeds x rhos) are then trained together as one stack of small networks.
 
 Source:
-    Chang et al., AlphaNet, arXiv:2008.07073, sec. 3; where their released code does otherwise,
+    Chang et al., AlphaNet, arXiv:2008.07073; where their released code does otherwise,
     `AlphaNetSettings` has a choice and docs/decisions.md the reason for its default.
 """
 
@@ -142,7 +142,7 @@ def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDAr
         [[[0.75, -0.25, 1.0]]]
 
     Source:
-        Chang et al., arXiv:2008.07073, sec. 3.2, the definition of the corrected classifier.
+        Chang et al., arXiv:2008.07073, the definition of the corrected classifier.
     """
     rows = base.weight.astype(np.float64)
     added = np.einsum("sfk,fkd->sfd", alpha.astype(np.float64), rows[neighbors.base_class])

@@ -45,7 +45,7 @@ def nearest(
         ([[1, 3]], [[1.0, 1.0]])
 
     Source:
-        Chang et al., arXiv:2008.07073, sec. 3.2: Euclidean distance of mean training features.
+        Chang et al., arXiv:2008.07073: Euclidean distance of mean training features.
     """
     of, among = np.sort(of), np.sort(among)
     most = len(among) - int(np.isin(of, among).any())

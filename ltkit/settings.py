@@ -15,12 +15,12 @@ Select = Literal["all", "balanced", "few", "harmonic"]
 PathRule = Literal["path", "ancestor"]
 
 BINS = (20, 100)
-"""Shot groups by training count: many > 100, medium 20..100, few < 20 (methods 1.6)."""
+"""Shot groups by training count: many > 100, medium 20..100, few < 20, as Kang et al. 2020 count."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The reference schedule for CIFAR-LT of Cao et al. 2019 (methods 1.4)."""
+    """The reference schedule for CIFAR-LT of Cao et al. 2019."""
 
     epochs: int = 200
     batch_size: int = 128
@@ -55,7 +55,7 @@ class NeighborSettings:
 
 @dataclass(frozen=True)
 class AlphaNetSettings:
-    """AlphaNet (Chang et al., arXiv 2008.07073; methods 7.9), one run.
+    """AlphaNet (Chang et al., arXiv 2008.07073), one run.
 
     `network_input` and `few_biases` are where the paper and the published code differ; `variant`
     on the command line sets both.

@@ -264,3 +264,14 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(OSError, match=r"^$"):
         cli.main()
+
+
+def test_a_loss_with_a_scale_gets_a_cosine_head_and_one_with_a_seed_the_seed(feats):
+    run(
+        "train", "gcl", "--data", "digits_lt", "--arch", "digits_net", "--epochs", "1", "--seed",
+        "3", "--scale", "20", "-o", "m.pt", "-q",
+    )  # fmt: skip
+    content = torch.load("m.pt", weights_only=True)
+    assert (content["cosine"], content["scale"]) == (True, 20.0)
+    assert content["recipe"]["parameters"] == {"scale": 20.0, "seed": 3}
+    assert "head.bias" not in content["state_dict"]

@@ -3,7 +3,7 @@
 Two origins share these names. Networks published by themselves have a linear head with a bias, and
 their images are normalised with ImageNet's statistics. Those of LDAM-DRW and its descendants come
 with ``arch`` and ``epoch`` beside the ``state_dict`` and with CIFAR's statistics; their cosine head
-has no bias, is stored D x C, and its scale, 30, lives in the loss (methods 3.1).
+has no bias, is stored D x C, and its scale, 30, lives in the loss.
 """
 
 import re

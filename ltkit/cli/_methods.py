@@ -47,5 +47,5 @@ def described(package: ModuleType, function: str) -> list[str]:
         parameters = ", ".join(f"{k}={v}" for k, v in defaults(method).items())
         source = (inspect.getdoc(method) or "").partition("Source:")[2].split("\n\n")[0].split()
         summary = (module.__doc__ or "").splitlines()[0]
-        lines.append(f"{name:<16}{summary} [{parameters or 'no parameters'}] {' '.join(source)}")
+        lines.append(f"{name:<22}{summary} [{parameters or 'no parameters'}] {' '.join(source)}")
     return lines

@@ -44,7 +44,7 @@ def train(
     from functools import partial
 
     from ltkit import losses
-    from ltkit.cli._methods import described, load, parameters_of
+    from ltkit.cli._methods import defaults, described, load, parameters_of
     from ltkit.errors import InputError
 
     if list_ or method is None:
@@ -52,7 +52,12 @@ def train(
             typer.echo(line)
         return
     module = load(losses, method)
-    parameters = parameters_of(module.loss, set_ or [], method)
+    known = defaults(module.loss)
+    given = parameters_of(module.loss, set_ or [], method)
+    # A loss with a scale works on scale * cosine, one with a seed draws: both follow the run's.
+    shared = {name: value for name, value in (("scale", scale), ("seed", seed)) if name in known}
+    parameters = shared | given
+    cosine, scale = cosine or "scale" in known, parameters.get("scale", scale)
     if data is None:
         raise InputError("--data: absent, expected a dataset name, folder, list file or CSV")
     from ltkit import datasets

@@ -22,7 +22,7 @@ from ltkit.records import ClassTable, Dataset, ImageSplit, Ints
 
 PIXELS = 3 * 32 * 32
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-"""The normalisation of the reference schedule, for both datasets (methods 1.4)."""
+"""The normalisation of the reference schedule, for both datasets."""
 
 
 class Layout(NamedTuple):

@@ -28,7 +28,7 @@ def fit(base: Classifier, train: FeatureSplit | None, class_counts: Ints) -> Cla
         ([[4.0, 0.0], [0.0, 2.0]], [-4.0, -1.0])
 
     Source:
-        Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4.1 (nearest class mean classifier).
+        Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (nearest class mean classifier).
     """
     if train is None:
         raise InputError("no train split to take class means of; extract it")

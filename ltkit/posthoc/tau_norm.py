@@ -32,7 +32,7 @@ def fit(
         [[0.6, 0.8], [0.0, 1.0]]
 
     Source:
-        Kang et al., ICLR 2020, arXiv:1910.09217, eq. 2.
+        Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (tau-normalised classifier).
     """
     if not np.isfinite(tau):
         raise InputError(f"tau: found {tau}, expected a finite number")

@@ -26,7 +26,7 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
         [0.01, 0.1, 0.05, 0.0]
 
     Source:
-        Cao et al., NeurIPS 2019, arXiv:1906.07413, the released code (methods 1.4).
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, the released code.
     """
     base = settings.learning_rate
     if settings.schedule == "onecycle":
