@@ -15,7 +15,7 @@ Select = Literal["all", "balanced", "few", "harmonic"]
 PathRule = Literal["path", "ancestor"]
 
 BINS = (20, 100)
-"""Shot groups by training count: many > 100, medium 20..100, few < 20, as Kang et al. 2020 count."""
+"""Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ltkit.records import Ints
 ValRule = Literal["balanced", "holdout", "none"]
 
 BALANCED_VAL = 20
-"""Validation images a class, as ImageNet-LT and Places-LT have them (methods 1.2)."""
+"""Validation images a class, as ImageNet-LT and Places-LT have them."""
 
 HOLDOUT_FRACTION = 0.2
 
