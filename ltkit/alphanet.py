@@ -38,6 +38,9 @@ from ltkit.settings import AlphaNetSettings, as_json
 BETAS, EPSILON, SLOPE = (0.9, 0.999), 1e-8, 0.01
 """Of AdamW and of the leaky ReLU: PyTorch's defaults, as in the released code."""
 
+MAX_RHO = 1000.0
+"""Base samples per few-shot sample; more only takes time."""
+
 SHARED_PRODUCTS = 1 << 25
 """Products of a step's first layer from which several threads are used."""
 
@@ -154,8 +157,8 @@ def _check(runs: Sequence[AlphaNetSettings]) -> None:
     if not runs:
         raise InputError("--seeds: found 0 runs, expected at least one seed and one rho")
     for run in runs:
-        if not 0 < run.rho < float("inf"):
-            raise InputError(f"--rho: found {run.rho}, expected a number above 0")
+        if not 0 < run.rho <= MAX_RHO:
+            raise InputError(f"--rho: found {run.rho}, expected above 0, at most {MAX_RHO:g}")
         for name in ("epochs", "batch_size", "min_epochs"):
             if getattr(run, name) < 1:
                 raise InputError(f"{name}: found {getattr(run, name)}, expected at least 1")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ltkit import metrics
 from ltkit.errors import InputError
 from ltkit.records import (
+    SHOT_GROUPS,
     Classifier,
     Correction,
     FeatureSet,
@@ -180,11 +181,17 @@ def evaluate(
         class accuracies of each row by its name, for ``--per-class``.
 
     Raises:
-        InputError: for an absent split or head, an empty split, a correction that does not fit.
+        InputError: for an absent split or head, an empty split, a correction that does not fit,
+            a k that is no number of classes.
     """
     data, base = features.split(split), features.classifier()
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
+    if not all(1 <= k <= base.num_classes for k in topk):
+        raise InputError(
+            f"--topk: found {','.join(map(str, topk))}, expected numbers from 1 to "
+            f"{base.num_classes}"
+        )
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     scorer = _Scorer(data.labels, base.num_classes, weights, grouping, topk, replicates, seed)
@@ -207,6 +214,8 @@ def evaluate(
         "n": len(data),
         "bins": list(bins),
         "groups": {name: len(ids) for name, ids in groups.items()},
+        "samples": {name: int(np.isin(data.labels, ids).sum()) for name, ids in groups.items()},
+        "bootstrap": {"replicates": replicates, "seed": seed},
         "untested_classes": int((np.bincount(data.labels, minlength=base.num_classes) == 0).sum()),
         "rows": rows,
     }
@@ -290,11 +299,13 @@ class _Scorer:
         drawn = metrics.bootstrap_classes(
             values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
         )
-        names = ("few", "medium", "many", "all", "balanced")
-        return {
-            n: metrics.interval(drawn, self.weights[n]) if n in self.weights else None
-            for n in names
-        }
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        intervals: dict[str, list[float] | None] = {}
+        for name in (*SHOT_GROUPS, "all", "balanced"):
+            # Classes of one sample say nothing of the spread within a class.
+            known = name in self.weights and counts[self.weights[name] > 0].max() > 1
+            intervals[name] = metrics.interval(drawn, self.weights[name]) if known else None
+        return intervals
 
     def _ece(
         self,
@@ -350,7 +361,13 @@ def choose(
 def as_correction(
     method: str, classifier: Classifier, runs: Sequence[Mapping[str, Any]]
 ) -> Correction:
-    """Return a whole classifier as a correction of every class, in one run."""
+    """Return a whole classifier as a correction of every class, in one run.
+
+    Raises:
+        InputError: when its numbers are not finite.
+    """
+    if not (np.isfinite(classifier.weight).all() and np.isfinite(classifier.bias).all()):
+        raise InputError(f"{method}: gives numbers that are not finite; choose other parameters")
     return Correction(
         method,
         np.arange(classifier.num_classes),

@@ -79,7 +79,9 @@ def summarize(by_class: Floats, weights: Mapping[str, Floats]) -> dict[str, floa
     """
     known = np.nan_to_num(by_class)
     names = (*SHOT_GROUPS, "all", "balanced")
-    return {n: float(known @ weights[n]) if n in weights else None for n in names}
+    means = {name: float(known @ weight) for name, weight in weights.items()}
+    # Sums of the same hits must compare as equal, whatever order they were rounded in.
+    return {name: round(means[name], 12) if name in means else None for name in names}
 
 
 def bootstrap_classes(

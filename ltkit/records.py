@@ -285,7 +285,10 @@ class FeatureSet:
         """
         if name not in self.splits:
             present = ", ".join(self.splits) or "none"
-            raise InputError(f"{self.source}: no split {name}; there are: {present}")
+            raise InputError(
+                f"{self.source}: no split {name}; there are: {present}; choose one of them, or add "
+                "it to the data and extract again"
+            )
         return self.splits[name]
 
     def classifier(self) -> Classifier:

@@ -156,6 +156,22 @@ CASES = [
      ["ImageNet_LT_train.txt", "ILSVRC 2012"]),
     ("no CUDA", nothing, ["alphanet", "fit", "--device", "cuda:99"], ["--device", "cuda:99"]),
     ("no device", nothing, ["alphanet", "fit", "--device", "tpu"], ["auto, cpu or cuda"]),
+    ("no method", nothing, ["posthoc", "-o", "x.h5"], ["METHOD: absent", "--list"]),
+    ("no loss", nothing, ["train", "--data", "digits_lt"], ["METHOD: absent", "--list"]),
+    ("scale 0", nothing, ["train", "ce", "--data", "digits_lt", "--cosine", "--scale", "0"],
+     ["--scale: found 0"]),
+    ("a device as output", nothing, ["posthoc", "ncm", "-o", "/dev/null", "--overwrite"],
+     ["is a device"]),
+    ("a device as input", nothing, ["evaluate", "/dev/null"], ["is a device or pipe"]),
+    ("a device as checkpoint", nothing,
+     ["extract", "/dev/null", "--data", "digits_lt", "-o", "o.h5"], ["is a device or pipe"]),
+    ("tau without bound", nothing, ["posthoc", "logit-adjust", "--set", "tau=1e300"],
+     ["logit-adjust: gives numbers that are not finite"]),
+    ("rho without bound", nothing, ["alphanet", "fit", "--k", "2", "--rho", "1e30"],
+     ["--rho: found 1e+30"]),
+    ("topk 0", nothing, ["evaluate", "--topk", "0"], ["--topk: found 0", "1 to 6"]),
+    ("topk above C", nothing, ["evaluate", "--topk", "1,7"], ["--topk: found 1,7"]),
+    ("no base classes", nothing, ["neighbors", "--bins", "900,1000"], ["--among base"]),
     # alphanet and neighbours
     ("no few classes", nothing, ["alphanet", "fit", "--bins", "2,100"], ["no few-shot class"]),
     ("all few", nothing, ["alphanet", "fit", "--bins", "900,1000"], ["no base class"]),
@@ -337,3 +353,52 @@ def test_a_symlinked_output_replaces_the_link(folder, ltkit):
     assert ltkit("posthoc", "ncm", "-o", "o.h5", "--overwrite")[0] == 0
     assert Path("target").read_bytes() == b"precious"
     assert not Path("o.h5").is_symlink()
+
+
+def test_a_classifier_that_is_evaluated_is_not_overwritten(folder, ltkit):
+    assert ltkit("posthoc", "ncm")[0] == 0
+    before = Path("feats.ncm.h5").read_bytes()
+    code, _, err = ltkit("evaluate", "--per-class", "feats.ncm.h5", "--overwrite")
+    assert code == 2
+    assert "is an input too" in err
+    assert Path("feats.ncm.h5").read_bytes() == before
+
+
+def test_rows_have_names_of_their_own_and_a_file_counts_once(folder, ltkit):
+    assert ltkit("posthoc", "ncm")[0] == 0
+    Path("other").mkdir()
+    Path("other/feats.ncm.h5").write_bytes(Path("feats.ncm.h5").read_bytes())
+    named = ["--classifier", "feats.ncm.h5", "--classifier", "./feats.ncm.h5"]
+    assert ltkit("evaluate", *named, "--per-class", "p.csv")[0] == 0
+    assert Path("p.csv").read_text(encoding="utf-8").splitlines()[0].endswith(",baseline,ncm")
+    named += ["--classifier", "other/feats.ncm.h5", "--overwrite"]
+    assert ltkit("evaluate", *named, "--per-class", "p.csv")[0] == 0
+    heading = Path("p.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert heading.endswith(",baseline,feats.ncm.h5,other/feats.ncm.h5")
+
+
+def test_a_limit_that_is_met_exactly_is_met(folder, ltkit):
+    labels = np.repeat(np.arange(6), 25)
+    logits = 5 * np.eye(6, dtype=np.float32)[labels]
+    logits[::25] = -logits[::25]  # 24 of 25 right in each class: 0.96 in every sum
+    logits[::25, 0] += 1
+    logits[0, 1] += 9
+    put("b.h5", weight=np.eye(6, dtype=np.float32), bias=np.zeros(6, np.float32),
+        train_features=None, train_labels=None, val_features=None, val_labels=None,
+        train_counts=np.array(COUNTS), test_features=logits, test_labels=labels)(ltkit)  # fmt: skip
+    code, out, err = ltkit("evaluate", "b.h5", "--fail-under", "all=0.96")
+    assert code == 0, out + err
+    assert ltkit("evaluate", "b.h5", "--fail-under", "all=0.961")[0] == 1
+
+
+def test_one_test_sample_a_class_gives_no_interval(folder, ltkit):
+    put("b.h5", test_features=np.eye(6, 8, dtype=np.float32), test_labels=np.arange(6))(ltkit)
+    _, out, _ = ltkit("evaluate", "b.h5")
+    assert "no interval" in out
+
+
+def test_the_same_rho_twice_is_one_setting(folder, ltkit):
+    assert ltkit("alphanet", "fit", "--k", "2", "--rho", "1,1.0", "--epochs", "2")[0] == 0
+    _, out, _ = ltkit("evaluate")
+    assert "alphanet k 2 rho 1 " in out
+    assert "seeds" not in out

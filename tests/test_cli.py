@@ -87,6 +87,9 @@ def test_which_features_file_is_read(feats, monkeypatch):
     Path("feats.h5").rename("only.h5")
     assert _paths.features_path(None, True) == Path("only.h5")
     monkeypatch.setenv("LTKIT_FEATURES", "named.h5")
+    with pytest.raises(InputError, match="LTKIT_FEATURES names it"):
+        _paths.features_path(None, True)
+    Path("only.h5").rename("named.h5")
     assert _paths.features_path(None, True) == Path("named.h5")
     monkeypatch.setattr("sys.stdin", io.StringIO("piped.h5\n"))
     assert _paths.features_path("-", True) == Path("piped.h5")
@@ -202,10 +205,10 @@ def test_neighbors_on_screen_as_json_and_in_a_file(feats):
 
 def test_inspect_shows_each_kind(feats):
     run("posthoc", "ncm", "-q")
-    assert "shot groups" in run("inspect", "feats.h5").stdout
+    assert "shot_groups" in run("inspect", "feats.h5").stdout
     assert "ltkit-classifier v1" in run("inspect", "feats.ncm.h5").stdout
     document = json.loads(run("inspect", "feats.h5", "--json").stdout)
-    assert document["shot groups"] == {"few": 2, "medium": 3, "many": 3}
+    assert document["shot_groups"] == {"few": 2, "medium": 3, "many": 3}
 
 
 def test_validate_exit_1_names_the_block(feats):

@@ -1020,7 +1020,7 @@ def test_inspect_shows_what_is_in_a_file(path, tmp_path, ltkit):
     assert document["schema"] == "ltkit.inspect/1"
     assert document["format"] == "ltkit-features v1"
     assert document["train"] == "100 x 8 float32"
-    assert document["shot groups"] == {"few": 3, "medium": 1, "many": 1}
+    assert document["shot_groups"] == {"few": 3, "medium": 1, "many": 1}
     assert document["head"] == {
         "classes": 5, "features": 8, "experts": 1, "normalize": "none", "scale": 1.0,
     }  # fmt: skip

@@ -69,3 +69,9 @@ def test_every_command_has_a_line():
 def test_linked_files_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).is_file(), target
+
+
+def test_generated_pages_are_what_their_files_say():
+    script = ROOT / "benchmarks" / "tabulate.py"
+    done = subprocess.run([sys.executable, script, "--check"], check=False)
+    assert done.returncode == 0, "run python benchmarks/tabulate.py"

@@ -63,6 +63,8 @@ def read(path: Path) -> Content:
         raise InputError(f"{path}: not found; check the path")
     if path.is_dir():
         raise InputError(f"{path}: is a folder, expected a checkpoint file")
+    if not path.is_file():
+        raise InputError(f"{path}: is a device or pipe, expected a checkpoint file")
     with path.open("rb") as file:
         start = file.read(512)
         file.seek(0)

@@ -1,5 +1,6 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
+import io
 import sys
 
 import typer
@@ -58,6 +59,9 @@ def version(
 
 def main() -> None:
     """Run the command line; turn what a user can mend into one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     try:
         app()
     except LtkitError as error:

@@ -51,7 +51,10 @@ def _features_of(path: Path, quiet: bool) -> Path:
 
 def _default() -> Path:
     if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE])
+        named = Path(os.environ[VARIABLE])
+        if not named.is_file():
+            raise InputError(f"{named}: not found; {VARIABLE} names it, set it anew or unset it")
+        return named
     if Path(DEFAULT).is_file():
         return Path(DEFAULT)
     from ltkit.files import hdf5

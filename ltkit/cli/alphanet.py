@@ -76,7 +76,6 @@ def fit(
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet")
-    check_output(target, overwrite=overwrite, inputs=(path,))
     chosen: dict[str, str] = dict(ALPHANET_VARIANTS[variant])
     for name, value in (("network_input", network_input), ("few_biases", few_biases)):
         if value is not None:
@@ -87,12 +86,13 @@ def fit(
     )  # fmt: skip
     runs = [
         replace(settings, rho=value, seed=seed + number)
-        for value in _options.numbers(rho, "--rho")
+        for value in dict.fromkeys(_options.numbers(rho, "--rho"))
         for number in range(seeds)
     ]
 
     chosen_device = _options.device_of(device)
     features = features_file.read(path)
+    check_output(target, overwrite=overwrite, inputs=(path,))
     groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
     for name, ids in (("few-shot", groups.few), ("base", groups.base)):
         if not len(ids):

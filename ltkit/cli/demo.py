@@ -17,7 +17,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     (
         "ltkit neighbors feats.h5 --k 3",
         "Each rare class beside the frequent classes whose mean feature is nearest."
-        "\nThese are the classes that it is confused with.",
+        "\nThey are what rare classes tend to be taken for.",
     ),
     (
         "ltkit alphanet fit feats.h5 --k 5 --rho 0.5,1,1.5 --seeds 10",
@@ -37,7 +37,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     (
         "ltkit posthoc ncm feats.h5",
         "The nearest class mean, without any trained head."
-        "\nA useful floor: it has no notion of frequency.",
+        "\nIt has no notion of frequency, so rare classes are at no disadvantage.",
     ),
     (
         "ltkit evaluate feats.h5 --group wordnet",
@@ -68,14 +68,14 @@ def demo(
 
     bundled = resources.files("ltkit") / "data" / "demo"
     output.mkdir(exist_ok=True)
-    for name in ("feats.h5", "resnet32.safetensors"):
-        check_output(output / name, overwrite=overwrite)
-        write_bytes(output / name, (bundled / name).read_bytes())
     stale = [p for p in output.glob("feats.*.h5") if not overwrite]
     if stale:
         raise InputError(
             f"{stale[0]}: exists; pass --overwrite to replace it, or choose another -o"
         )
+    for name in ("feats.h5", "resnet32.safetensors"):
+        check_output(output / name, overwrite=overwrite)
+        write_bytes(output / name, (bundled / name).read_bytes())
     _output.say(f"in {output}:", quiet)
     with contextlib.chdir(output):
         os.environ.pop("LTKIT_FEATURES", None)

@@ -41,11 +41,13 @@ def evaluate(
         typer.Option(
             metavar="GROUP=X",
             show_default=False,
-            help="Exit 1 when an accuracy is below X (0..1), as few=0.35; may be repeated.",
+            help="Exit 1 when a correction, or the baseline alone, is below X in 0..1: few=0.35.",
         ),
     ] = None,
     bins: _options.Bins = "20,100",
-    replicates: Annotated[int, typer.Option(help="Of the bootstrap.", min=100)] = 2000,
+    replicates: Annotated[
+        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
+    ] = 2000,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -61,10 +63,11 @@ def evaluate(
 
     limits = [_limit(text) for text in fail_under or []]
     path = _paths.features_path(feats, quiet)
-    if per_class is not None:
-        check_output(per_class, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
     entries = _entries(path, features, classifier, quiet)
+    if per_class is not None:
+        read = (path, *(Path(entry.file) for entry in entries))
+        check_output(per_class, overwrite=overwrite, inputs=read)
     document, by_class = evaluation.evaluate(
         features, split, entries,
         bins=_options.whole_numbers(bins, "--bins"),
@@ -98,6 +101,7 @@ def _entries(
     files = _paths.classifiers_of(path, features.digest) if named is None else named
     if named is None and files:
         _output.say(f"with {', '.join(f.name for f in files)}", quiet)
+    files = list({file.resolve(): file for file in files}.values())
     read = [(file, *classifiers.read(file)) for file in files]
     for file, _, inputs in read:
         if inputs.get("features") != features.digest:
@@ -105,11 +109,17 @@ def _entries(
                 f"{file}: fitted on features {str(inputs.get('features'))[:12]}, found "
                 f"{features.digest[:12]} in {path}; fit it again on these"
             )
-    methods = [correction.method for _, correction, _ in read]
+    methods, stems = [c.method for _, c, _ in read], [file.stem for file in files]
     return [
-        Entry(c.method if methods.count(c.method) == 1 else file.stem, str(file), c)
+        Entry(
+            c.method if methods.count(c.method) == 1
+            else file.stem if stems.count(file.stem) == 1
+            else str(file),
+            str(file),
+            c,
+        )
         for file, c, _ in read
-    ]
+    ]  # fmt: skip
 
 
 def _grouping(group: str, rule: PathRule, level: int, features: "FeatureSet") -> "Grouping | None":
@@ -216,15 +226,16 @@ def _print_table(document: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
     table.add_column("accuracy in %\n95 % interval")
     for name in columns:
-        title = f"{name}\n{sizes[name]} classes" if name in sizes else name
+        title = f"{name}\n{sizes[name]} class{'es' * (sizes[name] != 1)}" if name in sizes else name
         table.add_column("all =\nbalanced" if even and name == "all" else title, justify="right")
-    table.add_column("top-5", justify="right")
+    topk = max((int(key[3:]) for key in rows[0] if key.startswith("top")), default=1)
+    table.add_column(f"top-{topk}", justify="right")
     table.add_column("ECE", justify="right")
     for row in rows:
         label = _label(row) + (f"\n± std over {row['runs']} seeds" if row["runs"] > 1 else "")
         cells = [_cell(row["accuracy"], row["interval"], row["std"], name) for name in columns]
-        top5 = row.get("top5", {}).get("all")
-        table.add_row(label, *cells, _percent(top5), _percent(row["calibration"].get("all")))
+        top = row["accuracy" if topk == 1 else f"top{topk}"]["all"]
+        table.add_row(label, *cells, _percent(top), _percent(row["calibration"].get("all")))
         if "difference" in row:
             gains, intervals = row["difference"], row["difference_interval"]
             cells = [_cell(gains, intervals, None, name, sign="+") for name in columns]
@@ -272,9 +283,12 @@ def _cell(
     sign: str = "",
 ) -> str:
     value, interval = values[name], intervals[name]
-    if value is None or interval is None:
+    if value is None:
         return "–"
     deviation = deviations[name] if deviations else None
     spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    shown = f"{100 * value:{sign}.1f}{spread}"
+    if interval is None:
+        return f"{shown}\nno interval"
     low, high = (f"{100 * v:{sign}.1f}" for v in interval)
-    return f"{100 * value:{sign}.1f}{spread}\n{low} to {high}"
+    return f"{shown}\n{low} to {high}"

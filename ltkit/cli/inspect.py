@@ -65,7 +65,7 @@ def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
         document[name] = f"{len(split)} x {found.feature_size} {split.features.dtype}"
     document["classes"] = len(found.classes)
     groups = shot_groups(found.classes.train_count, bins)
-    document["shot groups"] = {name: len(ids) for name, ids in groups.items()}
+    document["shot_groups"] = {name: len(ids) for name, ids in groups.items()}
     if found.head is not None:
         head = found.head
         document["head"] = {

@@ -43,9 +43,12 @@ def neighbors(
     chosen = members(groups, of, "--of")
     if not len(chosen):
         raise InputError(f"{path}: --of {of}: found no such class with bins {bins}")
+    others = members(groups, among, "--among")
+    if not len(others):
+        raise InputError(f"{path}: --among {among}: found no such class with bins {bins}")
     means, _ = class_means(features.split("train"), len(features.classes))
     settings = NeighborSettings(k, metric, seed)
-    found = search.nearest(means, chosen, members(groups, among, "--among"), settings)
+    found = search.nearest(means, chosen, others, settings)
     if output is not None:
         neighbors_file.write(
             output,

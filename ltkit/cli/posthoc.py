@@ -39,16 +39,18 @@ def posthoc(
     from ltkit.files.atomic import check_output
     from ltkit.records import shot_groups
 
-    if list_ or method is None:
+    if list_:
         for line in described(methods, "fit"):
             typer.echo(line)
         return
+    if method is None:
+        raise InputError("METHOD: absent; ltkit posthoc --list names them")
     module = load(methods, method)
     given = parameters_of(module.fit, set_ or [], method)
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, method)
-    check_output(target, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
+    check_output(target, overwrite=overwrite, inputs=(path,))
     base, train = features.classifier(), features.splits.get("train")
     counts = features.classes.train_count
     fit = partial(module.fit, base, train, counts)

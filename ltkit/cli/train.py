@@ -47,10 +47,14 @@ def train(
     from ltkit.cli._methods import defaults, described, load, parameters_of
     from ltkit.errors import InputError
 
-    if list_ or method is None:
+    if list_:
         for line in described(losses, "loss"):
             typer.echo(line)
         return
+    if method is None:
+        raise InputError("METHOD: absent; ltkit train --list names the losses")
+    if not scale > 0:
+        raise InputError(f"--scale: found {scale:g}, expected above 0")
     module = load(losses, method)
     known = defaults(module.loss)
     given = parameters_of(module.loss, set_ or [], method)

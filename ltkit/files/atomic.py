@@ -29,6 +29,8 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
         raise InputError(
             f"{path}: is a folder, expected a file name; choose another output with -o"
         )
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is a device, not a file; choose another output")
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError(f"{path}: is an input too; choose another output with -o")

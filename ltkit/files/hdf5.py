@@ -367,6 +367,8 @@ def sniff(path: Path) -> None:
         raise InputError(f"{path}: is a folder, expected an ltkit file")
     if not path.exists():
         raise InputError(f"{path}: not found{_beside(path)}")
+    if not path.is_file():
+        raise InputError(f"{path}: is a device or pipe, expected an ltkit file")
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(MAGIC):

