@@ -37,8 +37,8 @@ gpu: setup ## the tests that need a CUDA device
 
 bench: setup ## measure the performance claims, into benchmarks/results/
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
-	$(BIN)/python benchmarks/tabulate.py
+	$(BIN)/python benchmarks/write_docs.py
 
 results: setup ## measure the accuracy tables of docs/results.md
 	$(BIN)/python benchmarks/results_cifar100_lt.py
-	$(BIN)/python benchmarks/tabulate.py
+	$(BIN)/python benchmarks/write_docs.py

@@ -96,6 +96,7 @@ def gemm_rate() -> float:
 def measure(name: str, rounds: int, joint_rounds: int) -> dict[str, str]:
     """Measure one size; return the claim as a row of docs/performance.md."""
     base, train, val, counts = made(name)
+    where = machine()
     groups = shot_groups(counts)
     means, _ = class_means(train, len(counts))
     near = nearest(means, groups.few, groups.base, NeighborSettings(5))
@@ -120,11 +121,11 @@ def measure(name: str, rounds: int, joint_rounds: int) -> dict[str, str]:
         "claim": f"alphanet fit, {name} size ({len(train)} x {train.features.shape[1]}, "
         f"{len(groups.few)} few, k 5, rho 1, 25 epochs)",
         "measured": f"one fit {spread(one)}; 30 fits (10 seeds x 3 rhos) {spread(joint)}; "
-        f"first-layer products {flop / 1e9:.0f} GFLOP, {floor:.2g} s at the measured "
+        f"first-layer products {flop / 1e9:.3g} GFLOP, {floor:.2g} s at the measured "
         f"{flop / floor / 1e9:.0f} GFLOP/s; per-class loop {ratio:.0f} times slower (3 of "
         f"{steps_in_fit} steps timed)",
         "contract": "≤ 3x floor, ≥ 30x a per-class loop" if len(counts) == 1000 else "–",
-        "machine": machine(),
+        "machine": where,
     }
 
 
