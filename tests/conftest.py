@@ -1,6 +1,26 @@
 """Fixtures that several test files use."""
 
+import sys
+
 import pytest
+
+from ltkit.cli import main
+
+
+@pytest.fixture
+def ltkit(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["ltkit", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")

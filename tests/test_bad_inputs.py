@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltkit.cli import main
 
 COUNTS = (300, 150, 60, 30, 10, 5)
 
@@ -26,23 +25,6 @@ def arrays(**changes):
         content |= {f"{split}_features": features.astype(np.float32), f"{split}_labels": labels}
     content |= changes
     return {name: value for name, value in content.items() if value is not None}
-
-
-@pytest.fixture
-def ltkit(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ltkit", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = exit_.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import pytest
 import xxhash
 
 from ltkit import records
-from ltkit.cli import main
 from ltkit.errors import FormatError, InputError
 from ltkit.files import classifiers, features, hdf5, neighbors
 from ltkit.records import ClassTable, Correction, Head, Neighbors
@@ -970,22 +969,6 @@ def test_root_attributes_of_a_kind_are_required(tmp_path, write, read, name):
 
 
 # The commands
-
-
-@pytest.fixture
-def ltkit(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ltkit", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = exit_.code or 0
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def test_validate_says_what_is_bad(path, tmp_path, ltkit):
