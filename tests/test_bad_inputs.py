@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-
 COUNTS = (300, 150, 60, 30, 10, 5)
 
 
