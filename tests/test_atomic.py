@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import stat
 import tempfile
+import threading
 
 import pytest
 
@@ -133,3 +135,25 @@ def test_a_folder_that_cannot_be_written(path, monkeypatch):
     monkeypatch.setattr(tempfile, "mkstemp", fail)
     with pytest.raises(InputError, match="cannot write there; choose another output"):
         atomic.check_output(path, overwrite=True)
+
+
+def test_ctrl_c_is_put_off_until_the_end_of_the_block():
+    seen = []
+    with pytest.raises(KeyboardInterrupt), atomic.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        seen.append("went on")
+    assert seen == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_are_not_asked_about_signals():
+    done = []
+
+    def work():
+        with atomic.uninterrupted():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ltkit.checkpoints._inert import Inert, Pickle
 from ltkit.errors import FormatError, InputError
+from ltkit.files.atomic import uninterrupted
 
 MAX_TENSOR_BYTES = 64 << 30
 """A stride-0 view of a small file can claim any size; larger tensors are refused."""
@@ -113,7 +114,7 @@ def rewrite(content: Content, output: Path, tensors: Mapping[str, Tensor]) -> No
     state.update(tensors)
     if "state_dict" in top:
         top["state_dict"] = state
-    with output.open("wb") as target:
+    with uninterrupted(), output.open("wb") as target:
         torch.save(top if "state_dict" in top else state, target)
 
 

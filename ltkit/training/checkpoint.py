@@ -15,7 +15,7 @@ import torch
 from ltkit import __version__
 from ltkit.architectures.network import Network
 from ltkit.errors import FormatError, InputError
-from ltkit.files.atomic import replacing
+from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
 
 FORMAT = "ltkit-checkpoint"
@@ -47,7 +47,7 @@ def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Datas
         "recipe": dict(recipe),
         "versions": {"ltkit": __version__, "torch": str(torch.__version__)},
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, uninterrupted(), temporary.open("wb") as file:
         torch.save(content, file)  # given a path, it would keep the temporary name inside
 
 
@@ -67,7 +67,7 @@ def save_partial(
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, uninterrupted(), temporary.open("wb") as file:
         torch.save(content, file)  # given a path, it would keep the temporary name inside
 
 
