@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ltkit import checkpoints
 from ltkit.errors import InputError
-from ltkit.extraction import TOLERANCE, features_and_logits
+from ltkit.extraction import TOLERANCE
 from ltkit.files.atomic import replacing
 from ltkit.records import Classifier, Correction
+from ltkit.settings import LoadSettings
 
 FORMS = ("npz", "safetensors", "csv")
 PROBES = 8
@@ -55,7 +56,7 @@ def export_into(
     output: Path,
     *,
     made_from: str,
-    arch: str | None = None,
+    wanted: LoadSettings | None = None,
 ) -> None:
     """Write a checkpoint whose head is the corrected one; nothing else of it changes.
 
@@ -68,54 +69,57 @@ def export_into(
         run: which run of it.
         output: the new checkpoint, in the same container and layout.
         made_from: digest of the checkpoint that the features were extracted from.
-        arch: as for `checkpoints.load`.
+        wanted: as for `checkpoints.load`, the same as in extraction.
 
     Raises:
         InputError: when the features came from another checkpoint, the head's form cannot hold the
             correction, or the exported network does not reproduce it.
     """
-    model = checkpoints.load(checkpoint, arch)
+    model = checkpoints.load(checkpoint, wanted)
     if model.digest != made_from:
         raise InputError(
             f"{checkpoint}: digest {model.digest[:12]}, but the features were extracted from "
             f"{made_from[:12]}; name the checkpoint that they came from"
         )
-    corrected = correction.classifier(model.head.fold(), run)
-    head, content = model.head.holding(corrected), checkpoints.read(checkpoint)
-    tensors = {
-        name: _stored_as(content.tensors[name], values)
-        for name, values in zip(model.head_names, (head.weight, head.bias), strict=True)
-        if name in content.tensors
-    }
+    corrected, content = correction.classifier(model.head.fold(), run), checkpoints.read(checkpoint)
+    changes = {}
+    for name, values in model.network.hold(corrected).items():
+        there = model.stored[name]
+        old = content.states[there.place][there.name]
+        changes[there.place, there.name] = _stored_as(old, values, there.transposed)
     with replacing(output) as temporary:
-        checkpoints.rewrite(content, temporary, tensors)
-        _check(content, temporary, set(tensors), corrected, arch)
+        checkpoints.rewrite(content, temporary, changes)
+        _check(content, temporary, changes, corrected, wanted)
 
 
-def _stored_as(old: torch.Tensor, values: NDArray[Any]) -> torch.Tensor:
-    """Return new values in the type and the orientation of the old ones."""
+def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:
+    """Return new values in the type, the orientation and the shape of the old ones."""
     new = torch.from_numpy(np.array(values)).to(old.dtype)
-    return new if new.shape == old.shape else new.T.contiguous()
+    return (new.T if transposed else new).reshape(old.shape).contiguous()
 
 
 def _check(
     content: checkpoints.Content,
     after: Path,
-    changed: set[str],
+    changes: checkpoints.Changes,
     corrected: Classifier,
-    arch: str | None,
+    wanted: LoadSettings | None,
 ) -> None:
-    before, old, new = content.path, content.tensors, checkpoints.read(after).tensors
-    if old.keys() != new.keys() or any(
-        not torch.equal(old[name], new[name]) for name in old.keys() - changed
-    ):
+    before, new = content.path, checkpoints.read(after).states
+    same = all(
+        torch.equal(tensor, new.get(place, {}).get(name, torch.empty(0)))
+        for place, state in content.states.items()
+        for name, tensor in state.items()
+        if (place, name) not in changes
+    )
+    if content.states.keys() != new.keys() or not same:
         raise InputError(f"{before}: cannot be written again tensor by tensor; use --to npz")
-    network = checkpoints.load(after, arch).network
-    half = any(new[name].dtype != torch.float32 for name in changed)
-    channels = next(network.parameters()).shape[1]
-    probes = torch.randn(PROBES, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    model = checkpoints.load(after, wanted)
+    size, channels = model.image_size, len(model.mean)
+    half = any(tensor.dtype != torch.float32 for tensor in changes.values())
+    probes = torch.randn(PROBES, channels, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        features, logits = features_and_logits(network, probes)
+        features, logits = model.network.features_and_logits(probes)
     expected = corrected.logits(features.numpy())
     difference = float(np.abs(expected - logits.numpy()).max() / np.abs(expected).max())
     limit = 1e-2 if half else TOLERANCE

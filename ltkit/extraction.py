@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ltkit.architectures.network import Extractable
 from ltkit.checkpoints import Recognised
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
@@ -83,7 +84,8 @@ def extract(
         dataset.classes,
         head,
         settings={k: v for k, v in as_json(settings).items() if k != "workers"}
-        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)},
+        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v}},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
     with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
@@ -92,36 +94,21 @@ def extract(
             start = done - done % settings.batch_size  # the batches of a run that was not stopped
             for rows, images in _prefetched(part.images, start, settings.batch_size):
                 with torch.inference_mode(), _autocast(device, settings.amp):
-                    features = features_and_logits(network, view(images))[0]
+                    features = network.features_and_logits(view(images))[0]
                 new = features[max(0, done - rows.start) :]
                 writer.append(name, new.float().cpu().numpy())
                 report(name, rows.stop, len(part))
         return writer.finish()
 
 
-def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a network; return what went into its head, (B, D), and its (B, C) logits."""
-    caught: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        caught.append(inputs[0])
-
-    handle = network.get_submodule("head").register_forward_pre_hook(keep)
-    try:
-        logits: Tensor = network(images)
-    finally:
-        handle.remove()
-    return caught[0], logits
-
-
-def check_head(network: nn.Module, head: Head, images: Tensor) -> None:
+def check_head(network: Extractable, head: Head, images: Tensor) -> None:
     """Refuse a head that does not give the model's logits from its features.
 
     Raises:
         InputError: with the difference, relative to the largest logit.
     """
     with torch.inference_mode():
-        features, logits = features_and_logits(network, images)
+        features, logits = network.features_and_logits(images)
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))

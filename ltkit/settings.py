@@ -4,6 +4,7 @@ Command-line options read their defaults here, and the settings are written whol
 file. This module imports nothing heavy, because the command line imports it to print its help.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle"]
 Amp = Literal["off", "bf16", "fp16"]
 Select = Literal["all", "balanced", "few", "harmonic"]
+Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
 
 BINS = (20, 100)
@@ -31,6 +33,33 @@ class TrainSettings:
     warmup_epochs: int = 5
     amp: Amp = "off"
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What a user says of a checkpoint where it does not say so itself.
+
+    arch: a key of `ltkit.architectures.CATALOGUE`, or ``library:name`` of an optional library.
+    head: the last layer's name in the file.
+    weights: which of several weights: ema, raw, best or last.
+    scale: the factor of a cosine head, which the field keeps in its losses.
+    linear: whether a head without a bias is a linear one.
+    mean, std: per channel, of pixel values in 0..1.
+    """
+
+    arch: str | None = None
+    head: str | None = None
+    weights: Weights | None = None
+    scale: float | None = None
+    linear: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
+        """Return the settings that `as_json` gave, after a file kept them."""
+        kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        return cls(**kept)
 
 
 @dataclass(frozen=True)

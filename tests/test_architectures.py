@@ -1,14 +1,12 @@
 """The networks: their sizes by formula, the shortcut and the cosine head by hand."""
 
-import re
-
 import pytest
 import shared_data
 import torch
 
 from ltkit import architectures
 from ltkit.architectures.cifar_resnet import BasicBlock, CifarResNet
-from ltkit.architectures.network import CosineHead
+from ltkit.architectures.heads import CosineHead
 from ltkit.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +45,7 @@ def test_every_network_gives_the_features_it_says_and_logits(arch, cosine):
         torch.randn(2, spec.channels, 32, 32) if spec.channels == 3 else torch.randn(2, 1, 8, 8)
     )
     features = network.backbone(images)
-    size = int(re.search(r"(\d+) features", spec.summary)[1])
+    size = spec.features
     assert features.shape == (2, size)
     assert network(images).shape == (2, 7)
     torch.testing.assert_close(network(images), network.head(features))
@@ -141,7 +139,7 @@ def test_the_same_seed_builds_the_same_network():
 
 
 def test_an_unknown_name():
-    with pytest.raises(InputError, match="resnet23: unknown architecture; did you mean resnet32"):
+    with pytest.raises(InputError, match="resnet23: unknown architecture; did you mean resnet34"):
         architectures.build("resnet23", 10)
 
 

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from ltkit import checkpoints, datasets, exporting
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.extraction import features_and_logits
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import Classifier, Correction, Head
@@ -108,10 +107,13 @@ def test_published_layouts_keep_their_names(folder, wrapped):
     )  # fmt: skip
     exporting.export_into(Path("net.th"), correction, 0, Path("out.th"), made_from=model.digest)
     new = checkpoints.load(Path("out.th"))
-    assert new.head_names == ("module.linear.weight", "module.linear.bias")
+    names = {ours: there.name for ours, there in new.stored.items()}
+    assert names == {
+        "head.weight": "module.linear.weight", "head.bias": "module.linear.bias",
+    }  # fmt: skip
     images = torch.randn(3, 3, 32, 32)
     with torch.inference_mode():
-        features, logits = features_and_logits(new.network, images)
+        features, logits = new.network.features_and_logits(images)
     expected = correction.classifier(model.head.fold(), 0).logits(features.numpy())
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
@@ -169,7 +171,8 @@ def test_an_export_that_does_not_reproduce_the_logits_leaves_nothing(folder, mon
     whole = checkpoints.rewrite
 
     def forget_the_bias(content, output, tensors):
-        whole(content, output, {"head.weight": tensors["head.weight"] * 2})
+        key = (("state_dict",), "head.weight")
+        whole(content, output, {key: tensors[key] * 2})
 
     monkeypatch.setattr(checkpoints, "rewrite", forget_the_bias)
     with pytest.raises(InputError, match="logits are off by"):
@@ -177,7 +180,7 @@ def test_an_export_that_does_not_reproduce_the_logits_leaves_nothing(folder, mon
 
     def touch_another(content, output, tensors):
         name = "backbone.0.weight"
-        whole(content, output, {**tensors, name: content.tensors[name] + 1})
+        whole(content, output, {**tensors, (("state_dict",), name): content.tensors[name] + 1})
 
     monkeypatch.setattr(checkpoints, "rewrite", touch_another)
     with pytest.raises(InputError, match="tensor by tensor"):

@@ -3,7 +3,9 @@
 Listing names imports nothing heavy; `build` imports the module that holds the network.
 """
 
+import functools
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,50 +21,49 @@ class ArchSpec:
 
     module: of `ltkit.architectures`, with a function ``build(num_classes, cosine, **settings)``.
     settings: what tells this entry from others of the same module.
+    features: D, over all experts.
+    image_size: pixels of a side in the field's use of it.
+    experts: E, how many heads share the features.
     """
 
     module: str
     settings: dict[str, Any]
-    channels: int
+    features: int
     summary: str
+    channels: int = 3
+    image_size: int = 32
+    experts: int = 1
+
+
+def _cifar(depth: int) -> ArchSpec:
+    return ArchSpec("cifar_resnet", {"depth": depth}, 64, f"CIFAR ResNet-{depth}")
+
+
+def _imagenet(
+    depths: tuple[int, ...], features: int, summary: str, image_size: int = 224, **others: Any
+) -> ArchSpec:
+    settings = {"depths": depths, "bottleneck": features == 2048, **others}
+    return ArchSpec("imagenet_resnet", settings, features, summary, image_size=image_size)
 
 
 CATALOGUE: dict[str, ArchSpec] = {
-    "resnet20": ArchSpec("cifar_resnet", {"depth": 20}, 3, "CIFAR ResNet-20, 64 features"),
-    "resnet32": ArchSpec("cifar_resnet", {"depth": 32}, 3, "CIFAR ResNet-32, 64 features"),
-    "resnet44": ArchSpec("cifar_resnet", {"depth": 44}, 3, "CIFAR ResNet-44, 64 features"),
-    "resnet56": ArchSpec("cifar_resnet", {"depth": 56}, 3, "CIFAR ResNet-56, 64 features"),
-    "resnet10": ArchSpec(
-        "imagenet_resnet",
-        {"depths": (1, 1, 1, 1), "bottleneck": False},
-        3,
-        "ResNet-10, 512 features",
+    "resnet20": _cifar(20),
+    "resnet32": _cifar(32),
+    "resnet44": _cifar(44),
+    "resnet56": _cifar(56),
+    "resnet10": _imagenet((1, 1, 1, 1), 512, "ResNet-10"),
+    "resnet18": _imagenet((2, 2, 2, 2), 512, "ResNet-18"),
+    "resnet34": _imagenet((3, 4, 6, 3), 512, "ResNet-34"),
+    "resnet50": _imagenet((3, 4, 6, 3), 2048, "ResNet-50"),
+    "resnet101": _imagenet((3, 4, 23, 3), 2048, "ResNet-101"),
+    "resnet152": _imagenet((3, 8, 36, 3), 2048, "ResNet-152"),
+    "resnext50": _imagenet((3, 4, 6, 3), 2048, "ResNeXt-50 32x4d", groups=32, group_width=4),
+    "resnet34_small": _imagenet(
+        (3, 4, 6, 3), 512, "ResNet-34 with a 3x3 stem for small images", 32, small_images=True
     ),
-    "resnet34_small": ArchSpec(
-        "imagenet_resnet",
-        {"depths": (3, 4, 6, 3), "bottleneck": False, "small_images": True},
-        3,
-        "ResNet-34 with a 3x3 stem for 32x32 images, 512 features",
+    "digits_net": ArchSpec(
+        "digits_net", {}, 64, "three convolutions for digits", channels=1, image_size=8
     ),
-    "resnet50": ArchSpec(
-        "imagenet_resnet",
-        {"depths": (3, 4, 6, 3), "bottleneck": True},
-        3,
-        "ResNet-50, 2048 features",
-    ),
-    "resnet152": ArchSpec(
-        "imagenet_resnet",
-        {"depths": (3, 8, 36, 3), "bottleneck": True},
-        3,
-        "ResNet-152, 2048 features",
-    ),
-    "resnext50": ArchSpec(
-        "imagenet_resnet",
-        {"depths": (3, 4, 6, 3), "bottleneck": True, "groups": 32, "group_width": 4},
-        3,
-        "ResNeXt-50 32x4d, 2048 features",
-    ),
-    "digits_net": ArchSpec("digits_net", {}, 1, "three convolutions for 8x8 digits, 64 features"),
 }
 
 
@@ -78,9 +79,57 @@ def build(arch: str, num_classes: int, *, cosine: bool = False, scale: float = 1
     Raises:
         InputError: for an unknown name, with the nearest ones.
     """
+    entry = spec(arch)
+    module = importlib.import_module(f"ltkit.architectures.{entry.module}")
+    network: Network = module.build(num_classes, cosine=cosine, scale=scale, **entry.settings)
+    return network
+
+
+def spec(arch: str) -> ArchSpec:
+    """Return the entry of an architecture.
+
+    Raises:
+        InputError: for an unknown name, with the nearest ones.
+    """
     if arch not in CATALOGUE:
         raise InputError(f"{arch}: unknown architecture; {nearest(arch, CATALOGUE)}")
-    spec = CATALOGUE[arch]
-    module = importlib.import_module(f"ltkit.architectures.{spec.module}")
-    network: Network = module.build(num_classes, cosine=cosine, scale=scale, **spec.settings)
-    return network
+    return CATALOGUE[arch]
+
+
+@functools.cache
+def backbone_shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of an architecture's backbone, less the counters of batch norm."""
+    import torch
+
+    with torch.device("meta"):
+        tensors = build(arch, 1).backbone.state_dict()
+    return {k: tuple(v.shape) for k, v in tensors.items() if not k.endswith(COUNTER)}
+
+
+COUNTER = "num_batches_tracked"
+"""Only for training; old files lack them."""
+
+
+def most_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, float]:
+    """Return the architecture whose backbone has most of these tensors, and what part it has.
+
+    Args:
+        shapes: names and shapes of a backbone's tensors.
+
+    Returns:
+        The name, and the number of common tensors over the number of different ones: 1 when
+        all are equal, 0 when none is.
+
+    Example:
+        >>> most_like(backbone_shapes("resnet20"))
+        ('resnet20', 1.0)
+    """
+    found = {(k, v) for k, v in shapes.items() if not k.endswith(COUNTER)}
+    likeness = {}
+    for arch in CATALOGUE:
+        expected = set(backbone_shapes(arch).items())
+        likeness[arch] = len(found & expected) / max(1, len(found | expected))
+        if likeness[arch] == 1:
+            break
+    best = max(likeness, key=lambda arch: likeness[arch])
+    return best, likeness[best]

@@ -1,38 +1,47 @@
 """Checkpoints by family, one file each: recognise the layout, build the network, name the head.
 
-A family module has ``SUMMARY``, ``matches(content) -> bool`` and ``load(content, arch) ->
-Recognised``. Files are told apart by what is in them, never by their names.
+A family module has ``SUMMARY`` (origin and layout, in a line), ``matches(content, wanted) -> bool``
+and ``load(content, wanted) -> Recognised``; ``GENERAL = True`` where it is asked after all others.
+Files are told apart by what is in them, never by their names.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from ltkit import checkpoints, registry
-from ltkit.checkpoints._containers import Content, read, rewrite
-from ltkit.checkpoints._recognised import Recognised
+from ltkit.checkpoints._containers import Changes, read, rewrite
+from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._recognised import Recognised, Stored
 from ltkit.errors import InputError
+from ltkit.settings import LoadSettings
 
-__all__ = ["Content", "Recognised", "load", "read", "rewrite"]
+__all__ = ["Changes", "Content", "Recognised", "Stored", "families", "load", "read", "rewrite"]
 
 
-def load(path: Path, arch: str | None = None) -> Recognised:
+def families() -> list[ModuleType]:
+    """Return the family modules in the order in which they are asked."""
+    modules = [registry.load(checkpoints, name) for name in registry.names(checkpoints)]
+    return sorted(modules, key=lambda module: getattr(module, "GENERAL", False))
+
+
+def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
     """Read a checkpoint and build its network.
 
     Args:
         path: the file.
-        arch: a key of `ltkit.architectures.CATALOGUE` where the file does not say.
+        wanted: what the user says where the file does not.
 
     Raises:
         InputError: when there is no such file, or no family knows its layout.
         FormatError: when it is damaged or unsafe, or its tensors do not fit the network.
     """
-    content = read(path)
-    families = [registry.load(checkpoints, name) for name in registry.names(checkpoints)]
-    for family in families:
-        if family.matches(content):
-            recognised: Recognised = family.load(content, arch)
-            return replace(recognised, skipped=content.skipped)
-    known = "; ".join(f"{family.SUMMARY}" for family in families)
+    content, wanted = read(path), wanted or LoadSettings()
+    for family in families():
+        if family.matches(content, wanted):
+            recognised: Recognised = family.load(content, wanted)
+            return replace(recognised, skipped=content.skipped, wanted=wanted)
+    known = "; ".join(family.SUMMARY for family in families())
     raise InputError(
         f"{path}: layout not recognised; found {', '.join(content.describe())}; known: {known}"
     )

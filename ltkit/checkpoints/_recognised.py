@@ -1,18 +1,47 @@
 """What a checkpoint turns out to be: a network, its head, how its images are normalised."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltkit import architectures
-from ltkit.architectures.network import CosineHead, Network
-from ltkit.errors import FormatError
+from ltkit.architectures.network import Hooked, Network
+from ltkit.checkpoints._content import Content, Place, State
+from ltkit.errors import FormatError, InputError
 from ltkit.records import Head
+from ltkit.settings import LoadSettings
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+"""Mean and deviation of pixel values in 0..1, per channel, as the field's scripts have them."""
+
+WRAPPERS = re.compile(r"^((module|_orig_mod|model|backbone|encoder|network|net)\.)+")
+"""What training scripts and wrappers put before a network's own names."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a file has a parameter of the network.
+
+    transposed: the file has a (C, D) weight as D x C.
+    """
+
+    place: Place
+    name: str
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is brought to size: the shorter side to `resize` pixels, the centre `crop`."""
+
+    resize: int
+    crop: int
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +51,11 @@ class Recognised:
     family: the module of `ltkit.checkpoints` that knew it.
     mean, std: per channel, of pixel values in 0..1.
     trained_on: the dataset's record where the file has it (spec, index digest).
-    head_names: what the file calls the head's weight and bias.
+    stored: the head's parameters, by the network's names, to where the file has them.
+    image_size: pixels of a side that the network surely takes.
+    view: how the model wants its images brought to size, where it says so.
+    notes: what was chosen, for the user.
+    wanted: what the user said; the same is needed to write the head back.
     skipped: objects in the file that were not built.
     """
 
@@ -30,50 +63,179 @@ class Recognised:
     digest: str
     family: str
     arch: str
-    network: Network
+    network: Network | Hooked
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    trained_on: Mapping[str, object]
-    head_names: tuple[str, str] = ("head.weight", "head.bias")
+    trained_on: Mapping[str, object] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    image_size: int = 32
+    view: View | None = None
+    notes: tuple[str, ...] = ()
+    wanted: LoadSettings = field(default_factory=LoadSettings)
     skipped: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head:
-        """The last layer as a record."""
-        layer = self.network.head
-        weight = layer.get_parameter("weight").detach().float().cpu().numpy()
-        if isinstance(layer, CosineHead):
-            bias = torch.zeros(len(weight)).numpy()
-            return Head(weight, bias, layer.scale, "cosine")
-        return Head(weight, layer.get_parameter("bias").detach().float().cpu().numpy())
+        """The linear form of the last layer."""
+        return self.network.record()
 
 
-def build(
-    path: Path,
-    arch: str,
-    tensors: Mapping[str, Tensor],
-    *,
-    cosine: bool = False,
-    scale: float = 1.0,
-) -> Network:
-    """Build a network and load its weights, every one of them.
+def bare(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return names without their wrappers' prefixes, each to the name in the file.
+
+    Raises:
+        FormatError: when two names are one without their prefix.
+
+    Example:
+        >>> bare(Path("m.pt"), ["module.conv1.weight", "module.fc.bias"])
+        {'conv1.weight': 'module.conv1.weight', 'fc.bias': 'module.fc.bias'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        own = WRAPPERS.sub("", name)
+        if own in found:
+            raise FormatError(
+                f"{path}: {found[own]}, {name}: differ only in their prefix; save one network's "
+                "state_dict"
+            )
+        found[own] = name
+    return found
+
+
+def under(prefix: str, place: Place, names: Mapping[str, str]) -> dict[str, Stored]:
+    """Return bare names under one of ours, to where the file has them.
+
+    Example:
+        >>> found = under("backbone.", ("net",), {"conv1.weight": "module.conv1.weight"})
+        >>> found["backbone.conv1.weight"].name
+        'module.conv1.weight'
+    """
+    return {f"{prefix}{own}": Stored(place, name) for own, name in names.items()}
+
+
+def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -> tuple[Place, str]:
+    """Return which state dict is taken, and a note where there was a choice.
 
     Args:
-        path: the checkpoint, for messages.
+        content: of the file.
+        wanted: ``weights`` decides.
+        known: places by what ``--weights`` calls them, the preferred first; the file has one of
+            them at least.
+
+    Raises:
+        InputError: when the file has none of that kind.
+    """
+    there = {kind: place for kind, place in known.items() if place in content.states}
+    kind = str(wanted.weights) if wanted.weights else next(iter(there))
+    if kind not in there:
+        raise InputError(
+            f"{content.path}: --weights {kind}: not in the file; it has {', '.join(there)}"
+        )
+    others = [other for other in there if other != kind]
+    note = f"weights: {kind} taken; --weights {' or '.join(others)} takes others" if others else ""
+    return there[kind], note
+
+
+def statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the usual mean and deviation of an architecture's images."""
+    return CIFAR if architectures.CATALOGUE[arch].image_size == 32 else IMAGENET
+
+
+def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSettings) -> str:
+    """Return the architecture that is asked for, or whose tensors these are."""
+    if wanted.arch is not None:
+        return wanted.arch
+    prefix = "backbone."
+    shapes = {
+        ours.removeprefix(prefix): tuple(content.states[there.place][there.name].shape)
+        for ours, there in stored.items()
+        if ours.startswith(prefix)
+    }
+    return architectures.most_like(shapes)[0]
+
+
+def head_size(content: Content, weight: Stored, width: int, name: str = "head") -> tuple[int, bool]:
+    """Return C of a stored weight, and whether it is D x C, by the width of the features.
+
+    Raises:
+        FormatError: when it is no matrix with one side of that width.
+    """
+    shape = tuple(content.states[weight.place][weight.name].shape)
+    if len(shape) != 2 or width not in shape:
+        raise FormatError(
+            f"{content.path}: {name}: found {shape}, expected {width} x classes; name the right "
+            "layer with --head"
+        )
+    by_rows = shape[1] == width
+    return (shape[0], False) if by_rows else (shape[1], True)
+
+
+def assemble(
+    content: Content,
+    family: str,
+    arch: str,
+    head: nn.Module,
+    stored: Mapping[str, Stored],
+    wanted: LoadSettings,
+    *,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    trained_on: Mapping[str, object] | None = None,
+    notes: Iterable[str] = (),
+) -> Recognised:
+    """Build a network of ours and load its weights, every one of them.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
         arch: a key of `ltkit.architectures.CATALOGUE`.
-        tensors: by our own names, ``backbone.*`` and ``head.*``; half precision becomes float32.
-        cosine: whether the head is a cosine head.
-        scale: of a cosine head.
+        head: the module for the last layer; its values are overwritten.
+        stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
+        wanted: what the user says.
+        normalisation: mean and deviation, where they are known; else the usual ones.
+        trained_on: the dataset's record.
+        notes: what was chosen.
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
-        InputError: when the architecture is not known.
+        InputError: when the architecture is not known, or the normalisation has other channels.
     """
-    head = tensors.get("head.weight")
-    num_classes = len(head) if head is not None and head.ndim else 1
-    network = architectures.build(arch, num_classes, cosine=cosine, scale=scale)
+    tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
+    network = Network(architectures.build(arch, 1).backbone, head)
+    fill(content.path, network, tensors, arch)
+    usual, channels = normalisation or statistics(arch), architectures.spec(arch).channels
+    mean, std = wanted.mean or usual[0], wanted.std or usual[1]
+    if not len(mean) == len(std) == channels:
+        raise InputError(
+            f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected {channels} "
+            f"each for {arch}; say --mean and --std"
+        )
+    halves = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()
+                     if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip
+    if halves:
+        notes = (*notes, f"{', '.join(halves)} weights are computed with in float32")
+    return Recognised(
+        content.path,
+        content.digest,
+        family,
+        arch,
+        network,
+        mean,
+        std,
+        trained_on or {},
+        {ours: there for ours, there in stored.items() if ours.startswith("head.")},
+        architectures.CATALOGUE[arch].image_size,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
+    """Load tensors into a network, half precision as float32, and put it in evaluation mode.
+
+    Raises:
+        FormatError: when tensors are missing, left over or of another shape; the first are named.
+    """
     expected = network.state_dict()
-    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
+    counters = {name for name in expected if name.endswith(architectures.COUNTER)}
     missing = [name for name in expected if name not in tensors and name not in counters]
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
@@ -82,17 +244,22 @@ def build(
             f"{len(extra)} unexpected ({_first(extra)}); name the right one with --arch"
         )
     for name, tensor in tensors.items():
-        wanted = expected[name]
-        if (tensor.shape, tensor.is_floating_point()) != (wanted.shape, wanted.is_floating_point()):
+        needed = expected[name]
+        if (tensor.shape, tensor.is_floating_point()) != (needed.shape, needed.is_floating_point()):
             raise FormatError(
                 f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
-                f"{wanted.dtype} {tuple(wanted.shape)} for {arch}; name the right one with --arch"
+                f"{needed.dtype} {tuple(needed.shape)} for {arch}; name the right one with --arch"
             )
     network.load_state_dict(
-        {name: expected[name] for name in counters}  # only for training; old files lack them
+        {name: expected[name] for name in counters}
         | {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     )
-    return network.eval()
+    network.eval()
+
+
+def _value(state: State, stored: Stored) -> Tensor:
+    tensor = state[stored.name]
+    return tensor.T if stored.transposed else tensor
 
 
 def _first(names: list[str]) -> str:

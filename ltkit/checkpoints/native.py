@@ -1,21 +1,23 @@
 """Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
 
 from ltkit import architectures
-from ltkit.checkpoints._containers import Content
-from ltkit.checkpoints._recognised import Recognised, build
+from ltkit.architectures.network import make_head
+from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._recognised import Recognised, Stored, assemble
 from ltkit.errors import FormatError
+from ltkit.settings import LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
 FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1
 REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
-def matches(content: Content) -> bool:
+def matches(content: Content, wanted: LoadSettings) -> bool:
     """Say whether the file says that it is ours."""
     return content.top.get("format") == FORMAT
 
 
-def load(content: Content, arch: str | None) -> Recognised:
+def load(content: Content, wanted: LoadSettings) -> Recognised:
     """Build the network that the file names.
 
     Raises:
@@ -30,7 +32,7 @@ def load(content: Content, arch: str | None) -> Recognised:
     missing = [key for key in REQUIRED if key not in top]
     if missing:
         raise FormatError(f"{path}: {missing[0]}: absent; train it again")
-    name = arch or str(top["arch"])
+    arch = wanted.arch or str(top["arch"])
     try:
         scale = float(top["scale"])
         mean, std = (tuple(map(float, top[key])) for key in ("mean", "std"))
@@ -40,10 +42,16 @@ def load(content: Content, arch: str | None) -> Recognised:
             f"{path}: scale, mean, std or recipe are not what ltkit writes ({error}); "
             "train it again"
         ) from error
-    network = build(path, name, content.tensors, cosine=bool(top["cosine"]), scale=scale)
-    channels = architectures.CATALOGUE[name].channels
-    if not len(mean) == len(std) == channels or min(std) <= 0:
+    spec = architectures.spec(arch)
+    if not len(mean) == len(std) == spec.channels or min(std) <= 0:
         raise FormatError(
-            f"{path}: mean, std: found {mean}, {std}, expected {channels} each; train it again"
+            f"{path}: mean, std: found {mean}, {std}, expected {spec.channels} each; train it again"
         )
-    return Recognised(path, content.digest, "native", name, network, mean, std, trained_on)
+    weight = content.tensors.get("head.weight")
+    num_classes = len(weight) if weight is not None and weight.ndim else 1
+    head = make_head(spec.features, num_classes, cosine=bool(top["cosine"]), scale=scale)
+    stored = {name: Stored(content.place, name) for name in content.tensors}
+    return assemble(
+        content, "native", arch, head, stored, wanted, normalisation=(mean, std),
+        trained_on=trained_on,
+    )  # fmt: skip

@@ -1,11 +1,13 @@
 """The options that several commands share: one wording for one idea."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ltkit.errors import InputError, nearest
+from ltkit.settings import LoadSettings, Weights
 
 Feats = Annotated[
     str | None,
@@ -36,6 +38,57 @@ SetParameter = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the method."),
 ]
+
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Architecture, where the file does not say; library:name for another library's.",
+        show_default=False,
+    ),
+]
+HeadName = Annotated[
+    str | None,
+    typer.Option("--head", help="The last layer's name in the file.", show_default=False),
+]
+WeightsKind = Annotated[
+    Weights | None, typer.Option(help="Which of several weights to take.", show_default=False)
+]
+Scale = Annotated[
+    float | None, typer.Option(help="The factor of a cosine head.", show_default=False)
+]
+Linear = Annotated[bool, typer.Option("--linear", help="A head without a bias is a linear one.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Of pixel values in 0..1, as 0.485,0.456,0.406.", show_default=False),
+]
+Std = Annotated[str | None, typer.Option(help="Likewise, the deviation.", show_default=False)]
+
+
+def load_settings(
+    arch: str | None,
+    head: str | None,
+    weights: Weights | None,
+    scale: float | None,
+    linear: bool,
+    mean: str | None,
+    std: str | None,
+) -> LoadSettings:
+    """Return what the user says of a checkpoint.
+
+    Raises:
+        InputError: for a scale, mean or deviation that cannot be one.
+    """
+    if scale is not None and not 0 < scale < math.inf:
+        raise InputError(f"--scale: found {scale}, expected a positive number")
+    triples = {}
+    for option, text in (("mean", mean), ("std", std)):
+        if text is not None:
+            triples[option] = tuple(numbers(text, f"--{option}"))
+            if not all(math.isfinite(v) for v in triples[option]):
+                raise InputError(f"--{option}: found {text}, expected finite numbers")
+    if not all(value > 0 for value in triples.get("std", ())):
+        raise InputError(f"--std: found {std}, expected positive numbers")
+    return LoadSettings(arch, head, weights, scale, linear, **triples)
 
 
 def numbers(text: str, option: str) -> list[float]:

@@ -19,9 +19,6 @@ def export(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Which run, as rho=1; may be repeated."),
     ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="Architecture, where the checkpoint does not say.")
-    ] = None,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -35,6 +32,7 @@ def export(
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
+    from ltkit.settings import LoadSettings
 
     if (into is None) == (to is None):
         raise InputError("export: expected either --into CHECKPOINT or --to npz|safetensors|csv")
@@ -52,5 +50,6 @@ def export(
         exporting.export_head(correction.classifier(base, number), str(to), output)
     else:
         made_from = hdf5.header(features)["inputs"].get("checkpoint", "none")
-        exporting.export_into(into, correction, number, output, made_from=made_from, arch=arch)
+        wanted = LoadSettings.from_json(features_file.read(features).settings.get("load", {}))
+        exporting.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
     _output.wrote(output, quiet)

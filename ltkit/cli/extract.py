@@ -14,9 +14,13 @@ def extract(
     data: Annotated[str, typer.Option(help="Dataset name, folder, list file or CSV.")],
     root: _options.Root = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
-    arch: Annotated[
-        str | None, typer.Option(help="Architecture, where the file does not say.")
-    ] = None,
+    arch: _options.Arch = None,
+    head: _options.HeadName = None,
+    weights: _options.WeightsKind = None,
+    scale: _options.Scale = None,
+    linear: _options.Linear = False,
+    mean: _options.Mean = None,
+    std: _options.Std = None,
     splits: Annotated[
         str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
     ] = None,
@@ -51,12 +55,15 @@ def extract(
     )
     check_output(output, overwrite=overwrite, inputs=(checkpoint,))
     chosen_device = _options.device_of(device)
-    model = checkpoints.load(checkpoint, arch)
+    said = _options.load_settings(arch, head, weights, scale, linear, mean, std)
+    model = checkpoints.load(checkpoint, said)
     _output.say(
         f"{checkpoint}: {model.family} checkpoint, {model.arch}, head "
         f"{model.head.num_classes} x {model.head.feature_size}",
         quiet,
     )
+    for note in model.notes:
+        _output.say(f"note: {note}", quiet)
     if model.skipped:
         _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
     dataset = datasets.load(data, root)

@@ -6,19 +6,28 @@ from typing import Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output
+from ltkit.settings import LoadSettings
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="An ltkit file, or a checkpoint.")],
     bins: _options.Bins = "20,100",
+    arch: _options.Arch = None,
+    head: _options.HeadName = None,
+    weights: _options.WeightsKind = None,
+    scale: _options.Scale = None,
+    linear: _options.Linear = False,
     json: _options.Json = False,
 ) -> None:
     """Show what is in a file: shapes, splits, shot groups, head, where it came from.
 
+    Of a checkpoint, it shows what `extract` would take out, without images.
+
     Example: ltkit inspect feats.h5
     """
-    if file.is_file() and not _is_hdf5(file):
-        document = _checkpoint(file)
+    if not file.is_file() or not _is_hdf5(file):
+        wanted = _options.load_settings(arch, head, weights, scale, linear, None, None)
+        document = _checkpoint(file, wanted)
     else:
         document = _ltkit_file(file, _options.whole_numbers(bins, "--bins"))
     if json:
@@ -75,10 +84,11 @@ def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
     return document
 
 
-def _checkpoint(file: Path) -> dict[str, Any]:
+def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
     from ltkit import checkpoints
 
-    model = checkpoints.load(file)
+    model = checkpoints.load(file, wanted)
+    head = model.head
     return {
         "schema": "ltkit.inspect/1",
         "file": str(file),
@@ -86,10 +96,16 @@ def _checkpoint(file: Path) -> dict[str, Any]:
         "digest": model.digest,
         "arch": model.arch,
         "head": {
-            "classes": model.head.num_classes, "features": model.head.feature_size,
-            "normalize": model.head.normalize, "scale": model.head.scale,
+            "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
+            "normalize": head.normalize, "scale": head.scale,
+        },
+        "head_tensors": {
+            ours: ".".join((*there.place, there.name)) for ours, there in model.stored.items()
         },
         "mean": list(model.mean),
         "std": list(model.std),
-        "trained on": str(model.trained_on.get("spec", "not said")),
+        "image_size": model.image_size,
+        "trained_on": str(model.trained_on.get("spec", "not said")),
+        "notes": list(model.notes),
+        "skipped": list(model.skipped),
     }  # fmt: skip

@@ -1,0 +1,101 @@
+"""What a checkpoint file holds, whatever its container."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltkit.errors import FormatError
+
+State = Mapping[str, Tensor]
+Place = tuple[str, ...]
+"""Keys from the outermost mapping down to a state dict; () is the mapping itself."""
+
+MAX_TENSOR_BYTES = 64 << 30
+"""A stride-0 view of a small file can claim any size; larger tensors are refused."""
+
+DEPTH = 3
+"""How many mappings deep state dicts are looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a checkpoint file holds.
+
+    container: the module of `ltkit.checkpoints` that reads and writes this kind of file.
+    top: the outermost mapping (torch), or the metadata (safetensors, Hugging Face's config).
+    states: every mapping of names to tensors, by its place.
+    digest: SHA-256 of the file.
+    skipped: objects of classes that are not built; stand-ins are in their place.
+    program: what runs, where the file holds the network and not only its weights.
+    """
+
+    path: Path
+    container: str
+    top: Mapping[str, Any]
+    states: Mapping[Place, State]
+    digest: str
+    skipped: tuple[str, ...] = ()
+    program: Any = None
+
+    @property
+    def place(self) -> Place:
+        """Where a file with one state dict has it: under ``state_dict``, or outermost."""
+        return ("state_dict",) if ("state_dict",) in self.states else ()
+
+    @property
+    def tensors(self) -> State:
+        """The state dict at `place`."""
+        return self.states.get(self.place, {})
+
+    def describe(self) -> list[str]:
+        """Return the first keys, for messages."""
+        keys = [str(key) for key in self.top][:5] or list(self.tensors)[:5]
+        return keys or ["nothing"]
+
+
+def states_in(top: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[tuple[Place, State]]:
+    """Find the state dicts of nested mappings: those that hold tensors by name.
+
+    Mappings under a key that is no text are an optimiser's; they are left out.
+
+    Example:
+        >>> w = torch.zeros(1)
+        >>> top = {"epoch": 1, "model": {"fc.weight": w}, "optimizer": {"state": {0: {"m": w}}}}
+        >>> [place for place, _ in states_in(top)]
+        [('model',)]
+    """
+    own = {str(key): value for key, value in top.items() if isinstance(value, Tensor)}
+    if own:
+        yield (), own
+    for key, value in top.items():
+        if isinstance(key, str) and isinstance(value, Mapping) and depth:
+            for place, state in states_in(value, depth - 1):
+                yield (key, *place), state
+
+
+def check(path: Path, states: Mapping[Place, State]) -> None:
+    """Refuse tensors that are not plain finite values stored in the file.
+
+    Raises:
+        FormatError: naming the first such tensor.
+    """
+    for state in states.values():
+        for name, tensor in state.items():
+            if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+                raise FormatError(
+                    f"{path}: {name}: found a {tensor.layout} tensor on {tensor.device}, expected "
+                    "plain values; save dense, unquantised weights"
+                )
+            claimed = tensor.numel() * tensor.element_size()
+            if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
+                raise FormatError(
+                    f"{path}: {name}: claims {claimed} bytes that are not in the file"
+                )
+            if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                raise FormatError(
+                    f"{path}: {name}: holds NaN or infinity; the checkpoint is damaged"
+                )

@@ -1,0 +1,102 @@
+"""Files that ``torch.save`` writes: the zip of today, and the pickles of old."""
+
+import copy
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltkit.checkpoints import _torch_zip
+from ltkit.checkpoints._content import Content, Place, State
+from ltkit.checkpoints._inert import Inert, Pickle
+from ltkit.errors import FormatError, InputError
+from ltkit.files.atomic import uninterrupted
+
+DAMAGED = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
+    MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch raises at a file that is damaged, or is none of its own."""
+
+
+def holds(path: Path, start: bytes) -> bool:
+    """Say yes: what is no other kind of file is given to torch."""
+    return True
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
+    """Return the outermost mapping, and what became a stand-in.
+
+    Raises:
+        FormatError: when the file is damaged, holds code, or is no mapping.
+    """
+    inert = Pickle()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols
+            try:
+                top = torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:
+                top = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+        if isinstance(top, Inert):
+            raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {top.origin} ")
+    except pickle.UnpicklingError as error:
+        detail = _unsafe_global(str(error))
+        raise FormatError(
+            f"{path}: refused: {detail}; save the weights alone, with "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    except DAMAGED as error:
+        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FormatError(
+            f"{path}: not a checkpoint that torch reads ({detail}); it is truncated or another "
+            "kind of file"
+        ) from error
+    if not isinstance(top, Mapping):
+        raise FormatError(
+            f"{path}: found a {type(top).__name__}, expected a dictionary; save the state_dict"
+        )
+    return dict(top), {}, tuple(sorted(inert.skipped))
+
+
+def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
+    """Write the file again: a zip byte for byte but for the new values, an old pickle as a zip.
+
+    Raises:
+        InputError: when it is an old pickle with objects that were skipped in reading.
+    """
+    if zipfile.is_zipfile(content.path):
+        _torch_zip.patch(content.path, output, changes)
+        return
+    if content.skipped:
+        raise InputError(
+            f"{content.path}: holds {', '.join(content.skipped[:3])}, which cannot be written "
+            "again; save it without them, or use --to npz"
+        )
+    top: Any = content.top
+    for (place, name), value in changes.items():
+        top = _replaced(top, (*place, name), value)
+    with uninterrupted(), output.open("wb") as target:
+        torch.save(top, target)
+
+
+def _replaced(mapping: Any, keys: tuple[str, ...], value: Tensor) -> Any:
+    """Return a copy of nested mappings with one entry replaced; state dicts keep attributes."""
+    new = copy.copy(mapping)
+    new[keys[0]] = value if len(keys) == 1 else _replaced(mapping[keys[0]], keys[1:], value)
+    return new
+
+
+def _unsafe_global(message: str) -> str:
+    """Return what torch's loader refused, in a few words."""
+    if found := re.search(r"nsupported (?:global: )?GLOBAL (\S{1,120})", message):
+        return f"it holds {found[1]}, not plain data"
+    if found := re.search(r"Unsupported (?:class|operand).{0,100}", message):
+        return found[0]
+    return "it holds objects that are not plain data, or is no torch file"
