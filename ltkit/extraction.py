@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltkit.architectures.network import Extractable
-from ltkit.checkpoints import Recognised
+from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
@@ -69,7 +69,7 @@ def extract(
             f"{model.path}: head: found {head.num_classes} classes, expected "
             f"{len(dataset.classes)} of {dataset.record['spec']}"
         )
-    chosen = {name: _readable(dataset.split(name), settings) for name in splits}
+    chosen = {name: _readable(dataset.split(name), settings, model.view) for name in splits}
     network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = _Normalise(model.mean, model.std, device)
     first = next((part for part, _ in chosen.values() if len(part)), None)
@@ -85,7 +85,8 @@ def extract(
         head,
         settings={k: v for k, v in as_json(settings).items() if k != "workers"}
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
-        | {"load": {k: v for k, v in as_json(model.wanted).items() if v}},
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v}}
+        | {"view": as_json(model.view) if model.view else None},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
     with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
@@ -105,10 +106,23 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
     """Refuse a head that does not give the model's logits from its features.
 
     Raises:
-        InputError: with the difference, relative to the largest logit.
+        InputError: with the difference, relative to the largest logit; or with what the network
+            says of images of that size.
     """
-    with torch.inference_mode():
-        features, logits = network.features_and_logits(images)
+    try:
+        with torch.inference_mode():
+            features, logits = network.features_and_logits(images)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(
+            f"images: the network does not take a batch of {tuple(images.shape)} ({reason}); give "
+            "images of the size that it was trained on"
+        ) from error
+    if features.ndim != 2:
+        raise InputError(
+            f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "
+            "name the last layer with --head"
+        )
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
@@ -150,7 +164,7 @@ def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, 
 
 
 def _readable(
-    split: ImageSplit, settings: ExtractSettings
+    split: ImageSplit, settings: ExtractSettings, view: View | None
 ) -> tuple[ImageSplit, NDArray[np.str_] | None]:
     """Return the split without its unreadable images, and the ids of those.
 
@@ -159,7 +173,7 @@ def _readable(
     """
     if not isinstance(split.images, ImageFiles):
         return split, None
-    files = replace(split.images, workers=settings.workers)
+    files = replace(split.images, workers=settings.workers, **(asdict(view) if view else {}))
     if settings.on_error == "fail":
         return replace(split, images=files), None
     with ThreadPoolExecutor(settings.workers) as pool:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ltkit import architectures, checkpoints, datasets, extraction, records
 from ltkit.architectures.network import Network
-from ltkit.checkpoints import Recognised
+from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files import features
@@ -226,6 +226,34 @@ def test_features_that_do_not_fit_half_precision(trained, digits, output):
     )
 
 
+class Pooled(nn.Module):
+    """A network that takes 16 x 16 images alone, or whose head sees a map."""
+
+    def __init__(self, size=None, flat=True):
+        super().__init__()
+        self.size, self.flat = size, flat
+
+    def forward(self, images):
+        if self.size and images.shape[2] != self.size:
+            raise AssertionError(f"Input height ({images.shape[2]}) doesn't match ({self.size})")
+        features = images.mean(dim=1).flatten(1)
+        return features if self.flat else features[:, None]
+
+
+def test_images_of_a_size_that_the_network_does_not_take(trained, digits, output):
+    model = checkpoints.load(trained)
+    model = replace(model, network=Network(Pooled(16), model.network.head))
+    words = ("does not take a batch of (100, 1, 8, 8)", "Input height (8) doesn't match (16)")
+    made.refused(lambda: extract(model, digits, output), *words, error=InputError)
+
+
+def test_a_head_that_sees_a_map(trained, digits, output):
+    model = checkpoints.load(trained)
+    model = replace(model, network=Network(Pooled(flat=False), model.network.head))
+    words = ("head: found an input of shape (100, 1, 64)", "--head")
+    made.refused(lambda: extract(model, digits, output), *words, error=InputError)
+
+
 # Image files
 
 
@@ -250,6 +278,22 @@ def pictures(tmp_path):
     model = Recognised(tmp_path / "m.pt", "d", "test", "resnet20", network, (0.5,) * 3,
                        (0.25,) * 3, {})  # fmt: skip
     return dataset, model, paths
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_models_own_view_of_an_image_comes_first(pictures, output, tmp_path, interpolation):
+    dataset, model, paths = pictures
+    seen = replace(model, view=View(40, 36, interpolation))
+    found = extract(seen, dataset, output, ("train",))
+    assert found.settings["view"] == {"resize": 40, "crop": 36, "interpolation": interpolation}
+    method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    pixels = [
+        np.asarray(Image.open(p).resize((40, 40), method[interpolation]))[2:38, 2:38] for p in paths
+    ]
+    images = (torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        expected = model.network.backbone(images)
+    np.testing.assert_allclose(found.split("train").features[:], expected, atol=1e-4)
 
 
 def test_a_broken_image_ends_the_run_and_is_named(pictures, output):

@@ -105,7 +105,8 @@ class Hooked(nn.Module):
 
         def catching(name: str) -> Any:
             def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                caught[name] = torch.flatten(inputs[0], 1)
+                x = inputs[0]
+                caught[name] = torch.flatten(x, 1) if x.shape[2:] == (1, 1) else x
 
             return keep
 

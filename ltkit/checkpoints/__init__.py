@@ -12,11 +12,21 @@ from types import ModuleType
 from ltkit import checkpoints, registry
 from ltkit.checkpoints._containers import Changes, read, rewrite
 from ltkit.checkpoints._content import Content
-from ltkit.checkpoints._recognised import Recognised, Stored
+from ltkit.checkpoints._recognised import Recognised, Stored, View
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
-__all__ = ["Changes", "Content", "Recognised", "Stored", "families", "load", "read", "rewrite"]
+__all__ = [
+    "Changes",
+    "Content",
+    "Recognised",
+    "Stored",
+    "View",
+    "families",
+    "load",
+    "read",
+    "rewrite",
+]
 
 
 def families() -> list[ModuleType]:

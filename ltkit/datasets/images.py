@@ -2,20 +2,23 @@
 
 The conversion: palette, grey, CMYK, RGBA and 16-bit pictures become 8-bit RGB (transparency is
 dropped, 16-bit values are divided by 256); EXIF rotation is not applied, as in the loaders that
-the field's checkpoints were trained with. The shorter side is scaled to `resize` pixels (bilinear,
-antialiased) and the centre `crop` x `crop` pixels are taken: the usual evaluation transform.
+the field's checkpoints were trained with. The shorter side is scaled to `resize` pixels
+(antialiased; bilinear unless the model says bicubic) and the centre `crop` x `crop` pixels are taken: the usual evaluation transform.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ltkit.errors import InputError
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 MAX_PIXELS = 100_000_000
 """Larger pictures, as stored or as scaled, are refused: small files can unpack to gigabytes."""
@@ -27,12 +30,14 @@ class ImageFiles:
 
     paths: N files; resize, crop: pixels, see the module.
     workers: threads that decode.
+    interpolation: bilinear, or bicubic where a model was trained so.
     """
 
     paths: Sequence[Path]
     resize: int
     crop: int
     workers: int = 2
+    interpolation: Interpolation = "bilinear"
 
     def __len__(self) -> int:
         """N."""
@@ -62,7 +67,7 @@ class ImageFiles:
                             f"{path}: image {index}: found {width} x {height} pixels, "
                             f"expected at most {MAX_PIXELS}; shrink it or leave it out"
                         )
-                return transform(image, self.resize, self.crop)
+                return transform(image, self.resize, self.crop, self.interpolation)
         except FileNotFoundError:
             raise InputError(f"{path}: image {index}: not found; check --root") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -84,7 +89,9 @@ def scaled(size: tuple[int, int], resize: int) -> tuple[int, int]:
     return resize * width // shorter, resize * height // shorter
 
 
-def transform(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
+def transform(
+    image: Image.Image, resize: int, crop: int, interpolation: Interpolation = "bilinear"
+) -> NDArray[np.uint8]:
     """Return the (crop, crop, 3) uint8 evaluation view of a picture.
 
     Example:
@@ -99,7 +106,7 @@ def transform(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
     image = image.convert("RGB")
     size = scaled(image.size, resize)
     if image.size != size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, Image.Resampling[interpolation.upper()])
     left = round((image.width - crop) / 2)
     top = round((image.height - crop) / 2)
     return np.asarray(image.crop((left, top, left + crop, top + crop)))
