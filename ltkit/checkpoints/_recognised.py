@@ -1,8 +1,8 @@
 """What a checkpoint turns out to be: a network, its head, how its images are normalised."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -169,6 +169,43 @@ def head_size(content: Content, weight: Stored, width: int, name: str = "head") 
         )
     by_rows = shape[1] == width
     return (shape[0], False) if by_rows else (shape[1], True)
+
+
+def recognise(
+    content: Content,
+    family: str,
+    stored: Mapping[str, Stored],
+    make: Callable[[int, int], nn.Module],
+    wanted: LoadSettings,
+    *,
+    weight: str = "head.weight",
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    notes: Iterable[str] = (),
+) -> Recognised:
+    """Name the architecture, settle the orientation of the head, and build the network.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
+        stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
+        make: gives the head's module for (D, C).
+        wanted: what the user says.
+        weight: our name of the head's weight, which the file may have as D x C.
+        normalisation: mean and deviation, where they are known; else the usual ones.
+        notes: what was chosen.
+
+    Raises:
+        FormatError: when tensors do not fit the network, or the head the features.
+        InputError: when the architecture is not known.
+    """
+    arch = backbone_arch(content, stored, wanted)
+    width = architectures.spec(arch).features
+    count, transposed = head_size(content, stored[weight], width)
+    placed = {**stored, weight: replace(stored[weight], transposed=transposed)}
+    return assemble(
+        content, family, arch, make(width, count), placed, wanted,
+        normalisation=normalisation, notes=notes,
+    )  # fmt: skip
 
 
 def assemble(

@@ -5,18 +5,11 @@ has a bias. A cosine head has none, is stored D x C (a few descendants store C x
 30, is in the loss: the network's own outputs are cosines.
 """
 
-from ltkit import architectures
-from ltkit.architectures.network import make_head
+from functools import partial
+
+from ltkit.architectures.heads import CosineHead, LinearHead
 from ltkit.checkpoints._content import Content
-from ltkit.checkpoints._recognised import (
-    Recognised,
-    Stored,
-    assemble,
-    backbone_arch,
-    bare,
-    head_size,
-    under,
-)
+from ltkit.checkpoints._recognised import Recognised, Stored, bare, recognise, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "LDAM-DRW, IB, CMO, SSP, GCL ('epoch', 'arch', 'state_dict', head 'linear')"
@@ -43,16 +36,11 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """
     place, names = content.place, bare(content.path, content.tensors)
     body = {own: name for own, name in names.items() if own not in HEAD}
-    stored = under("backbone.", place, body)
-    arch = backbone_arch(content, stored, wanted)
-    weight = Stored(place, names["linear.weight"])
-    width = architectures.spec(arch).features
-    count, transposed = head_size(content, weight, width)
-    cosine = "linear.bias" not in names
-    scale = wanted.scale or SCALE if cosine else 1.0
-    stored["head.weight"] = Stored(place, weight.name, transposed)
-    if not cosine:
-        stored["head.bias"] = Stored(place, names["linear.bias"])
-    notes = [f"cosine head, scale {scale:g}"] if cosine else []
-    head = make_head(width, count, cosine=cosine, scale=scale)
-    return assemble(content, "ldam-drw", arch, head, stored, wanted, notes=notes)
+    head = {HEAD[own]: Stored(place, name) for own, name in names.items() if own in HEAD}
+    stored = under("backbone.", place, body) | head
+    if "head.bias" in head:
+        return recognise(content, "ldam-drw", stored, LinearHead, wanted)
+    scale = wanted.scale or SCALE
+    make = partial(CosineHead, scale=scale)
+    notes = [f"cosine head, scale {scale:g}"]
+    return recognise(content, "ldam-drw", stored, make, wanted, notes=notes)

@@ -1,0 +1,307 @@
+"""Every checkpoint layout: recognised, its logits reproduced, the corrected head written back."""
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import made
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ltkit import architectures, checkpoints, exporting, extraction
+from ltkit.errors import FormatError, InputError
+from ltkit.files import features as features_file
+from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
+from ltkit.settings import ExtractSettings, LoadSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+C = 7
+
+
+@dataclass
+class Layout:
+    """A checkpoint as somebody's script writes it.
+
+    content: what is saved; state: the mapping in it that holds the head's weight.
+    weight: the weight's name in `state`.
+    logits: of normalised images, by the origin's own formula from the raw tensors.
+    free: whether the head's form can hold any rows; otherwise only a permutation of them.
+    """
+
+    content: Any
+    state: dict[str, torch.Tensor]
+    weight: str
+    family: str
+    arch: str
+    logits: Callable[[torch.Tensor], torch.Tensor]
+    free: bool = True
+    wanted: LoadSettings = field(default_factory=LoadSettings)
+    notes: tuple[str, ...] = ()
+    experts: int = 1
+
+
+class Config(dict):
+    """A project's class, as some repositories pickle into their checkpoints."""
+
+
+def backbone(arch: str, seed: int = 0) -> nn.Module:
+    """Return a backbone with random weights and statistics, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = architectures.build(arch, 1).backbone.eval()
+        for name, tensor in network.state_dict().items():
+            if name.endswith("running_mean"):
+                tensor.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+    return network
+
+
+def randn(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def named(network: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def linear(body: nn.Module, w: torch.Tensor, b: torch.Tensor) -> Callable[..., torch.Tensor]:
+    return lambda x: body(x) @ w.T + b
+
+
+# Makers, one for each layout
+
+
+def ldam_drw(cosine: bool, columns: bool = True) -> Layout:
+    body = backbone("resnet32")
+    w, b = randn(C, 64), randn(C, seed=2)
+    state = named(body, "module.")
+    state["module.linear.weight"] = w.T.contiguous() if cosine and columns else w
+    if not cosine:
+        state["module.linear.bias"] = b
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        if cosine:
+            return 30 * functional.normalize(body(x)) @ functional.normalize(w).T
+        return body(x) @ w.T + b
+
+    content = {
+        "epoch": 200, "arch": "resnet32", "state_dict": state, "best_acc1": torch.tensor(42.0),
+        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": []},
+    }  # fmt: skip
+    notes = ("cosine head, scale 30",) if cosine else ()
+    return Layout(
+        content, state, "module.linear.weight", "ldam-drw", "resnet32", logits, not cosine,
+        notes=notes,
+    )  # fmt: skip
+
+
+def classifier_balancing(kind: str, weights: str = "best", arch: str = "resnet10") -> Layout:
+    body = backbone(arch)
+    width = architectures.CATALOGUE[arch].features
+    w, b, s, m = randn(C, width), randn(C), randn(C, seed=2), randn(C, seed=3)
+    classifier = {"module.fc.weight": w, "module.fc.bias": b}
+    logits = linear(body, w, b)
+    if kind == "lws":
+        classifier["module.scales"] = s
+        logits = lambda x: (body(x) @ w.T + b) * s  # noqa: E731
+    elif kind == "marc":
+        classifier |= {"module.a": s, "module.b": m}
+        logits = lambda x: s * (body(x) @ w.T + b) + m * w.norm(dim=1)  # noqa: E731
+    model = {"feat_model": named(body, "module."), "classifier": classifier}
+    other = {
+        "feat_model": named(backbone(arch, 9), "module."),
+        "classifier": {name: tensor + 1 for name, tensor in classifier.items()},
+    }
+    content = {"epoch": 90, "best_epoch": 80, "best_acc": 0.4, "centroids": np.zeros(3)}
+    if weights == "latest":
+        content |= {"state_dict": model}
+        wanted, notes = LoadSettings(), ()
+    elif weights == "last":
+        content |= {"state_dict_best": other, "state_dict": model}
+        wanted = LoadSettings(weights="last")
+        notes = ("weights: last taken; --weights best takes others",)
+    else:
+        content |= {"state_dict_best": model}
+        wanted, notes = LoadSettings(), ()
+    return Layout(
+        content, classifier, "module.fc.weight", "classifier-balancing", arch, logits,
+        wanted=wanted, notes=notes,
+    )  # fmt: skip
+
+
+def weight_balancing() -> Layout:
+    body = backbone("resnet34_small")
+    w, b = randn(C, 512), randn(C)
+    state = named(body, "encoder.") | {"encoder.fc.weight": w, "encoder.fc.bias": b}
+    return Layout(
+        state, state, "encoder.fc.weight", "weight-balancing", "resnet34_small", linear(body, w, b)
+    )
+
+
+def openmmlab() -> Layout:
+    body = backbone("resnet18")
+    w, b = randn(C, 512), randn(C)
+    state = named(body, "backbone.") | {"head.fc.weight": w, "head.fc.bias": b}
+    state["data_preprocessor.mean"] = torch.zeros(3, 1, 1)
+    content = {"meta": {"CLASSES": ("a",), "mmcls_version": "0.2"}, "state_dict": state}
+    return Layout(content, state, "head.fc.weight", "openmmlab", "resnet18", linear(body, w, b))
+
+
+def plain(prefix: str, head: str, arch: str = "resnet32") -> Layout:
+    """A raw state dict, as CDB, torchvision's users and many others write."""
+    body = backbone(arch)
+    w, b = randn(C, architectures.CATALOGUE[arch].features), randn(C)
+    state = named(body, prefix) | {f"{prefix}{head}.weight": w, f"{prefix}{head}.bias": b}
+    return Layout(state, state, f"{prefix}{head}.weight", "state-dict", arch, linear(body, w, b))
+
+
+LAYOUTS: dict[str, Callable[[], Layout]] = {
+    "LDAM-DRW, cosine": lambda: ldam_drw(True),
+    "GCL, cosine by rows": lambda: ldam_drw(True, columns=False),
+    "LDAM-DRW, linear": lambda: ldam_drw(False),
+    "cRT": lambda: classifier_balancing("crt"),
+    "cRT, last": lambda: classifier_balancing("crt", "last"),
+    "cRT, latest": lambda: classifier_balancing("crt", "latest"),
+    "LWS": lambda: classifier_balancing("lws"),
+    "MARC": lambda: classifier_balancing("marc"),
+    "weight balancing": weight_balancing,
+    "OpenMMLab": openmmlab,
+    "CDB": lambda: plain("module.", "linear"),
+    "torchvision's names": lambda: plain("", "fc", "resnet18"),
+}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request) -> Layout:
+    return LAYOUTS[request.param]()
+
+
+@pytest.fixture
+def path(tmp_path, layout):
+    torch.save(layout.content, tmp_path / "m.pt")
+    return tmp_path / "m.pt"
+
+
+def dataset(size: int = 32) -> Dataset:
+    """Random images: 14 to train on, 6 to test on."""
+    rng = np.random.default_rng(0)
+
+    def split(count: int) -> ImageSplit:
+        images = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        ids = np.array([str(i) for i in range(count)])
+        return ImageSplit(images, np.arange(count) % C, ids)
+
+    return Dataset(
+        {"train": split(14), "test": split(6)}, ClassTable(np.full(C, 2)), (0.5,) * 3, (0.5,) * 3,
+        0, False, {"spec": "random", "index_digest": "x"},
+    )  # fmt: skip
+
+
+def normalised(images, model) -> torch.Tensor:
+    values = torch.from_numpy(np.asarray(images[:])).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.mean, model.std))
+    return (values - mean) / std
+
+
+def test_it_is_recognised_by_one_family_alone(layout, path):
+    model = checkpoints.load(path, layout.wanted)
+    assert (model.family, model.arch) == (layout.family, layout.arch)
+    assert (model.head.num_classes, model.head.experts) == (C, layout.experts)
+    assert model.notes == layout.notes
+    content = checkpoints.read(path)
+    special = [m for m in checkpoints.families() if not getattr(m, "GENERAL", False)]
+    matching = [m.__name__ for m in special if m.matches(content, layout.wanted)]
+    own = f"ltkit.checkpoints.{layout.family.replace('-', '_')}"
+    assert matching == ([] if layout.family == "state-dict" else [own])
+
+
+@torch.no_grad()
+def test_features_times_head_are_the_origins_logits(layout, path, tmp_path):
+    model, data = checkpoints.load(path, layout.wanted), dataset()
+    extraction.extract(model, data, ("train", "test"), tmp_path / "f.h5", ExtractSettings())
+    found = features_file.read(tmp_path / "f.h5")
+    for name in ("train", "test"):
+        expected = layout.logits(normalised(data.split(name).images, model)).numpy()
+        logits = found.classifier().logits(found.split(name).features[:])
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@torch.no_grad()
+def test_the_corrected_head_is_written_back(layout, path, tmp_path):
+    model, output = checkpoints.load(path, layout.wanted), tmp_path / "fixed.pt"
+    base, rng = model.head.fold(), np.random.default_rng(0)
+    rows = np.array([5, 6])
+    weight, bias = base.weight[rows[::-1]], base.bias[rows[::-1]]
+    if layout.free:
+        weight = weight + rng.normal(size=weight.shape).astype(np.float32)
+        bias = bias + rng.normal(size=2).astype(np.float32)
+    correction = Correction(
+        "made", rows, weight[None], bias[None], ({},), base.normalize_features
+    )  # fmt: skip
+    exporting.export_into(path, correction, 0, output, made_from=model.digest, wanted=layout.wanted)
+    after = checkpoints.load(output, layout.wanted)
+    images = randn(4, 3, 32, 32)
+    features, logits = after.network.features_and_logits(images)
+    expected = correction.classifier(base, 0).logits(features.numpy())
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+    old, new = checkpoints.read(path).states, checkpoints.read(output).states
+    heads = {(there.place, there.name) for there in model.stored.values()}
+    for place, state in old.items():
+        for name, tensor in state.items():
+            if (place, name) not in heads:
+                assert torch.equal(tensor, new[place][name]), (place, name)
+    with zipfile.ZipFile(path) as first, zipfile.ZipFile(output) as second:
+        assert second.testzip() is None
+        pickled = next(n for n in first.namelist() if n.endswith("data.pkl"))
+        assert first.read(pickled) == second.read(pickled)
+
+
+def test_a_correction_that_the_form_cannot_hold_leaves_nothing(layout, path, tmp_path):
+    if layout.free:
+        pytest.skip("this head can hold any rows")
+    model = checkpoints.load(path, layout.wanted)
+    base = model.head.fold()
+    correction = Correction(
+        "made", np.array([6]), 3 * base.weight[None, [5]], base.bias[None, [5]], ({},),
+        base.normalize_features,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="--to npz"):
+        exporting.export_into(
+            path, correction, 0, tmp_path / "o.pt", made_from=model.digest, wanted=layout.wanted
+        )
+    assert made.beside(path) == ["m.pt"]
+
+
+def test_tensors_that_are_missing_or_left_over_are_named(layout, path):
+    names = _body_state(layout)
+    first = next(n for n in names if n.endswith("bn1.running_mean"))
+    names[first.replace("running_mean", "average")] = names.pop(first)
+    torch.save(layout.content, path)
+    words = ("does not fit", "1 tensors missing", "1 unexpected", "bn1.average")
+    made.refused(lambda: checkpoints.load(path, layout.wanted), *words, error=FormatError)
+
+
+def _body_state(layout: Layout) -> dict[str, torch.Tensor]:
+    """Return the mapping that holds the backbone that is taken."""
+    if layout.family != "classifier-balancing":
+        return layout.state
+    for key in ("state_dict", "state_dict_best"):
+        model = layout.content.get(key, {})
+        if model.get("classifier") is layout.state:
+            return model["feat_model"]
+    raise AssertionError
+
+
+def test_a_head_of_another_width_is_named(layout, path):
+    layout.state[layout.weight] = torch.zeros(C, 5)
+    torch.save(layout.content, path)
+    with pytest.raises(
+        (FormatError, InputError), match=r"(found \(7, 5\)|found 0 that are).*--head"
+    ):
+        checkpoints.load(path, layout.wanted)
