@@ -560,6 +560,18 @@ def test_a_zip_keeps_every_other_byte(path, tmp_path):
         assert torch.equal(found["state_dict"][name], expected), name
 
 
+def test_values_that_another_tensor_shares_are_saved_apart(path, tmp_path):
+    state = published()
+    state["best.linear.bias"] = state["linear.bias"]
+    torch.save({"state_dict": state, "epoch": 1}, path)
+    content, new = checkpoints.read(path), torch.ones(10)
+    checkpoints.rewrite(content, tmp_path / "o.pt", {(("state_dict",), "linear.bias"): new})
+    found = torch.load(tmp_path / "o.pt", weights_only=True)
+    assert found["epoch"] == 1
+    assert torch.equal(found["state_dict"]["linear.bias"], new)
+    assert torch.equal(found["state_dict"]["best.linear.bias"], state["linear.bias"])
+
+
 def test_a_compressed_zip_is_not_patched(path, tmp_path):
     torch.save(published(), path)
     with zipfile.ZipFile(path) as old:

@@ -152,6 +152,87 @@ def openmmlab() -> Layout:
     return Layout(content, state, "head.fc.weight", "openmmlab", "resnet18", linear(body, w, b))
 
 
+def mislas(stage: int, block: bool = False) -> Layout:
+    body = backbone("resnet18" if block else "resnet32")
+    width = 512 if block else 64
+    w, b, s = randn(C, width), randn(C), randn(1, C, seed=2)
+    classifier = {"module.fc.weight": w, "module.fc.bias": b}
+    content = {
+        "epoch": 10, "state_dict_model": named(body, "module."), "its_ece": 1.0,
+        "best_acc1": torch.tensor(40.0), "state_dict_classifier": classifier,
+    }  # fmt: skip
+    logits = linear(body, w, b)
+    if stage == 2:
+        content["state_dict_lws_model"] = {"module.learned_norm": s}
+        logits = lambda x: s * (body(x) @ w.T + b)  # noqa: E731
+    if block:
+        model = content["state_dict_model"]
+        last = [name for name in model if name.startswith("module.layer4.1.")]
+        content["state_dict_block"] = {
+            name.replace("module.layer4.1.", "module."): model.pop(name) for name in last
+        }
+    arch = "resnet18" if block else "resnet32"
+    return Layout(content, classifier, "module.fc.weight", "mislas", arch, logits)
+
+
+def paco(arch: str = "resnet32") -> Layout:
+    body, width = backbone(arch), architectures.CATALOGUE[arch].features
+    w, b = randn(C, width), randn(C)
+    projection = "linear" if arch == "resnet32" else "fc"
+    state = (
+        named(body, "module.encoder_q.")
+        | named(backbone(arch, 5), "module.encoder_k.")
+        | {
+            f"module.encoder_q.{projection}.0.weight": randn(width, width),
+            f"module.encoder_k.{projection}.0.weight": randn(width, width),
+            "module.linear.weight": w, "module.linear.bias": b,
+            "module.linear_k.weight": w + 1, "module.linear_k.bias": b + 1,
+            "module.queue": randn(16, 8), "module.queue_l": torch.zeros(16, dtype=torch.long),
+            "module.queue_ptr": torch.zeros(1, dtype=torch.long),
+        }
+    )  # fmt: skip
+    content = {"epoch": 400, "arch": arch, "state_dict": state, "optimizer": {}}
+    out = len(state) - len(body.state_dict()) - 2
+    notes = (f"left out: {out} tensors of the contrastive projection and queues",)
+    return Layout(
+        content, state, "module.linear.weight", "paco", arch, linear(body, w, b), notes=notes
+    )
+
+
+def ssd(stage: int, head: str | None = None) -> Layout:
+    body = backbone("resnet18")
+    w, b, s = randn(C, 512), randn(C), randn(C, seed=2)
+    wanted, extra, logits = LoadSettings(head=head), [], linear(body, w, b)
+    if stage == 2:
+        state = named(body, "module.encoder.") | {
+            "module.classifier.fc.weight": w, "module.classifier.fc.bias": b,
+            "module.classifier.scales": s,
+        }  # fmt: skip
+        weight, logits = "module.classifier.fc.weight", lambda x: (body(x) @ w.T + b) * s
+    else:
+        taken = head or ("classifier" if stage == 1 else "classifier_kd")
+        other = {"classifier": "classifier_kd", "classifier_kd": "classifier"}[taken]
+        state = named(body, "module.encoder_q.") | {
+            f"module.{taken}.weight": w, f"module.{taken}.bias": b,
+        }  # fmt: skip
+        weight = f"module.{taken}.weight"
+        if stage == 1:
+            state |= named(backbone("resnet18", 5), "module.encoder_k.") | {
+                "module.q_fc.0.weight": randn(4, 512), "module.k_fc.0.weight": randn(4, 512),
+                "module.queue": randn(8, 16), "module.label_queue": torch.zeros(16),
+            }  # fmt: skip
+        else:
+            state |= named(backbone("resnet18", 5), "module.encoder_t.") | {
+                f"module.{other}.weight": w + 1, f"module.{other}.bias": b + 1,
+                "module.classifier_t.fc.weight": w + 2, "module.classifier_t.scales": s,
+            }  # fmt: skip
+            extra = [f"head: {taken} taken; --head {other} takes the other"]
+    content = {"epoch": 5, "arch": "resnet18", "state_dict": state, "optimizer": {}}
+    out = len(state) - len(body.state_dict()) - (3 if stage == 2 else 2 * (1 + (stage == 3)))
+    notes = (f"left out: {out} tensors of teacher, projections and queues", *extra)
+    return Layout(content, state, weight, "ssd", "resnet18", logits, wanted=wanted, notes=notes)
+
+
 def plain(prefix: str, head: str, arch: str = "resnet32") -> Layout:
     """A raw state dict, as CDB, torchvision's users and many others write."""
     body = backbone(arch)
@@ -171,6 +252,16 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "MARC": lambda: classifier_balancing("marc"),
     "weight balancing": weight_balancing,
     "OpenMMLab": openmmlab,
+    "MiSLAS, stage 1": lambda: mislas(1),
+    "MiSLAS, stage 2": lambda: mislas(2),
+    "MiSLAS, block apart": lambda: mislas(2, block=True),
+    "PaCo, CIFAR": paco,
+    "PaCo": lambda: paco("resnet18"),
+    "SSD, stage I": lambda: ssd(1),
+    "SSD, stage II": lambda: ssd(2),
+    "SSD, stage III": lambda: ssd(3),
+    "SSD, hard head": lambda: ssd(3, "classifier"),
+    "TSC, stage 2": lambda: plain("module.", "fc", "resnet18"),
     "CDB": lambda: plain("module.", "linear"),
     "torchvision's names": lambda: plain("", "fc", "resnet18"),
 }
@@ -280,7 +371,7 @@ def test_a_correction_that_the_form_cannot_hold_leaves_nothing(layout, path, tmp
 
 def test_tensors_that_are_missing_or_left_over_are_named(layout, path):
     names = _body_state(layout)
-    first = next(n for n in names if n.endswith("bn1.running_mean"))
+    first = next(n for n in names if n.endswith("bn1.running_mean") and "_t." not in n)
     names[first.replace("running_mean", "average")] = names.pop(first)
     torch.save(layout.content, path)
     words = ("does not fit", "1 tensors missing", "1 unexpected", "bn1.average")
@@ -289,6 +380,8 @@ def test_tensors_that_are_missing_or_left_over_are_named(layout, path):
 
 def _body_state(layout: Layout) -> dict[str, torch.Tensor]:
     """Return the mapping that holds the backbone that is taken."""
+    if layout.family == "mislas":
+        return layout.content["state_dict_model"]
     if layout.family != "classifier-balancing":
         return layout.state
     for key in ("state_dict", "state_dict_best"):
@@ -305,3 +398,20 @@ def test_a_head_of_another_width_is_named(layout, path):
         (FormatError, InputError), match=r"(found \(7, 5\)|found 0 that are).*--head"
     ):
         checkpoints.load(path, layout.wanted)
+
+
+def test_a_contrastive_first_stage_has_no_head(tmp_path):
+    state = named(backbone("resnet18"), "module.encoder_q.") | {"module.queue": randn(8, 4)}
+    state["module.optimal_target"] = randn(C, 8)
+    torch.save({"epoch": 1, "arch": "resnet18", "state_dict": state}, tmp_path / "m.pt")
+    words = ("m.pt: found a contrastive first stage", "no classifier", "second stage")
+    made.refused(lambda: checkpoints.load(tmp_path / "m.pt"), *words, error=InputError)
+
+
+def test_a_head_that_the_file_does_not_have(tmp_path):
+    layout = ssd(1)
+    torch.save(layout.content, tmp_path / "m.pt")
+    made.refused(
+        lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
+        "--head fc: not in the file; it has classifier", error=InputError,
+    )  # fmt: skip

@@ -29,11 +29,13 @@ class Stored:
     """Where a file has a parameter of the network.
 
     transposed: the file has a (C, D) weight as D x C.
+    row: the file has a (C,) vector as 1 x C.
     """
 
     place: Place
     name: str
     transposed: bool = False
+    row: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,8 +298,11 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
 
 
 def _value(state: State, stored: Stored) -> Tensor:
+    """Return a stored tensor in our orientation; one with a single row is that row."""
     tensor = state[stored.name]
-    return tensor.T if stored.transposed else tensor
+    if stored.transposed:
+        return tensor.T
+    return torch.flatten(tensor) if stored.row else tensor
 
 
 def _first(names: list[str]) -> str:

@@ -66,13 +66,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the file again: a zip byte for byte but for the new values, an old pickle as a zip.
+    """Write the file again: a zip byte for byte but for the new values.
+
+    An old pickle, and a zip in which another tensor shares the values, is saved anew.
 
     Raises:
-        InputError: when it is an old pickle with objects that were skipped in reading.
+        InputError: when it has to be saved anew, but holds objects that were skipped in reading.
     """
-    if zipfile.is_zipfile(content.path):
-        _torch_zip.patch(content.path, output, changes)
+    if zipfile.is_zipfile(content.path) and _torch_zip.patch(content.path, output, changes):
         return
     if content.skipped:
         raise InputError(

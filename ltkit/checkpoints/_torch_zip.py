@@ -9,8 +9,8 @@ import io
 import struct
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,18 @@ class Spot:
     strides: tuple[int, ...]
 
 
-def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
+def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> bool:
     """Write a copy of a zip with some tensors' values replaced.
+
+    Nothing is written where another tensor would change with them, because both share the values.
 
     Args:
         path: what ``torch.save`` wrote.
         output: the new file.
         changes: places and names to new values, of the same shape and type.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         FormatError: when the zip is not laid out as torch does it.
@@ -53,10 +58,13 @@ def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor])
         pickled = next(n for n in infos if n.count("/") == 1 and n.endswith("/data.pkl"))
         spots = _Spots(archive.read(pickled), pickled.removesuffix("data.pkl")).load()
         central = _central_entries(raw, archive.start_dir)
+    users = Counter(_members(spots))
     for (place, name), value in changes.items():
         spot = spots
         for key in (*place, name):
             spot = spot[key]
+        if users[spot.member] > 1:
+            return False
         info = infos[spot.member]
         if info.compress_type != zipfile.ZIP_STORED:
             raise FormatError(f"{path}: {spot.member}: is compressed, torch stores it; save again")
@@ -73,6 +81,16 @@ def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor])
         else:
             _put(raw, info.header_offset + CHECKSUM_IN["local"], checksum)
     output.write_bytes(raw)
+    return True
+
+
+def _members(spots: Any) -> Iterator[str]:
+    """Yield the member of every tensor in nested containers, as often as it is there."""
+    if isinstance(spots, Spot):
+        yield spots.member
+    elif isinstance(spots, Mapping | list | tuple):
+        for part in spots.values() if isinstance(spots, Mapping) else spots:
+            yield from _members(part)
 
 
 def _put(raw: bytearray, at: int, value: bytes) -> None:
