@@ -4,10 +4,10 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo test check slow gpu bench results
+.PHONY: help setup demo test test-extras check slow gpu bench results
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 $(READY): pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,18 @@ demo: setup ## the main job on bundled real features
 
 test: setup ## the tests, a few minutes on two cores
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+# A second environment, so that the tests of the core show that it needs none of the extras.
+# onnxscript makes the ONNX files that the tests read.
+.venv-extras/.ready: pyproject.toml requirements/constraints.txt requirements/extras.txt
+	$(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements/constraints.txt -c requirements/extras.txt \
+		-e '.[dev,torchvision,timm,transformers,open-clip,onnx]' onnxscript
+	touch $@
+
+test-extras: .venv-extras/.ready ## the tests that need the optional packages, in .venv-extras
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -m extras tests/extras
 
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -35,7 +35,14 @@ def test_cifar_resnets_have_their_published_sizes(arch, millions):
     assert depth == int(arch.removeprefix("resnet"))
 
 
-@pytest.mark.parametrize("arch", architectures.CATALOGUE)
+QUICK = [
+    arch
+    for arch, spec in architectures.CATALOGUE.items()
+    if spec.image_size < 224 or (spec.experts <= 2 and "50" not in arch)
+]
+
+
+@pytest.mark.parametrize("arch", QUICK)
 @pytest.mark.parametrize("cosine", [False, True])
 @torch.no_grad()
 def test_every_network_gives_the_features_it_says_and_logits(arch, cosine):
@@ -49,8 +56,16 @@ def test_every_network_gives_the_features_it_says_and_logits(arch, cosine):
     assert features.shape == (2, size)
     assert network(images).shape == (2, 7)
     torch.testing.assert_close(network(images), network.head(features))
-    expected = [(7, size), (7,)][: 1 if cosine else 2]
+    expected = [(7, size // spec.experts), (7,)][: 1 if cosine else 2] * spec.experts
     assert [p.shape for p in network.head.parameters()] == expected
+
+
+def test_the_sizes_of_all_networks_are_those_of_the_catalogue():
+    for arch, spec in architectures.CATALOGUE.items():
+        with torch.device("meta"):
+            network = architectures.build(arch, 7)
+            sizes = [p.shape[1] for p in network.head.parameters() if p.ndim == 2]
+        assert (sum(sizes), len(sizes)) == (spec.features, spec.experts), arch
 
 
 @pytest.mark.parametrize(
@@ -147,3 +162,70 @@ def test_an_unknown_name():
 def test_a_depth_that_does_not_fit(depth):
     with pytest.raises(ValueError, match=f"depth: found {depth}, expected 6n \\+ 2"):
         CifarResNet(depth)
+
+
+@torch.no_grad()
+def test_each_expert_has_its_own_stages():
+    """Changing one expert's layers changes its own features alone; the trunk changes all."""
+    network = architectures.build("resnet32_3experts_reduced", 7).eval().backbone
+    images = torch.randn(2, 3, 32, 32)
+    before = network(images).chunk(3, dim=1)
+    for number in range(3):
+        for stage in ("layer2s", "layer3s"):
+            weight = network.get_parameter(f"{stage}.{number}.4.bn2.weight")
+            weight.mul_(2)
+            after = network(images).chunk(3, dim=1)
+            changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+            assert changed == [i == number for i in range(3)]
+            weight.div_(2)
+    network.layer1[4].bn2.weight.mul_(2)
+    after = network(images).chunk(3, dim=1)
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_reduced_experts_have_three_quarters_of_the_width():
+    for arch, widths in (("resnet32_2experts_reduced", (24, 48)), ("resnet32_2experts", (32, 64))):
+        shapes = architectures.backbone_shapes(arch)
+        assert shapes["layer2s.1.0.conv1.weight"] == (widths[0], 16, 3, 3)
+        assert shapes["layer3s.0.0.conv1.weight"] == (widths[1], widths[0], 3, 3)
+    shapes = architectures.backbone_shapes("resnext50_2experts_reduced")
+    assert shapes["layer3s.1.0.conv2.weight"] == (384, 12, 3, 3)  # 192 * 4 / 64 * 32 in 32 groups
+    assert shapes["layer4s.1.0.downsample.0.weight"] == (1536, 768, 1, 1)
+    assert shapes["layer2.0.conv1.weight"] == (256, 256, 1, 1)
+
+
+@torch.no_grad()
+def test_the_two_branches_are_two_last_blocks():
+    """With both blocks equal to a plain network's last one, its features stand there twice."""
+    plain = architectures.build("resnet32", 7).eval().backbone
+    double = architectures.build("resnet32_two_branch", 7).eval().backbone
+    state = plain.state_dict()
+    last = {k.removeprefix("layer3.4."): v for k, v in state.items() if k.startswith("layer3.4.")}
+    state = {k: v for k, v in state.items() if not k.startswith("layer3.4.")}
+    for branch in ("cb_block", "rb_block"):
+        state |= {f"{branch}.{k}": v for k, v in last.items()}
+    double.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    features = plain(images)
+    torch.testing.assert_close(double(images), torch.cat([features, features], dim=1))
+    double.rb_block.bn2.weight.mul_(2)
+    torch.testing.assert_close(double(images)[:, :64], features)
+    assert not torch.equal(double(images)[:, 64:], features)
+
+
+def test_the_tensors_of_the_published_l2t_network():
+    path = shared_data.shared("checkpoints", "tinyimagenet_resnet32.pth.tar")
+    state = torch.load(path, weights_only=True, map_location="cpu")["state_dict"]
+    found = {k: tuple(v.shape) for k, v in state.items() if not k.startswith(("fc.", "alphas."))}
+    ours = architectures.backbone_shapes("resnet32_l2t")
+    assert {k: v for k, v in found.items() if not k.endswith("num_batches_tracked")} == ours
+
+
+def test_the_most_like_network_is_found_by_its_tensors():
+    for arch in ("resnet56", "resnet34", "resnet34_small", "resnext50", "resnet32_6experts"):
+        assert architectures.most_like(architectures.backbone_shapes(arch)) == (arch, 1.0)
+    shapes = dict(architectures.backbone_shapes("resnet50"))
+    del shapes["layer4.2.bn3.bias"]
+    name, likeness = architectures.most_like(shapes)
+    assert name == "resnet50"
+    assert 0.99 < likeness < 1

@@ -461,6 +461,13 @@ def test_calls_are_refused_by_name_wherever_they_hide(path, called, depth, monke
     assert not Path("canary").exists()
 
 
+def test_text_is_encoded_in_one_way_alone(path):
+    """As old pickles write bytes; other codecs are not asked."""
+    content = {"state_dict": published(), "args": argparse.Namespace(lr=1)}
+    torch.save(content | {"x": Calls(codecs.encode, "x", "rot13")}, path)
+    made.refused(load(path), "refused: it holds _codecs.encode", error=FormatError)
+
+
 def test_a_pickled_module_is_refused(path):
     torch.save(torch.nn.Linear(2, 2), path)
     made.refused(load(path), "refused: it holds torch.nn.modules.linear.Linear, not plain data")

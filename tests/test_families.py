@@ -233,6 +233,149 @@ def ssd(stage: int, head: str | None = None) -> Layout:
     return Layout(content, state, weight, "ssd", "resnet18", logits, wanted=wanted, notes=notes)
 
 
+def ride(experts: int, *, cosine: bool = True, reduced: bool = True, routers: bool = False,
+         arch: str = "resnet32") -> Layout:  # fmt: skip
+    name = arch if experts == 1 else f"{arch}_{experts}experts{'_reduced' if reduced else ''}"
+    body, spec = backbone(name), architectures.CATALOGUE[name]
+    width = spec.features // experts
+    ws = [randn(C, width, seed=i) for i in range(experts)]
+    bs = [randn(C, seed=10 + i) for i in range(experts)]
+    state = named(body, "module.backbone.")
+    for i, (w, b) in enumerate(zip(ws, bs, strict=True)):
+        layer = "module.backbone.linear" + (f"s.{i}" if experts > 1 else "")
+        state[f"{layer}.weight"] = w.T.contiguous() if cosine else w
+        if not cosine:
+            state[f"{layer}.bias"] = b
+    notes = ["cosine heads, scale 30"] if cosine else []
+    if routers:
+        state["module.backbone.expert_help_pred_fc.weight"] = randn(1, 21)
+        notes.append("left out: 1 tensors of routers; all experts are averaged")
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        parts = body(x).chunk(experts, dim=1)
+        if cosine:
+            outs = [30 * functional.normalize(f) @ functional.normalize(w).T
+                    for f, w in zip(parts, ws, strict=True)]  # fmt: skip
+        else:
+            outs = [f @ w.T + b for f, w, b in zip(parts, ws, bs, strict=True)]
+        return torch.stack(outs, dim=1).mean(dim=1)
+
+    content = {
+        "arch": "ResNet32Model", "epoch": 200, "state_dict": state, "optimizer": {},
+        "monitor_best": 0.4, "config": Config(name="RIDE"), "criterion": None,
+    }  # fmt: skip
+    weight = "module.backbone.linear" + ("s.0.weight" if experts > 1 else ".weight")
+    return Layout(
+        content, state, weight, "ride", name, logits, not cosine, notes=tuple(notes),
+        experts=experts,
+    )  # fmt: skip
+
+
+def bag_of_tricks(kind: str, arch: str = "resnet32") -> Layout:
+    body, width = backbone(arch), architectures.CATALOGUE[arch].features
+    w, b, s = randn(C, width), randn(C), randn(C, seed=2)
+    state, weight = named(body, "module.backbone."), "module.classifier.weight"
+    logits, notes, wanted = linear(body, w, b), (), LoadSettings()
+    if kind in ("lws", "crt"):
+        weight = "module.classifier.fc.weight"
+        state |= {weight: w, "module.classifier.fc.bias": b}
+    elif kind == "fc":
+        state |= {weight: w, "module.classifier.bias": b}
+    else:
+        state[weight] = w
+        notes = ("cosine head, scale 30; --linear if it is none",)
+        logits = lambda x: 30 * functional.normalize(body(x)) @ functional.normalize(w).T  # noqa: E731
+    if kind == "lws":
+        state["module.classifier.scales"] = s
+        logits = lambda x: (body(x) @ w.T + b) * s  # noqa: E731
+    if kind == "no bias":
+        notes, wanted = (), LoadSettings(linear=True)
+        logits = lambda x: body(x) @ w.T  # noqa: E731
+    content = {"state_dict": state, "epoch": 200, "best_result": 0.4, "best_epoch": 180}
+    return Layout(
+        content, state, weight, "bag-of-tricks", arch, logits, kind not in ("norm", "no bias"),
+        notes=notes, wanted=wanted,
+    )  # fmt: skip
+
+
+def l2t_ww() -> Layout:
+    body = backbone("resnet32_l2t")
+    w, b = randn(C, 64), randn(C)
+    state = named(body, "") | {"fc.weight": w, "fc.bias": b, "alphas.0": torch.ones(3, 1, 1, 1)}
+    content = {"epoch": 1, "best": 40.0, "test_prec": 40.0, "state_dict": state, "num_classes": C}
+    return Layout(content, state, "fc.weight", "l2t-ww", "resnet32_l2t", linear(body, w, b))
+
+
+def tde(arch: str) -> Layout:
+    body, width = backbone(arch), architectures.CATALOGUE[arch].features
+    w, embed = randn(C, width), randn(width, seed=4)
+    alpha = 1.5 if arch == "resnet32_two_branch" else 3.0
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(len(x), C)
+        pairs = zip(body(x).chunk(2, 1), w.chunk(2, 1), embed.chunk(2), strict=True)
+        for f, rows, mean in pairs:
+            rows = rows / (rows.norm(dim=1, keepdim=True) + 1 / 32)
+            f, mean = f / f.norm(dim=1, keepdim=True), mean / mean.norm()
+            cosines = (f * mean).sum(1, keepdim=True)
+            total = total + 16 / 2 * (f - alpha * cosines * mean) @ rows.T
+        return total
+
+    classifier = {"module.weight": w}
+    model = {"feat_model": named(body, "module."), "classifier": classifier}
+    content = {
+        "epoch": 200, "best_epoch": 190, "state_dict_best": model, "best_acc": 0.4,
+        "embed": embed.numpy(),
+    }  # fmt: skip
+    notes = (f"causal head: tau 16, gamma 1/32, alpha {alpha:g}",)
+    return Layout(
+        content, classifier, "module.weight", "tde", arch, logits, free=False, notes=notes,
+        experts=2,
+    )  # fmt: skip
+
+
+def disalign(head: str | None = None, bias: bool = True) -> Layout:
+    """The names of Detectron2's ResNet; images are BGR."""
+    body = backbone("resnet18")
+    w, b, s, m = randn(C, 512), randn(C), randn(C, seed=2), randn(C, seed=3)
+    u, u0 = 0.1 * randn(1, 512, seed=5), randn(1, seed=6)
+    b = b if bias else torch.zeros(C)
+    state = {}
+    for name, tensor in body.state_dict().items():
+        if name.startswith(("conv1", "bn1")):
+            name = f"stem.{name}"
+        for number in (1, 2, 3, 4):
+            name = name.replace(f"layer{number}.", f"res{number + 1}.")
+        name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+        for number in (1, 2):
+            name = name.replace(f"bn{number}.", f"conv{number}.norm.")
+        state[f"network.{name}"] = tensor.clone()
+    state |= {
+        "network.linear.weight": w, "network.linear.logit_scale": s,
+        "network.linear.logit_bias": m, "network.linear.confidence_layer.weight": u,
+        "network.linear.confidence_layer.bias": u0,
+    }  # fmt: skip
+    if bias:
+        state["network.linear.bias"] = b
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        f = body(x.flip(1))
+        plain, confidence = f @ w.T + b, torch.sigmoid(f @ u.T + u0)
+        if head == "linear":
+            return plain
+        return confidence * (s * plain + m) + (1 - confidence) * plain
+
+    notes = ["BGR images, as cvpods reads them by default: the first layer is turned to RGB"]
+    if head == "linear":
+        rest = [n.removeprefix("network.") for n in state if "logit" in n or "confidence" in n]
+        notes.append(f"left out: {', '.join(rest)}")
+    return Layout(
+        {"model": state, "optimizer": {}, "iteration": 3}, state, "network.linear.weight",
+        "disalign", "resnet18", logits, free=head == "linear" and bias,
+        wanted=LoadSettings(head=head), notes=tuple(notes),
+    )  # fmt: skip
+
+
 def plain(prefix: str, head: str, arch: str = "resnet32") -> Layout:
     """A raw state dict, as CDB, torchvision's users and many others write."""
     body = backbone(arch)
@@ -261,6 +404,26 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "SSD, stage II": lambda: ssd(2),
     "SSD, stage III": lambda: ssd(3),
     "SSD, hard head": lambda: ssd(3, "classifier"),
+    "RIDE": lambda: ride(3),
+    "RIDE, 2 full experts": lambda: ride(2, reduced=False),
+    "RIDE, linear heads": lambda: ride(4, cosine=False),
+    "RIDE, one expert": lambda: ride(1),
+    "RIDE, routers": lambda: ride(2, routers=True),
+    "RIDE, ImageNet": lambda: ride(2, arch="resnet10", cosine=False),
+    "SADE": lambda: ride(3, reduced=False),
+    "bag of tricks": lambda: bag_of_tricks("fc"),
+    "bag of tricks, normalised": lambda: bag_of_tricks("norm"),
+    "bag of tricks, no bias": lambda: bag_of_tricks("no bias"),
+    "bag of tricks, LWS": lambda: bag_of_tricks("lws"),
+    "bag of tricks, cRT": lambda: bag_of_tricks("crt"),
+    "BBN": lambda: bag_of_tricks("fc", "resnet32_two_branch"),
+    "LADE": lambda: classifier_balancing("crt", arch="resnet32_two_branch"),
+    "TDE, CIFAR": lambda: tde("resnet32_two_branch"),
+    "TDE": lambda: tde("resnet18"),
+    "DisAlign": disalign,
+    "DisAlign, plain head": lambda: disalign("linear"),
+    "DisAlign, no bias": lambda: disalign(bias=False),
+    "L2T-ww": l2t_ww,
     "TSC, stage 2": lambda: plain("module.", "fc", "resnet18"),
     "CDB": lambda: plain("module.", "linear"),
     "torchvision's names": lambda: plain("", "fc", "resnet18"),
@@ -358,9 +521,10 @@ def test_a_correction_that_the_form_cannot_hold_leaves_nothing(layout, path, tmp
         pytest.skip("this head can hold any rows")
     model = checkpoints.load(path, layout.wanted)
     base = model.head.fold()
+    rng = np.random.default_rng(0)
     correction = Correction(
-        "made", np.array([6]), 3 * base.weight[None, [5]], base.bias[None, [5]], ({},),
-        base.normalize_features,
+        "made", np.array([6]), rng.normal(size=(1, 1, base.feature_size)).astype(np.float32),
+        np.ones((1, 1), np.float32), ({},), base.normalize_features,
     )  # fmt: skip
     with pytest.raises(InputError, match="--to npz"):
         exporting.export_into(
@@ -371,7 +535,7 @@ def test_a_correction_that_the_form_cannot_hold_leaves_nothing(layout, path, tmp
 
 def test_tensors_that_are_missing_or_left_over_are_named(layout, path):
     names = _body_state(layout)
-    first = next(n for n in names if n.endswith("bn1.running_mean") and "_t." not in n)
+    first = next(n for n in names if n.endswith(("bn1.running_mean", "conv1.norm.running_mean")))
     names[first.replace("running_mean", "average")] = names.pop(first)
     torch.save(layout.content, path)
     words = ("does not fit", "1 tensors missing", "1 unexpected", "bn1.average")
@@ -382,7 +546,7 @@ def _body_state(layout: Layout) -> dict[str, torch.Tensor]:
     """Return the mapping that holds the backbone that is taken."""
     if layout.family == "mislas":
         return layout.content["state_dict_model"]
-    if layout.family != "classifier-balancing":
+    if layout.family not in ("classifier-balancing", "tde"):
         return layout.state
     for key in ("state_dict", "state_dict_best"):
         model = layout.content.get(key, {})
@@ -415,3 +579,67 @@ def test_a_head_that_the_file_does_not_have(tmp_path):
         lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
         "--head fc: not in the file; it has classifier", error=InputError,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("embed", "said"),
+    [(None, "embed: absent"), (np.array([object()]), "embed: absent"),
+     (np.zeros(7), "embed: found (7,), expected (512,)"), ("x", "embed: absent")],
+)  # fmt: skip
+def test_the_mean_feature_must_be_there(tmp_path, embed, said):
+    content = tde("resnet18").content
+    content.pop("embed")
+    torch.save(content | ({} if embed is None else {"embed": embed}), tmp_path / "m.pt")
+    made.refused(lambda: checkpoints.load(tmp_path / "m.pt"), said, error=FormatError)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, ">f4", torch.float32])
+def test_the_mean_feature_in_other_types(tmp_path, kind):
+    layout = tde("resnet18")
+    embed = layout.content["embed"]
+    layout.content["embed"] = (
+        torch.tensor(embed) if isinstance(kind, torch.dtype) else embed.astype(kind)
+    )
+    torch.save(layout.content, tmp_path / "m.pt")
+    found = checkpoints.load(tmp_path / "m.pt").network.head.embed
+    np.testing.assert_allclose(found.numpy(), embed, rtol=1e-6)
+
+
+def test_only_the_plain_part_of_an_alignment_is_a_head(tmp_path):
+    torch.save(disalign().content, tmp_path / "m.pt")
+    made.refused(
+        lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
+        "--head fc: not in the file", error=InputError,
+    )  # fmt: skip
+
+
+def test_an_expert_of_another_width_is_named(tmp_path):
+    layout = ride(3)
+    layout.state["module.backbone.linears.2.weight"] = torch.zeros(47, C)
+    torch.save(layout.content, tmp_path / "m.pt")
+    words = ("module.backbone.linears.2.weight: found (47, 7)", "48 x classes")
+    made.refused(lambda: checkpoints.load(tmp_path / "m.pt"), *words, error=FormatError)
+
+
+@pytest.mark.slow
+def test_the_published_tiny_imagenet_network():
+    """17.69 % on the shared validation images, as measured by others."""
+    import io
+
+    from PIL import Image
+    from shared_data import shared
+
+    model = checkpoints.load(shared("checkpoints", "tinyimagenet_resnet32.pth.tar"))
+    assert (model.family, model.arch) == ("l2t-ww", "resnet32_l2t")
+    with np.load(shared("tiny_imagenet32", "tiny_imagenet32_lt.npz")) as file:
+        data, offset, labels = file["val_jpeg"].tobytes(), file["val_offset"], file["val_y"]
+    hits = 0
+    for start in range(0, len(labels), 500):
+        pixels = [
+            np.asarray(Image.open(io.BytesIO(data[offset[i] : offset[i + 1]])))
+            for i in range(start, start + 500)
+        ]
+        with torch.no_grad():
+            logits = model.network(normalised(np.stack(pixels), model))
+        hits += int((logits.argmax(1).numpy() == labels[start : start + 500]).sum())
+    assert hits == 1769

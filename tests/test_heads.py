@@ -25,7 +25,7 @@ def shaken(head):
     """Give every parameter a random value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in head.state_dict().values():
+        for tensor in [*head.parameters(), *head.buffers()]:
             tensor.copy_(torch.randn(tensor.shape, generator=generator))
     return head
 

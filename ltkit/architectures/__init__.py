@@ -46,11 +46,19 @@ def _imagenet(
     return ArchSpec("imagenet_resnet", settings, features, summary, image_size=image_size)
 
 
-CATALOGUE: dict[str, ArchSpec] = {
-    "resnet20": _cifar(20),
-    "resnet32": _cifar(32),
-    "resnet44": _cifar(44),
-    "resnet56": _cifar(56),
+def _experts(arch: str, experts: int, reduced: bool) -> ArchSpec:
+    """Return RIDE's form of a network: its last two stages once for each expert."""
+    single = {"resnet32": _cifar(32), **_LARGE}[arch]
+    settings = {k: v for k, v in single.settings.items() if k != "depth"}
+    width = single.features * 3 // 4 if reduced else single.features
+    summary = f"{single.summary} with {experts} experts{' of 3/4 width' if reduced else ''}"
+    return ArchSpec(
+        "expert_resnet", {**settings, "experts": experts, "reduced": reduced}, experts * width,
+        summary, image_size=single.image_size, experts=experts,
+    )  # fmt: skip
+
+
+_LARGE = {
     "resnet10": _imagenet((1, 1, 1, 1), 512, "ResNet-10"),
     "resnet18": _imagenet((2, 2, 2, 2), 512, "ResNet-18"),
     "resnet34": _imagenet((3, 4, 6, 3), 512, "ResNet-34"),
@@ -58,12 +66,32 @@ CATALOGUE: dict[str, ArchSpec] = {
     "resnet101": _imagenet((3, 4, 23, 3), 2048, "ResNet-101"),
     "resnet152": _imagenet((3, 8, 36, 3), 2048, "ResNet-152"),
     "resnext50": _imagenet((3, 4, 6, 3), 2048, "ResNeXt-50 32x4d", groups=32, group_width=4),
+}
+
+CATALOGUE: dict[str, ArchSpec] = {
+    "resnet20": _cifar(20),
+    "resnet32": _cifar(32),
+    "resnet44": _cifar(44),
+    "resnet56": _cifar(56),
+    **_LARGE,
     "resnet34_small": _imagenet(
         (3, 4, 6, 3), 512, "ResNet-34 with a 3x3 stem for small images", 32, small_images=True
+    ),
+    "resnet32_two_branch": ArchSpec(
+        "two_branch_resnet", {"depth": 32}, 128, "CIFAR ResNet-32 with two last blocks (BBN)"
+    ),
+    "resnet32_l2t": ArchSpec(
+        "l2t_resnet", {"depth": 32}, 64, "CIFAR ResNet-32 with 1x1 shortcuts (L2T-ww)"
     ),
     "digits_net": ArchSpec(
         "digits_net", {}, 64, "three convolutions for digits", channels=1, image_size=8
     ),
+    **{
+        f"{arch}_{experts}experts{'_reduced' if reduced else ''}": _experts(arch, experts, reduced)
+        for arch in ("resnet32", "resnet10", "resnet50", "resnext50")
+        for experts in (2, 3, 4, 6)
+        for reduced in (False, True)
+    },
 }
 
 
@@ -125,8 +153,9 @@ def most_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, float]:
         ('resnet20', 1.0)
     """
     found = {(k, v) for k, v in shapes.items() if not k.endswith(COUNTER)}
+    several = any(name.startswith("layer3s.") for name in shapes)
     likeness = {}
-    for arch in CATALOGUE:
+    for arch in (a for a, entry in CATALOGUE.items() if (entry.experts > 1) == several):
         expected = set(backbone_shapes(arch).items())
         likeness[arch] = len(found & expected) / max(1, len(found | expected))
         if likeness[arch] == 1:

@@ -62,10 +62,14 @@ class CifarResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 64)."""
+        return self.trunk(images).mean(dim=(2, 3))
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 64, H / 4, W / 4)."""
         out = functional.relu(self.bn1(self.conv1(images)), inplace=True)
         for stage in (1, 2, 3):
             out = self.get_submodule(f"layer{stage}")(out)
-        return out.mean(dim=(2, 3))
+        return out
 
 
 def build(num_classes: int, *, cosine: bool, scale: float, depth: int) -> Network:

@@ -187,7 +187,8 @@ class CausalHead(nn.Module):
     The cosine is linear in the normalised feature, so the whole is: each head's row is projected
     once, and acts on the normalised part of the feature.
 
-    weight: (C, D), D cut into K heads; embed: (D,) moving mean of the training features.
+    weight: (C, D), D cut into K heads; embed: (D,) moving mean of the training features, which no
+        state dict holds.
 
     Source:
         Tang et al., NeurIPS 2020, arXiv:2009.12991, eqs. for the de-confounded training and TDE.
@@ -208,7 +209,7 @@ class CausalHead(nn.Module):
         bound = 1 / math.sqrt(feature_size)
         self.weight = nn.Parameter(torch.empty(num_classes, feature_size).uniform_(-bound, bound))
         self.embed: Tensor
-        self.register_buffer("embed", torch.zeros(feature_size))
+        self.register_buffer("embed", torch.zeros(feature_size), persistent=False)
         self.heads, self.tau, self.gamma, self.alpha = heads, tau, gamma, alpha
 
     def forward(self, features: Tensor) -> Tensor:

@@ -6,17 +6,30 @@ any state and does nothing; a call of anything but a few harmless constructors i
 that is how a pickle runs code. It takes the place of the ``pickle`` module in ``torch.load``.
 """
 
+import contextlib
 import pickle
+import re
 from collections import OrderedDict
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+
+def _latin1(text: Any, coding: Any) -> bytes:
+    """Return the bytes that old pickles write as text."""
+    if not isinstance(text, str) or coding != "latin1":
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL _codecs.encode was called")
+    return text.encode("latin1")
+
 
 PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("_codecs", "encode"): _latin1,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
     **{(module, kind.__name__): kind for module in ("builtins", "__builtin__")
@@ -24,9 +37,11 @@ PLAIN: dict[tuple[str, str], Any] = {
 }  # fmt: skip
 """What is built as it is."""
 
+PLAIN_NUMBERS = re.compile(r"[fiub][1248]")
+"""NumPy's short names of types: floats, integers, booleans, with their bytes."""
+
 HARMLESS = {
     ("collections", "defaultdict"), ("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"),
-    ("_codecs", "encode"),
 }  # fmt: skip
 HARMLESS_MODULES = {"pathlib", "datetime", "numpy"}
 """Whose constructors a pickle calls for plain values; they give stand-ins, too."""
@@ -67,6 +82,40 @@ class Inert(metaclass=_Refusing):
         """Ignore it."""
 
 
+class DType:
+    """A stand-in for a NumPy type of plain numbers; of any other kind, ``values`` is None."""
+
+    def __init__(self, code: Any = None, *others: Any) -> None:
+        """Take the type's short name, as ``f4``."""
+        self.code = code if isinstance(code, str) and PLAIN_NUMBERS.fullmatch(code) else None
+        self.order = "<"
+
+    def __setstate__(self, state: Any) -> None:
+        """Take the byte order."""
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
+            self.order = state[1]
+
+
+class Array:
+    """A NumPy array in a pickle, read without NumPy's own unpickling.
+
+    values: the array; None when it is not one of plain numbers with as many bytes as its shape
+        needs.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        """Start without values, whatever the pickle gives."""
+        self.values: NDArray[Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        """Take ``(version, shape, type, columns first, bytes)``."""
+        with contextlib.suppress(TypeError, ValueError):
+            _, shape, kind, columns, data = state
+            if isinstance(kind, DType) and kind.code and isinstance(data, bytes):
+                flat = np.frombuffer(data, np.dtype(kind.order + kind.code))
+                self.values = flat.astype(kind.code).reshape(shape, order="F" if columns else "C")
+
+
 class Pickle:
     """What ``torch.load`` needs of a pickle module; `skipped` lists what became a stand-in."""
 
@@ -81,6 +130,9 @@ class Pickle:
             def find_class(self, module: str, name: str) -> Any:
                 if (module, name) in PLAIN:
                     return PLAIN[module, name]
+                if kind := ARRAYS.get((module.replace("numpy._core", "numpy.core"), name)):
+                    skipped[f"{module}.{name}"] = _Refusing(name, (Inert,), {})
+                    return kind
                 if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
                     return vars(torch)[name]
                 origin = f"{module}.{name}"
@@ -94,3 +146,9 @@ class Pickle:
     def load(self, file: Any, **settings: Any) -> Any:
         """Read one object, as ``pickle.load``."""
         return self.Unpickler(file, **settings).load()
+
+
+ARRAYS: dict[tuple[str, str], type] = {
+    ("numpy.core.multiarray", "_reconstruct"): Array, ("numpy", "dtype"): DType,
+}  # fmt: skip
+"""What builds a NumPy array; they are listed as skipped, because they cannot be saved again."""

@@ -1,0 +1,40 @@
+"""The CIFAR ResNet-32 of BBN, TDE and LADE: two copies of the last block, their features joined.
+
+Layers carry the published names: ``cb_block`` and ``rb_block`` stand for the last block of
+``layer3``.
+
+Source:
+    Zhou et al., CVPR 2020, arXiv:1912.02413, sec. 4 (bilateral branches).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ltkit.architectures.cifar_resnet import WIDTHS, BasicBlock, CifarResNet
+from ltkit.architectures.network import Network, make_head
+
+
+class TwoBranchResNet(CifarResNet):
+    """The part before the head: (B, 3, 32, 32) images to (B, 128) features."""
+
+    def __init__(self, depth: int) -> None:
+        """Take the last block of a CIFAR ResNet away and put two beside each other."""
+        super().__init__(depth)
+        width = WIDTHS[-1]
+        self.layer3 = nn.Sequential(*list(self.get_submodule("layer3").children())[:-1])
+        self.cb_block, self.rb_block = BasicBlock(width, width, 1), BasicBlock(width, width, 1)
+        for block in (self.cb_block, self.rb_block):
+            for conv in (block.conv1, block.conv2):
+                nn.init.kaiming_normal_(conv.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 128)."""
+        out = self.trunk(images)
+        maps = torch.cat([self.cb_block(out), self.rb_block(out)], dim=1)
+        return maps.mean(dim=(2, 3))
+
+
+def build(num_classes: int, *, cosine: bool, scale: float, depth: int) -> Network:
+    """Build a network of the given depth."""
+    head = make_head(2 * WIDTHS[-1], num_classes, cosine=cosine, scale=scale)
+    return Network(TwoBranchResNet(depth), head)
