@@ -12,7 +12,9 @@ from types import ModuleType
 from ltkit import checkpoints, registry
 from ltkit.checkpoints._containers import Changes, read, rewrite
 from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._inert import values_of
 from ltkit.checkpoints._recognised import Recognised, Stored, View
+from ltkit.checkpoints._torch_file import read_object
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
@@ -25,7 +27,9 @@ __all__ = [
     "families",
     "load",
     "read",
+    "read_object",
     "rewrite",
+    "values_of",
 ]
 
 

@@ -7,6 +7,7 @@ that is how a pickle runs code. It takes the place of the ``pickle`` module in `
 """
 
 import contextlib
+import io
 import pickle
 import re
 from collections import OrderedDict
@@ -24,12 +25,18 @@ def _latin1(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _storage(data: Any) -> Any:
+    """Return the storage of a tensor in a plain pickle, which holds a file of torch's in turn."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
 PLAIN: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("_codecs", "encode"): _latin1,
+    ("torch.storage", "_load_from_bytes"): _storage,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
     **{(module, kind.__name__): kind for module in ("builtins", "__builtin__")
@@ -116,6 +123,17 @@ class Array:
                 self.values = flat.astype(kind.code).reshape(shape, order="F" if columns else "C")
 
 
+def values_of(thing: Any) -> NDArray[Any] | None:
+    """Return an array, a tensor or a list of numbers as a NumPy array; None for anything else."""
+    if isinstance(thing, Array):
+        return thing.values
+    if isinstance(thing, torch.Tensor):
+        return thing.detach().float().numpy() if thing.is_floating_point() else thing.numpy()
+    if isinstance(thing, list | tuple) and all(isinstance(v, int | float) for v in thing):
+        return np.asarray(thing)
+    return None
+
+
 class Pickle:
     """What ``torch.load`` needs of a pickle module; `skipped` lists what became a stand-in."""
 
@@ -148,7 +166,25 @@ class Pickle:
         return self.Unpickler(file, **settings).load()
 
 
-ARRAYS: dict[tuple[str, str], type] = {
+def _scalar(kind: Any, data: Any = None) -> Any:
+    """Return a NumPy number as Python's, where it is one."""
+    with contextlib.suppress(IndexError, ValueError):
+        if isinstance(kind, DType) and kind.code and isinstance(data, bytes):
+            return np.frombuffer(data, np.dtype(kind.order + kind.code))[0].item()
+    return None
+
+
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Array:
+    """Return an array as pickles of protocol 5 hold it."""
+    array = Array()
+    raw = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else b""
+    array.__setstate__((1, shape, kind, order == "F", raw))
+    return array
+
+
+ARRAYS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): Array, ("numpy", "dtype"): DType,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
 }  # fmt: skip
 """What builds a NumPy array; they are listed as skipped, because they cannot be saved again."""

@@ -37,13 +37,28 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
     Raises:
         FormatError: when the file is damaged, holds code, or is no mapping.
     """
+    top, skipped = read_object(path)
+    if not isinstance(top, Mapping):
+        raise FormatError(
+            f"{path}: found a {type(top).__name__}, expected a dictionary; save the state_dict"
+        )
+    return dict(top), {}, skipped
+
+
+def read_object(path: Path, *, bare: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """Return what was saved, with stand-ins for objects, and the names of those.
+
+    Args:
+        path: what ``torch.save`` wrote.
+        bare: whether it is a bare pickle instead, as ``pickle.dump`` writes it.
+
+    Raises:
+        FormatError: when the file is damaged or holds code.
+    """
     inert = Pickle()
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickle protocols
-            try:
-                top = torch.load(path, map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError:
-                top = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+            top = _loaded_bare(path, inert) if bare else _loaded(path, inert)
         if isinstance(top, Inert):
             raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {top.origin} ")
     except pickle.UnpicklingError as error:
@@ -58,11 +73,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
             f"{path}: not a checkpoint that torch reads ({detail}); it is truncated or another "
             "kind of file"
         ) from error
-    if not isinstance(top, Mapping):
-        raise FormatError(
-            f"{path}: found a {type(top).__name__}, expected a dictionary; save the state_dict"
-        )
-    return dict(top), {}, tuple(sorted(inert.skipped))
+    return top, tuple(sorted(inert.skipped))
+
+
+def _loaded(path: Path, inert: Pickle) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+
+
+def _loaded_bare(path: Path, inert: Pickle) -> Any:
+    with path.open("rb") as file:
+        return inert.load(file)
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
@@ -100,4 +123,6 @@ def _unsafe_global(message: str) -> str:
         return f"it holds {found[1]}, not plain data"
     if found := re.search(r"Unsupported (?:class|operand).{0,100}", message):
         return found[0]
+    if "truncated" in message:
+        return "its pickle is truncated"
     return "it holds objects that are not plain data, or is no torch file"

@@ -9,12 +9,11 @@ for gamma, and alpha 1.5 on CIFAR's small networks, 3 on the others.
 
 from functools import partial
 
-import numpy as np
 import torch
 
 from ltkit.architectures.heads import CausalHead
 from ltkit.checkpoints._content import Content, Place
-from ltkit.checkpoints._inert import Array
+from ltkit.checkpoints._inert import values_of
 from ltkit.checkpoints._recognised import Recognised, Stored, bare, choose, recognise, under
 from ltkit.errors import FormatError
 from ltkit.settings import LoadSettings
@@ -64,10 +63,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 def _mean_feature(content: Content) -> torch.Tensor:
     """Return the (D,) mean training feature that stands beside the state dicts."""
-    value = content.top.get("embed")
-    if isinstance(value, Array):
-        value = value.values
-    if not isinstance(value, np.ndarray | torch.Tensor):
+    value = values_of(content.top.get("embed"))
+    if value is None:
         raise FormatError(
             f"{content.path}: embed: absent, expected the mean training feature; the prediction "
             "takes its direction off, so save it with the weights"

@@ -11,7 +11,10 @@ from ltkit.settings import Amp, ExtractSettings
 
 def extract(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")],
-    data: Annotated[str, typer.Option(help="Dataset name, folder, list file or CSV.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False),
+    ] = None,
     root: _options.Root = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
     arch: _options.Arch = None,
@@ -34,6 +37,14 @@ def extract(
         str, typer.Option(help="fail, or skip images that cannot be read.")
     ] = ExtractSettings.on_error,
     device: _options.Device = "auto",
+    from_alphanet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The published AlphaNet code's features; CKPT is its classifier; no images.",
+            show_default=False,
+        ),
+    ] = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -42,10 +53,13 @@ def extract(
 
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
-    from ltkit import checkpoints, datasets, extraction
+    from ltkit import alphanet_data, checkpoints, datasets, extraction
+    from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.records import SPLITS
 
+    if (data is None) == (from_alphanet is None):
+        raise InputError("extract: expected --data, or --from-alphanet")
     settings = ExtractSettings(
         batch_size,
         workers,
@@ -54,6 +68,13 @@ def extract(
         _options.one_of(on_error, ("fail", "skip"), "--on-error"),  # type: ignore[arg-type]
     )
     check_output(output, overwrite=overwrite, inputs=(checkpoint,))
+    if data is None or from_alphanet is not None:
+        alphanet_data.import_alphanet(
+            checkpoint, Path(str(from_alphanet)), output, dtype=settings.dtype,
+            command=_output.command_line(),
+        )  # fmt: skip
+        _output.wrote(output, quiet)
+        return
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std)
     model = checkpoints.load(checkpoint, said)
