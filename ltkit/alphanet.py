@@ -11,7 +11,8 @@ Source:
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -33,10 +34,16 @@ from ltkit.records import (
     Neighbors,
     blocks,
 )
-from ltkit.settings import AlphaNetSettings, as_json
+from ltkit.settings import Activation, AlphaNetSettings, as_json
 
-BETAS, EPSILON, SLOPE = (0.9, 0.999), 1e-8, 0.01
-"""Of AdamW and of the leaky ReLU: PyTorch's defaults, as in the released code."""
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Of AdamW: PyTorch's defaults, as in the released code."""
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "leaky_relu": functional.leaky_relu,  # slope 0.01, PyTorch's default, as in the released code
+    "relu": functional.relu,
+    "tanh": torch.tanh,
+}
 
 MAX_RHO = 1000.0
 """Base samples per few-shot sample; more only takes time."""
@@ -52,6 +59,7 @@ def fit(
     val: FeatureSplit | None,
     runs: Sequence[AlphaNetSettings],
     *,
+    absent: Ints | None = None,
     device: str = "cpu",
 ) -> Correction:
     """Fit AlphaNet, all runs together.
@@ -68,12 +76,14 @@ def fit(
         train: (N, D) features.
         val: what the epoch is chosen on.
         runs: settings that differ in nothing but `seed` and `rho`.
+        absent: classes that are taken not to be there: no sample, no logit; for `apply` later.
         device: where to train.
 
     Returns:
         A correction of the few classes, with ``extra``: ``alpha`` (S, F, K) with
-        ``sum_i |alpha_ci| = 1``, ``neighbor`` (S, F, K), ``epoch`` (S,) the chosen one from 1, and
-        ``val_accuracy`` (S, epochs), absent without a validation split.
+        ``sum_i |alpha_ci| = 1``, ``neighbor`` (S, F, K), ``epoch`` (S,) the chosen one from 1,
+        ``val_accuracy`` (S, epochs), absent without a validation split, and the networks,
+        ``network.0`` (S, 32, K D) and so on, weights and biases in turn.
 
     Raises:
         InputError: for settings out of range, few classes without training samples, a
@@ -82,13 +92,19 @@ def fit(
     _check(runs)
     runs = sorted(runs, key=lambda run: (-run.rho, run.seed))  # longer epochs first
     few, settings = neighbors.few_class, runs[0]
-    draws = [_Draws(train.labels, few, base.num_classes, run) for run in runs]
+    absent = np.arange(0) if absent is None else absent
+    draws = [_Draws(train.labels, few, base.num_classes, run, absent) for run in runs]
     used = np.unique(np.concatenate([np.unique(d.rows) for d in draws]))
-    data = _reduce(base, neighbors, train, used).to(device)
-    watched = None if val is None else _reduce(base, neighbors, val, None).to(device)
     network = _Networks(base, neighbors, runs, device)
+    base = _times(base, settings.logit_scale)
+    data = _reduce(base, neighbors, train, used, absent).to(device)
+    watched = None
+    if val is not None and settings.epoch_choice == "best":
+        there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
+        watched = _reduce(base, neighbors, val, there, absent).to(device)
 
     alpha, bias = network.alphas().detach(), network.few_bias
+    kept = network.parameters
     epoch_kept = torch.full((len(runs),), settings.epochs, device=device)
     best = torch.full((len(runs),), -1.0, device=device)
     log = []
@@ -97,7 +113,7 @@ def fit(
             _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
         alpha_now, bias_now = network.alphas().detach(), network.few_bias.clone()
         if watched is None:
-            alpha, bias = alpha_now, bias_now
+            alpha, bias, kept = alpha_now, bias_now, network.parameters
             continue
         accuracy = _accuracy(watched, alpha_now, bias_now)
         log.append(accuracy)
@@ -108,23 +124,101 @@ def fit(
         epoch_kept = torch.where(better, epoch + 1, epoch_kept)
         alpha = torch.where(better[:, None, None], alpha_now, alpha)
         bias = torch.where(better[:, None], bias_now, bias)
+        kept = [
+            torch.where(better.view(-1, *[1] * (now.ndim - 1)), now, old)
+            for now, old in zip(network.parameters, kept, strict=True)
+        ]
 
     extra: dict[str, NDArray[Any]] = {
         "alpha": alpha.cpu().numpy(),
         "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0),
         "epoch": epoch_kept.cpu().numpy(),
     }
+    extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept)}
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
     return Correction(
         "alphanet",
         few,
-        combine(base, neighbors, extra["alpha"]),
-        bias.cpu().numpy(),
+        combine(_times(base, 1 / settings.logit_scale), neighbors, extra["alpha"]),
+        bias.cpu().numpy() / np.float32(settings.logit_scale),
         tuple({"k": neighbors.k, "metric": neighbors.metric} | as_json(run) for run in runs),
         base.normalize_features,
         extra,
     )
+
+
+def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Correction:
+    """Let trained networks correct classes that they may never have seen.
+
+    A network reads the neighbours' rows (and the class's own, where it was trained so) and nothing
+    else, so a class needs no samples of its own but those of its mean feature and its row.
+
+    Args:
+        correction: of `fit`, with its networks.
+        base: the classifier to correct.
+        neighbors: of the classes to correct, as many as in the fit, in the same order of distance.
+
+    Returns:
+        A correction of ``neighbors.few_class`` with the same runs; biases are the base's.
+
+    Raises:
+        InputError: when the correction has no networks, or they take other inputs.
+    """
+    parameters = [
+        torch.from_numpy(np.array(correction.extra[name]))
+        for name in sorted(
+            (n for n in correction.extra if n.startswith("network.")),
+            key=lambda name: int(name.partition(".")[2]),
+        )
+    ]
+    if not parameters:
+        raise InputError(f"{correction.method}: holds no network to apply; fit it again")
+    run = correction.runs[0]
+    inputs = _network_inputs(base, neighbors, str(run["network_input"]))
+    expected = (parameters[0].shape[2], parameters[-1].shape[1])
+    if (inputs.shape[1], neighbors.k) != expected:
+        raise InputError(
+            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours a class, the "
+            f"networks take {expected[0]} and {expected[1]}; give features of the same model and k"
+        )
+    alpha = _alphas(inputs, parameters, run["activation"]).numpy()
+    shape = (len(correction.runs), len(neighbors.few_class))
+    return Correction(
+        correction.method,
+        neighbors.few_class,
+        combine(base, neighbors, alpha),
+        np.broadcast_to(base.bias[neighbors.few_class], shape).copy(),
+        correction.runs,
+        base.normalize_features,
+        {"alpha": alpha, "neighbor": np.repeat(neighbors.base_class[None], shape[0], axis=0)},
+    )
+
+
+def _times(base: Classifier, factor: float) -> Classifier:
+    if factor == 1:
+        return base
+    scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
+    return Classifier(*scaled, base.normalize_features, base.experts)
+
+
+def _network_inputs(base: Classifier, neighbors: Neighbors, network_input: str) -> Tensor:
+    """Return the (F, K D) rows that the networks read, the class's own first where it is read."""
+    near = base.weight[neighbors.base_class]  # (F, K, D)
+    if network_input == "own+neighbors":
+        near = np.concatenate([base.weight[neighbors.few_class][:, None], near], axis=1)
+    return torch.from_numpy(np.ascontiguousarray(near.reshape(len(near), -1)))
+
+
+def _alphas(inputs: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
+    """Return (S, F, K) coefficients with unit absolute sum."""
+    weight, bias = parameters[0], parameters[1]
+    hidden = inputs @ weight.flatten(0, 1).T  # one product for all runs: (F, S * 32)
+    hidden = hidden.view(len(inputs), *bias.shape).transpose(0, 1) + bias[:, None]
+    for weight, bias in zip(parameters[2::2], parameters[3::2], strict=False):
+        hidden = ACTIVATIONS[activation](hidden)
+        hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))  # (S, F, size)
+    return hidden / hidden.abs().sum(dim=2, keepdim=True).clamp_min(1e-12)
 
 
 def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDArray[np.float32]:
@@ -162,8 +256,11 @@ def _check(runs: Sequence[AlphaNetSettings]) -> None:
         for name in ("epochs", "batch_size", "min_epochs"):
             if getattr(run, name) < 1:
                 raise InputError(f"{name}: found {getattr(run, name)}, expected at least 1")
-        if not run.learning_rate > 0:
-            raise InputError(f"learning_rate: found {run.learning_rate}, expected above 0")
+        for name in ("learning_rate", "logit_scale"):
+            if not 0 < getattr(run, name) < math.inf:
+                raise InputError(f"{name}: found {getattr(run, name)}, expected above 0")
+        if not run.hidden or min(run.hidden) < 1:
+            raise InputError(f"hidden: found {run.hidden}, expected sizes from 1, as 32,32,32")
         for field in fields(run):
             if field.name not in ("rho", "seed") and getattr(run, field.name) != getattr(
                 runs[0], field.name
@@ -174,7 +271,9 @@ def _check(runs: Sequence[AlphaNetSettings]) -> None:
 class _Draws:
     """Which samples a run sees, in which order: (epochs, few samples + drawn base samples)."""
 
-    def __init__(self, labels: Ints, few: Ints, num_classes: int, run: AlphaNetSettings) -> None:
+    def __init__(
+        self, labels: Ints, few: Ints, num_classes: int, run: AlphaNetSettings, absent: Ints
+    ) -> None:
         counts = np.bincount(labels, minlength=num_classes)
         empty = few[counts[few] == 0]
         if len(empty):
@@ -183,7 +282,7 @@ class _Draws:
                 "corrected; extract the train split, or leave them out"
             )
         few_rows = np.flatnonzero(np.isin(labels, few))
-        base = np.setdiff1d(np.flatnonzero(counts), few)
+        base = np.setdiff1d(np.flatnonzero(counts), np.concatenate([few, absent]))
         number = int(run.rho * len(few_rows))
         if number < 1 or not len(base):
             raise InputError(
@@ -194,8 +293,9 @@ class _Draws:
         start = np.cumsum(counts) - counts
         rng = np.random.default_rng(run.seed)
         epochs = []
+        share = counts[base] / counts[base].sum() if run.base_sampling == "uniform" else None
         for _ in range(run.epochs):
-            classes = rng.choice(base, number)
+            classes = rng.choice(base, number, p=share)
             within = (rng.random(number) * counts[classes]).astype(np.int64)
             rows = np.concatenate([few_rows, order[start[classes] + within]])
             epochs.append(rng.permutation(rows))
@@ -231,12 +331,13 @@ class _Reduced:
 
 
 def _reduce(
-    base: Classifier, neighbors: Neighbors, split: FeatureSplit, used: Ints | None
+    base: Classifier, neighbors: Neighbors, split: FeatureSplit, used: Ints | None, absent: Ints
 ) -> _Reduced:
     """Compute the reduced quantities of the rows `used` (all when None), block by block."""
     few = torch.from_numpy(neighbors.few_class)
     near = torch.from_numpy(neighbors.base_class)
-    others = torch.from_numpy(np.setdiff1d(np.arange(base.num_classes), neighbors.few_class))
+    left_out = np.concatenate([neighbors.few_class, absent])
+    others = torch.from_numpy(np.setdiff1d(np.arange(base.num_classes), left_out))
     place = torch.full((base.num_classes,), -1)
     place[few] = torch.arange(len(few))
     weight, bias = torch.from_numpy(base.weight), torch.from_numpy(base.bias)
@@ -281,10 +382,8 @@ class _Networks:
         self, base: Classifier, neighbors: Neighbors, runs: Sequence[AlphaNetSettings], device: str
     ) -> None:
         settings, few = runs[0], neighbors.few_class
-        near = base.weight[neighbors.base_class]  # (F, K, D)
-        if settings.network_input == "own+neighbors":
-            near = np.concatenate([base.weight[few][:, None], near], axis=1)
-        self.inputs = torch.from_numpy(np.ascontiguousarray(near.reshape(len(few), -1))).to(device)
+        self.activation = settings.activation
+        self.inputs = _network_inputs(base, neighbors, settings.network_input).to(device)
         sizes = (self.inputs.shape[1], *settings.hidden, neighbors.k)
         layers = list(itertools.pairwise(sizes))
         self.parameters: list[Tensor] = []
@@ -296,7 +395,7 @@ class _Networks:
             for layer, (size_in, _) in enumerate(layers):
                 for stack in self.parameters[2 * layer : 2 * layer + 2]:
                     stack[number].uniform_(-(size_in**-0.5), size_in**-0.5, generator=generator)
-        bias = torch.from_numpy(base.bias[few]).repeat(len(runs), 1)
+        bias = torch.from_numpy(base.bias[few]).repeat(len(runs), 1) * settings.logit_scale
         self.few_bias = bias.to(device)  # (S, F)
         self.parameters = [p.to(device) for p in self.parameters]
         self.trained = list(self.parameters)
@@ -309,14 +408,9 @@ class _Networks:
 
     def alphas(self, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """Return (S, F, K) coefficients with unit absolute sum, of these or of all networks."""
-        parameters = self.parameters if parameters is None else parameters
-        weight, bias = parameters[0], parameters[1]
-        hidden = self.inputs @ weight.flatten(0, 1).T  # one product for all runs: (F, S * 32)
-        hidden = hidden.view(len(self.inputs), *bias.shape).transpose(0, 1) + bias[:, None]
-        for weight, bias in zip(parameters[2::2], parameters[3::2], strict=False):
-            hidden = functional.leaky_relu(hidden, SLOPE)
-            hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))  # (S, F, size)
-        return hidden / hidden.abs().sum(dim=2, keepdim=True).clamp_min(1e-12)
+        return _alphas(
+            self.inputs, self.parameters if parameters is None else parameters, self.activation
+        )
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Take one AdamW step of the first S' runs, those the gradients are of."""

@@ -1,12 +1,15 @@
 """The questions that every loss is asked: a new file in ltkit/losses is tested at once.
 
 A module may say ``NEUTRAL``: the parameters with which, at equal class counts, it is cross-entropy.
+A stateful loss is asked late in a run, as it is when it is new. What it knows of the
+run then follows from the class counts, so that it is renamed and reordered with them.
 """
 
 import inspect
 import math
 import re
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from itertools import pairwise
 
 import pytest
@@ -18,14 +21,31 @@ from ltkit.errors import InputError
 
 CLASSES, BATCH = 5, 12
 
+SMALL = {"swrm": {"window": 3}, "dyswrm": {"window": 3}}
+"""Parameters without which a loss does not work on so few classes."""
+
 VARIANTS = {
+    "cdb": [{"rule": rule} for rule in ("code", "fixed")],
     "class-balanced": [{"form": form} for form in ("sigmoid", "focal", "binary")],
+    "dyswrm": [{"sign": -1}, {"borders": "shift"}],
+    "ib": [{"factor": "detached"}, {"gamma": 1.0}],
     "label-aware-smoothing": [{"shape": shape} for shape in ("linear", "convex")],
     "lade": [{"variant": "paper"}],
-    "weighted": [{"scheme": scheme} for scheme in ("square-root", "effective-number")],
-}
+    "ldam": [{"beta": 0.999}],
+    "seesaw": [{"counts": "dataset"}],
+    "swrm": [
+        {"sign": -1}, {"borders": "shift"}, {"index": "label"}, {"own": "out"}, {"unit": "raw"},
+        {"similarity": "inverse"}, {"similarity": "exponential"}, {"weights": "sum"},
+        {"reduction": "weights"},
+    ],
+    "weighted": [
+        {"scheme": "square-root"}, {"scheme": "logarithm"}, {"scheme": "effective-number"},
+        {"reduction": "batch"},
+    ],
+}  # fmt: skip
 """Parameters other than the defaults with which a loss is asked the same questions again."""
 
+BESIDE = "a class is weighed against its window, which may hold still rarer ones"
 BY_POSITION = "draws belong to a row and a column, so they stay when rows and columns move"
 EXCEPTIONS = {
     ("test_neutral_parameters_and_equal_counts_give_cross_entropy", "class-balanced"): (
@@ -38,9 +58,41 @@ EXCEPTIONS = {
     ("test_the_order_of_the_batch_changes_nothing", "seql"): ({"gamma": 1.0}, BY_POSITION),
     ("test_a_batch_twice_costs_the_same", "gcl"): ({"kappa": 0.0}, BY_POSITION),
     ("test_a_batch_twice_costs_the_same", "seql"): ({"gamma": 1.0}, BY_POSITION),
+    ("test_a_batch_twice_costs_the_same", "elm"): (
+        {"weight": 0.0},
+        "a sample's copy is a partner that is as near as can be",
+    ),
+    ("test_a_rare_class_never_costs_less_at_equal_logits", "dyswrm"): (
+        {"window": 1, "beta": 0.0},
+        BESIDE,
+    ),
+    ("test_a_rare_class_never_costs_less_at_equal_logits", "swrm"): (
+        {"window": 1, "beta": 0.0, "own": "in"},
+        BESIDE,
+    ),
     ("test_a_rare_class_never_costs_less_at_equal_logits", "seql"): (
         {"gamma": 1.0},
         "two rare classes cost the same but for their draws",
+    ),
+    ("test_the_gradient_is_that_of_the_value", "ib"): (
+        {"factor": "attached"},
+        "a detached factor is kept out of the gradient",
+    ),
+    ("test_the_gradient_is_that_of_the_value", "seesaw"): (
+        {"q": 0.0},
+        "the probabilities in its factors are kept out of the gradient",
+    ),
+    ("test_renaming_the_classes_changes_nothing", "dyswrm"): (
+        {"beta": 0.0, "window": 1},
+        "its first positions are drawn for class ids",
+    ),
+    ("test_renaming_the_classes_changes_nothing", "swrm"): (
+        {"index": "rank"},
+        "windows of class ids move with the names, which is what index=label is for",
+    ),
+    ("test_a_step_downhill_raises_the_true_logit", "cfl"): (
+        {"smoothing": 0.0},
+        "a probability above 1 - eps + eps / C is lowered, which is what smoothing is for",
     ),
     ("test_a_step_downhill_raises_the_true_logit", "label-aware-smoothing"): (
         {"eps_head": 0.1},
@@ -68,21 +120,53 @@ CASES = [(name, v) for name in registry.names(losses) for v in [{}, *VARIANTS.ge
 
 def called(case):
     name, parameters = case
-    return "-".join([name, *parameters.values()])
+    return "-".join([name, *map(str, parameters.values())])
+
+
+def stateful(name):
+    return isinstance(registry.load(losses, name).loss, type)
+
+
+def ready(name, **parameters):
+    """A loss as a function of a batch; a stateful one has its first state at each call."""
+    loss = registry.load(losses, name).loss
+    parameters = SMALL.get(name, {}) | parameters
+    if not stateful(name):
+        return partial(loss, **parameters)
+
+    @cache
+    def built(class_counts):
+        n = torch.tensor(class_counts)
+        made, accuracy = loss(n, **parameters), 0.9 * (n / n.max()) ** 0.1
+        made.before_epoch(losses.Moment(9, 11, lambda: accuracy, lambda: features_of(n)))
+        return made, deepcopy(made.state_dict())
+
+    def call(logits, labels, class_counts):
+        made, state = built(tuple(class_counts.tolist()))
+        made.load_state_dict(state)
+        return made(logits, labels, features_of(class_counts)[labels].to(logits.dtype))
+
+    return call
+
+
+def features_of(class_counts):
+    """(C, 2) features that follow from the counts."""
+    n = class_counts.double()
+    return torch.stack([n.log(), torch.ones_like(n)], dim=1)
 
 
 @pytest.fixture(params=CASES, ids=called)
 def case(request):
-    """A loss's module and its parameters, those of its exception included."""
+    """A loss's name and its parameters, those of its exception included."""
     name, parameters = request.param
     instead, _ = EXCEPTIONS.get((request.function.__name__, name), ({}, ""))
-    return registry.load(losses, name), parameters | instead
+    return name, parameters | instead
 
 
 @pytest.fixture
 def loss(case):
-    module, parameters = case
-    return partial(module.loss, **parameters)
+    name, parameters = case
+    return ready(name, **parameters)
 
 
 @pytest.fixture
@@ -111,10 +195,10 @@ def test_the_gradient_is_that_of_the_value(loss, logits):
 
 
 def test_neutral_parameters_and_equal_counts_give_cross_entropy(case, logits):
-    module, parameters = case
+    name, parameters = case
     equal = torch.full((CLASSES,), 70)
-    parameters = parameters | getattr(module, "NEUTRAL", {})
-    value = module.loss(logits, labels, equal, **parameters)
+    parameters = parameters | getattr(registry.load(losses, name), "NEUTRAL", {})
+    value = ready(name, **parameters)(logits, labels, equal)
     torch.testing.assert_close(value, functional.cross_entropy(logits, labels))
 
 
@@ -171,10 +255,15 @@ def test_it_leaves_its_inputs_and_the_global_generator_alone(loss, logits):
 
 
 def test_the_signature_is_like_the_others(module):
-    first, *rest = inspect.signature(module.loss).parameters.values()
-    names = [first.name, *(p.name for p in rest)]
-    assert names[:3] == ["logits", "labels", "class_counts"]
-    for parameter in rest[2:]:
+    found = list(inspect.signature(module.loss).parameters.values())
+    inputs = ["logits", "labels", "class_counts"]
+    if isinstance(module.loss, type):
+        inputs = ["class_counts"]
+        assert issubclass(module.loss, (losses.Stateful, torch.nn.Module))
+        called = inspect.signature(module.loss.forward).parameters
+        assert list(called) == ["self", "logits", "labels", "features"]
+    assert [p.name for p in found[: len(inputs)]] == inputs
+    for parameter in found[len(inputs) :]:
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert parameter.default is not parameter.empty
         assert type(parameter.default) in (str, float, int)  # what --set can read
@@ -231,13 +320,16 @@ def naive_logit_adjusted(z, y, n, tau=1.0):
     )  # fmt: skip
 
 
-def naive_weighted(z, y, n, scheme="inverse", gamma=0.5, beta=0.9999):
+def naive_weighted(z, y, n, scheme="inverse", gamma=0.5, beta=0.9999, reduction="weights"):
     weight = {
         "inverse": lambda c: 1 / n[c],
         "square-root": lambda c: n[c] ** -gamma,
+        "logarithm": lambda c: 1 + math.log(max(n) / n[c]),
         "effective-number": lambda c: 1 / sum(beta**i for i in range(n[c])),
     }[scheme]
     costs = [weight(yi) * -math.log(p(zi)[yi]) for zi, yi in zip(z, y, strict=True)]
+    if reduction == "batch":
+        return mean(costs) / mean(map(weight, range(len(n))))
     return sum(costs) / sum(weight(yi) for yi in y)
 
 
@@ -261,7 +353,8 @@ def naive_class_balanced(z, y, n, form="softmax", beta=0.9999, gamma=0.5):
     return total / len(y)
 
 
-def naive_ldam(z, y, n, max_margin=0.5, scale=30.0):
+def naive_ldam(z, y, n, max_margin=0.5, scale=30.0, beta=0.0):
+    weights = [1 / sum(beta**i for i in range(n[yi])) for yi in y]
     margins = [1 / math.sqrt(math.sqrt(c)) for c in n]
     margins = [m * max_margin / max(margins) for m in margins]
     costs = []
@@ -269,7 +362,7 @@ def naive_ldam(z, y, n, max_margin=0.5, scale=30.0):
         cosines = [v / scale for v in zi]
         cosines[yi] -= margins[yi]
         costs.append(-math.log(p([scale * v for v in cosines])[yi]))
-    return mean(costs)
+    return sum(w * c for w, c in zip(weights, costs, strict=True)) / sum(weights)
 
 
 def naive_vs(z, y, n, gamma=0.3, tau=1.0):
@@ -355,6 +448,8 @@ SETTINGS = {
         {"scheme": "effective-number"},
         {"scheme": "effective-number", "beta": 0.9},
         {"scheme": "effective-number", "beta": 1.0},
+        {"scheme": "logarithm"},
+        {"scheme": "square-root", "gamma": 1.2, "reduction": "batch"},
     ],
     "focal": [{"gamma": 0.5}, {"gamma": 2.0}],
     "class-balanced": [
@@ -362,7 +457,7 @@ SETTINGS = {
         for form in ("softmax", "sigmoid", "focal", "binary")
         for beta, gamma in [(0.9, 2.0), (1.0, 0.5), (0.0, 0.5)]
     ],
-    "ldam": [{"max_margin": 0.3, "scale": 10.0}],
+    "ldam": [{"max_margin": 0.3, "scale": 10.0}, {"beta": 0.99}],
     "cdt": [{"gamma": 0.4}],
     "vs": [{"gamma": 0.15, "tau": 1.25}],
     "lade": [
@@ -379,7 +474,7 @@ SETTINGS = {
 
 
 def test_every_loss_has_a_second_derivation():
-    assert sorted(SETTINGS) == registry.names(losses)
+    assert sorted(SETTINGS) == [name for name in registry.names(losses) if not stateful(name)]
 
 
 @pytest.mark.parametrize(
@@ -395,7 +490,7 @@ def test_it_equals_the_loop_over_samples(name, parameters):
 
 
 def value(name, logits, **parameters):
-    return registry.load(losses, name).loss(logits, labels, counts, **parameters)
+    return ready(name, **parameters)(logits, labels, counts)
 
 
 @pytest.mark.parametrize(
@@ -425,6 +520,27 @@ def value(name, logits, **parameters):
         (("seql", {"threshold": 0.0}), ("ce", {})),
         (("gcl", {"kappa": 0.0}), ("ce", {})),
         (("label-aware-smoothing", {"eps_head": 0.0, "eps_tail": 0.0}), ("ce", {})),
+        (("weighted", {"reduction": "batch", "scheme": "square-root", "gamma": 0.0}), ("ce", {})),
+        (
+            ("weighted", {"reduction": "batch", "scheme": "effective-number"}),
+            ("class-balanced", {}),
+        ),
+        (("ldam", {"max_margin": 0.0, "beta": 0.9}), (
+            "weighted", {"scheme": "effective-number", "beta": 0.9}
+        )),
+        (("seesaw", {"p": 0.0, "q": 0.0}), ("ce", {})),
+        (("elm", {"weight": 0.0, "tau": 0.7}), ("logit-adjusted", {"tau": 0.7})),
+        (("ib", {"start": 1.0}), ("ce", {})),
+        (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0}), ("ce", {})),
+        (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.9999}), ("class-balanced", {})),
+        (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0, "gamma": 2.0}), ("focal", {"gamma": 2.0})),
+        (("ghm-cwap", {"start": 1.0}), ("ce", {})),
+        (("ghm-cwap", {"max_bins": 1}), ("class-balanced", {})),
+        (("ghm-cwap", {"kappa": 0.0, "beta": 0.0}), ("ce", {})),
+        (("cfl", {"gamma_hc": 0, "gamma_pos": 0, "gamma_neg": 0, "smoothing": 0}), ("ce", {})),
+        (("cdb", {"rule": "fixed", "tau": 0.0}), ("ce", {})),
+        (("swrm", {"start": 1.0}), ("ce", {})),
+        (("dyswrm", {"start": 1.0}), ("ce", {})),
     ],
 )  # fmt: skip
 def test_one_loss_is_another_at_a_limit(one, other, logits):
@@ -516,6 +632,54 @@ def test_draws_differ_by_seed_and_by_batch_and_are_the_same_again(name, logits):
         ("label-aware-smoothing", "eps_head", 1.1, "eps_head: found 1.1"),
         ("label-aware-smoothing", "eps_tail", -0.1, "eps_tail: found -0.1"),
         ("label-aware-smoothing", "shape", "line", "shape: found 'line', unknown; did you mean li"),
+        ("weighted", "reduction", "mean", "reduction: found 'mean', unknown; there are: batch, w"),
+        ("ldam", "beta", 1.1, "beta: found 1.1, expected a finite number from 0 to 1"),
+        ("seesaw", "p", -0.1, "p: found -0.1"),
+        ("seesaw", "q", math.nan, "q: found nan"),
+        ("seesaw", "eps", 0.0, "eps: found 0.0"),
+        ("seesaw", "counts", "onlin", "counts: found 'onlin', unknown; did you mean online"),
+        ("elm", "tau", math.nan, "tau: found nan, expected a finite number at least 0"),
+        ("elm", "weight", -0.1, "weight: found -0.1"),
+        ("elm", "temperature", 0.0, "temperature: found 0.0"),
+        ("elm", "kappa", -0.1, "kappa: found -0.1"),
+        ("ib", "alpha", 0.0, "alpha: found 0.0"),
+        ("ib", "eps", 0.0, "eps: found 0.0"),
+        ("ib", "gamma", -1.0, "gamma: found -1.0"),
+        ("ib", "beta", 1.1, "beta: found 1.1, expected a finite number from 0 to 1"),
+        ("ib", "start", 1.5, "start: found 1.5, expected a finite number from 0 to 1"),
+        ("ib", "factor", "attach", "factor: found 'attach', unknown; did you mean attached"),
+        ("ghm-cwap", "max_bins", 0, "max_bins: found 0"),
+        ("ghm-cwap", "kappa", -1.0, "kappa: found -1.0"),
+        ("ghm-cwap", "momentum", -0.1, "momentum: found -0.1"),
+        ("ghm-cwap", "momentum", 1.0, "momentum: found 1, expected below 1"),
+        ("ghm-cwap", "beta", -0.1, "beta: found -0.1"),
+        ("ghm-cwap", "start", -0.1, "start: found -0.1"),
+        ("cfl", "gamma_hc", -1.0, "gamma_hc: found -1.0"),
+        ("cfl", "gamma_pos", -1.0, "gamma_pos: found -1.0"),
+        ("cfl", "gamma_neg", -1.0, "gamma_neg: found -1.0"),
+        ("cfl", "factor", 0.9, "factor: found 0.9, expected a finite number at least 1"),
+        ("cfl", "smoothing", 1.1, "smoothing: found 1.1"),
+        ("cdb", "rule", "papr", "rule: found 'papr', unknown; did you mean paper"),
+        ("cdb", "tau", math.nan, "tau: found nan, expected a finite number at least 0"),
+        ("swrm", "window", 6, "window: found 6, expected from 1 to the number of classes, 5"),
+        ("swrm", "window", 0, "window: found 0, expected from 1"),
+        ("swrm", "beta", -1.0, "beta: found -1.0"),
+        ("swrm", "start", 1.5, "start: found 1.5"),
+        ("swrm", "similarity", "inverted", "similarity: found 'inverted', unknown; did you mean i"),
+        ("swrm", "index", "ranks", "index: found 'ranks', unknown; did you mean rank"),
+        ("swrm", "borders", "wrap", "borders: found 'wrap', unknown; there are: clip, shift"),
+        ("swrm", "own", "no", "own: found 'no', unknown"),
+        ("swrm", "unit", "gaps", "unit: found 'gaps', unknown; did you mean gap"),
+        ("swrm", "sign", 2, "sign: found 2, expected 1 or -1"),
+        ("swrm", "weights", "sums", "weights: found 'sums', unknown; did you mean sum"),
+        ("swrm", "reduction", "sum", "reduction: found 'sum', unknown"),
+        ("swrm", "seed", -1, "seed: found -1"),
+        ("dyswrm", "window", 6, "window: found 6, expected from 1 to the number of classes, 5"),
+        ("dyswrm", "beta", math.inf, "beta: found inf"),
+        ("dyswrm", "start", -0.1, "start: found -0.1"),
+        ("dyswrm", "borders", "wrap", "borders: found 'wrap', unknown; there are: clip, shift"),
+        ("dyswrm", "sign", 0, "sign: found 0, expected 1 or -1"),
+        ("dyswrm", "seed", 2**32, "seed: found 4294967296"),
     ],
 )  # fmt: skip
 def test_a_parameter_out_of_range_is_refused(name, parameter, bad, message, logits):
@@ -528,7 +692,7 @@ def test_the_beta_of_a_weighted_scheme_is_checked(logits):
         value("weighted", logits, scheme="effective-number", beta=-0.1)
 
 
-NEED_NO_COUNTS = {"ce", "focal", "label-aware-smoothing", "seql"}
+NEED_NO_COUNTS = {"cdb", "ce", "cfl", "focal", "label-aware-smoothing", "seesaw", "seql"}
 """No logarithm, power or inverse of a count: a class without images is as good as any."""
 
 
@@ -536,7 +700,22 @@ def test_a_class_without_images_is_refused_or_harmless(module, logits):
     empty = torch.tensor([100, 0, 7, 0, 1])
     name = module.__name__.rpartition(".")[2].replace("_", "-")
     if name in NEED_NO_COUNTS:
-        assert torch.isfinite(module.loss(logits, labels, empty))
+        assert torch.isfinite(ready(name)(logits, labels, empty))
     else:
         with pytest.raises(InputError, match=r"class 1: found no training image.*; 2 such"):
-            module.loss(logits, labels, empty)
+            ready(name)(logits, labels, empty)
+
+
+def test_a_window_without_the_class_itself_holds_another(logits):
+    with pytest.raises(InputError, match="window: found 1, expected 2 or more without"):
+        value("swrm", logits, own="out", window=1)
+
+
+def test_one_class_has_no_window():
+    with pytest.raises(InputError, match=r"number of classes, 1, of which there have to be two"):
+        registry.load(losses, "swrm").loss(torch.tensor([5]), window=1)
+
+
+def test_seesaw_with_the_counts_of_the_dataset_needs_images_of_every_class():
+    with pytest.raises(InputError, match="class 1: found no training image"):
+        registry.load(losses, "seesaw").loss(torch.tensor([3, 0]), counts="dataset")

@@ -8,6 +8,7 @@ from ltkit.losses import check_choice, check_counts, check_range, effective_numb
 
 FORMS = ("softmax", "sigmoid", "focal", "binary")
 NEUTRAL = {"beta": 0.0}
+UNIFORM = {"beta": 0.0}
 
 
 def loss(

@@ -1,10 +1,9 @@
 """Focal loss, softmax form: samples that are classified well count for less."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ltkit.losses import check_range
+from ltkit.losses import check_range, log_wrong
 
 NEUTRAL = {"gamma": 0.0}
 
@@ -42,6 +41,4 @@ def loss(logits: Tensor, labels: Tensor, class_counts: Tensor, *, gamma: float =
     """
     check_range("gamma", gamma)
     costs = functional.cross_entropy(logits, labels, reduction="none")  # (B,)
-    others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1)
-    log_wrong = others - logits.logsumexp(dim=1)  # log(1 - p_y), finite when p_y rounds to 1
-    return ((gamma * log_wrong).exp() * costs).mean()
+    return ((gamma * log_wrong(logits, labels)).exp() * costs).mean()

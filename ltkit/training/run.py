@@ -1,5 +1,6 @@
 """One plain loop: a network and its head, trained from images."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,17 +16,44 @@ from ltkit import architectures
 from ltkit.architectures.network import Network
 from ltkit.errors import InputError
 from ltkit.files.atomic import write_text
+from ltkit.losses import Moment, Stateful
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
 from ltkit.settings import TrainSettings, as_json
 from ltkit.training import checkpoint
 from ltkit.training.augment import ImageStore
-from ltkit.training.schedules import learning_rate
+from ltkit.training.schedules import Sampler, class_probabilities, learning_rate
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+OfBatch = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A loss that is a function of (B, C) logits, (B,) labels and (C,) training counts."""
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_RESIDENT = 32 << 30
 """Images are kept in memory as bytes; a dataset above this size is refused."""
+
+
+class Deferred(Stateful, nn.Module):
+    """A loss that is a function of a batch, and another that takes its place from an epoch on.
+
+    Source:
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 3.3 (deferred re-weighting: the second is
+        the first with class weights).
+    """
+
+    class_counts: Tensor
+
+    def __init__(self, class_counts: Tensor, first: OfBatch, then: OfBatch, epoch: int) -> None:
+        """Start with the first; the second has its turn when so many epochs are finished."""
+        super().__init__()
+        self.first, self.then, self.epoch, self.current = first, then, epoch, first
+        self.register_buffer("class_counts", class_counts, persistent=False)
+
+    def before_epoch(self, moment: Moment) -> None:
+        """See whose turn it is."""
+        self.current = self.then if moment.epoch >= self.epoch else self.first
+
+    def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+        """Return the mean over the batch."""
+        return self.current(logits, labels, self.class_counts)
 
 
 @dataclass(frozen=True)
@@ -47,12 +75,14 @@ class Progress:
 def train(
     dataset: Dataset,
     arch: str,
-    loss: Loss,
+    loss: OfBatch | Stateful,
     settings: TrainSettings,
     output: Path,
     *,
     method: str,
     parameters: Mapping[str, Any] | None = None,
+    sampler: Sampler = "instance",
+    class_means: tuple[str, Tensor] | None = None,
     cosine: bool = False,
     scale: float = 1.0,
     device: str = "cpu",
@@ -69,11 +99,15 @@ def train(
     Args:
         dataset: with a train split, and a val split to be watched where there is one.
         arch: a key of `ltkit.architectures.CATALOGUE`.
-        loss: ``loss(logits, labels, class_counts)``.
+        loss: ``loss(logits, labels, class_counts)``, or a `Stateful` loss.
         settings: the schedule.
         output: the checkpoint's path.
         method: the loss's name, for the checkpoint.
         parameters: the loss's, for the checkpoint.
+        sampler: how an epoch's images are chosen: each once (``instance``), or as many draws with
+            the probabilities of `class_probabilities`.
+        class_means: for a loss that asks for them, of another model: a digest, for the
+            checkpoint, and the (C, D) means; None: those of the network.
         cosine: whether the head is a cosine head.
         scale: of a cosine head.
         device: ``cpu`` or ``cuda[:i]``.
@@ -87,35 +121,51 @@ def train(
     _check(dataset, arch, settings)
     recipe = {
         **as_json(settings), "method": method, "parameters": dict(parameters or {}), "arch": arch,
-        "cosine": cosine, "scale": scale, "dataset": dict(dataset.record),
+        "cosine": cosine, "scale": scale, "dataset": dict(dataset.record), "sampler": sampler,
+        "class_means": class_means[0] if class_means else None,
     }  # fmt: skip
+    counts = torch.from_numpy(dataset.classes.train_count).to(device)
+    if not isinstance(loss, Stateful):
+        loss = Deferred(counts, loss, loss, 0)
     train_split, val_split = dataset.split("train"), dataset.splits.get("val")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = architectures.build(arch, len(dataset.classes), cosine=cosine, scale=scale)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    whole = _Whole(network, loss)
+    whole.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         network.parameters(), settings.learning_rate, settings.momentum,
         weight_decay=settings.weight_decay,
     )  # fmt: skip
+    if learned := list(loss.parameters()):
+        optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
     generator = torch.Generator().manual_seed(settings.seed)
-    state = _State(network, optimizer, generator)
+    state = _State(network, loss, optimizer, generator)
     partial = output.with_name(f"{output.name}.partial")
     log = output.with_name(f"{output.name}.jsonl")
     if resume:
-        state.epoch = checkpoint.load_partial(partial, recipe, network, optimizer, generator)
+        state.epoch = checkpoint.load_partial(partial, recipe, whole, optimizer, generator)
     else:
         partial.unlink(missing_ok=True)
     lines = _log_lines(log)[: state.epoch]
 
     store = _store(train_split, dataset, device)
-    watched = _store(val_split, dataset, device) if val_split is not None else None
+    accuracy = None
+    if val_split is not None:
+        accuracy = _accuracy_of(network, val_split, dataset, device, settings)
     labels = torch.from_numpy(train_split.labels).to(device)
-    counts = torch.from_numpy(dataset.classes.train_count).to(device)
     groups = shot_groups(dataset.classes.train_count)
+
+    def means() -> Tensor:
+        if class_means is not None:
+            return class_means[1]
+        return mean_features(network, store, labels, len(dataset.classes), settings)
+
     while state.epoch < settings.epochs:
+        known = functools.partial(accuracy, state.epoch) if accuracy else None
+        loss.before_epoch(Moment(state.epoch, settings.epochs, known, means))
         start = time.perf_counter()
-        mean_loss = _epoch(state, store, labels, counts, loss, settings)
+        mean_loss = _epoch(state, store, labels, counts, sampler, settings)
         seconds = time.perf_counter() - start
         state.epoch += 1
         line: dict[str, Any] = {
@@ -123,9 +173,10 @@ def train(
             "learning_rate": learning_rate(settings, state.epoch - 1),
             "loss": mean_loss,
         }
-        if watched is not None and val_split is not None:
-            right = predict(network, watched, settings) == val_split.labels
-            by_class = _class_means(right, val_split.labels, len(dataset.classes))
+        if watched := loss.watched():
+            line["watched"] = watched
+        if accuracy:
+            by_class = accuracy(state.epoch).numpy()
             line["val"] = {"balanced": float(np.nanmean(by_class))} | {
                 name: float(np.nanmean(by_class[ids]))
                 for name, ids in groups.items()
@@ -134,7 +185,7 @@ def train(
         line["images_per_second"] = len(labels) / seconds
         lines.append(json.dumps(line) + "\n")
         write_text(log, "".join(lines))  # before the partial file, so that no line is ever missing
-        checkpoint.save_partial(partial, recipe, state.epoch, network, optimizer, generator)
+        checkpoint.save_partial(partial, recipe, state.epoch, whole, optimizer, generator)
         report(
             Progress(
                 state.epoch,
@@ -154,9 +205,18 @@ class _State:
     """What changes from step to step."""
 
     network: Network
+    loss: Stateful
     optimizer: torch.optim.SGD
     generator: torch.Generator
     epoch: int = 0
+
+
+class _Whole(Network):
+    """A network with the loss beside it: the tensors of both are saved together."""
+
+    def __init__(self, network: Network, loss: Stateful) -> None:
+        super().__init__(network.backbone, network.head)
+        self.loss = loss
 
 
 def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
@@ -203,14 +263,18 @@ def _epoch(
     store: ImageStore,
     labels: Tensor,
     counts: Tensor,
-    loss: Loss,
+    sampler: Sampler,
     settings: TrainSettings,
 ) -> float:
     """Train for one epoch; return the mean loss."""
     network, optimizer = state.network.train(), state.optimizer
     device = labels.device
     scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
-    order = torch.randperm(len(labels), generator=state.generator)
+    if sampler == "instance":
+        order = torch.randperm(len(labels), generator=state.generator)
+    else:
+        chances = class_probabilities(sampler, counts.cpu(), state.epoch, settings.epochs)
+        order = draws(labels.cpu(), chances, state.generator)
     batches = [b for b in order.split(settings.batch_size) if len(b) > 1]  # batch norm needs two
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches):
@@ -220,8 +284,8 @@ def _epoch(
         index = batch.to(device, non_blocking=True)
         images = store.augmented(index, state.generator)
         with autocast(device.type, settings.amp):
-            logits = network(images)
-        value = loss(logits.float(), labels[index], counts)
+            features, logits = network.features_and_logits(images)
+        value = state.loss(logits.float(), labels[index], features.float())
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         scaler.step(optimizer)
@@ -234,6 +298,22 @@ def _epoch(
             "a finite number; start again with a lower --lr, or with --amp off"
         )
     return mean
+
+
+def draws(labels: Tensor, chances: Tensor, generator: torch.Generator) -> Tensor:
+    """Return (N,) indices: as many draws as labels, of a class first, then of its images.
+
+    Args:
+        labels: (N,) int64.
+        chances: (C,) probabilities of the classes; 0 for a class without images.
+        generator: where the draws come from.
+    """
+    order = labels.argsort(stable=True)
+    counts = labels.bincount(minlength=len(chances))  # (C,)
+    first = counts.cumsum(0) - counts
+    classes = chances.multinomial(len(labels), replacement=True, generator=generator)
+    within = torch.rand(len(labels), generator=generator, dtype=torch.float64) * counts[classes]
+    return order[first[classes] + within.long()]
 
 
 def autocast(device: str, amp: str) -> torch.autocast:
@@ -253,6 +333,38 @@ def predict(network: nn.Module, store: ImageStore, settings: TrainSettings) -> n
             parts.append(network(store.plain(index)).argmax(dim=1))
     predicted: np.ndarray[Any, Any] = torch.cat(parts).cpu().numpy()
     return predicted
+
+
+def _accuracy_of(
+    network: Network, split: ImageSplit, dataset: Dataset, device: str, settings: TrainSettings
+) -> Callable[[int], Tensor]:
+    """Return what gives the (C,) accuracy on a split after an epoch, computed once for it."""
+    store = _store(split, dataset, device)
+
+    @functools.lru_cache(maxsize=1)
+    def accuracy(epoch: int) -> Tensor:
+        right = predict(network, store, settings) == split.labels
+        return torch.from_numpy(_class_means(right, split.labels, len(dataset.classes)))
+
+    return accuracy
+
+
+@torch.inference_mode()
+def mean_features(
+    network: Network, store: ImageStore, labels: Tensor, num_classes: int, settings: TrainSettings
+) -> Tensor:
+    """Return the (C, D) mean features of a store's images, in evaluation mode; sums in float64."""
+    network.eval()
+    device = store.images.device
+    sums = torch.zeros(0, device=device, dtype=torch.float64)
+    for rows in blocks(len(store.images), 512):
+        index = torch.arange(rows.start, rows.stop, device=device)
+        with autocast(device.type, settings.amp):
+            features, _ = network.features_and_logits(store.plain(index))
+        if not len(sums):
+            sums = sums.new_zeros(num_classes, features.shape[1])
+        sums.index_add_(0, labels[index], features.double())
+    return sums / labels.bincount(minlength=num_classes)[:, None]
 
 
 def _class_means(

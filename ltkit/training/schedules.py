@@ -1,8 +1,14 @@
-"""Learning rates by epoch and step."""
+"""What changes with the epochs: learning rates, and how often a class is drawn."""
 
 import math
+from typing import TYPE_CHECKING, Literal
 
 from ltkit.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
@@ -41,3 +47,45 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     if number > 0.9 * settings.epochs:
         return base * 1e-4
     return base * 0.01 if number > 0.8 * settings.epochs else base
+
+
+def class_probabilities(
+    sampler: Sampler, class_counts: "Tensor", epoch: int, epochs: int
+) -> "Tensor":
+    r"""Return the (C,) probabilities with which a draw is of a class; its images are alike.
+
+    ``instance`` is in proportion to n_c, ``class-balanced`` the same for all, ``square-root`` in
+    proportion to the root of n_c, ``reversed`` to 1 / n_c; ``progressive`` goes from the first to
+    the second in equal steps, (1 - e / E) and e / E of them. Classes without images are never
+    drawn.
+
+    Args:
+        sampler: one of the words above.
+        class_counts: (C,) training images per class.
+        epoch: e, from 0.
+        epochs: E.
+
+    Example:
+        >>> import torch
+        >>> counts = torch.tensor([90, 10])
+        >>> for sampler in ("class-balanced", "square-root", "reversed", "progressive"):
+        ...     [round(p, 3) for p in class_probabilities(sampler, counts, 5, 10).tolist()]
+        [0.5, 0.5]
+        [0.75, 0.25]
+        [0.1, 0.9]
+        [0.7, 0.3]
+
+    Source:
+        Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4.1; ``reversed``: Zhou et al., CVPR 2020,
+        arXiv:1912.02413, sec. 4.2.
+    """
+    counts = class_counts.double()
+    if sampler == "progressive":
+        part = epoch / epochs
+        first = class_probabilities("instance", class_counts, epoch, epochs)
+        return (1 - part) * first + part * class_probabilities(
+            "class-balanced", class_counts, epoch, epochs
+        )
+    power = {"instance": 1.0, "class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}[sampler]
+    weights = (counts**power).where(counts > 0, 0.0)
+    return weights / weights.sum()

@@ -1,0 +1,107 @@
+"""IB: samples weigh less the more they move the decision boundary; with gamma 1, IB-focal."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltkit.losses import (
+    Moment,
+    Stateful,
+    check_choice,
+    check_counts,
+    check_range,
+    effective_number_weights,
+    log_wrong,
+)
+
+NEUTRAL = {"alpha": 1e9, "eps": 1e9, "gamma": 0.0}
+FACTORS = ("attached", "detached")
+
+
+class IB(Stateful, nn.Module):
+    r"""Mean cross-entropy over the sample's influence, from a part of the training on.
+
+    .. math:: L_i = w_{y_i} (1 - p_{y_i})^\gamma \, CE(z_i, y_i) \frac{\alpha}{I_i + \epsilon},
+        \quad I_i = \lVert p_i - onehot(y_i) \rVert_1 \, \lVert f_i \rVert_1, \quad p = softmax(z)
+
+    Until then, plain cross-entropy. w are the effective-number weights, with sum C.
+
+    Args:
+        class_counts: (C,) training images per class, all at least 1.
+        alpha: above 0. It scales the learning rate, and what fits depends on the size of the
+            features: 1000 on the released command line, for 64 of them.
+        eps: above 0; 0.001 in the released code.
+        gamma: at least 0; 0 is IB, 1 is IB-focal.
+        beta: of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in proportion
+            to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
+        start: the part of the training before it, 0 to 1; 100 of 200 epochs in the source.
+        factor: ``attached``, as in the released code: the gradient flows through I, too;
+            ``detached``: the factor is a weight, as the source's text has it.
+
+    Raises:
+        InputError: when a parameter is out of range, or a class has no training image.
+
+    Example:
+        >>> import torch
+        >>> from ltkit.losses import Moment
+        >>> ib = loss(torch.tensor([5, 5]), alpha=6.0, eps=1.0)
+        >>> ib.before_epoch(Moment(1, 2, None, lambda: torch.zeros(2, 2)))
+        >>> value = ib(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([[-2.0, 3.0]]))
+        >>> value.item()  # influence 1 * 5, so log 2 * 6 / (5 + 1)
+        0.693147...
+
+    Source:
+        Park et al., ICCV 2021, arXiv:2110.02444, sec. 3.
+
+        The released code takes the p of IB-focal from the weighted cost, which is no probability;
+        here it is that of the plain logits. Its learning rate falls by 100 where the loss starts;
+        the run's schedule is another matter here.
+    """
+
+    weights: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor,
+        *,
+        alpha: float = 1000.0,
+        eps: float = 1e-3,
+        gamma: float = 0.0,
+        beta: float = 1.0,
+        start: float = 0.5,
+        factor: str = "attached",
+    ) -> None:
+        """Take the weights from the counts; start with cross-entropy."""
+        super().__init__()
+        check_range("alpha", alpha, 1e-12)
+        check_range("eps", eps, 1e-12)
+        check_range("gamma", gamma)
+        check_range("start", start, 0, 1)
+        check_choice("factor", factor, FACTORS)
+        check_counts(class_counts)
+        self.alpha, self.eps, self.gamma, self.start = alpha, eps, gamma, start
+        self.detached, self.active = factor == "detached", False
+        weights = effective_number_weights(class_counts.double(), beta)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def before_epoch(self, moment: Moment) -> None:
+        """See whether the loss starts."""
+        self.active = moment.reached(self.start)
+
+    def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+        """Return the mean over the batch."""
+        if not self.active:
+            return functional.cross_entropy(logits, labels)
+        log_rest = log_wrong(logits, labels)
+        influence = influences(log_rest.exp(), features)
+        influence = influence.detach() if self.detached else influence
+        costs = functional.cross_entropy(logits, labels, reduction="none")
+        weights = self.weights.to(logits.dtype)[labels] * (self.gamma * log_rest).exp()
+        return (weights * costs * self.alpha / (influence + self.eps)).mean()
+
+
+def influences(wrong: Tensor, features: Tensor) -> Tensor:
+    """Return (B,) influences; all of p - onehot adds up to twice the probability of being wrong."""
+    return 2 * wrong * features.abs().sum(dim=1)
+
+
+loss = IB
