@@ -339,6 +339,21 @@ def objective(
     return value
 
 
+def run_accuracies(
+    split: FeatureSplit, base: Classifier, correction: Correction, groups: ShotGroups
+) -> list[dict[str, float | None]]:
+    """Return the accuracy of every group for each run of a correction; None where it is absent."""
+    _, (found,) = predict(split, base, [correction])
+    weights = metrics.group_weights(split.labels, base.num_classes, groups)
+    return [
+        metrics.summarize(
+            metrics.class_accuracy(predicted == split.labels, split.labels, base.num_classes),
+            weights,
+        )
+        for predicted in found.predicted
+    ]
+
+
 def choose(
     candidates: Sequence[tuple[dict[str, Any], Classifier]],
     val: FeatureSplit,

@@ -19,8 +19,9 @@ def nearest(
     of: Ints,
     among: Ints,
     settings: NeighborSettings,
+    path_length: NDArray[np.int32] | None = None,
 ) -> Neighbors:
-    """Find the nearest other classes by their mean features.
+    """Find the nearest other classes by their mean features, or in a hierarchy.
 
     Distances are differences in float64, ordered ascending with ties by class id, so two runs give
     one list (AlphaNet's network depends on the order). Large problems are searched with FAISS's
@@ -32,7 +33,10 @@ def nearest(
         of: (F,) classes whose neighbours are asked for.
         among: classes that may be neighbours; a class is never its own.
         settings: k, metric (``euclidean``: L2 distance; ``cosine``: 1 - cosine; ``random``: the
-            control, k classes drawn without looking, with their Euclidean distance), seed.
+            control, k classes drawn without looking, with their Euclidean distance;
+            ``wordnet``: links of the hierarchy between them, equal ones by the Euclidean distance
+            of their means), seed.
+        path_length: (C, C) links between classes, for ``wordnet``.
 
     Raises:
         InputError: for k out of range, a class without training samples, a mean of zero length
@@ -68,6 +72,8 @@ def nearest(
         order = np.argsort(distances, axis=1, kind="stable")
         chosen = np.take_along_axis(chosen, order, axis=1)
         distances = np.take_along_axis(distances, order, axis=1)
+    elif path_length is not None:
+        chosen, distances = _by_links(means, of, among, settings.k, path_length)
     else:
         chosen, distances = _ranked(means, of, among, settings.k)
     if settings.metric == "cosine":
@@ -86,6 +92,20 @@ def _on_sphere(means: NDArray[np.float64], used: Ints) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         scaled: NDArray[np.float64] = means / norms
     return scaled
+
+
+def _by_links(
+    means: NDArray[np.float64], of: Ints, among: Ints, k: int, links: NDArray[np.int32]
+) -> tuple[Ints, NDArray[np.float64]]:
+    classes, distances = [], []
+    for class_id in of:
+        options = among[among != class_id]
+        links_to = links[class_id, options]
+        near = np.linalg.norm(means[options] - means[class_id], axis=1)
+        order = np.lexsort((options, near, links_to))[:k]
+        classes.append(options[order])
+        distances.append(links_to[order].astype(np.float64))
+    return np.stack(classes), np.stack(distances)
 
 
 def _drawn(of: Ints, among: Ints, settings: NeighborSettings) -> Ints:

@@ -27,6 +27,7 @@ def neighbors(
 
     Example: ltkit neighbors feats.h5 --k 5
     """
+    from ltkit import hierarchy, studies
     from ltkit import neighbors as search
     from ltkit.class_means import class_means
     from ltkit.errors import InputError
@@ -48,7 +49,8 @@ def neighbors(
         raise InputError(f"{path}: --among {among}: found no such class with bins {bins}")
     means, _ = class_means(features.split("train"), len(features.classes))
     settings = NeighborSettings(k, metric, seed)
-    found = search.nearest(means, chosen, others, settings)
+    links = hierarchy.path_lengths(studies.wnids_of(features)) if metric == "wordnet" else None
+    found = search.nearest(means, chosen, others, settings, links)
     if output is not None:
         neighbors_file.write(
             output,
