@@ -110,7 +110,7 @@ def classifier_balancing(kind: str, weights: str = "best", arch: str = "resnet10
         classifier["module.scales"] = s
         logits = lambda x: (body(x) @ w.T + b) * s  # noqa: E731
     elif kind == "marc":
-        classifier |= {"module.a": s, "module.b": m}
+        classifier |= {"module.a": s[None], "module.b": m[None]}
         logits = lambda x: s * (body(x) @ w.T + b) + m * w.norm(dim=1)  # noqa: E731
     model = {"feat_model": named(body, "module."), "classifier": classifier}
     other = {
@@ -249,7 +249,8 @@ def ride(experts: int, *, cosine: bool = True, reduced: bool = True, routers: bo
     notes = ["cosine heads, scale 30"] if cosine else []
     if routers:
         state["module.backbone.expert_help_pred_fc.weight"] = randn(1, 21)
-        notes.append("left out: 1 tensors of routers; all experts are averaged")
+        state["module.backbone.mlp.0.weight"] = randn(3, 3)
+        notes.append("left out: 2 tensors of routers and unused layers; all experts are averaged")
 
     def logits(x: torch.Tensor) -> torch.Tensor:
         parts = body(x).chunk(experts, dim=1)
@@ -351,8 +352,8 @@ def disalign(head: str | None = None, bias: bool = True) -> Layout:
             name = name.replace(f"bn{number}.", f"conv{number}.norm.")
         state[f"network.{name}"] = tensor.clone()
     state |= {
-        "network.linear.weight": w, "network.linear.logit_scale": s,
-        "network.linear.logit_bias": m, "network.linear.confidence_layer.weight": u,
+        "network.linear.weight": w, "network.linear.logit_scale": s[None],
+        "network.linear.logit_bias": m[None], "network.linear.confidence_layer.weight": u,
         "network.linear.confidence_layer.bias": u0,
     }  # fmt: skip
     if bias:
@@ -363,7 +364,7 @@ def disalign(head: str | None = None, bias: bool = True) -> Layout:
         plain, confidence = f @ w.T + b, torch.sigmoid(f @ u.T + u0)
         if head == "linear":
             return plain
-        return confidence * (s * plain + m) + (1 - confidence) * plain
+        return (1 + confidence * s) * plain + confidence * m
 
     notes = ["BGR images, as cvpods reads them by default: the first layer is turned to RGB"]
     if head == "linear":
@@ -417,6 +418,8 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "bag of tricks, LWS": lambda: bag_of_tricks("lws"),
     "bag of tricks, cRT": lambda: bag_of_tricks("crt"),
     "BBN": lambda: bag_of_tricks("fc", "resnet32_two_branch"),
+    "OLTR": lambda: classifier_balancing("crt", arch="resnet10_oltr"),
+    "PaCo, CIFAR, as released": lambda: paco("resnet32_wide"),
     "LADE": lambda: classifier_balancing("crt", arch="resnet32_two_branch"),
     "TDE, CIFAR": lambda: tde("resnet32_two_branch"),
     "TDE": lambda: tde("resnet18"),

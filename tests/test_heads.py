@@ -127,7 +127,7 @@ def test_the_causal_logit_of_one_feature():
 def test_the_confidence_mixes_the_aligned_logits():
     head = AlignedHead(1, 2, bias=False)
     head.linear.weight.copy_(torch.tensor([[1.0], [2.0]]))
-    head.logit_scale.copy_(torch.tensor([3.0, 1.0]))
+    head.logit_scale.copy_(torch.tensor([2.0, 0.0]))  # the paper's 3 and 1
     head.logit_bias.copy_(torch.tensor([0.0, 4.0]))
     head.confidence.weight.zero_()
     head.confidence.bias.zero_()  # a confidence of one half

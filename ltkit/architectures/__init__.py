@@ -68,6 +68,15 @@ _LARGE = {
     "resnext50": _imagenet((3, 4, 6, 3), 2048, "ResNeXt-50 32x4d", groups=32, group_width=4),
 }
 
+
+def _oltr(arch: str) -> ArchSpec:
+    """Return OLTR's form of a network: a layer of 512 units after the pooling."""
+    single = _LARGE[arch]
+    settings = {**single.settings, "added": 512}
+    summary = f"{single.summary} with an added layer (OLTR)"
+    return ArchSpec("imagenet_resnet", settings, 512, summary, image_size=224)
+
+
 CATALOGUE: dict[str, ArchSpec] = {
     "resnet20": _cifar(20),
     "resnet32": _cifar(32),
@@ -77,6 +86,11 @@ CATALOGUE: dict[str, ArchSpec] = {
     "resnet34_small": _imagenet(
         (3, 4, 6, 3), 512, "ResNet-34 with a 3x3 stem for small images", 32, small_images=True
     ),
+    "resnet32_wide": ArchSpec(
+        "wide_cifar_resnet", {"depth": 32, "factor": 2}, 128, "CIFAR ResNet-32, twice as wide"
+    ),
+    "resnet10_oltr": _oltr("resnet10"),
+    "resnet152_oltr": _oltr("resnet152"),
     "resnet32_two_branch": ArchSpec(
         "two_branch_resnet", {"depth": 32}, 128, "CIFAR ResNet-32 with two last blocks (BBN)"
     ),
@@ -88,7 +102,7 @@ CATALOGUE: dict[str, ArchSpec] = {
     ),
     **{
         f"{arch}_{experts}experts{'_reduced' if reduced else ''}": _experts(arch, experts, reduced)
-        for arch in ("resnet32", "resnet10", "resnet50", "resnext50")
+        for arch in ("resnet32", "resnet10", "resnet50", "resnext50", "resnet152")
         for experts in (2, 3, 4, 6)
         for reduced in (False, True)
     },

@@ -314,13 +314,14 @@ class ExpertHeads(nn.Module):
 
 
 class AlignedHead(nn.Module):
-    r"""DisAlign: logits mixed with their affine calibration by a confidence of the feature.
+    r"""DisAlign: logits and their affine calibration, mixed by a confidence of the feature.
 
-    .. math:: \hat z = \sigma_f (a \odot z + m) + (1 - \sigma_f) z, \quad
+    .. math:: \hat z = (1 + \sigma_f s) \odot z + \sigma_f m, \quad
               \sigma_f = \mathrm{sigmoid}(u f + u_0), \quad z = W f + b
 
-    It is not linear in f, but it is in ``(f, sigma f, sigma)``: that is what `lift` makes, and what
-    `record` acts on.
+    This is the form of the released layer; the paper's ``sigma (a z + m) + (1 - sigma) z`` is the
+    same with ``a = 1 + s``. It is not linear in f, but it is in ``(f, sigma f, sigma)``: that is
+    what `lift` makes, and what `record` acts on.
 
     Source:
         Zhang et al., CVPR 2021, arXiv:2103.16370, eqs. for the calibrated prediction.
@@ -330,7 +331,7 @@ class AlignedHead(nn.Module):
         """Start from the identity."""
         super().__init__()
         self.linear = nn.Linear(feature_size, num_classes, bias=bias)
-        self.logit_scale = nn.Parameter(torch.ones(num_classes))
+        self.logit_scale = nn.Parameter(torch.zeros(num_classes))
         self.logit_bias = nn.Parameter(torch.zeros(num_classes))
         self.confidence = nn.Linear(feature_size, 1)
 
@@ -343,13 +344,12 @@ class AlignedHead(nn.Module):
         """Return (B, C) logits of lifted features."""
         size = self.linear.in_features
         plain, confidence = self.linear(lifted[:, :size]), lifted[:, -1:]
-        aligned = self.logit_scale * plain + self.logit_bias
-        mixed: Tensor = confidence * aligned + (1 - confidence) * plain
+        mixed: Tensor = (1 + confidence * self.logit_scale) * plain + confidence * self.logit_bias
         return mixed
 
     def record(self) -> Head:
         """Return the (C, 2 D + 1) linear form."""
-        weight, gain = _array(self.linear.weight), _array(self.logit_scale)[:, None] - 1
+        weight, gain = _array(self.linear.weight), _array(self.logit_scale)[:, None]
         bias = 0 * gain[:, 0] if self.linear.bias is None else _array(self.linear.bias)
         shift = gain * bias[:, None] + _array(self.logit_bias)[:, None]
         return Head(np.concatenate([weight, gain * weight, shift], axis=1), bias)
@@ -372,7 +372,7 @@ class AlignedHead(nn.Module):
             )
         values = {
             "linear.weight": weight,
-            "logit_scale": 1 + gain,
+            "logit_scale": gain,
             "logit_bias": shift[:, 0] - gain * held.bias,
         }
         if self.linear.bias is None:

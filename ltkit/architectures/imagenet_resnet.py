@@ -76,6 +76,7 @@ class ResNet(nn.Module):
 
     depths: blocks of the four stages.
     small_images: a 3x3 stem with stride 1 and no pooling, for 32x32 images.
+    added: units of a layer after the pooling, with a ReLU, as OLTR has one; 0 for none.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ResNet(nn.Module):
         groups: int = 1,
         group_width: int = 64,
         small_images: bool = False,
+        added: int = 0,
     ) -> None:
         """Make the layers."""
         super().__init__()
@@ -100,7 +102,8 @@ class ResNet(nn.Module):
                 blocks.append(Block(channels, width, step, bottleneck, groups, group_width))
                 channels = width * (EXPANSION if bottleneck else 1)
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-        self.feature_size = channels
+        self.fc_add = nn.Linear(channels, added) if added else None
+        self.feature_size = added or channels
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -112,7 +115,8 @@ class ResNet(nn.Module):
             out = functional.max_pool2d(out, 3, 2, padding=1)
         for stage in (1, 2, 3, 4):
             out = self.get_submodule(f"layer{stage}")(out)
-        return torch.flatten(functional.adaptive_avg_pool2d(out, 1), 1)
+        pooled = torch.flatten(functional.adaptive_avg_pool2d(out, 1), 1)
+        return pooled if self.fc_add is None else functional.relu(self.fc_add(pooled))
 
 
 def build(
@@ -125,8 +129,9 @@ def build(
     groups: int = 1,
     group_width: int = 64,
     small_images: bool = False,
+    added: int = 0,
 ) -> Network:
     """Build a network; see `ResNet`."""
-    backbone = ResNet(depths, bottleneck, groups, group_width, small_images)
+    backbone = ResNet(depths, bottleneck, groups, group_width, small_images, added)
     head = make_head(backbone.feature_size, num_classes, cosine=cosine, scale=scale)
     return Network(backbone, head)

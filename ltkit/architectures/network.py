@@ -2,11 +2,13 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ltkit.architectures.heads import AlignedHead, CosineHead, ExpertHeads, LinearHead
+from ltkit.errors import InputError
 from ltkit.records import Classifier, Head
 
 
@@ -83,18 +85,20 @@ class Hooked(nn.Module):
 
     model: the network as its library builds it.
     heads: dotted names of its last layers, linear or 1x1 convolutions; where there are several,
-        the logits are their mean and the features stand one after another.
+        the logits are their mean and the features stand one after another. Their widths may differ.
+    bgr: whether the network wants the channels in the order of blue, green, red.
     """
 
-    def __init__(self, model: nn.Module, heads: tuple[str, ...]) -> None:
+    def __init__(self, model: nn.Module, heads: tuple[str, ...], *, bgr: bool = False) -> None:
         """Find the layers."""
         super().__init__()
         self.model = model
         self.heads = heads
+        self.bgr = bgr
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, C) logits."""
-        found = self.model(images)
+        found = self.model(images.flip(1) if self.bgr else images)
         logits = getattr(found, "logits", found)
         logits = logits[0] if isinstance(logits, tuple | list) else logits
         return torch.flatten(logits, 1)
@@ -105,8 +109,7 @@ class Hooked(nn.Module):
 
         def catching(name: str) -> Any:
             def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                x = inputs[0]
-                caught[name] = torch.flatten(x, 1) if x.shape[2:] == (1, 1) else x
+                caught[name] = _one_vector(inputs[0])
 
             return keep
 
@@ -121,35 +124,59 @@ class Hooked(nn.Module):
         return torch.cat([caught[name] for name in self.heads], dim=1), logits
 
     def record(self) -> Head:
-        """Return the linear form of the heads."""
-        return self._as_own().record()  # type: ignore[operator, no-any-return]
+        """Return the linear form of the heads' mean: experts where they are equally wide."""
+        weights, biases = self._values()
+        if len(weights) == 1:
+            return Head(weights[0], biases[0])
+        if len({weight.shape for weight in weights}) == 1:
+            return Head(np.stack(weights), np.stack(biases))
+        return Head(np.concatenate(weights, axis=1) / len(weights), np.mean(biases, axis=0))
 
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
         """Return the heads' parameters by the model's names.
 
-        Raises:
-            InputError: when the form of the heads cannot hold the classifier.
-        """
-        values: dict[str, NDArray[Any]] = self._as_own().hold(classifier)  # type: ignore[operator]
-        if len(self.heads) == 1:
-            return {f"model.{self.heads[0]}.{name}": value for name, value in values.items()}
-        named = {}
-        for name, value in values.items():
-            _, number, leaf = name.split(".")
-            named[f"model.{self.heads[int(number)]}.{leaf}"] = value
-        return named
+        Several heads keep what their biases differ by.
 
-    def _as_own(self) -> nn.Module:
-        """Return the heads as one of ours, with the same values."""
-        made = []
+        Raises:
+            InputError: when a bias is needed and no head has one, or the classifier wants its
+                features normalised.
+        """
+        record, (weights, biases) = self.record(), self._values()
+        record.holding(classifier)  # or its error
+        biased, count = [name for name in self.heads if self._has_bias(name)], len(weights)
+        shift = classifier.bias.astype(np.float64) - record.fold().bias
+        if shift.any() and not biased:
+            raise InputError("head: this head has no bias, the correction needs one; use --to npz")
+        ends = np.cumsum([weight.shape[1] for weight in weights])[:-1]
+        parts = np.split(classifier.weight * np.float32(count), ends, axis=1)
+        values = {}
+        for name, part, bias in zip(self.heads, parts, biases, strict=True):
+            values[f"model.{name}.weight"] = part
+            if name in biased:
+                moved = bias + shift * count / len(biased)
+                values[f"model.{name}.bias"] = moved.astype(np.float32)
+        return values
+
+    def _has_bias(self, name: str) -> bool:
+        return getattr(self.model.get_submodule(name), "bias", None) is not None
+
+    def _values(self) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return each head's weight (C, d) and its bias (C,), zero where it has none."""
+        weights, biases = [], []
         for name in self.heads:
             layer = self.model.get_submodule(name)
-            weight = torch.flatten(layer.get_parameter("weight").detach().float().cpu(), 1)
-            bias = layer._parameters.get("bias")
-            own = LinearHead(weight.shape[1], weight.shape[0], bias=bias is not None)
-            with torch.no_grad():
-                own.weight.copy_(weight)
-                if bias is not None:
-                    own.bias.copy_(bias.detach().float().cpu())
-            made.append(own)
-        return made[0] if len(made) == 1 else ExpertHeads(made)
+            weight = torch.flatten(layer.get_parameter("weight"), 1)
+            bias = layer.get_parameter("bias") if self._has_bias(name) else torch.zeros(len(weight))
+            weights.append(weight.detach().float().cpu().numpy())
+            biases.append(bias.detach().float().cpu().numpy())
+        return weights, biases
+
+
+def _one_vector(inputs: Tensor) -> Tensor:
+    """Return the (B, D) that make the logits: a pooled map's, or the first token's.
+
+    A map of several pixels is left as it is, and is refused where the head is checked.
+    """
+    if inputs.ndim == 3:
+        return inputs[:, 0]
+    return torch.flatten(inputs, 1) if inputs.shape[2:] == (1, 1) else inputs

@@ -3,8 +3,8 @@
 ``{state_dict_best: {feat_model, classifier}, best_acc, ...}``, or ``state_dict`` in the file called
 ``latest``: the weights of the best epoch are taken unless ``--weights last`` says otherwise. The
 head is ``[module.]fc`` in the classifier; learnable weight scaling has ``scales`` beside it, which
-multiply the bias, too; MARC has ``a`` and ``b``. The networks are ResNet-10, 50, 152, ResNeXt-50
-and CIFAR ResNets, LADE's with two branches.
+multiply the bias, too; MARC has ``a`` and ``b``, 1 x C. The networks are ResNet-10, 50, 152,
+ResNeXt-50 and CIFAR ResNets, LADE's with two branches, OLTR's with one more layer (``fc_add``).
 """
 
 from torch import nn
@@ -58,4 +58,5 @@ def _classifier(content: Content, place: Place) -> dict[str, Stored]:
     """Return the classifier's tensors that belong to a feature model, by bare names."""
     beside = (*place[:-1], "classifier")
     names = content.states.get(beside, {})
-    return {name.removeprefix("module."): Stored(beside, name) for name in names}
+    bare = {name.removeprefix("module."): name for name in names}
+    return {own: Stored(beside, name, row=own in ("a", "b")) for own, name in bare.items()}

@@ -36,6 +36,8 @@ HEAD = {
     "linear.confidence_layer.weight": "head.confidence.weight",
     "linear.confidence_layer.bias": "head.confidence.bias",
 }
+ROWS = {"linear.logit_scale", "linear.logit_bias"}
+"""Stored 1 x C."""
 PLAIN = {"linear.weight": "head.weight", "linear.bias": "head.bias"}
 
 
@@ -63,7 +65,9 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     heads = HEAD if aligned else PLAIN
     left_out = [own for own in names if own.startswith("linear.") and own not in heads]
     stored = {
-        heads[own] if own in heads else f"backbone.{_layer(own)}": Stored(place, name)
+        heads[own] if own in heads else f"backbone.{_layer(own)}": Stored(
+            place, name, row=own in ROWS
+        )
         for own, name in names.items()
         if own not in left_out
     }

@@ -4,7 +4,8 @@
 written again. The heads are ``[module.]backbone.linears.i``: cosine heads stored D x C, whose
 scale, 30, the network applies itself, or linear ones with a bias. The prediction is the mean of the
 experts' logits. The routers of RIDE's second stage (``expert_help_pred...``) are left out: all
-experts are averaged, as before it.
+experts are averaged, as before it; so are layers of SADE's networks that no prediction uses
+(``linear_head``, ``linear_few``, ``mlp``).
 """
 
 import re
@@ -26,7 +27,7 @@ SUMMARY = "RIDE, SADE ('backbone.linears.i', several experts)"
 SCALE = 30.0
 PREFIX = re.compile(r"^(module\.)?backbone\.")
 HEAD = re.compile(r"^linears?\.((\d+)\.)?(weight|bias)$")
-ROUTER = "expert_help_pred"
+LEFT_OUT = re.compile(r"^(expert_help_pred|linear_head\.|linear_few\.|mlp\.)")
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
@@ -42,7 +43,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         FormatError: when tensors do not fit, or a head is not as wide as its expert's features.
     """
     names = {PREFIX.sub("", name): name for name in content.tensors}
-    routers = [own for own in names if own.startswith(ROUTER)]
+    unused = [own for own in names if LEFT_OUT.match(own)]
     several = any(own.startswith("linears.") for own in names)
     stored, heads = {}, {}
     for own, name in names.items():
@@ -50,7 +51,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         if found:
             expert = f"experts.{found[2]}." if several else ""
             heads[f"head.{expert}{found[3]}"] = Stored(content.place, name)
-        elif own not in routers:
+        elif own not in unused:
             stored[f"backbone.{own}"] = Stored(content.place, name)
     arch = backbone_arch(content, stored, wanted)
     spec = architectures.spec(arch)
@@ -63,8 +64,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             count, transposed = head_size(content, there, width, there.name)
             heads[ours] = replace(there, transposed=transposed)
     notes = [f"cosine heads, scale {scale:g}"] if cosine else []
-    notes += [f"left out: {len(routers)} tensors of routers; all experts are averaged"] * bool(
-        routers
-    )
+    notes += [
+        f"left out: {len(unused)} tensors of routers and unused layers; all experts are averaged"
+    ] * bool(unused)
     head = make_head(spec.features, count, cosine=cosine, scale=scale, experts=spec.experts)
     return assemble(content, "ride", arch, head, stored | heads, wanted, notes=notes)
