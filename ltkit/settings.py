@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Metric = Literal["euclidean", "cosine", "random"]
+Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle"]
 Amp = Literal["off", "bf16", "fp16"]
+Activation = Literal["leaky_relu", "relu", "tanh"]
+BaseSampling = Literal["class-balanced", "uniform"]
+EpochChoice = Literal["best", "last"]
 Select = Literal["all", "balanced", "few", "harmonic"]
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
@@ -45,6 +48,8 @@ class LoadSettings:
     scale: the factor of a cosine head, which the field keeps in its losses.
     linear: whether a head without a bias is a linear one.
     mean, std: per channel, of pixel values in 0..1.
+    trust_code: whether a file's own program may run; said anew each time, never kept in a file.
+    class_names: of the dataset, for zero-shot heads, () where it has none; None without a dataset.
     """
 
     arch: str | None = None
@@ -54,6 +59,8 @@ class LoadSettings:
     linear: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    trust_code: bool = False
+    class_names: tuple[str, ...] | None = None
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
@@ -87,7 +94,9 @@ class AlphaNetSettings:
     """AlphaNet (Chang et al., arXiv 2008.07073), one run.
 
     `network_input` and `few_biases` are where the paper and the published code differ; `variant`
-    on the command line sets both.
+    on the command line sets both. `base_sampling`: whether base classes or base samples are equally
+    likely to be drawn. `epoch_choice`: the best on validation data, or the last. `logit_scale`: a
+    factor of all logits in training, for heads whose logits are small.
     """
 
     rho: float = 1.0
@@ -102,6 +111,10 @@ class AlphaNetSettings:
     hidden: tuple[int, ...] = (32, 32, 32)
     network_input: Literal["neighbors", "own+neighbors"] = "neighbors"
     few_biases: Literal["learned", "frozen"] = "learned"
+    activation: Activation = "leaky_relu"
+    base_sampling: BaseSampling = "class-balanced"
+    epoch_choice: EpochChoice = "best"
+    logit_scale: float = 1.0
 
 
 ALPHANET_VARIANTS: dict[Variant, dict[str, str]] = {

@@ -18,6 +18,7 @@ from ltkit.settings import LoadSettings
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+INATURALIST = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
 """Mean and deviation of pixel values in 0..1, per channel, as the field's scripts have them."""
 
 WRAPPERS = re.compile(r"^((module|_orig_mod|model|backbone|encoder|network|net)\.)+")
@@ -139,9 +140,14 @@ def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -
     return there[kind], note
 
 
-def statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the usual mean and deviation of an architecture's images."""
-    return CIFAR if architectures.CATALOGUE[arch].image_size == 32 else IMAGENET
+def statistics(arch: str, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation that the field's scripts have for such a network.
+
+    Those of iNaturalist 2018, told by its 8142 classes, are its own.
+    """
+    if architectures.spec(arch).image_size == 32:
+        return CIFAR
+    return INATURALIST if num_classes == 8142 else IMAGENET
 
 
 def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSettings) -> str:
@@ -242,7 +248,10 @@ def assemble(
     tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
     network = Network(architectures.build(arch, 1).backbone, head)
     fill(content.path, network, tensors, arch)
-    usual, channels = normalisation or statistics(arch), architectures.spec(arch).channels
+    usual, channels = (
+        normalisation or statistics(arch, network.record().num_classes),
+        architectures.spec(arch).channels,
+    )
     mean, std = wanted.mean or usual[0], wanted.std or usual[1]
     if not len(mean) == len(std) == channels:
         raise InputError(
@@ -290,10 +299,9 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
                 f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
                 f"{needed.dtype} {tuple(needed.shape)} for {arch}; name the right one with --arch"
             )
-    network.load_state_dict(
-        {name: expected[name] for name in counters}
-        | {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    )
+    for name, tensor in tensors.items():
+        expected[name] = tensor.float() if tensor.is_floating_point() else tensor
+    network.load_state_dict(expected)  # with its layers' versions, which some look at
     network.eval()
 
 
