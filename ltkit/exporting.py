@@ -16,7 +16,7 @@ from ltkit.files.atomic import replacing
 from ltkit.records import Classifier, Correction
 from ltkit.settings import LoadSettings
 
-FORMS = ("npz", "safetensors", "csv")
+FORMS = ("npz", "safetensors", "csv", "onnx")
 PROBES = 8
 """Random images that the exported network must classify as the correction does."""
 
@@ -135,8 +135,12 @@ def export_head(classifier: Classifier, form: str, output: Path) -> None:
 
     Args:
         classifier: in its linear form; ``normalize_features`` is kept beside it.
-        form: ``npz``, ``safetensors`` or ``csv`` (a row a class: bias, then weights).
+        form: ``npz``, ``safetensors``, ``csv`` (a row a class: bias, then weights) or ``onnx`` (a
+            model from features to logits).
         output: the new file.
+
+    Raises:
+        InputError: when onnx is wanted and not installed.
     """
     weight, bias = classifier.weight.astype(np.float32), classifier.bias.astype(np.float32)
     normalized = int(classifier.normalize_features)
@@ -149,6 +153,8 @@ def export_head(classifier: Classifier, form: str, output: Path) -> None:
 
             metadata = {"normalize_features": str(normalized)}
             save_file({"weight": weight, "bias": bias}, temporary, metadata)
+        elif form == "onnx":
+            temporary.write_bytes(checkpoints.head_model(classifier, output))
         else:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")

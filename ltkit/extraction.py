@@ -85,7 +85,7 @@ def extract(
         head,
         settings={k: v for k, v in as_json(settings).items() if k != "workers"}
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
-        | {"load": {k: v for k, v in as_json(model.wanted).items() if v}}
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
         | {"view": as_json(model.view) if model.view else None},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )

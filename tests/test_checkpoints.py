@@ -621,6 +621,12 @@ def test_two_heads_are_listed_and_one_is_named(path):
     made.refused(load(path, head="fc"), "found 0 that are 64 wide", "aux.weight (3, 64)")
 
 
+def test_a_layer_before_the_head_is_not_taken_for_another_head(path):
+    torch.save(published() | {"projection.weight": torch.ones(64, 64)}, path)
+    words = ("does not fit resnet20", "1 unexpected (backbone.projection.weight)")
+    made.refused(load(path, head="linear"), *words, error=FormatError)
+
+
 def test_a_head_without_bias_is_asked_about(path):
     state = published()
     del state["linear.bias"]

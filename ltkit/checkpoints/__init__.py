@@ -1,7 +1,8 @@
 """Checkpoints by family, one file each: recognise the layout, build the network, name the head.
 
 A family module has ``SUMMARY`` (origin and layout, in a line), ``matches(content, wanted) -> bool``
-and ``load(content, wanted) -> Recognised``; ``GENERAL = True`` where it is asked after all others.
+and ``load(content, wanted) -> Recognised``; ``GENERAL = True`` where it is asked after all others,
+``BY_NAMES = True`` where the names of the dataset's classes make the head.
 Files are told apart by what is in them, never by their names.
 """
 
@@ -13,9 +14,11 @@ from ltkit import checkpoints, registry
 from ltkit.checkpoints._containers import Changes, read, rewrite
 from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._inert import values_of
+from ltkit.checkpoints._library import LIBRARIES
+from ltkit.checkpoints._onnx_file import head_model
 from ltkit.checkpoints._recognised import Recognised, Stored, View
 from ltkit.checkpoints._torch_file import read_object
-from ltkit.errors import InputError
+from ltkit.errors import InputError, nearest
 from ltkit.settings import LoadSettings
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "Stored",
     "View",
     "families",
+    "head_model",
     "load",
     "read",
     "read_object",
@@ -51,9 +55,14 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
         FormatError: when it is damaged or unsafe, or its tensors do not fit the network.
     """
     content, wanted = read(path), wanted or LoadSettings()
+    library, colon, _ = (wanted.arch or "").partition(":")
+    if colon and library not in LIBRARIES:
+        raise InputError(f"--arch {wanted.arch}: unknown library; {nearest(library, LIBRARIES)}")
     for family in families():
         if family.matches(content, wanted):
             recognised: Recognised = family.load(content, wanted)
+            if not getattr(family, "BY_NAMES", False):
+                wanted = replace(wanted, class_names=None)
             return replace(recognised, skipped=content.skipped, wanted=wanted)
     known = "; ".join(family.SUMMARY for family in families())
     raise InputError(

@@ -54,6 +54,10 @@ HARMLESS_MODULES = {"pathlib", "datetime", "numpy"}
 """Whose constructors a pickle calls for plain values; they give stand-ins, too."""
 
 
+SCALARS, SHORT = (str, int, float, bool, type(None)), 100
+"""What of a script's arguments is kept: plain values, and at most so many in a list."""
+
+
 class _Refusing(type):
     """The class of stand-in classes: calling one is refused, unless it is known to be harmless."""
 
@@ -87,6 +91,38 @@ class Inert(metaclass=_Refusing):
 
     def extend(self, values: Any) -> None:
         """Ignore it."""
+
+
+class Arguments(Inert):
+    """A stand-in for the arguments of a script: it keeps those that are plain values."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Take the attributes."""
+        self.values = plain_values(state)
+
+
+def plain_values(state: Any) -> dict[str, Any]:
+    """Return the entries of a mapping that are texts, numbers, None, or short lists of such.
+
+    Example:
+        >>> plain_values({"model": "resnet18", "lr": 0.1, "mean": (0.5, 0.5), "cuda": object()})
+        {'model': 'resnet18', 'lr': 0.1, 'mean': (0.5, 0.5)}
+    """
+    entries = state.items() if isinstance(state, dict) else ()
+    return {key: value for key, value in entries if isinstance(key, str) and _is_plain(value)}
+
+
+def arguments_of(thing: Any) -> dict[str, Any]:
+    """Return a script's arguments as a checkpoint has them, a namespace or a mapping."""
+    return plain_values(getattr(thing, "values", {}) if isinstance(thing, Arguments) else thing)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        return len(value) <= SHORT and all(type(entry) in SCALARS for entry in value)
+    return type(value) in SCALARS
 
 
 class DType:
@@ -155,7 +191,8 @@ class Pickle:
                     return vars(torch)[name]
                 origin = f"{module}.{name}"
                 harmless = (module, name) in HARMLESS or module.split(".")[0] in HARMLESS_MODULES
-                made = _Refusing(name, (Inert,), {"origin": origin, "harmless": harmless})
+                base = Arguments if origin == "argparse.Namespace" else Inert
+                made = _Refusing(name, (base,), {"origin": origin, "harmless": harmless})
                 return skipped.setdefault(origin, made)
 
         self.Unpickler = Unpickler

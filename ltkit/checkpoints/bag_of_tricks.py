@@ -32,7 +32,8 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
     """Say whether there are a backbone and a classifier beside it, as these works name them."""
     names = {name.removeprefix("module.") for name in content.tensors}
     head = {"classifier.weight", "classifier.fc.weight"} & names
-    return bool(head) and "backbone.conv1.weight" in names
+    other = "pytorch-lightning_version" in content.top
+    return bool(head) and "backbone.conv1.weight" in names and not other
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:

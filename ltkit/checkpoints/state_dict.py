@@ -113,7 +113,10 @@ def _head(
             "one; name it with --head"
         )
     weight = found[0]
-    layers = {other.rpartition(".")[0] for other in heads if other != weight}
+    # A square matrix may be a layer before the head: it is not left out, so it is unexpected.
+    layers = {
+        o.rpartition(".")[0] for o, shape in heads.items() if o != weight and len({*shape}) > 1
+    }
     bias = f"{weight.removesuffix('weight')}bias"
     others = [own for own in rest if own.rpartition(".")[0] in layers]
     return weight, bias if bias in rest else None, others

@@ -57,6 +57,10 @@ Scale = Annotated[
     float | None, typer.Option(help="The factor of a cosine head.", show_default=False)
 ]
 Linear = Annotated[bool, typer.Option("--linear", help="A head without a bias is a linear one.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
+]
 Mean = Annotated[
     str | None,
     typer.Option(help="Of pixel values in 0..1, as 0.485,0.456,0.406.", show_default=False),
@@ -72,6 +76,7 @@ def load_settings(
     linear: bool,
     mean: str | None,
     std: str | None,
+    trust_code: bool,
 ) -> LoadSettings:
     """Return what the user says of a checkpoint.
 
@@ -88,7 +93,9 @@ def load_settings(
                 raise InputError(f"--{option}: found {text}, expected finite numbers")
     if not all(value > 0 for value in triples.get("std", ())):
         raise InputError(f"--std: found {std}, expected positive numbers")
-    return LoadSettings(arch, head, weights, scale, linear, **triples)
+    return LoadSettings(
+        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code
+    )
 
 
 def numbers(text: str, option: str) -> list[float]:

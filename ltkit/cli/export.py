@@ -14,11 +14,14 @@ def export(
         Path | None,
         typer.Option(help="Checkpoint that the features came from.", show_default=False),
     ] = None,
-    to: Annotated[str | None, typer.Option(help="The head alone: npz, safetensors or csv.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="The head alone: npz, safetensors, csv or onnx.")
+    ] = None,
     run: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Which run, as rho=1; may be repeated."),
     ] = None,
+    trust_code: _options.TrustCode = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -35,7 +38,9 @@ def export(
     from ltkit.settings import LoadSettings
 
     if (into is None) == (to is None):
-        raise InputError("export: expected either --into CHECKPOINT or --to npz|safetensors|csv")
+        raise InputError(
+            "export: expected either --into CHECKPOINT or --to npz|safetensors|csv|onnx"
+        )
     if output is None:
         raise InputError("--output: absent, expected the name of the new file")
     if to is not None:
@@ -50,6 +55,7 @@ def export(
         exporting.export_head(correction.classifier(base, number), str(to), output)
     else:
         made_from = hdf5.header(features)["inputs"].get("checkpoint", "none")
-        wanted = LoadSettings.from_json(features_file.read(features).settings.get("load", {}))
+        said = features_file.read(features).settings.get("load", {})
+        wanted = LoadSettings.from_json(said | {"trust_code": trust_code})
         exporting.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
     _output.wrote(output, quiet)

@@ -1,5 +1,6 @@
 """``ltkit extract``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def extract(
     linear: _options.Linear = False,
     mean: _options.Mean = None,
     std: _options.Std = None,
+    trust_code: _options.TrustCode = False,
     splits: Annotated[
         str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
     ] = None,
@@ -76,8 +78,9 @@ def extract(
         _output.wrote(output, quiet)
         return
     chosen_device = _options.device_of(device)
-    said = _options.load_settings(arch, head, weights, scale, linear, mean, std)
-    model = checkpoints.load(checkpoint, said)
+    said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
+    dataset = datasets.load(data, root)
+    model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     _output.say(
         f"{checkpoint}: {model.family} checkpoint, {model.arch}, head "
         f"{model.head.num_classes} x {model.head.feature_size}",
@@ -87,7 +90,6 @@ def extract(
         _output.say(f"note: {note}", quiet)
     if model.skipped:
         _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
-    dataset = datasets.load(data, root)
     wanted = SPLITS if splits is None else tuple(splits.split(","))
     names = [s for s in wanted if splits is not None or s in dataset.splits]
     described = ", ".join(f"{name} {len(dataset.split(name))}" for name in names)

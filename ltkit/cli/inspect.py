@@ -17,6 +17,7 @@ def inspect(
     weights: _options.WeightsKind = None,
     scale: _options.Scale = None,
     linear: _options.Linear = False,
+    trust_code: _options.TrustCode = False,
     json: _options.Json = False,
 ) -> None:
     """Show what is in a file: shapes, splits, shot groups, head, where it came from.
@@ -26,7 +27,7 @@ def inspect(
     Example: ltkit inspect feats.h5
     """
     if not file.is_file() or not _is_hdf5(file):
-        wanted = _options.load_settings(arch, head, weights, scale, linear, None, None)
+        wanted = _options.load_settings(arch, head, weights, scale, linear, None, None, trust_code)
         document = _checkpoint(file, wanted)
     else:
         document = _ltkit_file(file, _options.whole_numbers(bins, "--bins"))

@@ -1,7 +1,8 @@
-"""A file appears whole or not at all: written beside its name, then renamed onto it."""
+"""A file or folder appears whole or not at all: written beside its name, then renamed onto it."""
 
 import errno
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -56,8 +57,9 @@ def _writable(folder: Path) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success sync it and rename it onto `path`.
 
-    A symbolic link at `path` is replaced, never followed. On any error the temporary file is
-    removed and `path` is as it was.
+    There is an empty file at the temporary path; a folder may be put in its place, and takes a name
+    that is free. A symbolic link at `path` is replaced, never followed. On any error what is at the
+    temporary path is removed and `path` is as it was.
 
     Raises:
         InputError: when the disk is full or the file cannot be written.
@@ -67,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~_umask())
         publish(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
@@ -76,6 +78,8 @@ def replacing(path: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 
@@ -99,15 +103,28 @@ def uninterrupted() -> Iterator[None]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Sync a finished file, rename it onto its final name and sync the folder."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    """Sync a finished file or folder, rename it onto its final name and sync the parent.
+
+    Raises:
+        InputError: when a folder would take the place of something.
+    """
+    for part in (*temporary.rglob("*"), temporary):
+        _sync(part)
+    if temporary.is_dir() and (path.exists() or path.is_symlink()):
+        raise InputError(
+            f"{path}: exists, and the output is a folder, which replaces nothing; choose another "
+            "output with -o"
+        )
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

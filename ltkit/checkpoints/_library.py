@@ -1,0 +1,184 @@
+"""What the adapters of optional libraries share: their import, and networks that they build."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ltkit.architectures.network import Hooked
+from ltkit.checkpoints._content import Content, Place
+from ltkit.checkpoints._recognised import IMAGENET, Recognised, Stored, View
+from ltkit.checkpoints.state_dict import EMA, RAW
+from ltkit.errors import InputError
+from ltkit.settings import LoadSettings
+
+LIBRARIES = ("open_clip", "timm", "torchvision")
+"""What may stand before the colon of ``--arch library:name``."""
+
+AVERAGES = "n_averaged"
+"""What torch's averaged models count beside their weights."""
+
+PROBE = 3989
+"""Classes of a network that is built to see which of its tensors depend on them: no width."""
+
+
+@contextmanager
+def needed(path: Path, package: str, extra: str) -> Iterator[None]:
+    """Import a library, or say how to get it.
+
+    Args:
+        path: the checkpoint that needs it.
+        package: what it is called on the package index.
+        extra: what it is called among the extras of ltkit.
+
+    Raises:
+        InputError: when it is not installed, or was built for another torch.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{path}: needs {package}, which is not installed ({error}); pip install "
+            f"'ltkit[{extra}]'"
+        ) from error
+    except (OSError, RuntimeError) as error:  # a torchvision that was built for another torch
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{path}: needs {package}, whose import fails ({reason}); install the torchvision that "
+            f"matches torch {torch.__version__}"
+        ) from error
+
+
+def named(wanted: LoadSettings, library: str) -> str | None:
+    """Return the network that ``--arch library:name`` names.
+
+    Example:
+        >>> named(LoadSettings(arch="timm:resnet18"), "timm")
+        'resnet18'
+    """
+    before, colon, name = (wanted.arch or "").partition(":")
+    return name if colon and before == library else None
+
+
+def places(content: Content) -> dict[str, Place]:
+    """Return where a file has state dicts, by their kind, the preferred first.
+
+    A folder's and safetensors' tensors lie outermost.
+    """
+    found = {}
+    for kind, known in (("ema", EMA), ("raw", RAW)):
+        there = [place for place in known if place in content.states]
+        if there:
+            found[kind] = there[0]
+    return found
+
+
+def unwrapped(content: Content, place: Place) -> dict[str, str]:
+    """Return a state dict's names without what all begin with, each to the name in the file.
+
+    Example:
+        >>> state = {"module.conv1.weight": torch.zeros(1), "module.fc.bias": torch.zeros(1)}
+        >>> unwrapped(Content(Path("m.pt"), "torch", {}, {(): state}, ""), ())
+        {'conv1.weight': 'module.conv1.weight', 'fc.bias': 'module.fc.bias'}
+    """
+    names = [name for name in content.states[place] if name != AVERAGES]
+    words = [name.split(".")[:-1] for name in names]
+    alike = [len(set(column)) == 1 for column in zip(*words, strict=False)]
+    shared = [*alike, False].index(False)
+    return {".".join(name.split(".")[shared:]): name for name in names}
+
+
+@dataclass(frozen=True)
+class Images:
+    """How a network wants its images: pixels of a side, what they are cut from, their statistics.
+
+    size: pixels of a side that the network surely takes.
+    bgr: channels in the order of blue, green, red.
+    """
+
+    size: int
+    view: View | None
+    mean: tuple[float, ...] = IMAGENET[0]
+    std: tuple[float, ...] = IMAGENET[1]
+    bgr: bool = False
+
+
+def classes(content: Content, place: Place, names: Mapping[str, str], head: str) -> int:
+    """Return C of a head's stored weight; 1 where there is none, which `fill` will miss."""
+    weight = content.states[place].get(names.get(f"{head}.weight", ""))
+    return len(weight) if weight is not None and weight.ndim else 1
+
+
+def squeezed(who: str, size: str, view: View) -> str:
+    """Say that a library changes the proportions of images, which is not done here."""
+    return (
+        f"{who} squeezes images to {size}; here the shorter side becomes {view.resize} and the "
+        f"centre {view.crop} x {view.crop} is taken, which is the same for square images alone"
+    )
+
+
+def recognise(
+    content: Content,
+    family: str,
+    arch: str,
+    model: nn.Module,
+    heads: tuple[str, ...],
+    place: Place,
+    names: Mapping[str, str],
+    images: Images,
+    wanted: LoadSettings,
+    notes: Iterable[str],
+) -> Recognised:
+    """Return a library's network with its head found.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
+        arch: the network's name, as ``library:name``.
+        model: with its weights loaded.
+        heads: its last layers.
+        place: where the file has the network.
+        names: the network's tensors, by its own names, to those in the file.
+        images: how it wants them.
+        wanted: what the user says.
+        notes: what was chosen.
+
+    Raises:
+        InputError: when ``--head`` is no layer of it, or ``--mean`` has other channels.
+    """
+    if wanted.head is not None:
+        heads = (wanted.head,)
+    absent = [head for head in heads if f"{head}.weight" not in names]
+    if absent:
+        raise InputError(f"{content.path}: --head {absent[0]}: no linear layer of {arch}")
+    mean, std = wanted.mean or images.mean, wanted.std or images.std
+    if not len(mean) == len(std) == 3:
+        raise InputError(
+            f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected 3 each for "
+            f"{arch}; say --mean and --std"
+        )
+    tensors = [content.states[place][name] for name in names.values()]
+    halves = {str(t.dtype).removeprefix("torch.") for t in tensors
+              if t.is_floating_point() and t.dtype != torch.float32}  # fmt: skip
+    half = f"{', '.join(sorted(halves))} weights are computed with in float32" if halves else ""
+    stored = {
+        f"model.{own}": Stored(place, names[own])
+        for own in (f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias"))
+        if own in names
+    }
+    return Recognised(
+        content.path,
+        content.digest,
+        family,
+        arch,
+        Hooked(model, heads, bgr=images.bgr),
+        mean,
+        std,
+        stored=stored,
+        image_size=images.size,
+        view=images.view,
+        notes=tuple(note for note in (*notes, half) if note),
+    )

@@ -1,0 +1,230 @@
+"""Image classifiers of Hugging Face's transformers, as folders.
+
+``config.json`` with ``model_type``, beside the weights, names the class of the network and its C
+classes (``id2label``); ``preprocessor_config.json`` says how images are prepared. Only classes that
+transformers has itself are built; code in the folder or on the hub is never run, and nothing is
+fetched. The last layer is ``classifier``, its last part, or ``fc``; of networks with a second one
+for a teacher (DeiT, LeViT, SwiftFormer) both, whose logits are averaged; what goes into it are the
+features (DINOv2: the class token and the patches' mean). Folders with timm's networks need timm as
+well. The corrected checkpoint is a folder again.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ltkit.checkpoints import timm as timm_family
+from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._inert import plain_values
+from ltkit.checkpoints._library import Images, needed, recognise, squeezed
+from ltkit.checkpoints._recognised import Recognised, View
+from ltkit.errors import FormatError, InputError
+from ltkit.settings import LoadSettings
+
+SUMMARY = (
+    "folders of Hugging Face's transformers (pip install 'ltkit[transformers]'), 'config.json' "
+    "with 'model_type'"
+)
+HEADS = (
+    ("cls_classifier", "distillation_classifier"),
+    ("classifier.linear", "classifier_distill.linear"),
+    ("head", "dist_head"),
+    ("classifier.linear",),
+    ("classifier.1",),
+    ("classifier",),
+    ("fc",),
+)
+"""What transformers calls the last layers; the first that a network has is taken."""
+
+UNSAID = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "dtype",
+          "torch_dtype", "_name_or_path")  # fmt: skip
+"""Entries of a configuration that could fetch or run code, or name other weights."""
+
+USUAL = 224
+"""Pixels of a side, where nothing is said."""
+
+SQUASHED = 384
+"""ConvNeXt's processor cuts smaller images out of larger ones, and squeezes from this size on."""
+
+
+def matches(content: Content, wanted: LoadSettings) -> bool:
+    """Say whether it is a folder whose configuration names a type of network."""
+    named = isinstance(content.top.get("model_type"), str) and wanted.arch is None
+    return content.container == "folder" and named
+
+
+def load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Build the network that the configuration describes.
+
+    Raises:
+        FormatError: when the configuration cannot be, or tensors do not fit.
+        InputError: when transformers is absent, or it has no image classifier of that kind.
+    """
+    with needed(content.path, "transformers", "transformers"):
+        import transformers
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
+        )
+        from transformers.utils import logging
+    kind = content.top["model_type"]
+    known = KNOWN.get(kind, ())
+    known = (known,) if isinstance(known, str) else known
+    said = content.top.get("architectures")
+    named = next((str(n) for n in said if n in known), None) if isinstance(said, list) else None
+    if named is None:
+        raise InputError(
+            f"{content.path}: config.json: found {kind}, {said}, expected an image classifier that "
+            f"transformers has{': ' if known else ''}{' or '.join(known)}"
+        )
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with needed(content.path, "timm", "timm"):
+            model, info = _built(content, getattr(transformers, named))
+    finally:
+        logging.set_verbosity(verbosity)
+        (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
+    missing, extra = (sorted(info[f"{of}_keys"]) for of in ("missing", "unexpected"))
+    if missing or extra:
+        raise FormatError(
+            f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
+            f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
+            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights anew"
+        )
+    names = {name: name for name in content.tensors}
+    if kind == "timm_wrapper":
+        inner = model.get_submodule("timm_model")
+        heads = tuple(f"timm_model.{n}" for n in timm_family.last_layers(content, inner))
+        said_of_images = plain_values(content.top.get("pretrained_cfg"))
+        images, notes = timm_family.images_of(content, inner, said_of_images)
+    else:
+        heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
+        images, notes = _images(content)
+    return recognise(content, "hugging-face", named, model, heads, (), names, images, wanted, notes)
+
+
+def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Return the network with its weights, and what was missing or left over."""
+    said = {key: value for key, value in content.top.items() if key not in UNSAID}
+    tensors = dict(content.tensors)
+    try:
+        config = kind.config_class.from_dict(said)
+        with warnings.catch_warnings(action="ignore"):
+            model, info = kind.from_pretrained(
+                None, config=config, state_dict=tensors, output_loading_info=True,
+                attn_implementation="eager", dtype=torch.float32, local_files_only=True,
+                trust_remote_code=False,
+            )  # fmt: skip
+    except ImportError:
+        raise
+    except Exception as error:  # each class checks its configuration in its own way
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2])[:200] or type(error).__name__
+        raise FormatError(
+            f"{content.path}: {kind.__name__} cannot be built from config.json and the weights "
+            f"({reason}); fetch the folder again"
+        ) from error
+    return model.eval(), info
+
+
+def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    for heads in HEADS:
+        if all(f"{head}.weight" in names for head in heads):
+            return heads
+    raise InputError(
+        f"{content.path}: {kind}: found no last layer of a known name; name it with --head"
+    )
+
+
+def _images(content: Content) -> tuple[Images, list[str]]:
+    """Return how ``preprocessor_config.json`` says that images are prepared, and notes.
+
+    Raises:
+        FormatError: when it is no such file.
+    """
+    folder = content.path if content.path.is_dir() else content.path.parent
+    path, size = folder / "preprocessor_config.json", _image_size(content)
+    if not path.is_file():
+        note = "no preprocessor_config.json: mean and std are ImageNet's; --mean and --std"
+        side = size or USUAL
+        return Images(side, View(side, side)), [note]
+    try:
+        return _prepared(json.loads(path.read_bytes()), size)
+    except (
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise FormatError(
+            f"{path}: is not what transformers writes ({e!r:.120}); fetch it again"
+        ) from e
+
+
+def _prepared(said: Mapping[str, Any], size: int | None) -> tuple[Images, list[str]]:
+    """Return how a processor's settings prepare images.
+
+    The values that it gives the network are ``(value * factor - mean) / std``; ours are in 0..1.
+
+    Example:
+        >>> _prepared({"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}, 8)
+        (Images(size=8, view=View(resize=8, crop=8, interpolation='bilinear'),
+                mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0), bgr=False), ['...'])
+    """
+    unit = 255 * (float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1)
+    mean, std = [0.0] * 3, [1.0] * 3
+    if said.get("do_normalize", "image_mean" in said):
+        mean, std = (list(map(float, said[f"image_{of}"])) for of in ("mean", "std"))
+    if said.get("rescale_offset"):  # EfficientNet's values may lie in -1..1
+        mean = [m + 1 for m in mean]
+    if said.get("include_top"):  # and are divided twice
+        std = [s * s for s in std]
+    view, squeezing = _view(said, size)
+    notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
+    bgr = bool(said.get("do_flip_channel_order"))
+    statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
+    return Images(size or view.crop, view, *statistics, bgr), notes
+
+
+def _view(said: Mapping[str, Any], size: int | None) -> tuple[View, bool]:
+    """Return what of an image a processor takes, and whether it changes the proportions.
+
+    Example:
+        >>> _view({"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
+        (View(resize=256, crop=224, interpolation='bicubic'), False)
+        >>> _view({"size": {"height": 224, "width": 224}}, None)
+        (View(resize=224, crop=224, interpolation='bilinear'), True)
+    """
+    cut = said.get("crop_size") if said.get("do_center_crop", "crop_size" in said) else None
+    crop = int(cut["height"] if isinstance(cut, dict) else cut) if cut else None
+    sides = said.get("size", crop or size or USUAL)
+    kind: Literal["bicubic", "bilinear"] = "bicubic" if said.get("resample") == 3 else "bilinear"
+    if isinstance(sides, int):
+        sides = {"shortest_edge": sides} if crop else {"height": sides}
+    if "shortest_edge" not in sides:
+        resize = int(sides["height"])
+        return View(resize, crop or resize, kind), True
+    resize = int(sides["shortest_edge"])
+    if "crop_pct" not in said:
+        return View(resize, crop or resize, kind), False
+    if resize >= SQUASHED:
+        return View(resize, resize, kind), True
+    return View(int(resize / float(said["crop_pct"])), resize, kind), False
+
+
+def _image_size(content: Content) -> int | None:
+    """Return the pixels of a side that the configuration says, where it does."""
+    top = content.top
+    for config in (top, top.get("vision_config")):
+        said = config.get("image_size") if isinstance(config, dict) else None
+        side = said[0] if isinstance(said, list) and said else said
+        if isinstance(side, int) and side > 0:
+            return side
+    return None

@@ -1,0 +1,472 @@
+"""ONNX models: values in the file or beside it, run with onnxruntime, written back."""
+
+import contextlib
+import sys
+import warnings
+
+import made
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ltkit import checkpoints, exporting, extraction
+from ltkit.checkpoints import _onnx_file
+from ltkit.errors import FormatError, InputError
+from ltkit.files import features as features_file
+from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
+from ltkit.settings import ExtractSettings, LoadSettings
+
+pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
+C, D = 7, 6
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "m.onnx"
+
+
+def randn(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+FILTERS, WEIGHT, BIAS = randn(D, 3, 3, 3, seed=3), randn(C, D), randn(C, seed=2)
+
+
+def features_of(images):
+    return functional.conv2d(images, FILTERS).relu().mean((2, 3))
+
+
+def logits_of(images, bias=True):
+    return features_of(images) @ WEIGHT.T + (BIAS if bias else 0)
+
+
+ENDS = {
+    "Gemm": lambda n: [n("Gemm", ["f", "w", "b"], ["y"], transB=1)],
+    "Gemm by columns": lambda n: [n("Gemm", ["f", "w", "b"], ["y"])],
+    "Gemm without bias": lambda n: [n("Gemm", ["f", "w"], ["y"], transB=1)],
+    "MatMul": lambda n: [n("MatMul", ["f", "w"], ["y"])],
+    "MatMul, Add": lambda n: [n("MatMul", ["f", "w"], ["m"]), n("Add", ["m", "b"], ["y"])],
+    "Add first": lambda n: [n("MatMul", ["f", "w"], ["m"]), n("Add", ["b", "m"], ["y"])],
+    "Gemm, Add": lambda n: [
+        n("Gemm", ["f", "w", ""], ["m"], transB=1), n("Add", ["m", "b"], ["y"])],
+    "Conv": lambda n: [
+        n("Conv", ["f", "w", "b"], ["m"], kernel_shape=[1, 1]), n("Flatten", ["m"], ["y"])],
+    "Softmax": lambda n: [
+        n("Gemm", ["f", "w", "b"], ["m"], transB=1), n("Softmax", ["m"], ["y"], axis=1)],
+    "Dropout": lambda n: [
+        n("Dropout", ["f"], ["g"]), n("Gemm", ["g", "w", "b"], ["m"], transB=1),
+        n("Identity", ["m"], ["y"])],
+}  # fmt: skip
+BY_COLUMNS = ("Gemm by columns", "MatMul", "MatMul, Add", "Add first")
+BIASED = [end for end in ENDS if end not in ("Gemm without bias", "MatMul")]
+
+
+def model_of(end="Gemm", dtype=np.float32, shape=("n", 3, 16, 16), constants=False, **changes):
+    """Build a model: convolution, mean, and one of the ends; `changes` replace initializers."""
+    from onnx import helper, numpy_helper
+
+    weight = WEIGHT.numpy()
+    weight = (
+        weight.T if end in BY_COLUMNS else weight[:, :, None, None] if end == "Conv" else weight
+    )
+    axes = np.array([2, 3], np.int64)
+    values = {"k": FILTERS.numpy(), "w": weight, "b": BIAS.numpy(), "axes": axes} | changes
+    if end not in BIASED:
+        del values["b"]
+    tensors = [
+        numpy_helper.from_array(
+            np.ascontiguousarray(v if v.dtype != np.float32 else v.astype(dtype)), name
+        )
+        for name, v in values.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("ReduceMean", ["r", "axes"], ["f"], keepdims=int(end == "Conv")),
+        *(ENDS[end](helper.make_node)),
+    ]
+    if constants:
+        nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in tensors] + nodes
+        tensors = []
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        nodes, "small", [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, [shape[0], C])], tensors,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def save(model, path, beside=()):
+    """Save a model; initializers named in `beside` lie in another file."""
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    for tensor in model.graph.initializer:
+        if tensor.name in beside:
+            set_external_data(tensor, f"{path.name}.data")
+    onnx.save_model(model, path)
+
+
+def export(path, output, bias=True):
+    model = checkpoints.load(path)
+    base, rng = model.head.fold(), np.random.default_rng(0)
+    weight = rng.normal(size=(1, 2, D)).astype(np.float32)
+    shift = rng.normal(size=(1, 2)).astype(np.float32) * bias
+    new = Correction("made", np.array([5, 6]), weight, shift, ({},))
+    exporting.export_into(path, new, 0, output, made_from=model.digest)
+    return new.classifier(base, 0)
+
+
+@pytest.mark.parametrize("beside", [(), ("w", "b", "k")])
+@pytest.mark.parametrize("constants", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_model_is_cut_at_its_last_layer(path, end, beside, constants):
+    save(model_of(end, constants=constants), path, beside)
+    model, images = checkpoints.load(path), randn(5, 3, 16, 16)
+    assert (model.family, model.arch, model.image_size) == ("onnx", "small", 16)
+    features, logits = model.network.eval().features_and_logits(images)
+    torch.testing.assert_close(features, features_of(images))
+    torch.testing.assert_close(logits, logits_of(images, end in BIASED))
+    extraction.check_head(model.network, model.head, images)
+    np.testing.assert_array_equal(model.head.weight, WEIGHT.numpy())
+    names = {"head.weight": "w"} | ({"head.bias": "b"} if end in BIASED else {})
+    assert {ours: there.name for ours, there in model.stored.items()} == names
+    assert model.stored["head.weight"].transposed == (end in BY_COLUMNS)
+    assert any("softmax is left out" in note for note in model.notes) == (end == "Softmax")
+
+
+@pytest.mark.parametrize("beside", [(), ("w", "k")])
+@pytest.mark.parametrize("constants", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_the_corrected_model_differs_in_its_head_alone(path, tmp_path, end, beside, constants):
+    import onnx
+
+    save(model_of(end, constants=constants), path, beside)
+    output = tmp_path / "sub" / "out.onnx"
+    output.parent.mkdir()
+    classifier = export(path, output, bias=end in BIASED)
+    images = randn(4, 3, 16, 16)
+    found = checkpoints.load(output).network(images)
+    np.testing.assert_allclose(found, classifier.logits(features_of(images).numpy()), atol=1e-5)
+    old, new = onnx.load_model(path), onnx.load_model(output, load_external_data=False)
+    for before, after in zip(old.graph.initializer, new.graph.initializer, strict=True):
+        assert (before.name, before.data_type, before.dims) == (
+            after.name, after.data_type, after.dims,
+        )  # fmt: skip
+        if before.name not in ("w", "b"):
+            before.ClearField("external_data")
+            before.ClearField("data_location")
+            after.ClearField("data_location")
+            assert before == after
+    if not constants:
+        assert list(old.graph.node) == list(new.graph.node)
+    assert made.beside(output) == ["out.onnx"]
+
+
+def test_the_digest_is_of_both_files(path):
+    save(model_of(), path, ("w",))
+    before = checkpoints.read(path).digest
+    beside = path.with_name("m.onnx.data")
+    content = bytearray(beside.read_bytes())
+    content[0] ^= 1
+    beside.write_bytes(content)
+    assert checkpoints.read(path).digest != before
+
+
+def test_what_torch_exports(path, tmp_path):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, D, 3, bias=False), nn.Linear(D, C)
+            self.conv.weight.data, self.fc.weight.data, self.fc.bias.data = FILTERS, WEIGHT, BIAS
+
+        def forward(self, x):
+            return self.fc(self.conv(x).relu().mean((2, 3)))
+
+    images = randn(4, 3, 16, 16)
+    for dynamo in (True, False):
+        named = {"dynamic_shapes": ({0: torch.export.Dim("n")},)} if dynamo else {
+            "dynamic_axes": {"x": {0: "n"}}, "input_names": ["x"]}  # fmt: skip
+        with warnings.catch_warnings(action="ignore"):
+            torch.onnx.export(Net().eval(), (images,), path, dynamo=dynamo, verbose=False, **named)
+        model = checkpoints.load(path)
+        names = {ours: there.name for ours, there in model.stored.items()}
+        assert names == {"head.weight": "fc.weight", "head.bias": "fc.bias"}
+        torch.testing.assert_close(model.network(images), logits_of(images))
+        classifier = export(path, tmp_path / "out.onnx")
+        found = checkpoints.load(tmp_path / "out.onnx").network(images)
+        expected = classifier.logits(features_of(images).numpy())
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_precision_is_computed_with_in_float32(path, tmp_path, kind):
+    if kind == "float16":
+        dtype, torchs = np.float16, torch.float16
+    else:
+        import ml_dtypes
+
+        dtype, torchs = ml_dtypes.bfloat16, torch.bfloat16
+    save(model_of("Gemm, Add", dtype), path, ("w",))
+    model, images = checkpoints.load(path), randn(4, 3, 16, 16)
+    assert f"{kind} weights are computed with in float32" in model.notes
+    features, logits = model.network.features_and_logits(images)
+    body = functional.conv2d(images, FILTERS.to(torchs).float()).relu().mean((2, 3))
+    torch.testing.assert_close(features, body)
+    weight, bias = WEIGHT.to(torchs).float(), BIAS.to(torchs).float()
+    torch.testing.assert_close(logits, body @ weight.T + bias)
+    export(path, tmp_path / "out.onnx")
+    state = checkpoints.read(tmp_path / "out.onnx").states["program",]
+    assert state["w"].dtype == state["b"].dtype == torchs
+    assert torch.equal(state["w"][:5], WEIGHT[:5].to(torchs))
+
+
+def test_casts_to_half_precision_are_dropped(path):
+    from onnx import helper
+
+    model = model_of()
+    model.graph.node.insert(2, helper.make_node("Cast", ["r"], ["r16"], to=10))
+    model.graph.node.insert(3, helper.make_node("Cast", ["r16"], ["r32"], to=1))
+    model.graph.node[4].input[0] = "r32"
+    save(model, path)
+    images = randn(4, 3, 16, 16)
+    torch.testing.assert_close(checkpoints.load(path).network(images), logits_of(images))
+
+
+def test_a_model_for_one_number_of_images(path):
+    save(model_of(shape=(2, 3, 96, 96)), path)
+    model, images = checkpoints.load(path), randn(5, 3, 96, 96)
+    torch.testing.assert_close(model.network(images), logits_of(images))
+    assert "the program takes 2 images at a time" in model.notes
+    assert (model.view.resize, model.view.crop) == (109, 96)
+    with pytest.raises(InputError, match="does not take a batch of"):
+        extraction.check_head(model.network, model.head, images[..., :32, :32])
+
+
+def test_file_to_features(path, tmp_path):
+    save(model_of(shape=("n", 3, "h", "w")), path, ("w",))
+    images = np.random.default_rng(0).integers(0, 256, (14, 32, 32, 3), dtype=np.uint8)
+    split = ImageSplit(images, np.arange(14) % C, np.arange(14).astype(str))
+    data = Dataset(
+        {"test": split}, ClassTable(np.full(C, 2)), (0.5,) * 3, (0.5,) * 3, 0, False,
+        {"spec": "random", "index_digest": "x"},
+    )  # fmt: skip
+    model = checkpoints.load(path, LoadSettings(mean=(0.4,) * 3, std=(0.2,) * 3))
+    output = tmp_path / "f.h5"
+    extraction.extract(model, data, ("test",), output, ExtractSettings(batch_size=8))
+    found = features_file.read(output)
+    values = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.4) / 0.2
+    logits = found.classifier().logits(found.split("test").features[:])
+    np.testing.assert_allclose(logits, logits_of(values), atol=1e-4)
+
+
+# Models that are not sound, or not safe
+
+
+def location(said, name="w", **others):
+    def change(path):
+        import onnx
+
+        model = onnx.load_model(path, load_external_data=False)
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        tensor.ClearField("raw_data")
+        tensor.data_location = 1
+        del tensor.external_data[:]
+        for key, value in {"location": said, **others}.items():
+            tensor.external_data.add(key=key, value=value)
+        path.write_bytes(model.SerializeToString())
+
+    return change
+
+
+def linked(path):
+    other = path.parent / "elsewhere"
+    other.write_bytes(WEIGHT.numpy().tobytes())
+    (path.parent / "link").symlink_to(other)
+    location("link")(path)
+
+
+def linked_folder(path):
+    (path.parent / "real").mkdir()
+    (path.parent / "real" / "w").write_bytes(WEIGHT.numpy().tobytes())
+    (path.parent / "inner").symlink_to(path.parent / "real")
+    location("inner/w")(path)
+
+
+def beside(content, **others):
+    def change(path):
+        (path.parent / "d").write_bytes(content)
+        location("d", **others)(path)
+
+    return change
+
+
+def initializer(name, **changes):
+    def change(path):
+        import onnx
+
+        model = onnx.load_model(path)
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        for field, value in changes.items():
+            if field == "dims":
+                del tensor.dims[:]
+                tensor.dims.extend(value)
+            else:
+                setattr(tensor, field, value)
+        path.write_bytes(model.SerializeToString())
+
+    return change
+
+
+def cut(length):
+    return lambda path: path.write_bytes(path.read_bytes()[:length])
+
+
+W = WEIGHT.numpy().tobytes()
+BAD = {
+    "values above": (location("../w"), ["refused: w: its values are in '../w'"]),
+    "values anywhere": (location("/etc/passwd"), ["refused: w", "'/etc/passwd'"]),
+    "values on a drive": (location("C:\\w"), ["refused: w"]),
+    "values in a device": (location("/dev/zero"), ["refused: w"]),
+    "values up and down": (location("a/../../w"), ["refused: w"]),
+    "values nowhere": (location(""), ["refused: w", "''"]),
+    "values behind a link": (linked, ["refused: w", "'link'"]),
+    "values behind a linked folder": (linked_folder, ["refused: w", "'inner/w'"]),
+    "values in a folder": (location("."), ["missing, m.onnx has values there"]),
+    "values that are missing": (location("gone.data"), ["gone.data: missing, m.onnx has values"]),
+    "values past the end": (beside(W, offset="4", length=str(len(W))), ["d: found 168 bytes"]),
+    "values before the start": (beside(W, offset="-4"), ["d: found 168 bytes"]),
+    "values of no length": (beside(W, length="-1"), ["d: found 168 bytes"]),
+    "values that are too few": (beside(W[:-4]), ["m.onnx"]),
+    "an offset that is no number": (beside(W, offset="x"), ["m.onnx: not sound ONNX"]),
+    "a shape that is too large": (initializer("w", dims=[1 << 20, 1 << 20]), ["m.onnx"]),
+    "a shape that is too small": (initializer("w", dims=[C, D - 1]), ["m.onnx"]),
+    "a negative shape": (initializer("w", dims=[-1, D]), ["m.onnx"]),
+    "NaN": (initializer("w", raw_data=np.full((C, D), np.nan, np.float32).tobytes()),
+            ["m.onnx: w: holds NaN or infinity"]),
+    "cut in half": (cut(500), ["m.onnx"]),
+    "cut to its mark": (cut(4), ["m.onnx"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_models_that_are_not_sound(path, case):
+    save(model_of(), path)
+    change, words = BAD[case]
+    change(path)
+    made.refused(lambda: checkpoints.load(path), *words, error=FormatError)
+
+
+def test_values_in_a_folder_below(path):
+    save(model_of(), path)
+    (path.parent / "sub").mkdir()
+    (path.parent / "sub" / "w").write_bytes(b"1234" + W)
+    location("sub/w", offset="4")(path)
+    images = randn(3, 3, 16, 16)
+    torch.testing.assert_close(checkpoints.load(path).network(images), logits_of(images))
+
+
+def test_damaged_models_are_refused_or_read(path):
+    save(model_of(), path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for position in rng.choice(len(whole), 300, replace=False):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(FormatError, InputError):
+            checkpoints.load(path)
+
+
+def test_a_model_that_is_too_large(path, monkeypatch):
+    save(model_of(), path, ("w",))
+    monkeypatch.setattr(_onnx_file, "MAX_BYTES", path.stat().st_size + len(W) - 1)
+    words = ("m.onnx: has more than", "bytes of values")
+    made.refused(lambda: checkpoints.load(path), *words, error=InputError)
+    monkeypatch.setattr(_onnx_file, "MAX_BYTES", path.stat().st_size + len(W))
+    assert checkpoints.load(path).family == "onnx"
+
+
+def test_values_that_are_used_twice_are_not_written(path, tmp_path):
+    from onnx import helper
+
+    model = model_of("Gemm by columns")
+    model.graph.node.insert(3, helper.make_node("MatMul", ["f", "w"], ["twin"]))
+    save(model, path)
+    words = ("m.onnx: w: is used 2 times", "--to npz")
+    made.refused(lambda: export(path, tmp_path / "o.onnx"), *words, error=InputError)
+    assert made.beside(path) == ["m.onnx"]
+
+
+def ends_in(kind, **attributes):
+    def change(model):
+        from onnx import helper
+
+        model.graph.node[-1].output[0] = "z"
+        model.graph.node.append(helper.make_node(kind, ["z"], ["y"], **attributes))
+
+    return change
+
+
+def two_inputs(model):
+    from onnx import helper
+
+    model.graph.input.append(helper.make_tensor_value_info("z", 1, ["n", 3]))
+
+
+def flat_input(model):
+    model.graph.input[0].type.tensor_type.shape.dim.pop()
+
+
+def unknown_operator(model):
+    from onnx import helper
+
+    model.opset_import.append(helper.make_opsetid("ours", 1))
+    model.graph.node[1].domain, model.graph.node[1].op_type = "ours", "Mystery"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (ends_in("Relu"), ["found Relu at the program's end, expected a linear layer"]),
+        (two_inputs, ["found inputs", "expected images: (batch, channels, H, W)"]),
+        (flat_input, ["found inputs [[None, 3, 16]]"]),
+        (unknown_operator, ["onnxruntime does not take the model", "Mystery"]),
+    ],
+)
+def test_models_that_cannot_be_taken(path, change, words, capfd):
+    model = model_of()
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    made.refused(lambda: checkpoints.load(path), "m.onnx", *words, error=InputError)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_for_larger_images_than_are_tried(path, capfd):
+    save(model_of(shape=("n", 3, "h", "w"), k=np.zeros((D, 3, 400, 400), np.float32)), path)
+    words = ("m.onnx: the program does not take images of 224 or 32 or 64", "pixels (")
+    made.refused(lambda: checkpoints.load(path), *words, error=InputError)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_weight_that_the_model_makes_is_extracted_but_not_written(path, tmp_path):
+    from onnx import helper
+
+    model = model_of("Gemm by columns")
+    model.graph.node[-1].input[1] = "half"
+    model.graph.node.insert(0, helper.make_node("Add", ["w", "w"], ["half"]))
+    save(model, path)
+    found, images = checkpoints.load(path), randn(3, 3, 16, 16)
+    extraction.check_head(found.network, found.head, images)
+    np.testing.assert_allclose(found.head.weight, 2 * WEIGHT.numpy())
+    words = ("the program makes its weights itself", "--to npz")
+    made.refused(lambda: export(path, tmp_path / "o.onnx"), *words, error=InputError)
+
+
+def test_without_onnxruntime(path, monkeypatch):
+    save(model_of(), path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    words = ("m.onnx: is ONNX, and onnxruntime is not installed", "pip install 'ltkit[onnx]'")
+    made.refused(lambda: checkpoints.load(path), *words, error=InputError)
+    assert checkpoints.read(path).container == "onnx"
