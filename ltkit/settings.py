@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
-Schedule = Literal["step", "onecycle"]
+Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
 BaseSampling = Literal["class-balanced", "uniform"]

@@ -35,11 +35,11 @@ def inspect(
         _output.print_json(document)
         return
     for key, value in document.items():
-        shown = (
-            value
-            if not isinstance(value, dict)
-            else ", ".join(f"{k} {v}" for k, v in value.items())
-        )
+        shown = value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        elif isinstance(value, list):
+            shown = ", ".join(map(str, value)) or "none"
         typer.echo(_output.printable(f"{key + ':':<16}{shown}"))
 
 

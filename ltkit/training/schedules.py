@@ -17,7 +17,8 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     ``step`` is the reference schedule: with the epoch e counted from 1, ``lr * e / 5`` in the
     warm-up, then the base rate, ``* 0.01`` after 80 % of the epochs and ``* 0.0001`` after 90 %
     (160 and 180 of 200: two factors of 100). ``onecycle`` rises linearly from a tenth over the
-    first 20 % and falls to zero along a cosine.
+    first 20 % and falls to zero along a cosine. ``cosine`` has the warm-up of ``step`` and then
+    falls to zero along a cosine, half a period over all epochs.
 
     Args:
         settings: base rate, schedule, epochs, warm-up.
@@ -30,9 +31,13 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
         >>> one = TrainSettings(schedule="onecycle", epochs=10)
         >>> [round(learning_rate(one, e), 3) for e in (0, 2, 6, 10)]
         [0.01, 0.1, 0.05, 0.0]
+        >>> cosine = TrainSettings(schedule="cosine", epochs=20)
+        >>> [round(learning_rate(cosine, e), 3) for e in (0, 4, 5, 10, 20)]
+        [0.02, 0.1, 0.085, 0.05, 0.0]
 
     Source:
-        Cao et al., NeurIPS 2019, arXiv:1906.07413, the released code.
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, the released code; cosine: Loshchilov and
+        Hutter, ICLR 2017, arXiv:1608.03983, eq. 5 with one period.
     """
     base = settings.learning_rate
     if settings.schedule == "onecycle":
@@ -44,6 +49,8 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     number = math.floor(epoch) + 1
     if number <= settings.warmup_epochs:
         return base * number / settings.warmup_epochs
+    if settings.schedule == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
     if number > 0.9 * settings.epochs:
         return base * 1e-4
     return base * 0.01 if number > 0.8 * settings.epochs else base
