@@ -1,11 +1,17 @@
 """``ltkit posthoc``."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ltkit.cli import _options, _output, _paths
 from ltkit.settings import Select
+
+if TYPE_CHECKING:
+    from ltkit.records import Classifier, FeatureSet
 
 
 def posthoc(
@@ -18,6 +24,20 @@ def posthoc(
         Select, typer.Option(help="What parameters are chosen by, on the validation split.")
     ] = "balanced",
     bins: _options.Bins = "20,100",
+    seeds: Annotated[int, typer.Option(help="Runs with different seeds.", min=1)] = 1,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CLASSIFIER",
+            help="Correct this classifier instead of the file's own head.",
+            show_default=False,
+        ),
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Which run of --from, as rho=1."),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -30,14 +50,16 @@ def posthoc(
     from functools import partial
     from itertools import product
 
+    import numpy as np
+
     from ltkit import evaluation
     from ltkit import posthoc as methods
-    from ltkit.cli._methods import described, load, parameters_of
+    from ltkit.cli._methods import defaults, described, load, parameters_of
     from ltkit.errors import InputError
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import shot_groups
+    from ltkit.records import joined, shot_groups
 
     if list_:
         for line in described(methods, "fit"):
@@ -47,24 +69,30 @@ def posthoc(
         raise InputError("METHOD: absent; ltkit posthoc --list names them")
     module = load(methods, method)
     given = parameters_of(module.fit, set_ or [], method)
-    path = _paths.features_path(feats, quiet)
-    target = _paths.output_path(output, path, method)
+    if seeds > 1 and "seed" not in defaults(module.fit):
+        raise InputError(f"--seeds: {method} draws nothing at random; leave --seeds out")
+    path = _paths.features_path(feats if feats is not None or from_ is None else str(from_), quiet)
+    target = _paths.output_path(output, path if from_ is None else from_, method)
     features = features_file.read(path)
-    check_output(target, overwrite=overwrite, inputs=(path,))
-    base, train = features.classifier(), features.splits.get("train")
-    counts = features.classes.train_count
-    fit = partial(module.fit, base, train, counts)
+    check_output(target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_))
+    base, name, settings, inputs = _start(features, from_, run or [], method)
+    train, counts = features.splits.get("train"), features.classes.train_count
 
-    settings: dict[str, Any] = {"method": method, "select": select, "bins": bins}
     grid: dict[str, tuple[Any, ...]] = getattr(module, "GRID", {})
-    free = {name: values for name, values in grid.items() if name not in given}
-    if free:
-        val = features.splits.get("val")
-        if val is None:
-            name = next(iter(free))
-            raise InputError(
-                f"{path}: no validation split to choose {name} on; set it with --set {name}=..."
-            )
+    free = {k: values for k, values in grid.items() if k not in given}
+    tried = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
+    val = features.splits.get("val")
+    if free and val is None:
+        first = next(iter(free))
+        raise InputError(
+            f"{path}: no validation split to choose {first} on; set it with --set {first}=..."
+        )
+    every = defaults(module.fit) | given
+    runs = [every | p | _seed(every, n) for p in tried for n in range(seeds)]
+    fitted = _fit(module, base, train, counts, runs)
+    best = 0
+    settings |= {"method": method, "select": select, "bins": bins}
+    if free and val is not None:
         score = partial(
             evaluation.objective,
             labels=val.labels,
@@ -72,19 +100,68 @@ def posthoc(
             groups=shot_groups(counts, _options.whole_numbers(bins, "--bins")),
             select=select,
         )
-        tried = [given | dict(zip(free, v, strict=True)) for v in product(*free.values())]
-        best, scores = evaluation.choose([(p, fit(**p)) for p in tried], val, score)
+        _, found = evaluation.choose(list(zip(runs, fitted, strict=True)), val, score)
+        scores = np.reshape(found, (-1, seeds)).mean(axis=1).tolist()
         for parameters, value in zip(tried, scores, strict=True):
             _output.say(f"{_shown(parameters)}: {select} accuracy {value:.4f} on val", quiet)
-        given = tried[best]
-        _output.say(f"chosen: {_shown(given)}", quiet)
+        best = int(np.argmax(scores))
+        _output.say(f"chosen: {_shown(tried[best])}", quiet)
         settings |= {"tried": tried, "val": scores}
-    correction = evaluation.as_correction(method, fit(**given), [given])
+    chosen = slice(best * seeds, (best + 1) * seeds)
+    correction = joined([
+        evaluation.as_correction(name, classifier, [parameters])
+        for classifier, parameters in zip(fitted[chosen], runs[chosen], strict=True)
+    ])  # fmt: skip
     classifiers.write(
-        target, correction, settings=settings, inputs={"features": features.digest},
-        command=_output.command_line(),
-    )  # fmt: skip
+        target, correction, settings=settings, inputs=inputs, command=_output.command_line()
+    )
     _output.wrote(target, quiet)
+
+
+def _start(
+    features: "FeatureSet", from_: Path | None, run: list[str], method: str
+) -> "tuple[Classifier, str, dict[str, Any], dict[str, str]]":
+    """Return the classifier to correct, the result's name, and what is kept of where it is from.
+
+    Raises:
+        InputError: when ``--from`` was not fitted on these features, or has no such run.
+    """
+    from ltkit.errors import InputError
+
+    inputs = {"features": features.digest}
+    if from_ is None:
+        if run:
+            raise InputError("--run: names a run of --from, which is absent")
+        return features.classifier(), method, {}, inputs
+
+    from ltkit import exporting
+    from ltkit.files import classifiers, hdf5
+
+    before, made_from = classifiers.read(from_)
+    if made_from.get("features") != features.digest:
+        raise InputError(
+            f"{from_}: made from the features {str(made_from.get('features'))[:12]}, found "
+            f"{features.digest[:12]} in {features.source}; name the features it was made from"
+        )
+    number = exporting.pick(before, _options.settings(run, "--run"))
+    settings = {"from": {"method": before.method, "run": dict(before.runs[number])}}
+    inputs["from"] = hdf5.header(from_)["digest"]
+    base = before.classifier(features.classifier(), number)
+    return base, f"{before.method}+{method}", settings, inputs
+
+
+def _fit(
+    module: ModuleType, base: "Classifier", train: Any, counts: Any, runs: Sequence[dict[str, Any]]
+) -> "list[Classifier]":
+    """Return the classifier of each run, fitted together where the method can."""
+    if hasattr(module, "fit_many"):
+        together: list[Classifier] = module.fit_many(base, train, counts, runs)
+        return together
+    return [module.fit(base, train, counts, **parameters) for parameters in runs]
+
+
+def _seed(parameters: dict[str, Any], number: int) -> dict[str, int]:
+    return {"seed": parameters["seed"] + number} if "seed" in parameters else {}
 
 
 def _shown(parameters: dict[str, Any]) -> str:

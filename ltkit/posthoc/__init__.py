@@ -1,5 +1,119 @@
 """Post-hoc corrections, one file each: a classifier in, a classifier out.
 
-``fit(base, train, class_counts, **parameters) -> Classifier``; a module may have ``GRID``,
-parameter name to the values that are tried on validation data when the user gives none.
+``fit(base, train, class_counts, **parameters) -> Classifier``; a module may have
+
+- ``GRID``, parameter name to the values that are tried on validation data when the user gives none;
+- ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
+  together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
+
+What several of them need is here, for they know nothing of each other.
 """
+
+from collections.abc import Iterable
+from math import inf, isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError, nearest
+from ltkit.records import FeatureSplit, Ints
+
+TARGETS = ("uniform", "train", "inverse")
+
+
+def check_range(name: str, value: float, least: float = -inf, most: float = inf) -> None:
+    """Refuse a parameter that is not a finite number of a range, both ends included.
+
+    Raises:
+        InputError: naming the parameter.
+    """
+    if not (isfinite(value) and least <= value <= most):
+        expected = "a finite number"
+        if least > -inf:
+            expected += f", at least {least:g}" if most == inf else f" from {least:g} to {most:g}"
+        raise InputError(f"{name}: found {value}, expected {expected}")
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Refuse a parameter that is none of the known words.
+
+    Raises:
+        InputError: naming the nearest words.
+    """
+    known = list(known)
+    if value not in known:
+        raise InputError(f"{name}: found {value!r}, unknown; {nearest(value, known)}")
+
+
+def check_train(train: FeatureSplit | None, num_classes: int) -> FeatureSplit:
+    """Return the train split of a method that learns from every class's samples.
+
+    Raises:
+        InputError: when there is no train split, or a class has no sample in it.
+    """
+    if train is None:
+        raise InputError("no train split, whose samples this method learns from; extract it")
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=num_classes) == 0)
+    if len(empty):
+        raise InputError(
+            f"class {empty[0]}: no training sample; {len(empty)} such classes; extract the train "
+            "split, or choose a method that needs none"
+        )
+    return train
+
+
+def log_prior(class_counts: Ints) -> NDArray[np.float64]:
+    """Return the (C,) log of each class's training frequency.
+
+    Raises:
+        InputError: when a class has no training image.
+    """
+    empty = np.flatnonzero(class_counts == 0)
+    if len(empty):
+        raise InputError(
+            f"class {empty[0]}: no training image, so no log prior; {len(empty)} such classes"
+        )
+    logs: NDArray[np.float64] = np.log(class_counts / class_counts.sum())
+    return logs
+
+
+def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
+    """Return the (C,) log frequency of each class where the classifier will be used.
+
+    Args:
+        target: ``uniform``, ``train`` (as in training), ``inverse`` (in proportion to one over
+            the training count), or C positive numbers, comma-separated, in proportion to which.
+        class_counts: (C,) training images per class.
+
+    Raises:
+        InputError: when the target is none of these; when it depends on the training counts and a
+            class has none.
+
+    Example:
+        >>> np.exp(log_target("inverse", np.array([3, 1]))).round(3).tolist()
+        [0.25, 0.75]
+        >>> np.exp(log_target("4,1", np.array([3, 1]))).round(3).tolist()
+        [0.8, 0.2]
+    """
+    size = len(class_counts)
+    if target == "uniform":
+        return np.full(size, -np.log(size))
+    if target == "train":
+        return log_prior(class_counts)
+    if target == "inverse":
+        weights = np.exp(-log_prior(class_counts))
+    else:
+        try:
+            weights = np.array([float(part) for part in target.split(",")])
+        except ValueError:
+            raise InputError(
+                f"target: found {target!r}, expected {', '.join(TARGETS)} or {size} positive "
+                "numbers, comma-separated"
+            ) from None
+        if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
+            raise InputError(
+                f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "
+                f"{size} positive ones, a class each"
+            )
+    logs: NDArray[np.float64] = np.log(weights) - np.log(weights.sum())
+    return logs

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ltkit.errors import InputError
+from ltkit.posthoc import check_range, log_prior
 from ltkit.records import Classifier, FeatureSplit, Ints
 
 GRID = {"tau": tuple(i / 10 for i in range(21))}
@@ -35,14 +35,7 @@ def fit(
     Source:
         Menon et al., ICLR 2021, arXiv:2007.07314, eq. 9.
     """
-    if not np.isfinite(tau):
-        raise InputError(f"tau: found {tau}, expected a finite number")
-    empty = np.flatnonzero(class_counts == 0)
-    if len(empty):
-        raise InputError(
-            f"class {empty[0]}: no training image, so no log prior; {len(empty)} such classes"
-        )
-    prior = class_counts / class_counts.sum()
+    check_range("tau", tau)
     with np.errstate(over="ignore"):  # an extreme tau overflows; whoever uses the bias checks it
-        bias = (base.bias - tau * np.log(prior)).astype(np.float32)
+        bias = (base.bias - tau * log_prior(class_counts)).astype(np.float32)
     return Classifier(base.weight, bias, base.normalize_features, base.experts)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ltkit.errors import InputError
+from ltkit.posthoc import check_range
 from ltkit.records import Classifier, FeatureSplit, Ints
 
 GRID = {"tau": tuple(i / 10 for i in range(21))}
@@ -34,8 +34,7 @@ def fit(
     Source:
         Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (tau-normalised classifier).
     """
-    if not np.isfinite(tau):
-        raise InputError(f"tau: found {tau}, expected a finite number")
+    check_range("tau", tau)
     norms = np.linalg.norm(base.weight.astype(np.float64), axis=1, keepdims=True)
     with np.errstate(all="ignore"):  # an extreme tau overflows; whoever uses the rows checks them
         weight = (base.weight / np.maximum(norms, 1e-12) ** tau).astype(np.float32)

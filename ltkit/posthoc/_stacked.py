@@ -1,0 +1,328 @@
+"""Heads trained on cached inputs, several learning rates and seeds in one pass.
+
+The runs of a seed are one stack: a step is one product of its samples with all their rows, (B, W)
+by (L C, W), the gradients of all runs another, and SGD works in place. Seeds see other samples, so
+each has its own stack; the inputs are shared.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.posthoc import check_range
+from ltkit.records import Classifier, FeatureSplit, Ints, blocks
+
+Single = NDArray[np.float32]
+Double = NDArray[np.float64]
+
+BUDGET = 2 << 30
+"""Bytes of inputs that may be held. Of a larger split, what the next steps need is read again."""
+
+MOMENTUM = np.float32(0.9)
+"""Of SGD, in all of the released codes."""
+
+LEARNING_RATES = (0.002, 0.006, 0.02, 0.06, 0.2, 0.6, 2.0)
+"""Around the 0.2 of Kang et al.; the best depends on the size of the features."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of SGD with momentum, the learning rate falling to 0 along a cosine.
+
+    The defaults are those of the cRT of Kang et al. 2020 on ImageNet-LT, in their released code.
+    """
+
+    learning_rate: float = 0.2
+    epochs: int = 10
+    batch_size: int = 512
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("learning_rate", self.learning_rate, 0)
+        check_range("epochs", self.epochs, 0)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("seed", self.seed, 0, 2**32 - 1)
+
+
+def runs_of(tried: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """Return the runs of settings that may have other parameters, too."""
+    names = [field.name for field in fields(Run)]
+    return [Run(**{name: settings[name] for name in names}) for settings in tried]
+
+
+class Inputs:
+    """(N, W) float32 inputs made of a split's features, held where they fit the budget.
+
+    Args:
+        split: the samples.
+        width: W.
+        made_of: the (B, W) inputs of (B, D) features as stored.
+    """
+
+    def __init__(
+        self, split: FeatureSplit, width: int, made_of: Callable[[NDArray[Any]], Single]
+    ) -> None:
+        """Read the split if it fits."""
+        self.labels, self.width = split.labels, width
+        self._split, self._made_of = split, made_of
+        self._held: Single | None = None
+        if len(split) <= self._room:
+            self._held = self._read(np.arange(len(split)))
+
+    @property
+    def _room(self) -> int:
+        return BUDGET // (4 * self.width)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    def blocks(self) -> Iterator[tuple[Single, Ints]]:
+        """Yield (B, W) inputs and (B,) labels in order."""
+        for rows in self._split.slices():
+            held = self._held
+            x = self._made_of(self._split.features[rows]) if held is None else held[rows]
+            yield x, self.labels[rows]
+
+    def draws_at_once(self, orders: int) -> int:
+        """Return of how many draws, of each of some orders, the inputs may be taken together.
+
+        Inputs are let go when the next are read, so half of the budget is for each.
+        """
+        return self._room // 2 // orders if self._held is None else sys.maxsize
+
+    def taker(self, drawn: Sequence[Ints]) -> Callable[[Ints], Single]:
+        """Return a function that gives the inputs of any of the drawn rows."""
+        if self._held is not None:
+            return self._held.__getitem__
+        used = np.unique(np.concatenate(drawn))
+        values = self._read(used)
+        return lambda rows: values[np.searchsorted(used, rows)]
+
+    def _read(self, used: Ints) -> Single:
+        """Read the inputs of some rows, ascending, in one pass over the split."""
+        values = np.empty((len(used), self.width), np.float32)
+        for rows in self._split.slices():
+            first, last = np.searchsorted(used, (rows.start, rows.stop))
+            if first < last:
+                within = used[first:last] - rows.start
+                values[first:last] = self._made_of(self._split.features[rows][within])
+        return values
+
+
+def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
+    """Return (N, D + 1) inputs: the features as the classifier sees them, and a 1 for the bias."""
+
+    def made_of(features: NDArray[Any]) -> Single:
+        return np.hstack([base.prepare(features), np.ones((len(features), 1), np.float32)])
+
+    return Inputs(split, base.feature_size + 1, made_of)
+
+
+def logits_of(base: Classifier, split: FeatureSplit) -> Inputs:
+    """Return (N, C) inputs: the classifier's logits."""
+    return Inputs(split, base.num_classes, base.logits)
+
+
+def softmax(logits: Single) -> Single:
+    """Turn logits into probabilities over the last axis, in place."""
+    logits -= logits.max(axis=-1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=-1, keepdims=True)
+    return logits
+
+
+Cost = Callable[[Single, Ints], Single]
+"""From the (B, L, C) logits of L runs, which it may overwrite, and (B,) labels: the gradients of
+each run's mean cost over the batch."""
+
+
+def cross_entropy(logits: Single, labels: Ints) -> Single:
+    """Return the gradients of the mean cross-entropy."""
+    gradients = softmax(logits)
+    gradients[np.arange(len(labels)), :, labels] -= 1
+    gradients /= len(labels)
+    return gradients
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Logits are products with whole rows: parameters (L, C, W)."""
+
+    def logits(self, parameters: Single, inputs: Single) -> Single:
+        """Return (B, L, C)."""
+        runs, classes, width = parameters.shape
+        logits: Single = inputs @ parameters.reshape(-1, width).T
+        return logits.reshape(-1, runs, classes)
+
+    def gradients(self, of_logits: Single, inputs: Single, out: Single) -> None:
+        """Write the parameters' gradients (L, C, W) for those of the logits (B, L, C)."""
+        by_run = of_logits.reshape(len(inputs), -1)
+        np.matmul(by_run.T, inputs, out=out.reshape(-1, out.shape[2]))
+
+
+@dataclass(frozen=True)
+class ScaleAndShift:
+    """Logits are a scale of cached ones and a shift in units of a size: parameters (L, C, 2).
+
+    unit: (C,) the size of a shift of 1; 0 where there is none.
+    """
+
+    unit: Single
+
+    def logits(self, parameters: Single, inputs: Single) -> Single:
+        """Return (B, L, C)."""
+        scale, shift = parameters[..., 0], parameters[..., 1]
+        logits: Single = inputs[:, None] * scale + shift * self.unit
+        return logits
+
+    def gradients(self, of_logits: Single, inputs: Single, out: Single) -> None:
+        """Write the parameters' gradients (L, C, 2) for those of the logits (B, L, C)."""
+        np.einsum("blc,bc->lc", of_logits, inputs, out=out[..., 0])
+        np.multiply(of_logits.sum(axis=0), self.unit, out=out[..., 1])
+
+
+def train(
+    inputs: Inputs,
+    start: Single,
+    runs: Sequence[Run],
+    form: Linear | ScaleAndShift,
+    cost: Cost = cross_entropy,
+    *,
+    balanced: bool,
+    after_epoch: Callable[[Single], None] | None = None,
+) -> list[Single]:
+    """Train the parameters of every run from the same start.
+
+    A run's result depends on nothing but its own settings and, in the last bits, on how many runs
+    share its products. The budget decides how often inputs are read, never what is learned.
+
+    Args:
+        inputs: of N samples.
+        start: (C, W') parameters, as `form` has them.
+        runs: settings that differ in learning rate and seed only.
+        form: how logits are made of parameters and inputs.
+        cost: what is minimised, beside weight decay.
+        balanced: whether an epoch has equally many samples of each class, or each sample once.
+        after_epoch: changes (L, C, W') parameters in place after each epoch.
+
+    Returns:
+        (C, W') parameters of each run.
+    """
+    first = runs[0]
+    if any(replace(r, learning_rate=0.0, seed=0) != replace(first, learning_rate=0.0, seed=0)
+           for r in runs):  # fmt: skip
+        raise ValueError("runs differ in more than learning rate and seed")
+    seeds = {run.seed: [n for n, r in enumerate(runs) if r.seed == run.seed] for run in runs}
+    stacks = [_Stack(form, cost, start, [runs[n] for n in own]) for own in seeds.values()]
+    draw = _balanced if balanced else _shuffled
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    size = first.batch_size
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever uses the parameters checks them
+        for epoch in range(first.epochs):
+            orders = [draw(inputs.labels, generator) for generator in generators]
+            steps = -(-len(orders[0]) // size)
+            at_once = max(1, inputs.draws_at_once(len(orders)) // size) * size
+            for part in blocks(len(orders[0]), at_once):
+                take = inputs.taker([order[part] for order in orders])
+                for batch in blocks(part.stop - part.start, size):
+                    done = epoch + (part.start + batch.start) / (steps * size)
+                    factor = 0.5 + 0.5 * np.cos(np.pi * done / first.epochs)
+                    for stack, order in zip(stacks, orders, strict=True):
+                        rows = order[part][batch]
+                        stack.step(take(rows), inputs.labels[rows], factor)
+            if after_epoch is not None:
+                for stack in stacks:
+                    after_epoch(stack.parameters)
+    found = {n: p for stack, own in zip(stacks, seeds.values(), strict=True)
+             for n, p in zip(own, stack.parameters, strict=True)}  # fmt: skip
+    return [found[n] for n in range(len(runs))]
+
+
+class _Stack:
+    """L runs of one seed: their parameters (L, C, W) and SGD's velocity."""
+
+    def __init__(
+        self, form: Linear | ScaleAndShift, cost: Cost, start: Single, runs: Sequence[Run]
+    ) -> None:
+        self._form, self._cost = form, cost
+        self.parameters = np.repeat(start[None], len(runs), axis=0)
+        self._velocity = np.zeros_like(self.parameters)
+        self._scratch = np.empty_like(self.parameters)
+        self._decay = np.float32(runs[0].weight_decay)
+        self._rates = np.array([run.learning_rate for run in runs])[:, None, None]
+
+    def step(self, inputs: Single, labels: Ints, factor: float) -> None:
+        """Take one step; the learning rate is `factor` of the first."""
+        of_logits = self._cost(self._form.logits(self.parameters, inputs), labels)
+        self._velocity *= MOMENTUM
+        self._form.gradients(of_logits, inputs, self._scratch)
+        self._velocity += self._scratch
+        np.multiply(self.parameters, self._decay, out=self._scratch)
+        self._velocity += self._scratch
+        np.multiply(self._velocity, (factor * self._rates).astype(np.float32), out=self._scratch)
+        self.parameters -= self._scratch
+
+
+def _shuffled(labels: Ints, generator: np.random.Generator) -> Ints:
+    return generator.permutation(len(labels))
+
+
+def _balanced(labels: Ints, generator: np.random.Generator) -> Ints:
+    """Draw N / C samples of each class, rounded up, each of a class's samples equally often.
+
+    What is drawn does not depend on how classes are numbered.
+    """
+    shuffled = generator.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    present, counts = np.unique(labels, return_counts=True)
+    each = -(-len(labels) // len(present))
+    within = np.arange(each) * counts[:, None] // each  # (C, each)
+    rows = by_class[(np.cumsum(counts) - counts)[:, None] + within]
+    order: Ints = np.sort(rows, axis=None)[generator.permutation(rows.size)]
+    return order
+
+
+def balanced_weights(labels: Ints, num_classes: int) -> Double:
+    """Return (C,) weights of a class's samples, with which classes have the same sum and all N."""
+    weights: Double = len(labels) / (num_classes * np.bincount(labels, minlength=num_classes))
+    return weights
+
+
+def balanced_moments(
+    rows: Iterator[tuple[Single, Ints]], size: int, weights: Double
+) -> tuple[Double, Double, Double]:
+    """Return class means and the class-balanced mean and covariance of features, in one pass.
+
+    Args:
+        rows: (B, D) features and (B,) labels, block by block.
+        size: D.
+        weights: (C,) of a class's samples, as from `balanced_weights`.
+
+    Returns:
+        (C, D) means, (D,) mean of the means, and the (D, D) covariance around it, with the
+        weights.
+    """
+    from scipy.sparse import csr_array
+
+    classes = len(weights)
+    sums, products, counts = np.zeros((classes, size)), np.zeros((size, size)), np.zeros(classes)
+    for features, labels in rows:
+        x = features.astype(np.float64)
+        members = csr_array(
+            (np.ones(len(labels)), (labels, np.arange(len(labels)))), (classes, len(labels))
+        )
+        sums += members @ x
+        counts += np.bincount(labels, minlength=classes)
+        x *= np.sqrt(weights[labels])[:, None]
+        products += x.T @ x
+    means = sums / counts[:, None]
+    centre = means.mean(axis=0)
+    return means, centre, products / counts.sum() - np.outer(centre, centre)

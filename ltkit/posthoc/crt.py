@@ -1,0 +1,83 @@
+"""Classifier re-training: a new head, trained on class-balanced samples."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltkit.posthoc import _stacked, check_range, check_train
+from ltkit.posthoc._stacked import Run
+from ltkit.records import Classifier, FeatureSplit, Ints
+
+GRID = {"learning_rate": _stacked.LEARNING_RATES}
+
+
+def fit(
+    base: Classifier,
+    train: FeatureSplit | None,
+    class_counts: Ints,
+    *,
+    learning_rate: float = Run.learning_rate,
+    epochs: int = Run.epochs,
+    batch_size: int = Run.batch_size,
+    weight_decay: float = Run.weight_decay,
+    seed: int = Run.seed,
+) -> Classifier:
+    r"""Train weight and bias from zero by cross-entropy on class-balanced samples.
+
+    .. math:: \min_{W, b} \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i: y_i = c} -\log p_c(W f_i + b)
+        + \frac{\lambda}{2} \lVert (W, b) \rVert^2
+
+    by SGD with momentum 0.9 and a learning rate that falls to 0 along a cosine. An epoch has N / C
+    samples of each class, a class's samples as equally often as that allows.
+
+    Args:
+        base: not used but for its number of classes and the form of its features.
+        train: (N, D) features and labels; every class needs a sample.
+        class_counts: not used; the samples decide.
+        learning_rate: of the first step.
+        epochs: at least 1.
+        batch_size: samples of a step.
+        weight_decay: the lambda of the equation.
+        seed: of the samples' order.
+
+    Raises:
+        InputError: when there is no train split, a class has no sample in it, or a parameter is
+            out of range.
+
+    Example:
+        >>> train = FeatureSplit(np.float32([[1], [-1], [-1]]), np.array([0, 1, 1]))
+        >>> base = Classifier(np.zeros((2, 1), dtype=np.float32), np.zeros(2, dtype=np.float32))
+        >>> c = fit(base, train, np.array([1, 2]), epochs=1, batch_size=4, learning_rate=1.0)
+        >>> c.weight.tolist(), c.bias.tolist()  # one step from p = 1/2: mean of (y - p) f
+        ([[0.5], [-0.5]], [0.0, 0.0])
+
+    Source:
+        Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (classifier re-training).
+
+        The defaults are those of the released code for ImageNet-LT. It starts from random rows,
+        which a convex problem does not need and with which classes could not change places.
+    """
+    parameters = {
+        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
+        "weight_decay": weight_decay, "seed": seed,
+    }  # fmt: skip
+    return fit_many(base, train, class_counts, [parameters])[0]
+
+
+def fit_many(
+    base: Classifier,
+    train: FeatureSplit | None,
+    class_counts: Ints,
+    tried: Sequence[Mapping[str, Any]],
+) -> list[Classifier]:
+    """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
+    train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
+    check_range("epochs", runs[0].epochs, 1)
+    inputs = _stacked.features_and_one(base, train)
+    start = np.zeros((base.num_classes, inputs.width), np.float32)
+    found = _stacked.train(inputs, start, runs, _stacked.Linear(), balanced=True)
+    return [
+        Classifier(rows[:, :-1].copy(), rows[:, -1].copy(), base.normalize_features, base.experts)
+        for rows in found
+    ]
