@@ -3,7 +3,7 @@
 Runs the command line in a temporary folder, one `ltkit` command a line, and writes what `evaluate
 --json` prints, with the commands, to benchmarks/results/cifar100_lt.json.
 
-    python benchmarks/results_cifar100_lt.py [FEATURES.h5 NAME]
+    python benchmarks/results_cifar100_lt.py [FEATURES.h5 NAME TITLE ABOUT]
 """
 
 import json
@@ -27,6 +27,14 @@ COMMANDS = (
     "ltkit posthoc logit-adjust feats.h5",
     "ltkit posthoc logit-adjust feats.h5 --set tau=1 -o feats.logit-adjust-1.h5",
     "ltkit posthoc ncm feats.h5",
+    *(
+        f"ltkit posthoc {method} feats.h5"
+        for method in ("discriminant", "pc-softmax", "group-bias", "ridge", "logistic")
+    ),
+    *(
+        f"ltkit posthoc {method} feats.h5 --seeds 5"
+        for method in ("crt", "lws", "marc", "weight-balancing")
+    ),
 )
 EVALUATE = "ltkit evaluate feats.h5 --group wordnet --json"
 TITLE = "The bundled features: CIFAR-100-LT, imbalance 100, ResNet-32, cross-entropy"
@@ -63,7 +71,7 @@ def main(features: Path, name: str, title: str, about: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        main(Path(sys.argv[1]), sys.argv[2], sys.argv[2], "")
+        main(Path(sys.argv[1]), *sys.argv[2:5])
     else:
         bundled = Path(str(resources.files("ltkit") / "data" / "demo" / "feats.h5"))
         main(bundled, "cifar100_lt", TITLE, ABOUT)
