@@ -70,7 +70,12 @@ def test_the_sizes_of_all_networks_are_those_of_the_catalogue():
 
 @pytest.mark.parametrize(
     ("arch", "count"),
-    [("resnet50", 25_557_032), ("resnet152", 60_192_808), ("resnext50", 25_028_904)],
+    [
+        ("resnet50", 25_557_032),
+        ("resnet152", 60_192_808),
+        ("resnext50", 25_028_904),
+        ("wide_resnet50_2", 68_883_240),
+    ],
 )
 def test_large_resnets_have_their_published_sizes(arch, count):
     with torch.device("meta"):

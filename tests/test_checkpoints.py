@@ -27,6 +27,7 @@ import torch.hub
 from shared_data import shared
 
 from ltkit import architectures, checkpoints, datasets
+from ltkit.checkpoints import _inert
 from ltkit.cli import main
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
@@ -636,3 +637,94 @@ def test_a_head_without_bias_is_asked_about(path):
     assert (cosine.normalize, cosine.scale) == ("cosine", 16.0)
     plain = checkpoints.load(path, LoadSettings(linear=True)).head
     assert (plain.normalize, plain.bias.tolist()) == ("none", [0.0] * 10)
+
+
+# Optional libraries
+
+
+@pytest.mark.parametrize(
+    ("library", "package", "extra"),
+    [("timm", "timm", "timm"), ("torchvision", "torchvision", "torchvision"),
+     ("open_clip", "open_clip_torch", "open-clip")],
+)  # fmt: skip
+def test_a_library_that_is_not_installed_is_named(path, monkeypatch, library, package, extra):
+    monkeypatch.setitem(sys.modules, library, None)
+    torch.save(published(), path)
+    words = (f"m.pt: needs {package}, which is not installed", f"pip install 'ltkit[{extra}]'")
+    made.refused(load(path, f"{library}:any"), *words, error=InputError)
+
+
+def hugging_face_folder(folder):
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
+    safetensors.torch.save_file({"w": torch.zeros(3)}, folder / "model.safetensors")
+    return folder
+
+
+def test_transformers_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    folder = hugging_face_folder(tmp_path / "hub")
+    words = ("hub: needs transformers, which is not", "pip install 'ltkit[transformers]'")
+    made.refused(load(folder), *words, error=InputError)
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "OSError"])
+def test_a_torchvision_for_another_torch_is_named(path, tmp_path, monkeypatch, error):
+    """Its import raises no ImportError; a file that is not for it is not held up by it."""
+    package = tmp_path / "packages" / "torchvision"
+    package.mkdir(parents=True)
+    text = f"raise {error}('operator torchvision::nms does not exist\\nmore')"
+    (package / "__init__.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    torch.save(published(), path)
+    words = ("m.pt: needs torchvision, whose import fails (operator torchvision::nms does not",
+             f"install the torchvision that matches torch {torch.__version__}")  # fmt: skip
+    made.refused(load(path, "torchvision:resnet18"), *words, error=InputError)
+    torch.save({"w": torch.zeros(3)}, path)
+    made.refused(load(path), "layout not recognised; found w", error=InputError)
+
+
+def test_what_the_files_of_libraries_say_of_themselves(path, monkeypatch):
+    """Their families know them without the libraries; other files with arguments are not theirs."""
+    for library in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, library, None)
+    state = {"stem.weight": torch.zeros(3, 3)}
+    script = {"epoch": 1, "arch": "made", "state_dict": state, "optimizer": {}, "version": 2}
+    torch.save(script, path)
+    made.refused(load(path), "needs timm", error=InputError)
+    reference = {"model": state, "lr_scheduler": {}, "args": argparse.Namespace(model="made")}
+    torch.save(reference, path)
+    made.refused(load(path), "needs torchvision", error=InputError)
+    torch.save(reference | {"args": {"model": "made", "nb_classes": 7}}, path)
+    made.refused(load(path), "needs timm", error=InputError)
+    for other in ({"version": 3}, {"arch": 7}):
+        torch.save(script | other, path)
+        made.refused(load(path), "layout not recognised", error=InputError)
+    del reference["lr_scheduler"]
+    torch.save(reference, path)
+    made.refused(load(path), "layout not recognised", error=InputError)
+
+
+def test_an_unknown_library(path):
+    torch.save(published(), path)
+    words = ("--arch tim:resnet18: unknown library", "did you mean timm?")
+    made.refused(load(path, "tim:resnet18"), *words, error=InputError)
+
+
+def test_of_a_scripts_arguments_plain_values_are_kept(path):
+    plain = {"model": "resnet18", "lr": 0.1, "epochs": 3, "pretrained": False, "seed": None,
+             "mean": (0.1, 0.2), "size": [3, 8, 8], "model_kwargs": {"img_size": 8}}  # fmt: skip
+    others = {"path": Path("x"), "deep": [[1]], "long": [0] * 101, "tensor": torch.zeros(1),
+              "config": Config(a=1), "set": {1}}  # fmt: skip
+    torch.save({"args": argparse.Namespace(**plain, **others)}, path)
+    content = checkpoints.read(path)
+    assert "argparse.Namespace" in content.skipped
+    assert _inert.arguments_of(content.top["args"]) == plain
+    assert _inert.arguments_of(plain | {"set": {1}, "deep": [[1]]}) == plain
+    assert _inert.arguments_of(None) == {}
+
+
+def test_only_zero_shot_heads_need_the_names_of_classes(path, native):
+    native()
+    assert load(path, class_names=("a", "b"))().wanted.class_names is None

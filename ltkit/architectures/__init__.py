@@ -66,6 +66,7 @@ _LARGE = {
     "resnet101": _imagenet((3, 4, 23, 3), 2048, "ResNet-101"),
     "resnet152": _imagenet((3, 8, 36, 3), 2048, "ResNet-152"),
     "resnext50": _imagenet((3, 4, 6, 3), 2048, "ResNeXt-50 32x4d", groups=32, group_width=4),
+    "wide_resnet50_2": _imagenet((3, 4, 6, 3), 2048, "Wide ResNet-50-2", group_width=128),
 }
 
 

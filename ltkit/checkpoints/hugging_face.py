@@ -21,7 +21,7 @@ from ltkit.checkpoints import timm as timm_family
 from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._inert import plain_values
 from ltkit.checkpoints._library import Images, needed, recognise, squeezed
-from ltkit.checkpoints._recognised import Recognised, View
+from ltkit.checkpoints._recognised import Recognised, View, choose
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
@@ -29,6 +29,9 @@ SUMMARY = (
     "folders of Hugging Face's transformers (pip install 'ltkit[transformers]'), 'config.json' "
     "with 'model_type'"
 )
+NO_IMAGES = {"siglip2": "patches", "imagegpt": "palette numbers"}
+"""Types whose networks take something else, as their processors make it of images."""
+
 HEADS = (
     ("cls_classifier", "distillation_classifier"),
     ("classifier.linear", "classifier_distill.linear"),
@@ -80,12 +83,15 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"{content.path}: config.json: found {kind}, {said}, expected an image classifier that "
             f"transformers has{': ' if known else ''}{' or '.join(known)}"
         )
+    if kind in NO_IMAGES:
+        raise InputError(
+            f"{content.path}: {named}: takes {NO_IMAGES[kind]} instead of images; use another one"
+        )
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with needed(content.path, "timm", "timm"):
-            model, info = _built(content, getattr(transformers, named))
+        model, info = _built(content, getattr(transformers, named))
     finally:
         logging.set_verbosity(verbosity)
         (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
@@ -96,6 +102,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
             f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights anew"
         )
+    place, _ = choose(content, wanted, {"raw": ()})
     names = {name: name for name in content.tensors}
     if kind == "timm_wrapper":
         inner = model.get_submodule("timm_model")
@@ -105,11 +112,18 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     else:
         heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
         images, notes = _images(content)
-    return recognise(content, "hugging-face", named, model, heads, (), names, images, wanted, notes)
+    return recognise(
+        content, "hugging-face", named, model, heads, place, names, images, wanted, notes
+    )
 
 
 def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Return the network with its weights, and what was missing or left over."""
+    """Return the network with its weights, and what was missing or left over.
+
+    Raises:
+        FormatError: when the configuration cannot be.
+        InputError: when the network needs another package.
+    """
     said = {key: value for key, value in content.top.items() if key not in UNSAID}
     tensors = dict(content.tensors)
     try:
@@ -120,16 +134,21 @@ def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
                 attn_implementation="eager", dtype=torch.float32, local_files_only=True,
                 trust_remote_code=False,
             )  # fmt: skip
-    except ImportError:
-        raise
+    except ImportError as error:
+        raise InputError(
+            f"{content.path}: {kind.__name__} needs another package ({_said(error)})"
+        ) from error
     except Exception as error:  # each class checks its configuration in its own way
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:2])[:200] or type(error).__name__
+        reason = _said(error)
         raise FormatError(
             f"{content.path}: {kind.__name__} cannot be built from config.json and the weights "
             f"({reason}); fetch the folder again"
         ) from error
     return model.eval(), info
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple[str, ...]:
@@ -180,7 +199,8 @@ def _prepared(said: Mapping[str, Any], size: int | None) -> tuple[Images, list[s
     """
     unit = 255 * (float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1)
     mean, std = [0.0] * 3, [1.0] * 3
-    if said.get("do_normalize", "image_mean" in said):
+    bgr = bool(said.get("do_flip_channel_order"))  # MobileViT, which has no use for its mean
+    if said.get("do_normalize", "image_mean" in said and not bgr):
         mean, std = (list(map(float, said[f"image_{of}"])) for of in ("mean", "std"))
     if said.get("rescale_offset"):  # EfficientNet's values may lie in -1..1
         mean = [m + 1 for m in mean]
@@ -188,7 +208,6 @@ def _prepared(said: Mapping[str, Any], size: int | None) -> tuple[Images, list[s
         std = [s * s for s in std]
     view, squeezing = _view(said, size)
     notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
-    bgr = bool(said.get("do_flip_channel_order"))
     statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
     return Images(size or view.crop, view, *statistics, bgr), notes
 

@@ -118,7 +118,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     fill(content.path, model, {own: state[n] for own, n in unwrapped(content, place).items()}, name)
     rows = _embedded(model, tokenizer, wanted.class_names or ())
     bias = getattr(model, "logit_bias", None)
-    head = TextHead(rows, float(model.logit_scale.exp()), 0.0 if bias is None else float(bias))
+    head = TextHead(rows, model.logit_scale.exp().item(), 0.0 if bias is None else bias.item())
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]
     side = int(size if isinstance(size, int) else size[0])

@@ -180,4 +180,7 @@ def _settings(content: Content) -> dict[str, Any]:
 
 def _said_of_images(content: Content) -> dict[str, Any]:
     said = arguments_of(content.top.get("args")) | plain_values(content.top.get("pretrained_cfg"))
-    return {key: said[key] for key in DATA if said.get(key)}
+    found = {key: said[key] for key in DATA if said.get(key)}
+    if isinstance(found.get("input_size"), int):  # as scripts after DeiT's say it
+        found["img_size"] = found.pop("input_size")
+    return found

@@ -3,7 +3,8 @@
 The conversion: palette, grey, CMYK, RGBA and 16-bit pictures become 8-bit RGB (transparency is
 dropped, 16-bit values are divided by 256); EXIF rotation is not applied, as in the loaders that
 the field's checkpoints were trained with. The shorter side is scaled to `resize` pixels
-(antialiased; bilinear unless the model says bicubic) and the centre `crop` x `crop` pixels are taken: the usual evaluation transform.
+(antialiased; bilinear unless the model says bicubic) and the centre `crop` x `crop` pixels are
+taken: the usual evaluation transform.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 
 NETWORKS = {
     "test_vit": (("head",), 64),
-    "test_efficientnet": (("classifier",), 64),
+    "test_efficientnet": (("classifier",), 256),
     "test_convnext": (("head.fc",), 64),
     "dla46_c": (("fc",), 256),  # a 1x1 convolution
     "mobilenetv3_small_050": (("classifier",), 1024),  # not its num_features, 288
@@ -145,6 +145,18 @@ def test_scripts_after_deits(path, averaged):
     assert load(path).arch == f"timm:{name}"
 
 
+def test_under_any_attribute_of_lightnings_module(path):
+    model = network("test_vit")
+    state = {f"net.body.{n}": t for n, t in model.state_dict().items()}
+    torch.save({"pytorch-lightning_version": "2.0", "state_dict": state}, path)
+    found, images = load(path, "test_vit"), torch.randn(2, 3, 160, 160)
+    assert {there.name for there in found.stored.values()} == {
+        "net.body.head.weight", "net.body.head.bias",
+    }  # fmt: skip
+    with torch.no_grad():
+        close(found.network(images), model(images))
+
+
 def test_a_folder_as_on_the_hub(tmp_path):
     import safetensors.torch
     from timm.models import save_for_hf
@@ -155,6 +167,7 @@ def test_a_folder_as_on_the_hub(tmp_path):
     save_for_hf(
         model, folder, model_config={"pretrained_cfg": model.pretrained_cfg | data},
         model_args={"img_size": 128, "checkpoint_path": str(tmp_path / "never.pt")},
+        safe_serialization=True,
     )  # fmt: skip
     found = check(
         folder, model, lambda path: safetensors.torch.load_file(path / "model.safetensors"),
