@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-extras check slow gpu bench results
+.PHONY: help setup demo test test-extras check slow fuzz gpu bench results
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -43,6 +43,10 @@ check: setup ## format, lint, types, import contracts
 
 slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow
+
+fuzz: .venv-extras/.ready ## damaged checkpoints, 2,000 a container, into benchmarks/results/
+	OMP_NUM_THREADS=1 .venv-extras/bin/python tests/fuzz/fuzz_checkpoints.py --count 2000 \
+		--json benchmarks/results/fuzz_checkpoints.json
 
 gpu: setup ## the tests that need a CUDA device
 	$(PYTEST) -m gpu

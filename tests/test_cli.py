@@ -57,6 +57,20 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_message_stays_one_short_line(monkeypatch, capsys):
+    def fail():
+        raise InputError("m.pt: " + "é\n" * 9000 + "the end")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith("ltkit: m.pt: é\\né")
+    assert said.endswith("the end\n")
+    assert said.count("\n") == 1
+    assert len(said) < cli.LONGEST + 20
+
+
 def test_every_command_has_help_with_an_example():
     def commands(typer_app, prefix=()):
         for command in typer_app.registered_commands:

@@ -692,7 +692,7 @@ def test_a_program_that_takes_no_images(path):
 def test_images_that_are_no_squares(path):
     images = torch.zeros(2, 3, 16, 24)
     quietly(lambda: torch.export.save(torch.export.export(small(), (images,)), path))
-    words = "m.pt: takes images of 16 x 24, expected squares"
+    words = "m.pt: takes images of 16 x 24, 2 at once; expected squares, and"
     made.refused(lambda: checkpoints.load(path, TRUSTED), words, error=InputError)
 
 

@@ -17,6 +17,9 @@ Place = tuple[str, ...]
 MAX_TENSOR_BYTES = 64 << 30
 """A stride-0 view of a small file can claim any size; larger tensors are refused."""
 
+LONGEST = 200
+"""Characters that the name of a tensor may have; attributes of attributes need no more."""
+
 DEPTH = 3
 """How many mappings deep state dicts are looked for."""
 
@@ -53,8 +56,8 @@ class Content:
 
     def describe(self) -> list[str]:
         """Return the first keys, for messages."""
-        keys = [str(key) for key in self.top][:5] or list(self.tensors)[:5]
-        return keys or ["nothing"]
+        keys = [key if isinstance(key, str) else f"a {type(key).__name__}" for key in self.top]
+        return [key[:LONGEST] for key in (keys or list(self.tensors))[:5]] or ["nothing"]
 
 
 def states_in(top: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[tuple[Place, State]]:
@@ -68,7 +71,7 @@ def states_in(top: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[tuple[Plac
         >>> [place for place, _ in states_in(top)]
         [('model',)]
     """
-    own = {str(key): value for key, value in top.items() if isinstance(value, Tensor)}
+    own = {k: v for k, v in top.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if own:
         yield (), own
     for key, value in top.items():
@@ -85,6 +88,11 @@ def check(path: Path, states: Mapping[Place, State]) -> None:
     """
     for state in states.values():
         for name, tensor in state.items():
+            if len(name) > LONGEST:
+                raise FormatError(
+                    f"{path}: {name[:LONGEST]}...: is a name of {len(name)} characters, expected "
+                    f"at most {LONGEST}; the checkpoint is damaged"
+                )
             if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
                 raise FormatError(
                     f"{path}: {name}: found a {tensor.layout} tensor on {tensor.device}, expected "
@@ -94,6 +102,11 @@ def check(path: Path, states: Mapping[Place, State]) -> None:
             if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
                 raise FormatError(
                     f"{path}: {name}: claims {claimed} bytes that are not in the file"
+                )
+            if tensor.ndim > 1 and not tensor.numel():
+                raise FormatError(
+                    f"{path}: {name}: found {tuple(tensor.shape)}, expected values; the checkpoint "
+                    "is damaged"
                 )
             if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
                 raise FormatError(

@@ -3,7 +3,9 @@
 Checkpoints often carry the run's arguments, a configuration or an optimiser: objects of classes
 that are not here and whose code must not run. Such an object becomes an inert stand-in that takes
 any state and does nothing; a call of anything but a few harmless constructors is refused, because
-that is how a pickle runs code. It takes the place of the ``pickle`` module in ``torch.load``.
+that is how a pickle runs code. It takes the place of the ``pickle`` module in ``torch.load``, and
+is Python's own reader in Python: the one in C fills the memory when a pickle says so, and sets
+attributes of whatever is there, functions of torch included.
 """
 
 import contextlib
@@ -25,9 +27,28 @@ def _latin1(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _storage(data: Any) -> Any:
-    """Return the storage of a tensor in a plain pickle, which holds a file of torch's in turn."""
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def _bytes(data: Any = b"", coding: Any = "latin1") -> bytearray:
+    """Return changeable bytes; of a number, they would be as many zeros."""
+    if isinstance(data, str):
+        data = _latin1(data, coding)
+    if not isinstance(data, bytes):
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL builtins.bytearray was called")
+    return bytearray(data)
+
+
+def _storage(data: Any) -> torch.TypedStorage:
+    """Return the storage of a tensor in a plain pickle, which holds an old file of torch's in turn.
+
+    A zip, which it never is, could be a program.
+    """
+    if not isinstance(data, bytes) or data.startswith(b"PK"):
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL torch.storage._load_from_bytes")
+    found = torch.load(
+        io.BytesIO(data), map_location="cpu", weights_only=False, pickle_module=Pickle()
+    )
+    if not isinstance(found, torch.TypedStorage):
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL torch.storage._load_from_bytes")
+    return found
 
 
 PLAIN: dict[tuple[str, str], Any] = {
@@ -40,7 +61,8 @@ PLAIN: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
     **{(module, kind.__name__): kind for module in ("builtins", "__builtin__")
-       for kind in (set, frozenset, complex, bytearray)},
+       for kind in (set, frozenset, complex)},
+    **{(module, "bytearray"): _bytes for module in ("builtins", "__builtin__")},
 }  # fmt: skip
 """What is built as it is."""
 
@@ -48,10 +70,18 @@ PLAIN_NUMBERS = re.compile(r"[fiub][1248]")
 """NumPy's short names of types: floats, integers, booleans, with their bytes."""
 
 HARMLESS = {
-    ("collections", "defaultdict"), ("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"),
+    "collections.Counter", "collections.defaultdict", "copy_reg._reconstructor",
+    "copyreg._reconstructor", "numpy.random.__RandomState_ctor",
+    *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("bit_generator", "generator",
+                                                         "randomstate")),
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
+    *(f"{module}.{system}Path" for module in ("pathlib", "pathlib._local")
+      for system in ("", "Posix", "Windows", "Pure", "PurePosix", "PureWindows")),
 }  # fmt: skip
-HARMLESS_MODULES = {"pathlib", "datetime", "numpy"}
-"""Whose constructors a pickle calls for plain values; they give stand-ins, too."""
+"""What a pickle calls for plain values; a stand-in comes of it, too."""
+
+LONGEST = 120
+"""So much of a name is told."""
 
 
 SCALARS, SHORT = (str, int, float, bool, type(None)), 100
@@ -170,6 +200,60 @@ def values_of(thing: Any) -> NDArray[Any] | None:
     return None
 
 
+_InPython: Any = vars(pickle)["_Unpickler"]
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """Python's reader of pickles, less what would change anything but the pickle's own objects."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+
+    def load_build(self) -> None:
+        """Give a state to a mapping or a stand-in: functions, classes and tensors keep theirs."""
+        thing = self.stack[-2]
+        takes = hasattr(type(thing), "__setstate__") and not isinstance(thing, torch.Tensor)
+        if not (takes or isinstance(thing, OrderedDict)):
+            raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} to be changed")
+        super().load_build()
+
+    def load_setitem(self) -> None:
+        """Set an entry of a mapping."""
+        self._needs_mapping(self.stack[-3])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Set entries of a mapping."""
+        self._needs_mapping(self.metastack[-1][-1])
+        super().load_setitems()
+
+    @staticmethod
+    def _needs_mapping(thing: Any) -> None:
+        if not isinstance(thing, dict | Inert):
+            raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} to be filled")
+
+    def load_binpersid(self) -> None:
+        """Take a storage of torch's; of anything else, torch would look at the source code."""
+        saved = self.stack[-1]
+        if not (isinstance(saved, tuple) and saved[:1] in (("storage",), (b"storage",))):
+            raise pickle.UnpicklingError("Unsupported persistent id that is no storage")
+        super().load_binpersid()
+
+    def load_bytearray8(self) -> None:
+        """Read as many bytes as there are; the usual way makes room for as many as are said."""
+        self.load_binbytes8()
+        self.append(bytearray(self.stack.pop()))
+
+    def get_extension(self, code: int) -> None:
+        """Refuse what stands for a global."""
+        raise pickle.UnpicklingError(f"Unsupported extension {code}")
+
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.BINPERSID[0]] = load_binpersid
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
 class Pickle:
     """What ``torch.load`` needs of a pickle module; `skipped` lists what became a stand-in."""
 
@@ -180,20 +264,19 @@ class Pickle:
         self.skipped: dict[str, _Refusing] = {}
         skipped = self.skipped
 
-        class Unpickler(pickle.Unpickler):
+        class Unpickler(_Unpickler):
             def find_class(self, module: str, name: str) -> Any:
                 if (module, name) in PLAIN:
                     return PLAIN[module, name]
+                origin = f"{module}.{name}"[:LONGEST]
                 if kind := ARRAYS.get((module.replace("numpy._core", "numpy.core"), name)):
-                    skipped[f"{module}.{name}"] = _Refusing(name, (Inert,), {})
+                    skipped[origin] = _Refusing(name, (Inert,), {})
                     return kind
                 if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
                     return vars(torch)[name]
-                origin = f"{module}.{name}"
-                harmless = (module, name) in HARMLESS or module.split(".")[0] in HARMLESS_MODULES
                 base = Arguments if origin == "argparse.Namespace" else Inert
-                made = _Refusing(name, (base,), {"origin": origin, "harmless": harmless})
-                return skipped.setdefault(origin, made)
+                of = {"origin": origin, "harmless": origin in HARMLESS}
+                return skipped.setdefault(origin, _Refusing("Inert", (base,), of))
 
         self.Unpickler = Unpickler
         self.UnpicklingError = pickle.UnpicklingError

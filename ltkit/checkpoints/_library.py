@@ -1,5 +1,6 @@
 """What the adapters of optional libraries share: their import, and networks that they build."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from torch import nn
 
 from ltkit.architectures.network import Hooked
 from ltkit.checkpoints._content import Content, Place
+from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._recognised import IMAGENET, Recognised, Stored, View
 from ltkit.checkpoints.state_dict import EMA, RAW
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
 LIBRARIES = ("open_clip", "timm", "torchvision")
@@ -20,6 +22,9 @@ LIBRARIES = ("open_clip", "timm", "torchvision")
 
 AVERAGES = "n_averaged"
 """What torch's averaged models count beside their weights."""
+
+LAYERS, FEW_LAYERS = re.compile("(depth|layer|repeat|num_.*(block|stage))s?$"), 100
+"""What configurations call numbers of layers; so many are never too many."""
 
 PROBE = 3989
 """Classes of a network that is built to see which of its tensors depend on them: no width."""
@@ -39,16 +44,16 @@ def needed(path: Path, package: str, extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError as error:
-        raise InputError(
-            f"{path}: needs {package}, which is not installed ({error}); pip install "
-            f"'ltkit[{extra}]'"
-        ) from error
-    except (OSError, RuntimeError) as error:  # a torchvision that was built for another torch
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{path}: needs {package}, whose import fails ({reason}); install the torchvision that "
-            f"matches torch {torch.__version__}"
+    except (ImportError, OSError, RuntimeError) as error:
+        cause = error.__cause__ or error  # transformers calls it absent whatever the cause
+        if isinstance(cause, ImportError):
+            raise InputError(
+                f"{path}: needs {package}, which is not installed ({reason(cause)}); pip install "
+                f"'ltkit[{extra}]'"
+            ) from error
+        raise InputError(  # a torchvision that was built for another torch
+            f"{path}: needs {package}, whose import fails ({reason(cause)}); install the "
+            f"torchvision that matches torch {torch.__version__}"
         ) from error
 
 
@@ -104,6 +109,32 @@ class Images:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     bgr: bool = False
+
+
+def check_depth(content: Content, said: object) -> None:
+    """Refuse a configuration of more layers than a file has tensors; it would take hours to build.
+
+    Args:
+        content: of the file.
+        said: nested mappings and lists.
+
+    Raises:
+        FormatError: when it is one.
+    """
+    most = max(len(content.tensors), FEW_LAYERS)
+    todo = [("", said)]
+    while todo:
+        name, thing = todo.pop()
+        if isinstance(thing, Mapping):
+            todo += [(str(key), value) for key, value in thing.items()]
+        elif isinstance(thing, list | tuple):
+            todo += [(name, item) for item in thing if not isinstance(item, int)]
+            todo.append((name, sum(item for item in thing if isinstance(item, int))))
+        elif isinstance(thing, int) and thing > most and LAYERS.search(name):
+            raise FormatError(
+                f"{content.path}: {name}: found {thing}, expected no more than the file has "
+                f"tensors, {len(content.tensors)}; fetch the configuration again"
+            )
 
 
 def classes(content: Content, place: Place, names: Mapping[str, str], head: str) -> int:

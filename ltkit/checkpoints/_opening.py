@@ -49,7 +49,7 @@ def digest_of(paths: list[Path]) -> str:
     return digests[0].hex() if len(digests) == 1 else hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     r"""Return what an error says, in one short line; its kind where it says nothing.
 
     Example:

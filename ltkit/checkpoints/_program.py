@@ -23,6 +23,9 @@ SIZES = (224, 32, 64, 299, 384, 256, 96, 28, 8)
 SMALL = 64
 """Images of so many pixels a side come at their size; larger ones are cut out of 8/7 of it."""
 
+LARGEST = 1 << 28
+"""Pixels of all the images that a program takes at once."""
+
 Made = tuple[str, Sequence[Any]]
 """How a value is made: ``linear`` or ``columns`` of (input, weight, bias), the weight C x D or
 D x C; ``add`` of two; ``pass`` for what changes only the shape or type of the first; ``softmax``;
@@ -139,8 +142,12 @@ def recognise(
             f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected {channels} "
             "each; say --mean and --std"
         )
-    if height != width:
-        raise InputError(f"{content.path}: takes images of {height} x {width}, expected squares")
+    side, count = height or max(SIZES), batch or 2
+    if height != width or min(side, count) < 1 or count * side**2 > LARGEST:
+        raise InputError(
+            f"{content.path}: takes images of {height} x {width}, {batch or 'any number'} at once; "
+            f"expected squares, and {LARGEST} pixels at most; extract from a checkpoint of weights"
+        )
     size, found = _probe(content, program, (batch or 2, channels), (height,) if height else SIZES)
     features, weight, bias = pooled(found[1]), torch.flatten(found[2], 1).float(), found[3]
     weight = weight.T if layer.columns else weight

@@ -294,7 +294,8 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
         )
     for name, tensor in tensors.items():
         needed = expected[name]
-        if (tensor.shape, tensor.is_floating_point()) != (needed.shape, needed.is_floating_point()):
+        same_kind = tensor.is_floating_point() == needed.is_floating_point()
+        if tensor.shape != needed.shape or not same_kind or tensor.is_complex():
             raise FormatError(
                 f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
                 f"{needed.dtype} {tuple(needed.shape)} for {arch}; name the right one with --arch"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ltkit.checkpoints._content import Content, Place, State
+from ltkit.checkpoints._opening import reason
 from ltkit.errors import FormatError
 
 
@@ -29,10 +30,12 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except SafetensorError as error:
-        raise FormatError(f"{path}: not sound safetensors ({error}); fetch it again") from error
+        raise FormatError(
+            f"{path}: not sound safetensors ({reason(error)}); fetch it again"
+        ) from error
     try:
         return {key: json.loads(value) for key, value in metadata.items()}, {(): tensors}, ()
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or none that can be read
         return dict(metadata), {(): tensors}, ()
 
 

@@ -1,9 +1,11 @@
 """Files that ``torch.save`` writes: the zip of today, and the pickles of old."""
 
 import copy
+import mmap
 import pickle
 import re
 import struct
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from torch import Tensor
 from ltkit.checkpoints import _torch_zip
 from ltkit.checkpoints._content import Content, Place, State
 from ltkit.checkpoints._inert import Inert, Pickle
+from ltkit.checkpoints._opening import ZIP_RATIO, ZIP_SLACK
 from ltkit.errors import FormatError, InputError
 from ltkit.files.atomic import uninterrupted
 
@@ -24,6 +27,12 @@ DAMAGED = (
     MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What torch raises at a file that is damaged, or is none of its own."""
+
+MAX_BITS = 1000
+"""Larger numbers are no floats; those of random generators have 128 bits."""
+
+FILLING = (b"bytearray", b"_codecs")
+"""What torch's reader of weights calls, though a few bytes of a pickle can fill the memory so."""
 
 
 def holds(path: Path, start: bytes) -> bool:
@@ -61,6 +70,7 @@ def read_object(path: Path, *, bare: bool = False) -> tuple[Any, tuple[str, ...]
             top = _loaded_bare(path, inert) if bare else _loaded(path, inert)
         if isinstance(top, Inert):
             raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {top.origin} ")
+        _tidy(path, top)
     except pickle.UnpicklingError as error:
         detail = _unsafe_global(str(error))
         raise FormatError(
@@ -77,15 +87,71 @@ def read_object(path: Path, *, bare: bool = False) -> tuple[Any, tuple[str, ...]
 
 
 def _loaded(path: Path, inert: Pickle) -> Any:
+    """Return what torch's reader of weights gives, or else the inert one."""
+    filling = _looked_at(path)
+    with path.open("rb") as file:  # torch takes a path's suffix at its word
+        try:
+            if filling:
+                raise pickle.UnpicklingError
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            file.seek(0)
+            return torch.load(file, "cpu", inert, weights_only=False)
+
+
+def _looked_at(path: Path) -> bool:
+    """Say whether a pickle of torch's names one of `FILLING`.
+
+    Raises:
+        UnpicklingError: when torch's reader would run a program, or unpack a tar.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        zipped = raw[:4] == b"PK\x03\x04"
+        if not zipped and not _is_tar(raw[: tarfile.BLOCKSIZE]):
+            return any(raw.find(name) >= 0 for name in FILLING)
+    archive = torch._C.PyTorchFileReader(str(path)) if zipped else None
+    if archive is None or "constants.pkl" in archive.get_all_records():
+        raise pickle.UnpicklingError("Unsupported class of file: a program, or torch's first tar")
+    return any(name in archive.get_record("data.pkl") for name in FILLING)
+
+
+def _is_tar(block: bytes) -> bool:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def _loaded_bare(path: Path, inert: Pickle) -> Any:
-    with path.open("rb") as file:
-        return inert.load(file)
+    try:
+        with path.open("rb") as file:
+            return inert.load(file)
+    except IndexError as error:  # no byte left, or nothing to take from the stack
+        raise pickle.UnpicklingError("pickle data was truncated") from error
+
+
+def _tidy(path: Path, top: Any) -> None:
+    """Take the attributes of mappings away that would hide their methods.
+
+    Raises:
+        FormatError: when tensors take far more room than the file, or a number is like no other.
+    """
+    todo, seen, held = [top], set[int](), dict[int, int]()
+    while todo:
+        thing = todo.pop()
+        if isinstance(thing, Tensor) and thing.layout == torch.strided:
+            held[thing.untyped_storage()._cdata] = thing.untyped_storage().nbytes()
+        elif isinstance(thing, int) and thing.bit_length() > MAX_BITS:
+            raise FormatError(f"{path}: holds a number of {thing.bit_length()} bits; it is damaged")
+        elif isinstance(thing, dict | list | tuple) and id(thing) not in seen:
+            seen.add(id(thing))
+            todo += [*thing.keys(), *thing.values()] if isinstance(thing, dict) else thing
+            for name in vars(thing).keys() - {"_metadata"} if hasattr(thing, "__dict__") else ():
+                delattr(thing, name)
+    size, total = path.stat().st_size, sum(held.values())
+    if total > ZIP_RATIO * size + ZIP_SLACK:
+        raise FormatError(f"{path}: claims {total} bytes of tensors that are not in the file")
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 from ltkit.checkpoints import timm as timm_family
 from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._inert import plain_values
-from ltkit.checkpoints._library import Images, needed, recognise, squeezed
+from ltkit.checkpoints._library import Images, check_depth, needed, recognise, squeezed
 from ltkit.checkpoints._recognised import Recognised, View, choose
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
@@ -87,11 +87,13 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         raise InputError(
             f"{content.path}: {named}: takes {NO_IMAGES[kind]} instead of images; use another one"
         )
+    with needed(content.path, "transformers", "transformers"):
+        network = getattr(transformers, named)  # imported only now
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model, info = _built(content, getattr(transformers, named))
+        model, info = _built(content, network)
     finally:
         logging.set_verbosity(verbosity)
         (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
@@ -125,6 +127,7 @@ def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
         InputError: when the network needs another package.
     """
     said = {key: value for key, value in content.top.items() if key not in UNSAID}
+    check_depth(content, said)
     tensors = dict(content.tensors)
     try:
         config = kind.config_class.from_dict(said)

@@ -1,8 +1,11 @@
 """Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
 
+from math import isfinite
+
 from ltkit import architectures
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._recognised import Recognised, Stored, assemble
 from ltkit.errors import FormatError
 from ltkit.settings import LoadSettings
@@ -24,28 +27,31 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         FormatError: for a newer version, or an entry that is missing or another.
     """
     top, path = content.top, content.path
-    if top.get("format_version") != FORMAT_VERSION:
+    version = top.get("format_version")
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise FormatError(
-            f"{path}: format_version: found {top.get('format_version')}, expected "
-            f"{FORMAT_VERSION}; upgrade ltkit"
+            f"{path}: format_version: found {str(version)[:40]}, expected {FORMAT_VERSION}; "
+            "upgrade ltkit"
         )
     missing = [key for key in REQUIRED if key not in top]
     if missing:
         raise FormatError(f"{path}: {missing[0]}: absent; train it again")
-    arch = wanted.arch or str(top["arch"])
+    arch = wanted.arch or str(top["arch"])[:40]
     try:
         scale = float(top["scale"])
         mean, std = (tuple(map(float, top[key])) for key in ("mean", "std"))
         trained_on = dict(top["recipe"].get("dataset", {}))
     except (AttributeError, TypeError, ValueError) as error:
         raise FormatError(
-            f"{path}: scale, mean, std or recipe are not what ltkit writes ({error}); "
+            f"{path}: scale, mean, std or recipe are not what ltkit writes ({reason(error)}); "
             "train it again"
         ) from error
     spec = architectures.spec(arch)
-    if not len(mean) == len(std) == spec.channels or min(std) <= 0:
+    sound = all(map(isfinite, (scale, *mean, *std))) and min(std, default=0) > 0
+    if not sound or not len(mean) == len(std) == spec.channels:
         raise FormatError(
-            f"{path}: mean, std: found {mean}, {std}, expected {spec.channels} each; train it again"
+            f"{path}: scale, mean, std: found {scale}, {mean}, {std}, expected one number "
+            f"and {spec.channels} each; train it again"
         )
     weight = content.tensors.get("head.weight")
     num_classes = len(weight) if weight is not None and weight.ndim else 1

@@ -22,6 +22,7 @@ from ltkit.checkpoints._inert import arguments_of, plain_values
 from ltkit.checkpoints._library import (
     PROBE,
     Images,
+    check_depth,
     classes,
     named,
     needed,
@@ -175,7 +176,9 @@ def _settings(content: Content) -> dict[str, Any]:
     pool = content.top.get("global_pool") or said.get("gp")
     if isinstance(pool, str):
         made.setdefault("global_pool", pool)
-    return {key: made[key] for key in SHAPE if key in made}
+    shape = {key: made[key] for key in SHAPE if key in made}
+    check_depth(content, shape)
+    return shape
 
 
 def _said_of_images(content: Content) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._program import Made, aten, last_layer, recognise
 from ltkit.checkpoints._recognised import Recognised
-from ltkit.checkpoints._torch_file import DAMAGED
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
@@ -49,7 +48,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     try:
         with _quiet():
             module = torch.export.load(content.path).module().float()
-    except (*DAMAGED, SyntaxError) as error:
+    except Exception as error:  # each part of the loader raises its own
         raise FormatError(
             f"{content.path}: torch does not load the program ({reason(error)}); fetch it again"
         ) from error

@@ -22,6 +22,9 @@ from ltkit.cli import (
 )
 from ltkit.errors import LtkitError
 
+LONGEST = 2000
+"""Characters of a message."""
+
 app = typer.Typer(
     name="ltkit",
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
@@ -75,5 +78,8 @@ def main() -> None:
 
 def _fail(message: str) -> None:
     sys.stdout.flush()
-    typer.echo(f"ltkit: {_output.printable(message)}", err=True)
+    line = _output.printable(message)
+    if len(line) > LONGEST:  # a name out of a damaged file
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    typer.echo(f"ltkit: {line}", err=True)
     sys.exit(2)

@@ -64,16 +64,22 @@ class Inputs:
         split: the samples.
         width: W.
         made_of: the (B, W) inputs of (B, D) features as stored.
+        once: each drawn row is needed once, as in a single epoch; nothing is held.
     """
 
     def __init__(
-        self, split: FeatureSplit, width: int, made_of: Callable[[NDArray[Any]], Single]
+        self,
+        split: FeatureSplit,
+        width: int,
+        made_of: Callable[[NDArray[Any]], Single],
+        *,
+        once: bool = False,
     ) -> None:
         """Read the split if it fits."""
         self.labels, self.width = split.labels, width
         self._split, self._made_of = split, made_of
         self._held: Single | None = None
-        if len(split) <= self._room:
+        if len(split) <= self._room and not once:
             self._held = self._read(np.arange(len(split)))
 
     @property
@@ -126,9 +132,9 @@ def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
     return Inputs(split, base.feature_size + 1, made_of)
 
 
-def logits_of(base: Classifier, split: FeatureSplit) -> Inputs:
-    """Return (N, C) inputs: the classifier's logits."""
-    return Inputs(split, base.num_classes, base.logits)
+def logits_of(base: Classifier, split: FeatureSplit, epochs: int) -> Inputs:
+    """Return (N, C) inputs: the classifier's logits, of a single epoch only those that it draws."""
+    return Inputs(split, base.num_classes, base.logits, once=epochs == 1)
 
 
 def softmax(logits: Single) -> Single:

@@ -72,7 +72,7 @@ def fit_many(
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
     no_shift = np.zeros(base.num_classes, np.float32)
     start = np.stack([np.ones_like(no_shift), no_shift], axis=1)
-    inputs = _stacked.logits_of(base, train)
+    inputs = _stacked.logits_of(base, train, runs[0].epochs)
     found = _stacked.train(inputs, start, runs, _stacked.ScaleAndShift(no_shift), balanced=True)
     return [
         Classifier(

@@ -81,7 +81,7 @@ def fit_many(
 
     start = np.stack([np.ones_like(norms), np.zeros_like(norms)], axis=1)
     found = _stacked.train(
-        _stacked.logits_of(base, train), start, runs, _stacked.ScaleAndShift(norms),
+        _stacked.logits_of(base, train, runs[0].epochs), start, runs, _stacked.ScaleAndShift(norms),
         balanced_softmax, balanced=False,
     )  # fmt: skip
     return [

@@ -42,7 +42,7 @@ NETWORKS = {
         "mobilenet_v2", {"depth_multiplier": 0.1, "image_size": 32}, ["classifier"], 1280),
     "LevitForImageClassificationWithTeacher": (
         "levit", {"image_size": 64, "hidden_sizes": [16, 16, 16], "depths": [1, 1, 1],
-                  "num_attention_heads": [2, 2, 2], "key_dim": [4, 4, 4]},
+                  "num_attention_heads": [2, 2, 2], "key_dim": [4, 4, 4], "initializer_range": 0.5},
         ["classifier.linear", "classifier_distill.linear"], 32),
     "SwiftFormerForImageClassification": (
         "swiftformer", {"depths": [1, 1, 1, 1], "embed_dims": [8, 8, 8, 8], "image_size": 64},
@@ -236,6 +236,10 @@ def test_tensors_that_do_not_fit_are_named(folder):
     words = ("does not fit ViTForImageClassification", "1 tensors missing (classifier.bias)",
              "1 unexpected (extra)")  # fmt: skip
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
+    state = of_folder(vit(folder)) | {"extra": torch.zeros(3)}
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+    words = ("0 tensors missing (none)", "1 unexpected (extra)")
+    made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     state = of_folder(vit(folder))
     state["classifier.weight"] = torch.zeros(C, 5)
     safetensors.torch.save_file(state, folder / "model.safetensors")
@@ -268,9 +272,9 @@ def test_code_in_a_folder_does_not_run(folder, tmp_path):
     canary = tmp_path / "ran"
     code = f"open({str(canary)!r}, 'w')\n"
     auto = {"AutoConfig": "evil.Config", "AutoModelForImageClassification": "evil.Model"}
-    vit(folder, auto_map=auto, attn_implementation="somebody/kernels",
-        quantization_config={"quant_method": "somebody"}, _name_or_path="somebody/model",
-        dtype="float16")  # fmt: skip
+    quantised = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    vit(folder, auto_map=auto, attn_implementation="somebody/kernels", dtype="float16",
+        quantization_config=quantised, _name_or_path="somebody/model")  # fmt: skip
     (folder / "evil.py").write_text(code, encoding="utf-8")
     found, model = checkpoints.load(folder), network("ViTForImageClassification")
     images = torch.rand(2, 3, 32, 32)

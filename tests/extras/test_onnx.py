@@ -443,6 +443,14 @@ def test_models_that_cannot_be_taken(path, change, words, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("shape", [(1 << 40, 3, 16, 16), (-1, 3, 16, 16), (2, 3, -8, -8),
+                                   (1, 3, 1 << 20, 1 << 20)])  # fmt: skip
+def test_a_model_for_images_that_cannot_be(path, shape):
+    path.write_bytes(model_of(shape=shape).SerializeToString())
+    words = ("m.onnx: takes images of", "expected squares")
+    made.refused(lambda: checkpoints.load(path), *words, error=InputError)
+
+
 def test_a_model_for_larger_images_than_are_tried(path, capfd):
     save(model_of(shape=("n", 3, "h", "w"), k=np.zeros((D, 3, 400, 400), np.float32)), path)
     words = ("m.onnx: the program does not take images of 224 or 32 or 64", "pixels (")

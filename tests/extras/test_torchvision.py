@@ -166,6 +166,7 @@ def test_statistics_that_a_network_turns_within_itself(path):
                                                           (0.229, 0.224, 0.225)))  # fmt: skip
     ours, own = (torch.tensor(v)[:, None, None] for v in (found.mean, found.std))
     close(found.network((pixels - ours) / own), model((pixels - mean) / std))
+    assert found.mean == found.std == (0.5, 0.5, 0.5)
     _, state = reference("googlenet", False, aux_logits=False, init_weights=False)
     torch.save(state, path)
     assert load(path).mean == (0.485, 0.456, 0.406)
