@@ -98,7 +98,66 @@ def accuracy_table(path: Path) -> list[str]:
         cells = [cell(row, group, "difference", "+") for group in GROUPS]
         lines.append(f"| {label(row)} | {' | '.join(cells)} |")
     lines += ["", "Made by:", "", "```", *document["commands"], "```", ""]
-    return lines
+    return [*lines, *sweep_table(document), *frontier_table(document)]
+
+
+def sweep_table(document: dict[str, Any]) -> list[str]:
+    """Return AlphaNet's accuracies on the validation split by neighbours, k and rho."""
+    lines = [
+        "### AlphaNet by rho, k and neighbours",
+        "",
+        "On the validation split, where settings are chosen; mean ± standard deviation over the "
+        "seeds. `k` 0 is the model's own head.",
+        "",
+        "| neighbours | k | rho | n | few | medium | many | all | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in document["sweep"]:
+        cells = []
+        for group in GROUPS:
+            std = row["std"][group]
+            spread = "" if std is None else f" ± {100 * std:.1f}"
+            cells.append(f"{100 * row['accuracy'][group]:.1f}{spread}")
+        chosen = "chosen" if row["chosen"] else ""
+        lines.append(
+            f"| {row['metric']} | {row['k']} | {row['rho']:g} | {row['seeds']} | "
+            f"{' | '.join(cells)} | {chosen} |"
+        )
+    return [*lines, "", "```", document["sweep_command"], "```", ""]
+
+
+def frontier_table(document: dict[str, Any]) -> list[str]:
+    """Return few-shot accuracy at equal overall accuracy, by method."""
+    frontier = document["frontier"]
+    levels = frontier["overall"]
+    gaps = {(g["first"], g["second"], g["overall"]): g for g in frontier["gaps"]}
+    lines = [
+        "### The frontier: few-shot accuracy at equal overall accuracy",
+        "",
+        "Each method's settings on the hull of few-shot and overall accuracy on the validation "
+        "split, measured on the test split, straight lines between them. Below each figure: what "
+        "`blend` has more, with its 95 % bootstrap interval (∞ where a curve does not always reach "
+        "so far); – where it does not reach.",
+        "",
+        f"| overall, at least | {' | '.join(f'{100 * level:g}' for level in levels)} |",
+        "|---" * (len(levels) + 1) + "|",
+    ]
+    for method, few in frontier["few"].items():
+        cells = []
+        for level, value in zip(levels, few, strict=True):
+            text = "–" if value is None else f"{100 * value:.1f}"
+            gap = gaps.get((method, "blend", level))
+            sign = -1
+            if gap is None:
+                gap, sign = gaps.get(("blend", method, level)), 1
+            if gap and gap["gap"] is not None:
+                ends = [None if b is None else 100 * sign * b for b in gap["interval"]][::sign]
+                low, high = ("∞" if end is None else f"{end:+.1f}" for end in ends)
+                low = low.replace("∞", "-∞")
+                text += f"<br>{100 * sign * gap['gap']:+.1f} [{low}, {high}]"
+            cells.append(text)
+        lines.append(f"| {method.removeprefix('curve.')} | {' | '.join(cells)} |")
+    return [*lines, "", "```", *document["frontier_commands"], "```", ""]
 
 
 def performance_table(paths: list[Path]) -> list[str]:
@@ -134,7 +193,7 @@ def fuzz_table(path: Path) -> list[str]:
 def documents() -> dict[Path, str]:
     """Return what the generated documents are to hold."""
     accuracy = [
-        line for path in sorted(RESULTS.glob("cifar*.json")) for line in accuracy_table(path)
+        line for path in sorted(RESULTS.glob("features_*.json")) for line in accuracy_table(path)
     ]
     trust = [line for path in sorted(RESULTS.glob("fuzz_*.json")) for line in fuzz_table(path)]
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))

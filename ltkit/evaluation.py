@@ -79,7 +79,7 @@ def predict(
     )  # fmt: skip
     every = [base_only, *corrections]
     for correction in every:
-        _check_fit(correction, base)
+        check_fit(correction, base)
     parts: list[list[Predictions]] = [[] for _ in every]
     for _, features, labels in split.blocks():
         prepared = {
@@ -102,7 +102,12 @@ def _with(base: Classifier, normalize: bool) -> Classifier:
     return Classifier(base.weight, base.bias, normalize, base.experts)
 
 
-def _check_fit(correction: Correction, base: Classifier) -> None:
+def check_fit(correction: Correction, base: Classifier) -> None:
+    """Refuse a correction of other features.
+
+    Raises:
+        InputError: when its rows are not as long as the base's, or it has classes beyond them.
+    """
     size, most = correction.weight.shape[2], int(correction.class_id.max(initial=-1))
     if size != base.feature_size or most >= base.num_classes:
         raise InputError(
@@ -332,7 +337,7 @@ def objective(
     summary = metrics.summarize(by_class, metrics.group_weights(labels, num_classes, groups))
     if select == "harmonic":
         present = [v for n, _ in groups.items() if (v := summary[n]) is not None]
-        return len(present) / sum(1 / v for v in present) if all(present) else 0.0
+        return len(present) / sum(1 / v for v in present) if present and all(present) else 0.0
     value = summary[select]
     if value is None:
         raise InputError(f"--select {select}: no such class in the validation split; use all")

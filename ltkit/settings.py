@@ -12,6 +12,7 @@ Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
+Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
 BaseSampling = Literal["class-balanced", "uniform"]
 EpochChoice = Literal["best", "last"]
@@ -25,7 +26,11 @@ BINS = (20, 100)
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The reference schedule for CIFAR-LT of Cao et al. 2019."""
+    """The reference schedule for CIFAR-LT of Cao et al. 2019.
+
+    steps, step_factor: the parts of the run after each of which the ``step`` schedule multiplies
+    the learning rate by the factor.
+    """
 
     epochs: int = 200
     batch_size: int = 128
@@ -34,6 +39,9 @@ class TrainSettings:
     weight_decay: float = 2e-4
     schedule: Schedule = "step"
     warmup_epochs: int = 5
+    steps: tuple[float, ...] = (0.8, 0.9)
+    step_factor: float = 0.01
+    augment: Augment = "standard"
     amp: Amp = "off"
     seed: int = 0
 

@@ -698,6 +698,14 @@ def test_a_folder_with_a_sub_folder_a_class(tmp_path):
     assert train.images[:].shape == (4, 8, 8, 3)
 
 
+def test_folders_named_by_wnids_give_them(tmp_path):
+    write_images(tmp_path, ["n02084071/1.png", "n02121620/2.png"])
+    classes = datasets.load(f"{tmp_path}:val=none,resize=8,crop=8").classes
+    assert classes.names == classes.wnids == ("n02084071", "n02121620")
+    write_images(tmp_path, ["other/3.png"])
+    assert datasets.load(f"{tmp_path}:val=none,resize=8,crop=8").classes.wnids is None
+
+
 def test_a_folder_with_splits(tmp_path):
     write_images(tmp_path, ["train/a/1.png", "train/b/2.png", "val/b/3.png", "test/a/4.png"])
     dataset = datasets.load(f"{tmp_path}:resize=8,crop=8")

@@ -15,6 +15,7 @@ from ltkit.errors import InputError
 from ltkit.files import classifiers, features, hdf5
 from ltkit.losses import class_balanced
 from ltkit.posthoc import _stacked, crt, logistic, logit_adjust, lws, marc, ridge, weight_balancing
+from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit
 
 COUNTS = np.array([60, 25, 9, 4])
@@ -322,7 +323,7 @@ def test_logistic_path_is_each_penalty_alone():
 
 def test_logistic_gradient_is_that_of_its_cost():
     base, train, x = made()
-    problem = logistic._Problem(_stacked.Inputs(train, 5, base.prepare), 4)
+    problem = BalancedLogistic(base, train)
     rows = np.random.default_rng(0).normal(size=(4, 6))
     value, gradient = problem._cost(rows, 0.3)
     expected = balanced_cost(train, x, rows[:, :-1], rows[:, -1])
@@ -336,7 +337,7 @@ def test_logistic_gradient_is_that_of_its_cost():
 
 def test_logistic_coordinates_make_the_curvature_at_zero_the_identity():
     base, train, x = made()
-    problem = logistic._Problem(_stacked.Inputs(train, 5, base.prepare), 4)
+    problem = BalancedLogistic(base, train)
     to_rows = problem._coordinates(0.2)
     share = 1 / (4 * COUNTS[train.labels])
     with_one = np.hstack([x, np.ones((len(x), 1))])
@@ -359,7 +360,7 @@ def test_logistic_of_collinear_or_constant_features():
 
 def test_logistic_that_does_not_reach_its_optimum():
     base, train, _ = made()
-    with pytest.raises(InputError, match="not at the optimum of inverse_penalty 10 after 2"):
+    with pytest.raises(InputError, match=r"with decay 0\.\d+ is not at its optimum after 2"):
         logistic.fit(base, train, COUNTS, inverse_penalty=10.0, iterations=2)
 
 

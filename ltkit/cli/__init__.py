@@ -8,6 +8,8 @@ import typer
 from ltkit.cli import (
     _output,
     alphanet,
+    analyze,
+    compare,
     data,
     demo,
     evaluate,
@@ -43,6 +45,8 @@ app.add_typer(alphanet.app, name="alphanet")
 app.command("posthoc")(posthoc.posthoc)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.add_typer(analyze.app, name="analyze")
 app.add_typer(data.app, name="data")
 app.command("export")(export.export)
 app.command("demo")(demo.demo)

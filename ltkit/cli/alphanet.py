@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _options, _output, _paths, compare, evaluate
 from ltkit.errors import InputError
 from ltkit.settings import (
     ALPHANET_VARIANTS,
@@ -22,7 +22,9 @@ from ltkit.settings import (
 )
 
 if TYPE_CHECKING:
-    from ltkit.records import FeatureSet, ShotGroups
+    from ltkit.analysis import ClassChange
+    from ltkit.evaluation import Entry
+    from ltkit.records import ClassTable, Correction, FeatureSet, ShotGroups
     from ltkit.studies import Study
 
 app = typer.Typer(
@@ -301,7 +303,234 @@ def apply(
     _output.wrote(target, quiet)
 
 
+@app.command()
+def show(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FEATS] [FIT]",
+            help="Features file, and what alphanet fit wrote; default: the only fit beside FEATS.",
+            show_default=False,
+        ),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME_OR_ID",
+            show_default=False,
+            help="Which class; may be repeated; default: those whose accuracy changed most.",
+        ),
+    ] = None,
+    most: Annotated[
+        int, typer.Option(help="How many of those, 0 for all corrected classes.", min=0)
+    ] = 10,
+    rho: Annotated[
+        float | None, typer.Option(help="Which rho, where there are several.", show_default=False)
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A single run, as seed=0; may be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    json: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Say what a fit made of classes: the combination learned, accuracy, and mistakes.
+
+    Of several seeds, means and standard deviations; random neighbours differ from seed to seed, and
+    a coefficient is then 0 in the runs without that neighbour.
+
+    \b
+    --json prints fractions in 0..1, null where there is none:
+      rows       class, name, train_count, samples, combination (class, name, alpha, std, runs; the
+                 class's own row has coefficient 1), bias and accuracy (before, after, std),
+                 mistakes (class, name, before, after, std: samples), most frequent first
+
+    Example: ltkit alphanet show feats.h5 feats.alphanet.h5 --class wolf --rho 1
+    """  # fmt: skip # noqa: D301 - for click, a backspace keeps the lines of a paragraph
+    from ltkit import analysis
+    from ltkit.comparison import predictions
+    from ltkit.evaluation import as_correction
+    from ltkit.files import features as features_file
+
+    path, named = compare._inputs(files or [], quiet)
+    features = features_file.read(path)
+    entry = _only_fit(path, evaluate.read_entries(path, features, named, quiet))
+    correction, classes = entry.correction, features.classes
+    runs = _runs_of(entry, rho, run or [])
+    wanted = [_class_of(text, features, correction, entry.file) for text in class_ or []]
+    data, base = features.split(split), features.classifier()
+    own = as_correction("baseline", base, [{}])
+    (before,), after = predictions(data, base, [own, correction])
+    changes = analysis.class_changes(
+        correction, runs, base, before, after[runs], data.labels, wanted or correction.class_id
+    )
+    if not wanted:
+        changes.sort(key=lambda c: -abs(c.accuracy[1:].mean() - c.accuracy[0]) if c.samples else 0)
+        changes = changes[: most or None]
+    rows = [_shown(change, classes) for change in changes]
+    settings = {k: v for k, v in correction.runs[runs[0]].items() if run or k != "seed"}
+    if json:
+        _output.print_json(
+            {
+                "schema": "ltkit.alphanet-show/1", "features": str(path), "fit": entry.file,
+                "split": split, "settings": settings, "runs": len(runs), "rows": rows,
+            }
+        )  # fmt: skip
+        return
+    told = ("metric", "k", "rho", *(["seed"] if run else []))
+    knobs = ", ".join(
+        f"{name} {v}" if isinstance(v := settings[name], str) else f"{name} {v:g}" for name in told
+    )
+    over = f", mean ± std over {len(runs)} seeds" if len(runs) > 1 else ""
+    typer.echo(_output.printable(f"{entry.file}: {knobs}{over}; {path}, {split} split"))
+    for row in rows:
+        for line in _in_words(row, int(settings["k"])):
+            typer.echo(_output.printable(line))
+
+
 METRICS = ("euclidean", "cosine", "random", "wordnet")
+
+NAMED = 3
+"""Classes named of those that a class is mistaken for."""
+
+
+def _only_fit(path: Path, entries: "list[Entry]") -> "Entry":
+    """Return the one AlphaNet fit among corrections."""
+    fits = [
+        entry for entry in entries
+        if {"alpha", "neighbor"} <= entry.correction.extra.keys()
+        and all({"metric", "k", "rho", "seed"} <= run.keys() for run in entry.correction.runs)
+    ]  # fmt: skip
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        looked = ", ".join(entry.file for entry in entries) or "no correction beside it"
+        raise InputError(
+            f"{path}: found {looked}, expected what alphanet fit wrote; fit one, or name it"
+        )
+    raise InputError(
+        f"{path}: found {len(fits)} fits, expected one; name it: "
+        f"{', '.join(entry.file for entry in fits)}"
+    )
+
+
+def _runs_of(entry: "Entry", rho: float | None, run: list[str]) -> list[int]:
+    """Return the runs of one setting, or the single one asked for."""
+    from ltkit import exporting
+    from ltkit.evaluation import settings_of
+
+    if run:
+        wanted = _options.settings(run, "--run") | ({} if rho is None else {"rho": rho})
+        return [exporting.pick(entry.correction, wanted)]
+    found = [
+        (settings, runs)
+        for settings, runs in settings_of(entry.correction)
+        if rho is None or settings["rho"] == rho
+    ]
+    if len(found) != 1:
+        rhos = dict.fromkeys(f"{r['rho']:g}" for r in entry.correction.runs)
+        asked = "several rho" if rho is None else f"no rho {rho:g}"
+        raise InputError(f"{entry.file}: found {asked}; choose one with --rho: {', '.join(rhos)}")
+    return found[0][1]
+
+
+def _class_of(text: str, features: "FeatureSet", correction: "Correction", file: str) -> int:
+    """Return the corrected class of a name or id; what could be both is the name."""
+    from ltkit.errors import nearest
+
+    names, count = features.classes.names or (), len(features.classes)
+    same = [c for c, name in enumerate(names) if name == text]
+    if not same and text.isascii() and text.isdigit() and int(text) < count:
+        same = [int(text)]
+    if not same:
+        hint = nearest(text, set(names)) if names else f"ids are 0 to {count - 1}"
+        if hint.startswith("there are"):
+            hint = f"expected a class name or an id from 0 to {count - 1}"
+        raise InputError(f"--class: found {text!r}; {hint}")
+    if len(same) > 1:
+        raise InputError(
+            f"--class: found {len(same)} classes named {text!r}; give one's id: "
+            f"{', '.join(map(str, same))}"
+        )
+    if same[0] not in correction.class_id:
+        raise InputError(
+            f"--class: {text!r} is not among the {len(correction.class_id)} classes that {file} "
+            f"corrects, as {features.classes.name(int(correction.class_id[0]))}"
+        )
+    return same[0]
+
+
+def _shown(change: "ClassChange", classes: "ClassTable") -> dict[str, Any]:
+    """Return a class's row for JSON."""
+    import numpy as np
+
+    from ltkit.analysis import mean_and_std
+
+    def three(values: Any) -> dict[str, float | None]:
+        mean, std = mean_and_std(values[1:])
+        parts = {"before": values[0], "after": mean, "std": std}
+        return {name: None if np.isnan(v) else float(v) for name, v in parts.items()}
+
+    mean, std = mean_and_std(change.alpha)
+    combination = [
+        {
+            "class": int(c), "name": classes.name(int(c)), "alpha": float(mean[m]),
+            "std": None if np.isnan(std[m]) else float(std[m]), "runs": int(change.used[m]),
+        }
+        for m, c in enumerate(change.neighbor)
+    ]  # fmt: skip
+    mistakes = [
+        {"class": int(c), "name": classes.name(int(c))} | three(change.mistakes[:, w])
+        for w, c in enumerate(change.mistaken)
+    ]
+    return {
+        "class": change.class_id, "name": classes.name(change.class_id),
+        "train_count": int(classes.train_count[change.class_id]), "samples": change.samples,
+        "combination": combination, "bias": three(change.bias),
+        "accuracy": three(change.accuracy),
+        "mistakes": sorted(mistakes, key=lambda m: -max(m["before"], m["after"])),
+    }  # fmt: skip
+
+
+def _in_words(row: dict[str, Any], terms: int) -> list[str]:
+    """Return the lines about a class: the largest `terms` of its combination, and mistakes."""
+
+    def spread(std: float | None, form: str, factor: float = 1) -> str:
+        return "" if std is None else f" ± {factor * std:{form}}"
+
+    ordered = sorted(row["combination"], key=lambda part: -abs(part["alpha"]))
+    own = "".join(
+        f" {'-' if part['alpha'] < 0 else '+'} {abs(part['alpha']):.2f}"
+        f"{spread(part['std'], '.2f')} {part['name']}"
+        for part in ordered[:terms]
+    )
+    more = f" and {len(ordered) - terms} more" if len(ordered) > terms else ""
+    bias, accuracy = row["bias"], row["accuracy"]
+    right = "no sample in this split"
+    if row["samples"]:
+        right = (
+            f"accuracy {100 * accuracy['before']:.1f} -> {100 * accuracy['after']:.1f}"
+            f"{spread(accuracy['std'], '.1f', 100)} % of {row['samples']}"
+        )
+    lines = [
+        f"{row['name']} ({row['train_count']} training samples): {right}",
+        f"  {row['name']} = own{own}{more}; bias {bias['before']:.2f} -> {bias['after']:.2f}"
+        f"{spread(bias['std'], '.2f')}",
+    ]
+    for when in ("before", "after"):
+        worst = sorted(row["mistakes"], key=lambda m: -m[when])[:NAMED]
+        told = [
+            f"{m['name']} {m[when]:.0f}"
+            if when == "before" or m["std"] is None
+            else f"{m['name']} {m[when]:.1f}{spread(m['std'], '.1f')}"
+            for m in worst
+            if m[when]
+        ]
+        if told:
+            lines.append(f"  mistaken {when} for {', '.join(told)}")
+    return lines
 
 
 def _chosen(variant: Variant, network_input: str | None, few_biases: str | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def evaluate(
     limits = [_limit(text) for text in fail_under or []]
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
-    entries = _entries(path, features, classifier, quiet)
+    entries = read_entries(path, features, classifier, quiet)
     if per_class is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(per_class, overwrite=overwrite, inputs=read)
@@ -91,9 +91,14 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _entries(
+def read_entries(
     path: Path, features: "FeatureSet", named: list[Path] | None, quiet: bool
 ) -> "list[Entry]":
+    """Read the classifier files that are named, or all beside the features file made from it.
+
+    Raises:
+        InputError: when one was made from other features.
+    """
     from ltkit.errors import InputError
     from ltkit.evaluation import Entry
     from ltkit.files import classifiers
@@ -233,12 +238,12 @@ def _print_table(document: dict[str, Any]) -> None:
     table.add_column("ECE", justify="right")
     for row in rows:
         label = _label(row) + (f"\n± std over {row['runs']} seeds" if row["runs"] > 1 else "")
-        cells = [_cell(row["accuracy"], row["interval"], row["std"], name) for name in columns]
+        cells = [cell(row["accuracy"], row["interval"], row["std"], name) for name in columns]
         top = row["accuracy" if topk == 1 else f"top{topk}"]["all"]
-        table.add_row(label, *cells, _percent(top), _percent(row["calibration"].get("all")))
+        table.add_row(label, *cells, percent(top), percent(row["calibration"].get("all")))
         if "difference" in row:
             gains, intervals = row["difference"], row["difference_interval"]
-            cells = [_cell(gains, intervals, None, name, sign="+") for name in columns]
+            cells = [cell(gains, intervals, None, name, sign="+") for name in columns]
             table.add_row("  over baseline", *cells, style="dim")
     _output.print_table(
         table, f"{document['features']}, {document['split']} split, {document['n']} samples"
@@ -261,7 +266,7 @@ def _print_grouped(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None
         table.add_column(name, justify="right")
     for row in rows:
         g = row["grouped"]
-        cells = [_cell(g["accuracy"], g["interval"], g["std"], name) for name in columns]
+        cells = [cell(g["accuracy"], g["interval"], g["std"], name) for name in columns]
         table.add_row(_label(row), *cells)
     title = (
         f"grouped by {about['by']}{how}: a prediction counts when it falls in the true class's "
@@ -271,17 +276,19 @@ def _print_grouped(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None
     _output.print_table(table, title)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a fraction in %, a dash where there is none."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def _cell(
+def cell(
     values: dict[str, float | None],
     intervals: dict[str, list[float] | None],
     deviations: dict[str, float | None] | None,
     name: str,
     sign: str = "",
 ) -> str:
+    """Return a fraction in % with its deviation, and its interval on a second line."""
     value, interval = values[name], intervals[name]
     if value is None:
         return "–"

@@ -38,12 +38,18 @@ def posthoc(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Which run of --from, as rho=1."),
     ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Keep all that would be tried, for compare's curves.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
     """Correct a classifier on cached features; parameters not set are chosen on validation data.
+
+    With --sweep every value on the method's grid is kept as a run of <stem>.<method>-sweep.h5;
+    ltkit compare draws its curve.
 
     Example: ltkit posthoc logit-adjust feats.h5 --set tau=1
     """
@@ -71,28 +77,35 @@ def posthoc(
     given = parameters_of(module.fit, set_ or [], method)
     if seeds > 1 and "seed" not in defaults(module.fit):
         raise InputError(f"--seeds: {method} draws nothing at random; leave --seeds out")
+    grid: dict[str, tuple[Any, ...]] = getattr(module, "GRID", {})
+    free = {k: values for k, values in grid.items() if k not in given}
+    if sweep and not free:
+        raise InputError(
+            f"--sweep: found no parameter of {method} to try, beyond --set; its grid has "
+            f"{', '.join(grid) or 'none'}; leave --sweep out"
+        )
     path = _paths.features_path(feats if feats is not None or from_ is None else str(from_), quiet)
-    target = _paths.output_path(output, path if from_ is None else from_, method)
+    stem = f"{method}-sweep" if sweep else method
+    target = _paths.output_path(output, path if from_ is None else from_, stem)
     features = features_file.read(path)
     check_output(target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_))
     base, name, settings, inputs = _start(features, from_, run or [], method)
     train, counts = features.splits.get("train"), features.classes.train_count
 
-    grid: dict[str, tuple[Any, ...]] = getattr(module, "GRID", {})
-    free = {k: values for k, values in grid.items() if k not in given}
     tried = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
     val = features.splits.get("val")
-    if free and val is None:
+    if free and not sweep and val is None:
         first = next(iter(free))
         raise InputError(
-            f"{path}: no validation split to choose {first} on; set it with --set {first}=..."
+            f"{path}: no validation split to choose {first} on; set it with --set {first}=..., or "
+            "keep all with --sweep"
         )
     every = defaults(module.fit) | given
     runs = [every | p | _seed(every, n) for p in tried for n in range(seeds)]
     fitted = _fit(module, base, train, counts, runs)
-    best = 0
-    settings |= {"method": method, "select": select, "bins": bins}
-    if free and val is not None:
+    chosen = slice(None)
+    settings |= {"method": method, "select": None if sweep else select, "bins": bins}
+    if free and not sweep and val is not None:
         score = partial(
             evaluation.objective,
             labels=val.labels,
@@ -107,7 +120,7 @@ def posthoc(
         best = int(np.argmax(scores))
         _output.say(f"chosen: {_shown(tried[best])}", quiet)
         settings |= {"tried": tried, "val": scores}
-    chosen = slice(best * seeds, (best + 1) * seeds)
+        chosen = slice(best * seeds, (best + 1) * seeds)
     correction = joined([
         evaluation.as_correction(name, classifier, [parameters])
         for classifier, parameters in zip(fitted[chosen], runs[chosen], strict=True)

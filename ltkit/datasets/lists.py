@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's normalisation, which nearly every pretrained checkpoint uses."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+
+WNID = re.compile(r"n\d{8}")
+"""ImageNet's folders are named by the WordNet ids of their classes."""
 
 
 class Listing(NamedTuple):
@@ -214,6 +218,8 @@ def _dataset(
             f"{train.source}: found no training image of class {names[absent] if names else absent}"
             f", expected at least one of each of the {num_classes} classes"
         )
+    if wnids is None and names and all(WNID.fullmatch(name) for name in names):
+        wnids = names
     rule = "list" if "val" in listings else val
     if rule == "holdout":
         kept, held_out = longtail.hold_out(train.labels, seed)

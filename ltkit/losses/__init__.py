@@ -61,9 +61,12 @@ class Stateful(Module):
     follow from the last `before_epoch`, which a resumed run calls, too.
 
     takes_class_means: whether it asks for `Moment.class_means`.
+    mixable: whether a batch of mixed images has the mean of its values for both labels, which is
+        not so where it counts the labels that it meets.
     """
 
     takes_class_means = False
+    mixable = True
 
     if TYPE_CHECKING:
 

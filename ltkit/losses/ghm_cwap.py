@@ -63,6 +63,7 @@ class GHMCWAP(Stateful, nn.Module):
         reading of the text, and no published number has been reproduced with them.
     """
 
+    mixable = False
     density: Tensor
     bins: Tensor
     weights: Tensor

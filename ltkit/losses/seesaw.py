@@ -69,6 +69,7 @@ class Seesaw(Stateful, nn.Module):
         check_range("eps", eps, 1e-12, 1)
         check_choice("counts", counts, COUNTS)
         self.p, self.q, self.eps, self.online = p, q, eps, counts == "online"
+        self.mixable = not self.online
         if not self.online:
             check_counts(class_counts)
         start = torch.zeros_like(class_counts) if self.online else class_counts

@@ -2,7 +2,8 @@
 
 ``fit(base, train, class_counts, **parameters) -> Classifier``; a module may have
 
-- ``GRID``, parameter name to the values that are tried on validation data when the user gives none;
+- ``GRID``, parameter name to the values that are tried on validation data when the user gives none,
+  and that are all kept in a sweep;
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
 

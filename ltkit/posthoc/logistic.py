@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.errors import InputError
 from ltkit.posthoc import check_range, check_train
-from ltkit.posthoc._stacked import Double, Inputs, balanced_moments, balanced_weights
+from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit, Ints
 
 GRID = {"inverse_penalty": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
@@ -76,89 +75,15 @@ def fit_many(
         check_range("inverse_penalty", settings["inverse_penalty"], 1e-12, 1e12)
         check_range("tolerance", settings["tolerance"], 0)
         check_range("iterations", settings["iterations"], 1)
-    inputs = Inputs(train, base.feature_size, base.prepare)
-    problem = _Problem(inputs, base.num_classes)
+    problem = BalancedLogistic(base, train)
     found: dict[int, Classifier] = {}
-    start = np.zeros((base.num_classes, base.feature_size + 1))
+    start = problem.start
     for number in sorted(range(len(tried)), key=lambda n: float(tried[n]["inverse_penalty"])):
-        start = problem.minimum(start, **tried[number])
+        settings = tried[number]
+        decay = 1 / (settings["inverse_penalty"] * len(train))
+        start = problem.minimum(start, decay, settings["tolerance"], settings["iterations"])
         found[number] = Classifier(
             start[:, :-1].astype(np.float32), start[:, -1].astype(np.float32),
             base.normalize_features, base.experts,
         )  # fmt: skip
     return [found[n] for n in range(len(tried))]
-
-
-class _Problem:
-    """The mean cost of a classifier as a function of rows (W, b), and its minimum."""
-
-    def __init__(self, inputs: Inputs, num_classes: int) -> None:
-        self._inputs, self._classes = inputs, num_classes
-        self._weights = balanced_weights(inputs.labels, num_classes)
-        _, self._centre, self._covariance = balanced_moments(
-            inputs.blocks(), inputs.width, self._weights
-        )
-
-    def minimum(
-        self, start: Double, inverse_penalty: float, tolerance: float, iterations: int
-    ) -> Double:
-        """Return the (C, D + 1) rows of the optimum, found from others."""
-        from scipy.optimize import minimize
-
-        decay = 1 / (inverse_penalty * len(self._inputs))
-        to_rows = self._coordinates(decay)
-
-        def cost(flat: Double) -> tuple[float, Double]:
-            value, gradient = self._cost(flat.reshape(start.shape) @ to_rows, decay)
-            return value, (gradient @ to_rows.T).ravel()
-
-        result = minimize(
-            cost, np.linalg.solve(to_rows.T, start.T).T.ravel(), jac=True, method="L-BFGS-B",
-            options={"maxiter": iterations, "maxfun": 4 * iterations, "ftol": tolerance, "gtol": 0},
-        )  # fmt: skip
-        if result.nit >= iterations:
-            raise InputError(
-                f"logistic: not at the optimum of inverse_penalty {inverse_penalty:g} after "
-                f"{iterations} iterations; set a smaller inverse_penalty, or more iterations"
-            )
-        rows: Double = result.x.reshape(start.shape) @ to_rows
-        return rows
-
-    def _coordinates(self, decay: float) -> Double:
-        """Return the (D + 1, D + 1) matrix that takes coordinates to rows (W, b).
-
-        At W = 0 every p is 1 / C, and the cost's second derivative in a row is the features'
-        covariance over C, and the decay. With its Cholesky factor L and W = T / L it is the
-        identity in T. Taken around their mean, features have no curvature in common with the bias.
-        """
-        size = len(self._centre)
-        curvature = self._covariance / self._classes
-        least = decay + 1e-7 * np.trace(curvature) / size  # features may be collinear
-        to_rows = np.zeros((size + 1, size + 1))
-        to_rows[:-1, :-1] = np.linalg.inv(np.linalg.cholesky(curvature + least * np.eye(size)))
-        to_rows[:-1, -1] = -to_rows[:-1, :-1] @ self._centre
-        to_rows[-1, -1] = np.sqrt(self._classes)
-        return to_rows
-
-    def _cost(self, rows: Double, decay: float) -> tuple[float, Double]:
-        """Return the mean cost of (C, D + 1) rows, and its gradient."""
-        weight, bias = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.float32)
-        value, gradient = 0.0, np.zeros(rows.shape)
-        for x, labels in self._inputs.blocks():
-            samples = np.arange(len(labels))
-            logits = x @ weight.T
-            logits += bias
-            logits -= logits.max(axis=1, keepdims=True)
-            true = logits[samples, labels]
-            np.exp(logits, out=logits)
-            total = logits.sum(axis=1)
-            share = self._weights[labels].astype(np.float32)
-            value += float(share.astype(np.float64) @ (np.log(total) - true))
-            logits *= (share / total)[:, None]
-            logits[samples, labels] -= share
-            gradient[:, :-1] += logits.T @ x
-            gradient[:, -1] += logits.sum(axis=0, dtype=np.float64)
-        gradient /= len(self._inputs)
-        gradient[:, :-1] += decay * rows[:, :-1]
-        value = value / len(self._inputs) + 0.5 * decay * float((rows[:, :-1] ** 2).sum())
-        return value, gradient

@@ -5,7 +5,7 @@ import numpy as np
 from ltkit.posthoc import check_range, log_prior
 from ltkit.records import Classifier, FeatureSplit, Ints
 
-GRID = {"tau": tuple(i / 10 for i in range(21))}
+GRID = {"tau": tuple(i / 10 for i in range(31))}
 """0 to 2 in steps of 0.1; the source sweeps tau on validation data."""
 
 

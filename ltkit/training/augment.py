@@ -1,9 +1,13 @@
-"""Batched augmentation on the device: random crop and horizontal flip in one gather."""
+"""Batched augmentation on the device: random crop and flip in one gather, then other changes."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from ltkit.errors import InputError
+from ltkit.settings import Augment
+from ltkit.training.auto_augment import auto_augmented, cut_out
 
 
 class ImageStore:
@@ -12,6 +16,8 @@ class ImageStore:
     images: (N, H, W, channels) uint8.
     mean, std: per channel, of pixel values in 0..1.
     padding: pixels of zeros on each side, so that a crop is a gather.
+    augment: ``none``, ``standard`` for crop and flip, which the others have, too, and before all
+        else; ``autoaugment`` comes before normalisation, ``cutout`` after it.
     """
 
     def __init__(
@@ -21,10 +27,19 @@ class ImageStore:
         std: Sequence[float],
         padding: int,
         flip: bool,
+        augment: Augment = "standard",
     ) -> None:
-        """Pad the images and move nothing else."""
+        """Pad the images and move nothing else.
+
+        Raises:
+            InputError: when the policy is for other images.
+        """
+        if "autoaugment" in augment and images.shape[3] not in (1, 3):
+            raise InputError(
+                f"--augment {augment}: found images of {images.shape[3]} channels, expected 1 or 3"
+            )
         self.height, self.width = images.shape[1:3]
-        self.padding, self.flip = padding, flip
+        self.padding, self.flip, self.augment = padding, flip, augment
         self.images = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
         self.mean = torch.tensor(mean, device=images.device) * 255
         self.scale = 1 / (torch.tensor(std, device=images.device) * 255)
@@ -35,22 +50,26 @@ class ImageStore:
         return self._normalised(self.images[index][:, p : p + self.height, p : p + self.width])
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a random crop of each padded image, mirrored half of the time.
+        """Return a random view of each image: a crop, mirrored half of the time, and what follows.
 
         Args:
             index: (B,) which images.
             generator: a CPU generator; the same state gives the same views on every device.
         """
+        if self.augment == "none":
+            return self.plain(index)
         count, device = len(index), self.images.device
         offsets = torch.randint(0, 2 * self.padding + 1, (2, count, 1), generator=generator)
         mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.flip else 0.0)
         columns = torch.arange(self.width)
         rows = offsets[0] + torch.arange(self.height)  # (B, H)
         columns = offsets[1] + torch.where(mirrored, columns.flip(0), columns)  # (B, W)
-        rows, columns = rows.to(device), columns.to(device)
-        return self._normalised(
-            self.images[index[:, None, None], rows[:, :, None], columns[:, None]]
-        )
+        rows, columns = (t.to(device, non_blocking=True) for t in (rows, columns))
+        pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None]]
+        if "autoaugment" in self.augment:
+            pixels = auto_augmented(pixels, generator)
+        views = self._normalised(pixels)
+        return cut_out(views, generator) if "cutout" in self.augment else views
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return pixels.float().sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)

@@ -3,8 +3,8 @@
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from ltkit.errors import InputError
 from ltkit.files.atomic import write_text
 from ltkit.losses import Moment, Stateful
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
-from ltkit.settings import TrainSettings, as_json
+from ltkit.settings import Augment, TrainSettings, as_json
 from ltkit.training import checkpoint
 from ltkit.training.augment import ImageStore
-from ltkit.training.schedules import Sampler, class_probabilities, learning_rate
+from ltkit.training.mixing import Mixed, Mixing
+from ltkit.training.schedules import Sampler, Stage, class_probabilities, staged_rate
 
 OfBatch = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A loss that is a function of (B, C) logits, (B,) labels and (C,) training counts."""
@@ -32,7 +33,7 @@ MAX_RESIDENT = 32 << 30
 
 
 class Deferred(Stateful, nn.Module):
-    """A loss that is a function of a batch, and another that takes its place from an epoch on.
+    """A loss, and another that takes its place from an epoch on.
 
     Source:
         Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 3.3 (deferred re-weighting: the second is
@@ -41,18 +42,46 @@ class Deferred(Stateful, nn.Module):
 
     class_counts: Tensor
 
-    def __init__(self, class_counts: Tensor, first: OfBatch, then: OfBatch, epoch: int) -> None:
-        """Start with the first; the second has its turn when so many epochs are finished."""
+    def __init__(
+        self,
+        class_counts: Tensor,
+        first: OfBatch | Stateful,
+        then: OfBatch | Stateful,
+        epoch: int,
+    ) -> None:
+        """Start with the first; the second has its turn when so many epochs are finished.
+
+        Raises:
+            InputError: when a parameter of the second is out of range: now, not at that epoch.
+        """
         super().__init__()
-        self.first, self.then, self.epoch, self.current = first, then, epoch, first
+        if then is not first and not isinstance(then, Stateful):
+            one = class_counts.argmax()[None]  # a class that has images
+            then(torch.zeros(1, len(class_counts), device=one.device), one, class_counts)
+        self.first, self.then, self.epoch, self.reached = first, then, epoch, False
+        self.takes_class_means = any(getattr(x, "takes_class_means", False) for x in (first, then))
+        self.mixable = all(getattr(x, "mixable", True) for x in (first, then))
         self.register_buffer("class_counts", class_counts, persistent=False)
+
+    @property
+    def current(self) -> OfBatch | Stateful:
+        """The loss whose turn it is."""
+        return self.then if self.reached else self.first
 
     def before_epoch(self, moment: Moment) -> None:
         """See whose turn it is."""
-        self.current = self.then if moment.epoch >= self.epoch else self.first
+        self.reached = moment.epoch >= self.epoch
+        if isinstance(self.current, Stateful):
+            self.current.before_epoch(moment)
+
+    def watched(self) -> dict[str, float]:
+        """Return the numbers of the loss whose turn it is."""
+        return self.current.watched() if isinstance(self.current, Stateful) else {}
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
         """Return the mean over the batch."""
+        if isinstance(self.current, Stateful):
+            return self.current(logits, labels, features)
         return self.current(logits, labels, self.class_counts)
 
 
@@ -82,6 +111,8 @@ def train(
     method: str,
     parameters: Mapping[str, Any] | None = None,
     sampler: Sampler = "instance",
+    then: Stage | None = None,
+    mixing: Mixing | None = None,
     class_means: tuple[str, Tensor] | None = None,
     cosine: bool = False,
     scale: float = 1.0,
@@ -106,6 +137,8 @@ def train(
         parameters: the loss's, for the checkpoint.
         sampler: how an epoch's images are chosen: each once (``instance``), or as many draws with
             the probabilities of `class_probabilities`.
+        then: what changes at an epoch, but for the loss, which is a `Deferred` one.
+        mixing: how batches of images are mixed.
         class_means: for a loss that asks for them, of another model: a digest, for the
             checkpoint, and the (C, D) means; None: those of the network.
         cosine: whether the head is a cosine head.
@@ -119,10 +152,12 @@ def train(
             memory, the loss is no longer finite, or there is nothing to resume.
     """
     _check(dataset, arch, settings)
+    _check_stages(dataset, loss, settings, then, mixing)
     recipe = {
         **as_json(settings), "method": method, "parameters": dict(parameters or {}), "arch": arch,
         "cosine": cosine, "scale": scale, "dataset": dict(dataset.record), "sampler": sampler,
         "class_means": class_means[0] if class_means else None,
+        "then": asdict(then) if then else None, "mixing": mixing.record() if mixing else None,
     }  # fmt: skip
     counts = torch.from_numpy(dataset.classes.train_count).to(device)
     if not isinstance(loss, Stateful):
@@ -140,7 +175,7 @@ def train(
     if learned := list(loss.parameters()):
         optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
     generator = torch.Generator().manual_seed(settings.seed)
-    state = _State(network, loss, optimizer, generator)
+    state = _State(network, loss, optimizer, generator, sampler, then, mixing)
     partial = output.with_name(f"{output.name}.partial")
     log = output.with_name(f"{output.name}.jsonl")
     if resume:
@@ -149,7 +184,7 @@ def train(
         partial.unlink(missing_ok=True)
     lines = _log_lines(log)[: state.epoch]
 
-    store = _store(train_split, dataset, device)
+    store = _store(train_split, dataset, device, settings.augment)
     accuracy = None
     if val_split is not None:
         accuracy = _accuracy_of(network, val_split, dataset, device, settings)
@@ -165,12 +200,12 @@ def train(
         known = functools.partial(accuracy, state.epoch) if accuracy else None
         loss.before_epoch(Moment(state.epoch, settings.epochs, known, means))
         start = time.perf_counter()
-        mean_loss = _epoch(state, store, labels, counts, sampler, settings)
+        mean_loss = _epoch(state, store, labels, counts, settings)
         seconds = time.perf_counter() - start
         state.epoch += 1
         line: dict[str, Any] = {
             "epoch": state.epoch,
-            "learning_rate": learning_rate(settings, state.epoch - 1),
+            "learning_rate": staged_rate(settings, then, state.epoch - 1),
             "loss": mean_loss,
         }
         if watched := loss.watched():
@@ -202,12 +237,15 @@ def train(
 
 @dataclass
 class _State:
-    """What changes from step to step."""
+    """What changes from step to step or from epoch to epoch."""
 
     network: Network
     loss: Stateful
     optimizer: torch.optim.SGD
     generator: torch.Generator
+    sampler: Sampler
+    then: Stage | None
+    mixing: Mixing | None
     epoch: int = 0
 
 
@@ -225,6 +263,15 @@ def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
         found = getattr(settings, name)
         if not bound <= found < np.inf:
             raise InputError(f"{name}: found {found}, expected at least {bound}")
+    if not (0 < settings.step_factor <= 1):
+        raise InputError(
+            f"step_factor: found {settings.step_factor}, expected above 0 and at most 1"
+        )
+    if list(settings.steps) != sorted(s for s in settings.steps if 0 <= s <= 1):
+        raise InputError(
+            f"steps: found {', '.join(map(str, settings.steps))}, expected rising parts of the "
+            "run, 0 to 1"
+        )
     if not 0 < settings.learning_rate < np.inf:
         raise InputError(f"learning_rate: found {settings.learning_rate}, expected above 0")
     if len(dataset.split("train")) < 2:
@@ -242,7 +289,37 @@ def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
             )
 
 
-def _store(split: ImageSplit, dataset: Dataset, device: str) -> ImageStore:
+def _check_stages(
+    dataset: Dataset,
+    loss: OfBatch | Stateful,
+    settings: TrainSettings,
+    then: Stage | None,
+    mixing: Mixing | None,
+) -> None:
+    borders = [(1, then.from_epoch)] if then else []
+    borders += [(0, loss.epoch)] if isinstance(loss, Deferred) else []
+    for least, found in borders:
+        if not least <= found < settings.epochs:
+            raise InputError(
+                f"second stage: found epoch {found}, expected from {least} to {settings.epochs - 1}"
+                "; change --from-epoch or --drw, or --epochs"
+            )
+    if then and then.learning_rate is not None and not 0 < then.learning_rate < np.inf:
+        raise InputError(f"--then-lr: found {then.learning_rate}, expected above 0")
+    if not mixing:
+        return
+    if not getattr(loss, "mixable", True):
+        raise InputError(
+            "--mix: this loss counts the labels that it meets, and a mixed image has two; expected "
+            "another loss, or none of --mix"
+        )
+    if (present := int((dataset.classes.train_count > 0).sum())) < 2:
+        raise InputError(f"--mix: found images of {present} class, expected two classes or more")
+
+
+def _store(
+    split: ImageSplit, dataset: Dataset, device: str, augment: Augment = "none"
+) -> ImageStore:
     shape = split.images[:1].shape
     needed = len(split) * int(np.prod(shape[1:]))
     if needed > MAX_RESIDENT:
@@ -254,7 +331,7 @@ def _store(split: ImageSplit, dataset: Dataset, device: str) -> ImageStore:
     for rows in blocks(len(split), block_rows(needed // len(split))):
         pixels[rows] = torch.from_numpy(np.ascontiguousarray(split.images[rows]))
     return ImageStore(
-        pixels.to(device), dataset.mean, dataset.std, dataset.crop_padding, dataset.flip
+        pixels.to(device), dataset.mean, dataset.std, dataset.crop_padding, dataset.flip, augment
     )
 
 
@@ -263,29 +340,43 @@ def _epoch(
     store: ImageStore,
     labels: Tensor,
     counts: Tensor,
-    sampler: Sampler,
     settings: TrainSettings,
 ) -> float:
     """Train for one epoch; return the mean loss."""
-    network, optimizer = state.network.train(), state.optimizer
+    network, optimizer, generator = state.network.train(), state.optimizer, state.generator
+    stage = state.then if state.then and state.epoch >= state.then.from_epoch else None
+    sampler, freeze = (stage.sampler, stage.freeze) if stage else (state.sampler, None)
+    network.backbone.requires_grad_(freeze is None)
+    network.backbone.train(freeze != "backbone")
     device = labels.device
     scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
     if sampler == "instance":
-        order = torch.randperm(len(labels), generator=state.generator)
+        order = torch.randperm(len(labels), generator=generator)
     else:
         chances = class_probabilities(sampler, counts.cpu(), state.epoch, settings.epochs)
-        order = draws(labels.cpu(), chances, state.generator)
+        order = draws(labels.cpu(), chances, generator)
+    mixing = state.mixing
+    if mixing and not mixing.active(state.epoch, settings.epochs):
+        mixing = None
+    partners: Sequence[Tensor] = ()
+    if mixing and (wanted := mixing.chances(counts.cpu())) is not None:
+        partners = draws(labels.cpu(), wanted, generator).split(settings.batch_size)
     batches = [b for b in order.split(settings.batch_size) if len(b) > 1]  # batch norm needs two
     total = torch.zeros((), device=device)
     for step, batch in enumerate(batches):
-        rate = learning_rate(settings, state.epoch + step / len(batches))
+        rate = staged_rate(settings, state.then, state.epoch + step / len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
         index = batch.to(device, non_blocking=True)
-        images = store.augmented(index, state.generator)
+        second = partners[step].to(device, non_blocking=True) if partners else None
+        views = _views(store, labels, counts, index, second, mixing, generator)
         with autocast(device.type, settings.amp):
-            features, logits = network.features_and_logits(images)
-        value = state.loss(logits.float(), labels[index], features.float())
+            features, logits = network.features_and_logits(views.images)
+        features, logits = features.float(), logits.float()
+        value = state.loss(logits, views.labels, features)
+        if views.weight < 1:
+            other = state.loss(logits, views.others, features)
+            value = views.weight * value + (1 - views.weight) * other
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         scaler.step(optimizer)
@@ -298,6 +389,31 @@ def _epoch(
             "a finite number; start again with a lower --lr, or with --amp off"
         )
     return mean
+
+
+def _views(
+    store: ImageStore,
+    labels: Tensor,
+    counts: Tensor,
+    index: Tensor,
+    partners: Tensor | None,
+    mixing: Mixing | None,
+    generator: torch.Generator,
+) -> Mixed:
+    """Return the augmented images of a batch, mixed where that is asked for and the coin says so.
+
+    The partners are the batch itself in another order where there are no others.
+    """
+    images, own = store.augmented(index, generator), labels[index]
+    if mixing is None:
+        return Mixed(images, own, own, 1.0)
+    rng = np.random.default_rng(int(torch.randint(1 << 62, (1,), generator=generator)))
+    if rng.random() >= mixing.probability:
+        return Mixed(images, own, own, 1.0)
+    if partners is None:
+        order = torch.from_numpy(rng.permutation(len(index))).to(index.device, non_blocking=True)
+        return mixing(images, own, images[order], own[order], counts, rng)
+    return mixing(images, own, store.augmented(partners, generator), labels[partners], counts, rng)
 
 
 def draws(labels: Tensor, chances: Tensor, generator: torch.Generator) -> Tensor:

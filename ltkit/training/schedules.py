@@ -1,7 +1,9 @@
-"""What changes with the epochs: learning rates, and how often a class is drawn."""
+"""What changes with the epochs: learning rates, how often a class is drawn, a second stage."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from ltkit.settings import TrainSettings
 
@@ -9,6 +11,53 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
+Freeze = Literal["backbone", "weights"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What another stage changes, when so many epochs are finished.
+
+    method, parameters: of its loss.
+    sampler: how its images are drawn.
+    learning_rate: with which the schedule starts anew, without warm-up, for its epochs alone; the
+        first stage then has the schedule for its own. None: one schedule for the whole run.
+    freeze: ``backbone`` trains the head alone, on the features that the network gives in
+        evaluation; ``weights`` does so, too, but batch norm goes on in training mode, so that its
+        statistics move to those of the new sampler.
+    """
+
+    from_epoch: int
+    method: str
+    parameters: Mapping[str, Any]
+    sampler: Sampler = "instance"
+    learning_rate: float | None = None
+    freeze: Freeze | None = None
+
+
+def staged_rate(settings: TrainSettings, stage: Stage | None, epoch: float) -> float:
+    """Return the learning rate at a point of a run of one stage or two.
+
+    Args:
+        settings: of the run.
+        stage: the second one.
+        epoch: from 0 to ``settings.epochs``.
+
+    Example:
+        >>> settings = TrainSettings(epochs=210, warmup_epochs=0)
+        >>> second = Stage(200, "ce", {}, learning_rate=0.5)
+        >>> [staged_rate(settings, second, e) for e in (0, 160, 199, 200, 209)]
+        [0.1, 0.001, 1e-05, 0.5, 5e-05]
+    """
+    if stage is None or stage.learning_rate is None:
+        return learning_rate(settings, epoch)
+    if epoch < stage.from_epoch:
+        return learning_rate(replace(settings, epochs=stage.from_epoch), epoch)
+    later = replace(
+        settings, epochs=settings.epochs - stage.from_epoch,
+        learning_rate=stage.learning_rate, warmup_epochs=0,
+    )  # fmt: skip
+    return learning_rate(later, epoch - stage.from_epoch)
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
@@ -16,9 +65,9 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
     ``step`` is the reference schedule: with the epoch e counted from 1, ``lr * e / 5`` in the
     warm-up, then the base rate, ``* 0.01`` after 80 % of the epochs and ``* 0.0001`` after 90 %
-    (160 and 180 of 200: two factors of 100). ``onecycle`` rises linearly from a tenth over the
-    first 20 % and falls to zero along a cosine. ``cosine`` has the warm-up of ``step`` and then
-    falls to zero along a cosine, half a period over all epochs.
+    (160 and 180 of 200: two factors of 100), or as the settings say. ``onecycle`` rises
+    linearly from a tenth over the first 20 % and falls to zero along a cosine. ``cosine`` has the
+    warm-up of ``step`` and then falls to zero along a cosine, half a period over all epochs.
 
     Args:
         settings: base rate, schedule, epochs, warm-up.
@@ -51,9 +100,8 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
         return base * number / settings.warmup_epochs
     if settings.schedule == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
-    if number > 0.9 * settings.epochs:
-        return base * 1e-4
-    return base * 0.01 if number > 0.8 * settings.epochs else base
+    steps = sum(number > round(part * settings.epochs, 6) for part in settings.steps)
+    return float(base * settings.step_factor**steps)
 
 
 def class_probabilities(

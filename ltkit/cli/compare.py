@@ -1,0 +1,305 @@
+"""``ltkit compare``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ltkit.cli import _options, _output, _paths, evaluate
+from ltkit.settings import Select
+
+NAMED = 3
+"""Classes named of those won and of those lost, in the table."""
+
+
+def compare(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FEATS] [CLASSIFIER...]",
+            help="Features file, as for evaluate, and the corrections to compare; default: all "
+            "beside FEATS made from it.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare all others with this one, as baseline; default: every pair.",
+            show_default=False,
+        ),
+    ] = None,
+    select: Annotated[
+        Select,
+        typer.Option(help="What a file's setting is chosen by, on the validation split."),
+    ] = "balanced",
+    every_setting: Annotated[
+        bool, typer.Option("--every-setting", help="Compare every setting of a file; choose none.")
+    ] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare curves at these overall accuracies, in %, as 40,41.5.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    bins: _options.Bins = "20,100",
+    replicates: Annotated[
+        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
+    ] = 2000,
+    seed: _options.Seed = 0,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="Also write every setting's accuracies to a CSV.", show_default=False),
+    ] = None,
+    overwrite: _options.Overwrite = False,
+    json: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Compare corrections with the model's own head and with each other: pairs and curves.
+
+    Pairs: differences of accuracy with 95 % intervals (test samples drawn within classes, the same
+    for both; of several seeds the runs are drawn too), McNemar's test (of several seeds: on whether
+    most runs are right), classes won and lost. A file with several settings stands with the one
+    best on the validation split. Curves: the settings on the hull of few-shot and overall accuracy
+    on the validation split, measured on the compared one, with straight lines between; methods are
+    compared at equal overall accuracy. alphanet fit --rho 0.5,1,2 and posthoc METHOD --sweep write
+    files with several settings.
+
+    \b
+    --json prints fractions in 0..1, null where there is none:
+      methods    name, file and points: label, settings, runs, accuracy, std and interval by group,
+                 val (accuracy by group, of several settings), in_pairs, on_curve, dominated_by
+      pairs      first, second, difference (first - second) and interval by group, mcnemar
+                 (only_first, only_second, statistic or null where exact, p), classes (wins and
+                 losses with id, name, gain; ties)
+      frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
+                 each level), gaps (first, second, overall, gap, interval; a null bound has no end)
+      and features, split, n, bins, groups, samples, bootstrap, select, against, untested_classes
+
+    Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
+    """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
+    from ltkit import comparison
+    from ltkit.files import features as features_file
+    from ltkit.files.atomic import check_output
+
+    levels = None if at is None else _levels(at)
+    path, named = _inputs(files or [], quiet)
+    features = features_file.read(path)
+    entries = evaluate.read_entries(path, features, named, quiet)
+    if csv is not None:
+        read = (path, *(Path(entry.file) for entry in entries))
+        check_output(csv, overwrite=overwrite, inputs=read)
+    document = comparison.compare(
+        features, split, entries,
+        bins=_options.whole_numbers(bins, "--bins"),
+        select=None if every_setting else select,
+        against=against,
+        at=levels,
+        replicates=replicates,
+        seed=seed,
+    )  # fmt: skip
+    document["features"] = document["methods"][0]["file"] = str(path)
+    if csv is not None:
+        _write_csv(csv, document)
+        _output.say(f"wrote {csv}", quiet)
+    if json:
+        _output.print_json(document)
+    else:
+        _print(document)
+
+
+def _inputs(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:
+    """Return the features file and the classifiers that are named, None where none is.
+
+    A classifier in the first place stands for its features file too.
+    """
+    from ltkit.files import hdf5
+
+    path = _paths.features_path(files[0] if files else None, quiet)
+    named = [Path(file) for file in files[1:]]
+    if (
+        files
+        and files[0] != "-"
+        and hdf5.header(Path(files[0])).get("format") == (hdf5.CLASSIFIER.name)
+    ):
+        named.insert(0, Path(files[0]))
+    return path, named or None
+
+
+def _levels(text: str) -> list[float]:
+    from ltkit.errors import InputError
+
+    levels = [round(value / 100, 12) for value in _options.numbers(text, "--at")]
+    if not all(0 <= level <= 1 for level in levels):
+        raise InputError(f"--at: found {text}, expected overall accuracies from 0 to 100, in %")
+    return levels
+
+
+def _write_csv(target: Path, document: dict[str, Any]) -> None:
+    """Write a line for each setting and group; fractions, empty where there is none."""
+    import csv
+    import io
+
+    from ltkit.files.atomic import write_text
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "setting", "seeds", "group", "accuracy", "std", "low", "high"])
+    for method in document["methods"]:
+        for point in method["points"]:
+            names = [_output.spreadsheet_safe(n) for n in (method["name"], point["label"])]
+            for group in evaluate.COLUMNS:
+                std = point["std"] and point["std"][group]
+                values = [point["accuracy"][group], std, *(point["interval"][group] or [None] * 2)]
+                cells = ["" if value is None else f"{value:.6f}" for value in values]
+                writer.writerow([*names, point["runs"], group, *cells])
+    write_text(target, text.getvalue())
+
+
+def _print(document: dict[str, Any]) -> None:
+    even = all(
+        point["accuracy"]["all"] is None
+        or abs(point["accuracy"]["all"] - point["accuracy"]["balanced"]) < 1e-9
+        for method in document["methods"]
+        for point in method["points"]
+    )
+    columns = evaluate.COLUMNS[:-1] if even else evaluate.COLUMNS  # they coincide when balanced
+    _print_points(document, columns)
+    if document["pairs"]:
+        _print_pairs(document, columns)
+    if document["frontier"] is None:
+        typer.echo("no few-shot class in this split: no curves")
+    else:
+        _print_frontier(document["frontier"], document["against"])
+    if document["untested_classes"]:
+        typer.echo(f"{document['untested_classes']} classes have no sample in this split: left out")
+
+
+def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
+    """Print the settings in the pairs, with intervals, and those on the curves."""
+    sizes, chosen, others = document["groups"], document["select"], 0
+    table = _table("accuracy in %", *columns)
+    for column in table.columns[1:]:
+        count = sizes.get(str(column.header))
+        column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
+    table.add_column("method's curve of\nfew against all")
+    for method in document["methods"]:
+        points = method["points"]
+        for point in points:
+            if not (point["in_pairs"] or point["on_curve"]):
+                others += 1
+                continue
+            star = " *" if point["in_pairs"] and len(points) > 1 and chosen else ""
+            label = f"{_safe(point['label'])}{star}"
+            if point["runs"] > 1:
+                label += f"\n± std over {point['runs']} seeds"
+            cells = [
+                evaluate.cell(point["accuracy"], point["interval"], point["std"], name)
+                for name in columns
+            ]
+            if not point["in_pairs"]:
+                label, *cells = (text.split("\n")[0] for text in (label, *cells))
+            place = "on it" if point["on_curve"] else ""
+            if point["dominated_by"] is not None:
+                place += f"{', ' * bool(place)}under {_safe(point['dominated_by'])}"
+            table.add_row(label, *cells, place)
+    title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    if chosen and any(len(method["points"]) > 1 for method in document["methods"]):
+        title += f"; * best on val by {chosen} accuracy"
+    _output.print_table(table, title)
+    if others:
+        typer.echo(f"{others} other settings, on no curve, are in --json and --csv")
+
+
+def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
+    """Print differences with intervals, McNemar's test, and the classes won and lost."""
+    table = _table("difference in points", *columns)
+    table.add_column("McNemar p", justify="right")
+    table.add_column("classes won, lost, tied")
+    for pair in document["pairs"]:
+        test, classes = pair["mcnemar"], pair["classes"]
+        table.add_row(
+            f"{_safe(pair['first'])}\n- {_safe(pair['second'])}",
+            *(evaluate.cell(pair["difference"], pair["interval"], None, n, "+") for n in columns),
+            f"{_p_value(test['p'])}\n{test['only_first']} : {test['only_second']}",
+            f"{len(classes['wins'])}, {len(classes['losses'])}, {classes['ties']}\n"
+            + _safe(
+                "; ".join(
+                    f"{sign} {', '.join(c['name'] for c in classes[part][:NAMED])}"
+                    for sign, part in (("+", "wins"), ("-", "losses"))
+                    if classes[part]
+                )
+            ),
+        )
+    _output.print_table(
+        table, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
+    )
+
+
+def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
+    """Print the height of every method's curve at each level, and gaps with intervals."""
+    few, levels = frontier["few"], frontier["overall"]
+    gaps = {(g["first"], g["second"], g["overall"]): _gap(g) for g in frontier["gaps"]}
+    table = _table("overall at least", *(f"{100 * level:g}" for level in levels))
+    for name, values in few.items():
+        cells = [evaluate.percent(value) for value in values]
+        if against is not None:
+            over = [gap for (first, *_), gap in gaps.items() if first == name] or [""] * len(cells)
+            cells = [f"{cell}\n{gap}" for cell, gap in zip(cells, over, strict=True)]
+        table.add_row(_safe(name), *cells)
+    if against is None:
+        leads = []
+        for number, level in enumerate(levels):
+            there = {name: values[number] for name, values in few.items()}
+            reached = [name for name, value in there.items() if value is not None]
+            best, *others = sorted(reached, key=lambda name: -there[name]) or [""]
+            leads.append(f"{_safe(best)}\n{gaps[best, others[0], level]}" if others else "")
+        table.add_row("the best's gap to the next", *leads)
+    _output.print_table(
+        table,
+        "curves: few-shot accuracy in % at equal overall accuracy, gaps with 95 % intervals; "
+        f"settings chosen on {frontier['chosen_on']}",
+    )
+    spans = [
+        ("up" if b["from"] is None else f"from {100 * b['from']:.1f}")
+        + f" to {100 * b['to']:.1f} % {b['method']}"
+        for b in frontier["best"]
+    ]
+    typer.echo(_output.printable(f"most few-shot accuracy at overall accuracy {'; '.join(spans)}"))
+
+
+def _table(first: str, *columns: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column(f"{first}\n95 % interval")
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _safe(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(_output.printable(text))
+
+
+def _p_value(p: float) -> str:
+    return "<0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    """Return a gap in points with its interval; a bound without end is infinite."""
+    if gap["gap"] is None:
+        return ""
+    if gap["interval"] is None:
+        return f"{100 * gap['gap']:+.1f}\nno interval"
+    low, high = gap["interval"]
+    ends = (
+        "-∞" if low is None else f"{100 * low:+.1f}",
+        "∞" if high is None else f"{100 * high:+.1f}",
+    )
+    return f"{100 * gap['gap']:+.1f}\n{' to '.join(ends)}"

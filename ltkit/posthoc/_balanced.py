@@ -1,0 +1,105 @@
+"""The class-balanced logistic regression of several methods: its cost, and its minimum."""
+
+import numpy as np
+
+from ltkit.errors import InputError
+from ltkit.posthoc._stacked import Double, Inputs, balanced_moments, balanced_weights
+from ltkit.records import Classifier, FeatureSplit
+
+
+class BalancedLogistic:
+    r"""The class-balanced mean cost of a classifier as a function of rows (W, b), and its minimum.
+
+    .. math:: \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i: y_i = c} -\log p_c(W f_i + b)
+        + \frac{\lambda}{2} \lVert W \rVert^2
+
+    Args:
+        base: whose number of classes and form of features the classifier has.
+        train: (N, D) features and labels; every class has a sample.
+
+    start: (C, D + 1) zeros, from where the minimum may be sought.
+    variance: of a feature, the mean over features, every class with the same weight.
+    """
+
+    def __init__(self, base: Classifier, train: FeatureSplit) -> None:
+        """Read the features once for their moments."""
+        self._inputs = Inputs(train, base.feature_size, base.prepare)
+        self._classes = base.num_classes
+        self._weights = balanced_weights(train.labels, base.num_classes)
+        _, self._centre, self._covariance = balanced_moments(
+            self._inputs.blocks(), base.feature_size, self._weights
+        )
+        self.start: Double = np.zeros((base.num_classes, base.feature_size + 1))
+        self.variance = float(np.trace(self._covariance)) / base.feature_size
+
+    def minimum(self, start: Double, decay: float, tolerance: float, iterations: int) -> Double:
+        """Return the (C, D + 1) rows of the minimum, found from others by L-BFGS.
+
+        Args:
+            start: (C, D + 1) rows.
+            decay: the lambda of the equation.
+            tolerance: what an iteration has to lower the cost by for another to follow, in units of
+                the cost, or of 1 where it is less.
+            iterations: at most.
+
+        Raises:
+            InputError: when they do not suffice.
+        """
+        from scipy.optimize import minimize
+
+        to_rows = self._coordinates(decay)
+
+        def cost(flat: Double) -> tuple[float, Double]:
+            value, gradient = self._cost(flat.reshape(start.shape) @ to_rows, decay)
+            return value, (gradient @ to_rows.T).ravel()
+
+        result = minimize(
+            cost, np.linalg.solve(to_rows.T, start.T).T.ravel(), jac=True, method="L-BFGS-B",
+            options={"maxiter": iterations, "maxfun": 4 * iterations, "ftol": tolerance, "gtol": 0},
+        )  # fmt: skip
+        if result.nit >= iterations:
+            raise InputError(
+                f"the logistic regression with decay {decay:g} is not at its optimum after "
+                f"{iterations} iterations; set a stronger penalty, or more iterations"
+            )
+        rows: Double = result.x.reshape(start.shape) @ to_rows
+        return rows
+
+    def _coordinates(self, decay: float) -> Double:
+        """Return the (D + 1, D + 1) matrix that takes coordinates to rows (W, b).
+
+        At W = 0 every p is 1 / C, and the cost's second derivative in a row is the features'
+        covariance over C, and the decay. With its Cholesky factor L and W = T / L it is the
+        identity in T. Taken around their mean, features have no curvature in common with the bias.
+        """
+        size = len(self._centre)
+        curvature = self._covariance / self._classes
+        least = decay + 1e-7 * np.trace(curvature) / size  # features may be collinear
+        to_rows = np.zeros((size + 1, size + 1))
+        to_rows[:-1, :-1] = np.linalg.inv(np.linalg.cholesky(curvature + least * np.eye(size)))
+        to_rows[:-1, -1] = -to_rows[:-1, :-1] @ self._centre
+        to_rows[-1, -1] = np.sqrt(self._classes)
+        return to_rows
+
+    def _cost(self, rows: Double, decay: float) -> tuple[float, Double]:
+        """Return the mean cost of (C, D + 1) rows, and its gradient."""
+        weight, bias = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.float32)
+        value, gradient = 0.0, np.zeros(rows.shape)
+        for x, labels in self._inputs.blocks():
+            samples = np.arange(len(labels))
+            logits = x @ weight.T
+            logits += bias
+            logits -= logits.max(axis=1, keepdims=True)
+            true = logits[samples, labels]
+            np.exp(logits, out=logits)
+            total = logits.sum(axis=1)
+            share = self._weights[labels].astype(np.float32)
+            value += float(share.astype(np.float64) @ (np.log(total) - true))
+            logits *= (share / total)[:, None]
+            logits[samples, labels] -= share
+            gradient[:, :-1] += logits.T @ x
+            gradient[:, -1] += logits.sum(axis=0, dtype=np.float64)
+        gradient /= len(self._inputs)
+        gradient[:, :-1] += decay * rows[:, :-1]
+        value = value / len(self._inputs) + 0.5 * decay * float((rows[:, :-1] ** 2).sum())
+        return value, gradient
