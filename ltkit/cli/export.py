@@ -6,17 +6,28 @@ from typing import Annotated
 import typer
 
 from ltkit.cli import _options, _output, _paths
+from ltkit.cli.evaluate import read_entries
 
 
 def export(
-    classifier: Annotated[Path, typer.Argument(metavar="CLASSIFIER", help="Classifier file.")],
+    classifier: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLASSIFIER", help="Classifier file; features file: the model's own head."
+        ),
+    ],
     into: Annotated[
         Path | None,
         typer.Option(help="Checkpoint that the features came from.", show_default=False),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(help="The head alone: npz, safetensors, csv or onnx.")
+        str | None,
+        typer.Option(
+            help="The head alone: npz, safetensors, csv or onnx; what it says of a split's "
+            "samples: cleanlab, fiftyone or parquet; its accuracies: latex."
+        ),
     ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     run: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Which run, as rho=1; may be repeated."),
@@ -28,34 +39,56 @@ def export(
 ) -> None:
     """Write the corrected head back into the model's checkpoint, or alone into a file.
 
+    Other tools' files: cleanlab, an npz of labels, pred_probs and ids; fiftyone, samples as JSON;
+    parquet, a table with a row a sample (pip install 'ltkit[parquet]'); latex, a table of the
+    accuracies, mean and standard deviation over runs; of a features file, of every correction
+    beside it.
+
     Example: ltkit export feats.alphanet.h5 --into model.pt --run rho=1 --run seed=0 -o fixed.pt
     """
-    from ltkit import exporting
+    from ltkit import evaluation, exporting, handover
     from ltkit.errors import InputError
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
-    from ltkit.files.atomic import check_output
+    from ltkit.files.atomic import check_output, write_text
+    from ltkit.records import shot_groups
     from ltkit.settings import LoadSettings
 
+    forms = (*exporting.FORMS, *handover.FORMS)
     if (into is None) == (to is None):
-        raise InputError(
-            "export: expected either --into CHECKPOINT or --to npz|safetensors|csv|onnx"
-        )
+        raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
     if output is None:
         raise InputError("--output: absent, expected the name of the new file")
     if to is not None:
-        _options.one_of(to, exporting.FORMS, "--to")
-    inputs = (classifier,) if into is None else (classifier, into)
+        _options.one_of(to, forms, "--to")
+    path = _paths.features_path(str(classifier), quiet)
+    inputs = (classifier, path, *([into] if into else []))
     check_output(output, overwrite=overwrite, inputs=inputs)
-    correction, _ = classifiers.read(classifier)
-    number = exporting.pick(correction, _options.settings(run or [], "--run"))
-    features = _paths.features_path(str(classifier), quiet)
-    if into is None:
-        base = features_file.read(features).classifier()
-        exporting.export_head(correction.classifier(base, number), str(to), output)
+    features = features_file.read(path)
+    base = features.classifier()
+    own = path.resolve() == classifier.resolve()
+    if own and into is not None:
+        raise InputError(f"{classifier}: is the features file, expected a classifier for --into")
+    if own:
+        correction = evaluation.as_correction("baseline", base, [{}])
     else:
-        made_from = hdf5.header(features)["inputs"].get("checkpoint", "none")
-        said = features_file.read(features).settings.get("load", {})
+        correction, _ = classifiers.read(classifier)
+    if to == "latex":
+        entries = read_entries(path, features, None if own else [classifier], quiet)
+        document, _ = evaluation.evaluate(features, split, entries, topk=())
+        write_text(output, handover.latex(document) + "\n")
+        return _output.wrote(output, quiet)
+    number = exporting.pick(correction, _options.settings(run or [], "--run"))
+    if into is not None:
+        made_from = hdf5.header(path)["inputs"].get("checkpoint", "none")
+        said = features.settings.get("load", {})
         wanted = LoadSettings.from_json(said | {"trust_code": trust_code})
         exporting.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
-    _output.wrote(output, quiet)
+    elif to in exporting.FORMS:
+        exporting.export_head(correction.classifier(base, number), str(to), output)
+    else:
+        handover.write_samples(
+            str(to), output, correction.classifier(base, number), features.split(split), split,
+            features.classes, shot_groups(features.classes.train_count),
+        )  # fmt: skip
+    return _output.wrote(output, quiet)
