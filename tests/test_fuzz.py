@@ -1,5 +1,7 @@
 """A short run of tests/fuzz: damaged checkpoints are read or refused, and nothing runs."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -36,5 +38,7 @@ def test_what_is_wrong_is_seen(watched, tmp_path):
     assert watched.run("inspect", file=path, nonsense=1).kind == "traceback"
     wanted = {"classifier": DEMO, "to": "npz", "output": out, "quiet": True}
     assert watched.run("export", **wanted).kind == "executed"  # it wrote a file
-    with Watched(seconds=0.0) as hasty:
-        assert hasty.run("inspect", file=path).kind == "hang"
+    with Watched() as hasty:
+        assert hasty.run("inspect", file=path, seconds=60).kind == "refused"
+        os.kill(hasty.child.pid, signal.SIGSTOP)
+        assert hasty.run("inspect", file=path, seconds=0.2).kind == "hang"
