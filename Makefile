@@ -56,5 +56,5 @@ bench: setup ## measure the performance claims, into benchmarks/results/
 	$(BIN)/python benchmarks/write_docs.py
 
 results: setup ## measure the accuracy tables of docs/results.md
-	$(BIN)/python benchmarks/results_cifar100_lt.py
+	$(BIN)/python benchmarks/results_features.py
 	$(BIN)/python benchmarks/write_docs.py

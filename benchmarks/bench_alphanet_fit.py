@@ -6,7 +6,7 @@ timed for some steps between whole fits of the joint form, and scaled to a fit. 
 size the commands are timed, too, each a process of its own that reads a features file: a fit and
 its evaluation on 50 000 test samples, their peak memory beside the file's size.
 
-    python benchmarks/bench_alphanet_fit.py [--small]
+    python benchmarks/bench_alphanet_fit.py [--small | --cold]
 """
 
 import json
@@ -29,7 +29,7 @@ from ltkit.records import Classifier, FeatureSplit, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 
 LTKIT = Path(sys.executable).with_name("ltkit")
-TARGET = Path(__file__).parent / "results" / "bench_alphanet_fit.json"
+RESULTS = Path(__file__).parent / "results"
 SETTINGS = AlphaNetSettings(network_input="own+neighbors", few_biases="frozen")
 
 
@@ -128,7 +128,7 @@ def cold(base: Classifier, splits: dict[str, FeatureSplit], rounds: int) -> dict
                     "-q",
                 )
                 fit, most = command("alphanet", "fit", feats, *words)
-                scored, more = command("evaluate", feats, fitted, "--json", "-q")
+                scored, more = command("evaluate", feats, "--classifier", fitted, "--json", "-q")
                 times.append(fit + scored)
                 peak = max(peak, most, more)
             found[seeds] = times, peak
@@ -190,13 +190,20 @@ def measure(name: str, rounds: int, joint_rounds: int) -> dict[str, str]:
     }
 
 
+def write(name: str, claims: list[dict[str, str]]) -> None:
+    """Write claims to a results file."""
+    text = json.dumps({"claims": claims}, indent=1, ensure_ascii=False)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
 if __name__ == "__main__":
-    claims = [measure("CIFAR-100-LT", 5, 3)]
+    if "--cold" not in sys.argv:
+        claims = [measure("CIFAR-100-LT", 5, 3)]
+        if "--small" not in sys.argv:
+            claims.append(measure("ImageNet-LT", 3, 1))
+        write("bench_alphanet_fit", claims)
     if "--small" not in sys.argv:
-        claims.append(measure("ImageNet-LT", 3, 1))
         head, train_split, val_split, test_split, _ = made("ImageNet-LT")
         parts = {"train": train_split, "val": val_split, "test": test_split}
-        claims.append(cold(head, parts, 3))
-    text = json.dumps({"claims": claims}, indent=1, ensure_ascii=False)
-    TARGET.write_text(text + "\n", encoding="utf-8")
-    print(text)
+        write("bench_alphanet_fit_cold", [cold(head, parts, 3)])

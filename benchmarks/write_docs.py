@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import reproduce
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 GROUPS = ("few", "medium", "many", "all")
@@ -198,7 +200,7 @@ def documents() -> dict[Path, str]:
     trust = [line for path in sorted(RESULTS.glob("fuzz_*.json")) for line in fuzz_table(path)]
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))
     return {
-        ROOT / "docs" / "results.md": "\n".join([RESULTS_HEAD, *accuracy]),
+        ROOT / "docs" / "results.md": "\n".join([RESULTS_HEAD, *accuracy, *reproduce.table()]),
         ROOT / "docs" / "performance.md": "\n".join([PERFORMANCE_HEAD, *speed]),
         ROOT / "docs" / "reliability.md": "\n".join([RELIABILITY_HEAD, *trust]),
     }

@@ -23,6 +23,9 @@ from ltkit.settings import BINS, Select
 
 SCHEMA = "ltkit.evaluate/1"
 
+EQUAL_SIZE = 0.05
+"""How much a balanced set of equal size may be smaller or larger: rounding, and images for val."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -161,6 +164,7 @@ def evaluate(
     bins: Sequence[int] = BINS,
     grouping: Grouping | None = None,
     topk: Sequence[int] = (1, 5),
+    references: Sequence[FeatureSet] = (),
     replicates: int = 2000,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
@@ -178,16 +182,19 @@ def evaluate(
         bins: of the shot groups.
         grouping: for grouped accuracy.
         topk: which top-k accuracies to give beside top-1.
+        references: features of models trained on the balanced set of equal size, on the same
+            test samples, for relative accuracy: in each group against the best of them.
         replicates: of the bootstrap.
         seed: of the bootstrap.
 
     Returns:
         The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
-        class accuracies of each row by its name, for ``--per-class``.
+        class accuracies of each row by its name, for ``--per-class``; with references also
+        theirs, and the relative ones.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit,
-            a k that is no number of classes.
+            a k that is no number of classes, a reference that is none.
     """
     data, base = features.split(split), features.classifier()
     if not len(data):
@@ -199,7 +206,10 @@ def evaluate(
         )
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
-    scorer = _Scorer(data.labels, base.num_classes, weights, grouping, topk, replicates, seed)
+    reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
+    scorer = _Scorer(
+        data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
+    )
     own, found = predict(data, base, [e.correction for e in entries])
     right = (own.predicted == data.labels).astype(np.float64)
     rows = [{"name": "baseline", "file": features.source, "settings": {}} | scorer.row(own, None)]
@@ -212,6 +222,13 @@ def evaluate(
             hits = (chosen.predicted == data.labels).mean(axis=0)
             name = " ".join([entry.name, *(f"{k}={v:g}" for k, v in shown(settings))])
             by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
+    if references:
+        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
+        relative = {
+            f"{name} relative": metrics.relative_accuracy(accuracy, best)
+            for name, accuracy in by_class.items()
+        }
+        by_class |= {"reference": best.max(axis=0)} | relative
     document = {
         "schema": SCHEMA,
         "features": features.source,
@@ -224,7 +241,42 @@ def evaluate(
         "untested_classes": int((np.bincount(data.labels, minlength=base.num_classes) == 0).sum()),
         "rows": rows,
     }
+    if references:
+        document["relative_to"] = [
+            {"features": r.source, "accuracy": scorer.accuracy(hits[None])}
+            for r, hits in zip(references, reference, strict=True)
+        ]
     return document, by_class
+
+
+def _reference_hits(reference: FeatureSet, split: str, features: FeatureSet) -> NDArray[np.float64]:
+    """Return (N,) whether a reference model is right.
+
+    Raises:
+        InputError: when it was tested on other samples, or not trained on a balanced set as large
+            as that of the features.
+    """
+    data, same = features.split(split), reference.split(split)
+    known = data.ids is not None and same.ids is not None
+    if (
+        len(reference.classes) != len(features.classes)
+        or not np.array_equal(data.labels, same.labels)
+        or (known and not np.array_equal(data.ids, same.ids))  # type: ignore[arg-type]
+    ):
+        raise InputError(
+            f"{reference.source}: {split}: found other samples than in {features.source}, expected "
+            "the same; extract both from one dataset"
+        )
+    counts, total = reference.classes.train_count, int(features.classes.train_count.sum())
+    if np.ptp(counts) > 1 or abs(int(counts.sum()) - total) > EQUAL_SIZE * total:
+        raise InputError(
+            f"{reference.source}: trained on {counts.sum()} images, {counts.min()} to "
+            f"{counts.max()} a class, expected about {total / len(counts):.0f} of each; train it "
+            "on profile=balanced"
+        )
+    own, _ = predict(same, reference.classifier())
+    hits: NDArray[np.float64] = (own.predicted[0] == same.labels).astype(np.float64)
+    return hits
 
 
 def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[int]]]:
@@ -250,35 +302,38 @@ class _Scorer:
     weights: Mapping[str, NDArray[np.float64]]
     grouping: Grouping | None
     topk: Sequence[int]
+    references: NDArray[np.float64]
     replicates: int
     seed: int
 
     def row(self, found: Predictions, baseline: NDArray[np.float64] | None) -> dict[str, Any]:
         """Score S runs; `baseline` is (N,) whether the own head is right, None for itself."""
         right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
-        row: dict[str, Any] = {"runs": len(right), "accuracy": self._mean(right)}
+        row: dict[str, Any] = {"runs": len(right), "accuracy": self.accuracy(right)}
         row["std"] = self._deviation(right)
         row["interval"] = self._interval(right.mean(axis=0))
         if baseline is not None:
             gain = right.mean(axis=0) - baseline
-            row["difference"] = self._mean(gain[None])
+            row["difference"] = self.accuracy(gain[None])
             row["difference_interval"] = self._interval(gain)
         for k in self.topk:
             if k > 1:
-                row[f"top{k}"] = self._mean((found.rank < k).astype(np.float64))
+                row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
         pairs = list(zip(found.confidence, right, strict=True))
         row["calibration"] = {
             name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
             for name, weights in self.weights.items()
             if name != "balanced"
         }
+        if len(self.references):
+            row["relative"] = self._relative(right)
         if self.grouping is not None:
             related = self.grouping.related
             hits = related[self.labels, found.predicted].astype(np.float64)
             size = float(related.sum(axis=1).mean())
             row["grouped"] = {
                 **self.grouping.described,
-                "accuracy": self._mean(hits),
+                "accuracy": self.accuracy(hits),
                 "std": self._deviation(hits),
                 "interval": self._interval(hits.mean(axis=0)),
                 "mean_group_size": size,
@@ -286,9 +341,30 @@ class _Scorer:
             }
         return row
 
-    def _mean(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+    def accuracy(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        """Return the mean of (S, N) hits in every group; None where it is absent."""
         mean = metrics.class_accuracy(values.mean(axis=0), self.labels, self.num_classes)
         return metrics.summarize(mean, self.weights)
+
+    def _relative(self, right: NDArray[np.float64]) -> dict[str, Any]:
+        """Return accuracies of (S, N) hits relative to the references', None where these are 0."""
+        values = np.stack([right.mean(axis=0), *self.references])  # (1 + M, N)
+        drawn = metrics.bootstrap_jointly(
+            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
+        )
+        means = np.nan_to_num(metrics.class_accuracy(values, self.labels, self.num_classes))
+        known: dict[str, Any] = {"accuracy": {}, "interval": {}}
+        for name, weights in self.weights.items():
+            ratio, drawn_ratios = (
+                metrics.relative_accuracy(of[0] @ weights, of[1:] @ weights)
+                for of in (means, drawn)
+            )
+            if not np.isnan(ratio):
+                known["accuracy"][name] = round(float(ratio), 12)
+            if self._spreads(name) and not np.isnan(drawn_ratios).any():
+                known["interval"][name] = np.quantile(drawn_ratios, (0.025, 0.975)).tolist()
+        names = (*SHOT_GROUPS, "all", "balanced")
+        return {what: {name: found.get(name) for name in names} for what, found in known.items()}
 
     def _deviation(self, values: NDArray[np.float64]) -> dict[str, float | None] | None:
         if len(values) < 2:
@@ -304,13 +380,15 @@ class _Scorer:
         drawn = metrics.bootstrap_classes(
             values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
         )
+        return {
+            name: metrics.interval(drawn, self.weights[name]) if self._spreads(name) else None
+            for name in (*SHOT_GROUPS, "all", "balanced")
+        }
+
+    def _spreads(self, name: str) -> bool:
+        """Tell whether a group has a spread: classes of one sample say nothing of that within."""
         counts = np.bincount(self.labels, minlength=self.num_classes)
-        intervals: dict[str, list[float] | None] = {}
-        for name in (*SHOT_GROUPS, "all", "balanced"):
-            # Classes of one sample say nothing of the spread within a class.
-            known = name in self.weights and counts[self.weights[name] > 0].max() > 1
-            intervals[name] = metrics.interval(drawn, self.weights[name]) if known else None
-        return intervals
+        return name in self.weights and bool(counts[self.weights[name] > 0].max() > 1)
 
     def _ece(
         self,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,12 +17,14 @@ from ltkit.architectures.network import Extractable
 from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
 from ltkit.settings import ExtractSettings, as_json
 
 TOLERANCE = 1e-4
 """How far, relative to the largest logit, features times head may be off the model's logits."""
+
+T = TypeVar("T")
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,6 +40,7 @@ def extract(
     command: str = "",
     resume: bool = False,
     report: Callable[[str, int, int], None] = lambda split, done, total: None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> str:
     """Write the penultimate features of a dataset's splits and the model's head.
 
@@ -53,15 +56,18 @@ def extract(
         settings: batch size, stored type, mixed precision, what to do about broken images.
         device: ``cpu`` or ``cuda[:i]``.
         command: recorded in the file.
-        resume: take up an interrupted run with the same inputs.
+        resume: take up an interrupted run with the same inputs; a finished file of these is left
+            alone.
         report: called with (split, rows done, rows in all).
+        note: called with what the user should know.
 
     Returns:
         The file's digest.
 
     Raises:
         InputError: when the classes do not match, an image cannot be read, the head does not give
-            the model's logits, features are not finite or the disk is full.
+            the model's logits, features are not finite, the disk is full or one image does not fit
+            the device's memory.
     """
     head = model.head
     if head.num_classes != len(dataset.classes):
@@ -75,7 +81,11 @@ def extract(
     first = next((part for part, _ in chosen.values() if len(part)), None)
     if first is None:
         raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
-    check_head(network, head, view(first.images[: min(len(first), settings.batch_size)]))
+
+    def check(size: int) -> None:
+        check_head(network, head, view(first.images[:size]))
+
+    _, size = _fitting(check, settings.batch_size, note)
 
     plan = Plan(
         head.feature_size,
@@ -89,17 +99,48 @@ def extract(
         | {"view": as_json(model.view) if model.view else None},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
+    if resume and is_finished(output):
+        return check_finished(output, plan)
+
+    def features_of(images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+        with torch.inference_mode(), _autocast(device, settings.amp):
+            parts = [
+                network.features_and_logits(view(images[rows]))[0].float().cpu().numpy()
+                for rows in blocks(len(images), size)
+            ]
+        return np.concatenate(parts)
+
     with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
         for name, (part, _) in chosen.items():
             done = writer.done(name)
             start = done - done % settings.batch_size  # the batches of a run that was not stopped
             for rows, images in _prefetched(part.images, start, settings.batch_size):
-                with torch.inference_mode(), _autocast(device, settings.amp):
-                    features = network.features_and_logits(view(images))[0]
-                new = features[max(0, done - rows.start) :]
-                writer.append(name, new.float().cpu().numpy())
+                features, size = _fitting(partial(features_of, images), size, note)
+                writer.append(name, features[max(0, done - rows.start) :])
                 report(name, rows.stop, len(part))
         return writer.finish()
+
+
+def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -> tuple[T, int]:
+    """Do work with so many images at a time, with half as many when they do not fit the memory.
+
+    Returns:
+        What the work gives, and how many images it was done with.
+
+    Raises:
+        InputError: when one image does not fit the device's memory.
+    """
+    while True:
+        try:
+            return work(size), size
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise InputError(
+                    "--device: one image does not fit its memory; use another device, or --amp bf16"
+                ) from error
+        size = (size + 1) // 2
+        torch.cuda.empty_cache()
+        note(f"note: the device's memory is full, going on with {size} images at a time")
 
 
 def check_head(network: Extractable, head: Head, images: Tensor) -> None:
@@ -112,6 +153,8 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
     try:
         with torch.inference_mode():
             features, logits = network.features_and_logits(images)
+    except torch.OutOfMemoryError:
+        raise
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(

@@ -94,7 +94,7 @@ class _Table:
             for key, values in (("labels", self._split.labels), ("ids", self._ids)):
                 content = io.BytesIO()
                 np.save(content, values, allow_pickle=False)
-                archive.writestr(f"{key}.npy", content.getvalue())
+                archive.writestr(zipfile.ZipInfo(f"{key}.npy"), content.getvalue())
             with archive.open("pred_probs.npy", "w", force_zip64=True) as member:
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -19,7 +20,7 @@ from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import SPLITS, ClassTable, Head, Ints, block_rows, blocks
 
 DAMAGED = (
-    EOFError, LookupError, OSError, RuntimeError, ValueError,
+    EOFError, LookupError, MemoryError, OSError, RuntimeError, ValueError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What zipfile and NumPy raise at a damaged archive."""
@@ -100,7 +101,8 @@ class Archive:
                     if version == (1, 0)
                     else np.lib.format.read_array_header_2_0
                 )
-                shape, fortran, dtype = read(stream)
+                with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
+                    shape, fortran, dtype = read(stream)
                 if dtype.hasobject:
                     raise FormatError(
                         f"{self.path}: {name}: holds Python objects; save plain arrays, not pickles"
@@ -158,6 +160,13 @@ def import_arrays(
         raise InputError(f"{path}: features: found {sorted(sizes)} columns, expected one size")
     feature_size = sizes.pop()
     counts = _counts(archive, labels, feature_size)
+    for split in shapes:
+        kind = archive.header(f"{split}_labels")[1]
+        if kind.kind in "iu" and np.iinfo(kind).max < len(counts) - 1:
+            raise InputError(
+                f"{path}: {split}_labels: found {kind}, which ends at {np.iinfo(kind).max}, for "
+                f"{len(counts)} classes; labels may have wrapped around, save them as int64"
+            )
     head = _head(archive, len(counts), feature_size, notes)
     classes = _classes(archive, counts, names)
     with path.open("rb") as file:

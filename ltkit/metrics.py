@@ -130,6 +130,64 @@ def bootstrap_classes(
     return means.T
 
 
+def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
+    """Return accuracies as parts of the best that balanced training data gave; NaN where that is 0.
+
+    .. math:: RA = A_t / A_u, A_u = max(A_v, A_b)
+
+    Args:
+        accuracy: (...) A_t, of the method on the long-tailed training set.
+        references: (M, ...), of models trained on the balanced set of equal size: A_v of plain
+            cross-entropy, A_b of the method itself.
+
+    Example:
+        >>> relative_accuracy(np.array([0.3, 0.2]), np.array([[0.6, 0.0], [0.5, 0.0]])).tolist()
+        [0.5, nan]
+
+    Source:
+        Zhang et al., 2021, arXiv:2110.04596, sec. 4 (relative accuracy).
+    """
+    best = np.max(references, axis=0)
+    unknown = np.full(np.shape(best), np.nan)
+    return np.asarray(np.divide(accuracy, best, out=unknown, where=best > 0))
+
+
+def bootstrap_jointly(
+    values: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
+) -> Floats:
+    """Resample the test samples of each class as `bootstrap_classes` does, for M values of each.
+
+    A sample's values are drawn together, so that what the models agree on cancels in a ratio.
+
+    Args:
+        values: (M, N) in 0..1, one row a model.
+        labels: (N,) true classes.
+        num_classes: C.
+        replicates: R.
+        seed: of the draws.
+
+    Returns:
+        (M, R, C); 0 for a class without a sample.
+
+    Example:
+        >>> right = np.array([[1, 0, 0, 1], [1, 0, 0, 1]])
+        >>> a, b = bootstrap_jointly(right, np.zeros(4, int), 1, replicates=9, seed=0)
+        >>> bool((a == b).all()), len(np.unique(a)) > 1
+        (True, True)
+    """
+    rng = np.random.default_rng(seed)
+    patterns, codes = np.unique(values, axis=1, return_inverse=True)  # (M, P), (N,)
+    size = patterns.shape[1]
+    table = np.bincount(labels * size + codes, minlength=num_classes * size)
+    means = np.zeros((len(patterns), replicates, num_classes))
+    for class_id, counts in enumerate(table.reshape(num_classes, size)):
+        if n := counts.sum():
+            present = counts > 0
+            drawn = rng.multinomial(n, counts[present] / n, size=replicates)  # (R, P)
+            means[:, :, class_id] = patterns[:, present] @ drawn.T / n
+    return means
+
+
 def interval(replicates: Floats, weights: Floats) -> list[float]:
     """Return the 95 % percentile interval of a weighted mean of class accuracies.
 

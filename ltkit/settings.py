@@ -47,6 +47,20 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class HeadSettings(TrainSettings):
+    """The defaults of a head on cached features: the schedule of the cRT of Kang et al. 2020.
+
+    Their batches of 512 are of datasets with 100,000 images; smaller files want smaller ones.
+    """
+
+    epochs: int = 30
+    weight_decay: float = 5e-4
+    schedule: Schedule = "cosine"
+    warmup_epochs: int = 0
+    augment: Augment = "none"
+
+
+@dataclass(frozen=True)
 class LoadSettings:
     """What a user says of a checkpoint where it does not say so itself.
 

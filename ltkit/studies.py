@@ -125,7 +125,7 @@ def sweep(
         metrics: which neighbours.
         runs: rhos times seeds.
         groups: shot groups for the scores.
-        folder: for the finished fits.
+        folder: for the finished fits; made with the first of them.
         identity: settings that a kept fit must share with this sweep.
         resume: take kept fits.
         device: where to train.
@@ -153,6 +153,7 @@ def sweep(
             correction = _kept(file, identity) if resume else None
             if correction is None:
                 correction = wanted.fit(runs, k, metric, device)
+                folder.mkdir(exist_ok=True)
                 classifiers.write(
                     file, correction, settings=dict(identity), command="",
                     inputs={"features": features.digest},

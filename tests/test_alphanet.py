@@ -210,6 +210,26 @@ def test_class_order_does_not_matter():
     )
 
 
+def test_sample_order_does_not_matter():
+    """Neither to the neighbours nor to what is learned from the same draws."""
+    base, train, _val = made()
+    order = np.random.default_rng(2).permutation(len(train))  # new place -> old place
+    moved = FeatureSplit(train.features[order], train.labels[order])
+    near, near_moved = neighbors_of(train), neighbors_of(moved)
+    np.testing.assert_array_equal(near.base_class, near_moved.base_class)
+    run = replace(QUICK, few_biases="frozen", rho=1.0)
+    rows = np.unique(alphanet._Draws(train.labels, near.few_class, len(COUNTS), run, NONE).rows[0])
+    places = np.argsort(order)[rows]  # where the same samples lie now
+    first = alphanet._reduce(base, near, train, rows, NONE)
+    second = alphanet._reduce(base, near_moved, moved, np.sort(places), NONE)
+    alpha = torch.nn.functional.normalize(torch.randn(1, len(near.few_class), near.k), p=1, dim=2)
+    bias = torch.randn(1, len(near.few_class))
+    losses = alphanet.sample_losses(first, torch.arange(len(rows))[None], alpha, bias)
+    again = alphanet.sample_losses(second, torch.from_numpy(np.argsort(np.argsort(places)))[None],
+                                   alpha, bias)  # fmt: skip
+    np.testing.assert_allclose(losses, again, atol=1e-5)
+
+
 def test_one_neighbour_gives_alpha_of_one_and_no_gradient():
     base, train, val = made()
     near = neighbors_of(train, k=1)

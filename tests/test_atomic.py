@@ -137,6 +137,15 @@ def test_a_folder_that_cannot_be_written(path, monkeypatch):
         atomic.check_output(path, overwrite=True)
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """Python's own handler, also where a background job was started that ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_is_put_off_until_the_end_of_the_block():
     seen = []
     with pytest.raises(KeyboardInterrupt), atomic.uninterrupted():  # noqa: PT012 (both must run)

@@ -149,7 +149,7 @@ def test_digits_are_as_the_catalogue_says():
     assert np.bincount(dataset.split("test").labels).tolist() == [40] * 10
     every = [ids(dataset, split) for split in dataset.splits]
     assert len(set.union(*every)) == sum(map(len, every))
-    assert dataset.record["spec"] == "digits_lt:ir=20,seed=0,val=balanced"
+    assert dataset.record["spec"] == "digits_lt:ir=20,seed=0,val=balanced,profile=exponential"
     assert datasets.load(dataset.record["spec"]).record == dataset.record
 
 
@@ -417,7 +417,7 @@ def test_a_persistent_reference_is_refused(tmp_path):
     [
         ("cifar10lt", "neither a dataset nor a path; did you mean cifar10_lt"),
         ("nowhere/list.txt", "neither a dataset nor a path"),
-        ("digits_lt:imbalance=3", "unknown parameter imbalance; there are: ir, seed, val"),
+        ("digits_lt:imbalance=3", "unknown parameter imbalance; there are: ir, profile, seed, val"),
         ("digits_lt:sed=3", "unknown parameter sed; did you mean seed"),
         ("digits_lt:seed=x", "seed: found 'x', expected a whole number"),
         ("digits_lt:seed=1.5", "seed: found '1.5', expected a whole number"),

@@ -44,6 +44,8 @@ def test_it_runs_and_prints_each_command(demo):
     for command, _ in STEPS:
         assert f"$ {command}\n" in result.stdout
     assert (folder / "ltkit-demo" / "feats.alphanet.h5").is_file()
+    assert "open ltkit-demo/report.html in a browser" in result.stdout
+    assert "</html>" in (folder / "ltkit-demo" / "report.html").read_text(encoding="utf-8")
 
 
 def test_alphanet_raises_the_few_classes_by_more_than_the_spread_of_its_seeds(demo):

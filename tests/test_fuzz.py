@@ -1,7 +1,5 @@
-"""A short run of tests/fuzz: damaged checkpoints are read or refused, and nothing runs."""
+"""A short run of tests/fuzz: what is damaged is read or refused, and nothing runs."""
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -9,11 +7,14 @@ import pytest
 from watched import Watched
 
 import ltkit
+from ltkit import records
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 import fuzz_checkpoints
+import fuzz_files
+from fuzzing import fuzz
 
-COUNT, SEED = 50, 1
+COUNT, FILES, SEED = 50, 25, 1
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 
 
@@ -25,10 +26,21 @@ def watched():
 
 @pytest.mark.parametrize("container", fuzz_checkpoints.available())
 def test_damaged_checkpoints(watched, container):
-    outcomes, wrong, _ = fuzz_checkpoints.fuzz(container, COUNT, SEED, watched)
+    outcomes, wrong, _ = fuzz(fuzz_checkpoints.TARGETS[container], COUNT, SEED, watched)
     assert not wrong
     assert outcomes.total() == COUNT
     assert outcomes["refused"] > COUNT // 4
+
+
+@pytest.mark.parametrize("kind", fuzz_files.TARGETS)
+def test_damaged_files(watched, kind):
+    before = records.BLOCK_BYTES
+    outcomes, wrong, _ = fuzz(fuzz_files.TARGETS[kind], FILES, SEED, watched)
+    assert not wrong
+    assert outcomes["ok"] + outcomes["refused"] == FILES
+    least = FILES if kind.endswith("-values") else 1 if kind == "folder" else FILES // 4
+    assert outcomes["refused"] >= least
+    assert before == records.BLOCK_BYTES
 
 
 def test_what_is_wrong_is_seen(watched, tmp_path):
@@ -38,7 +50,51 @@ def test_what_is_wrong_is_seen(watched, tmp_path):
     assert watched.run("inspect", file=path, nonsense=1).kind == "traceback"
     wanted = {"classifier": DEMO, "to": "npz", "output": out, "quiet": True}
     assert watched.run("export", **wanted).kind == "executed"  # it wrote a file
-    with Watched() as hasty:
-        assert hasty.run("inspect", file=path, seconds=60).kind == "refused"
-        os.kill(hasty.child.pid, signal.SIGSTOP)
-        assert hasty.run("inspect", file=path, seconds=0.2).kind == "hang"
+    wanted |= {"quiet": False, "overwrite": True}
+    assert watched.run("export", **wanted, writes=tmp_path).kind == "noise"  # and said so
+    with Watched(seconds=0.0) as hasty:
+        assert hasty.run("inspect", file=path).kind == "hang"
+
+
+class Fake:
+    """A child that always says the same."""
+
+    child = None
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def run(self, function, **named):
+        return self.outcome
+
+
+def test_another_result_is_seen(tmp_path):
+    target = fuzz_files.Own("neighbors")
+    target.expected = {0: "digest"}
+    for output, note, kind in (("digest", 0, "ok"), ("other", 0, "changed"), ("other", -1, "ok")):
+        child = Fake(fuzz_files.Outcome("ok", 0.0, output=output))
+        assert target.read(child, tmp_path, {}, note, 0).kind == kind
+    child = Fake(fuzz_files.Outcome("refused", 0.0, output="f.h5: x: block 1 (rows 8..15) ..."))
+    target = fuzz_files.Values("neighbors-values")
+    for note, kind in (
+        ("x: block 1 (rows 8..15)", "refused"),
+        ("x: block 0 (rows 0..7)", "missed"),
+    ):
+        assert target.read(child, tmp_path, {}, note, 0).kind == kind
+    with pytest.raises(ValueError, match="a sound one, 3, was"):
+        target.read(child, tmp_path, {}, None, 3)
+
+
+def test_what_ends_the_child_is_read_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "f.h5").write_bytes(b"x")
+    child = Fake(fuzz_files.Outcome("crash", 0.0))
+    found = fuzz_files.Own("neighbors").read(child, tmp_path, {}, 0, 0)
+    assert (found.kind, found.isolated) == ("refused", True)
+
+
+def test_metadata_is_damaged_behind_its_checksums():
+    raw = fuzz_files.written(fuzz_files.neighbors_file)
+    pieces = fuzz_files.metadata(raw)
+    assert raw[:8] == fuzz_files.hdf5.MAGIC
+    assert (0, 44) in pieces
+    assert len(pieces) >= raw.count(b"OHDR")

@@ -305,7 +305,7 @@ def test_a_mixed_run_repeats_itself_and_is_resumed(tmp_path, name):
     for epoch in (1, 2):
         with pytest.raises(Stop):
             fit(digits, cut, mixing=mix, report=stop_after(epoch))
-        refused(partial(fit, digits, cut, resume=True), "mixing: found {'name':", "expected None")
+        refused(partial(fit, digits, cut, resume=True), "--mix: found {'name':", "expected None")
         fit(digits, cut, mixing=mix, resume=True)
         assert same(weights(cut), weights(whole))
         assert log(cut) == log(whole)

@@ -196,8 +196,7 @@ def test_methods_that_need_no_samples(name):
 def test_bad_parameters(name, parameter):
     base, train = made()
     value = BAD[name][parameter]
-    said = "--bins" if parameter == "few_below" else parameter
-    with pytest.raises(InputError, match=f"^{said}: found ") as caught:
+    with pytest.raises(InputError, match=f"^{parameter}: found ") as caught:
         registry.load(posthoc, name).fit(base, train, COUNTS, **{parameter: value})
     assert "\n" not in str(caught.value)
 

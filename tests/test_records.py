@@ -17,6 +17,7 @@ from ltkit.records import (
     Neighbors,
     block_rows,
     blocks,
+    joined,
     members,
     shot_groups,
 )
@@ -213,3 +214,12 @@ def test_a_class_without_a_name_is_called_by_its_number():
 
 def test_shapes_of_neighbours():
     assert Neighbors(np.array([1, 2]), np.zeros((2, 3)), array(2, 3)).k == 3
+
+
+def test_corrections_of_other_classes_are_not_joined():
+    one, other = (
+        Correction("x", np.array([number]), array(1, 1, 4), array(1, 1), ({},)) for number in (1, 2)
+    )
+    assert joined([one, one]).weight.shape == (2, 1, 4)
+    with pytest.raises(ValueError, match="change different classes"):
+        joined([one, other])

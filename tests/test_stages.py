@@ -294,12 +294,15 @@ def test_what_the_two_losses_can_do():
         ({"then": stage(learning_rate=0.0)}, "--then-lr: found 0.0, expected above 0"),
         ({"then": stage(learning_rate=float("nan"))}, "--then-lr: found nan"),
         ({"then": stage(learning_rate=float("inf"))}, "--then-lr: found inf"),
-        ({"settings": replace(FOUR, steps=(0.9, 0.8))}, "steps: found 0.9, 0.8, expected rising"),
-        ({"settings": replace(FOUR, steps=(0.5, 1.5))}, "steps: found 0.5, 1.5"),
-        ({"settings": replace(FOUR, steps=(float("nan"),))}, "steps: found nan"),
-        ({"settings": replace(FOUR, step_factor=0.0)}, "step_factor: found 0.0, expected above 0"),
-        ({"settings": replace(FOUR, step_factor=1.5)}, "step_factor: found 1.5"),
-        ({"settings": replace(FOUR, step_factor=float("nan"))}, "step_factor: found nan"),
+        ({"settings": replace(FOUR, steps=(0.9, 0.8))}, "--steps: found 0.9, 0.8, expected rising"),
+        ({"settings": replace(FOUR, steps=(0.5, 1.5))}, "--steps: found 0.5, 1.5"),
+        ({"settings": replace(FOUR, steps=(float("nan"),))}, "--steps: found nan"),
+        (
+            {"settings": replace(FOUR, step_factor=0.0)},
+            "--step-factor: found 0.0, expected above 0",
+        ),
+        ({"settings": replace(FOUR, step_factor=1.5)}, "--step-factor: found 1.5"),
+        ({"settings": replace(FOUR, step_factor=float("nan"))}, "--step-factor: found nan"),
     ],
 )
 def test_out_of_range(digits, output, options, message):
@@ -421,8 +424,8 @@ def test_a_state_with_another_second_stage_is_not_resumed(ltkit, folder, monkeyp
          "--set then.scale=20: expected 30, the scale of the head"),
         (["--from-epoch", "2", "--then", "seesaw", "--mix", "mixup"], "counts the labels"),
         (["--steps", "0.5,x"], "--steps: found '0.5,x', expected numbers"),
-        (["--steps", "0.5,0.4"], "steps: found 0.5, 0.4"),
-        (["--warmup-epochs", "-1"], "warmup_epochs: found -1"),
+        (["--steps", "0.5,0.4"], "--steps: found 0.5, 0.4"),
+        (["--warmup-epochs", "-1"], "--warmup-epochs: found -1"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line(ltkit, folder, words, message):

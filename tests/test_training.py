@@ -1,5 +1,7 @@
 """The training loop: augmentation, schedules, what is written, going on where it stopped."""
 
+import hashlib
+import io
 import json
 import math
 from dataclasses import replace
@@ -297,12 +299,12 @@ def test_a_new_run_forgets_an_old_state(digits, output):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": replace(SETTINGS, learning_rate=0.1)}, "learning_rate: found 0.05, exp"),
-        ({"settings": replace(SETTINGS, epochs=9)}, "epochs: found 3, expected 9"),
-        ({"method": "ldam"}, "method: found ce, expected ldam"),
-        ({"parameters": {"gamma": 2.0}}, "parameters: found {}, expected {'gamma': 2.0}"),
-        ({"cosine": True, "scale": 16.0}, "cosine: found False, expected True"),
-        ({"dataset": "digits_lt:ir=5,seed=1"}, "dataset: found"),
+        ({"settings": replace(SETTINGS, learning_rate=0.1)}, "--lr: found 0.05, exp"),
+        ({"settings": replace(SETTINGS, epochs=9)}, "--epochs: found 3, expected 9"),
+        ({"method": "ldam"}, "METHOD: found ce, expected ldam"),
+        ({"parameters": {"gamma": 2.0}}, "--set: found {}, expected {'gamma': 2.0}"),
+        ({"cosine": True, "scale": 16.0}, "--cosine: found False, expected True"),
+        ({"dataset": "digits_lt:ir=5,seed=1"}, "--data: found"),
     ],
 )  # fmt: skip
 def test_a_run_is_not_resumed_with_other_settings(digits, output, change, message):
@@ -315,37 +317,62 @@ def test_a_run_is_not_resumed_with_other_settings(digits, output, change, messag
     fit(digits, output, resume=True)  # it was left alone
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99, b"<html>", "list", "other"])
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99, b"<html>", "list", "other", b"PK"])
 def test_a_state_that_cannot_be_read(digits, output, keep):
+    """Damaged, or with a sound digest and yet no state of this network."""
     with pytest.raises(Stop):
         fit(digits, output, report=stop_after(1))
     partial_file = output.with_name("net.pt.partial")
-    content = partial_file.read_bytes()
-    if keep == "list":
-        torch.save([1], partial_file)
-    elif keep == "other":
-        torch.save(torch.load(partial_file) | {"network": {}}, partial_file)
+    content, message = partial_file.read_bytes(), "is damaged; start again without --resume"
+    made = {"list": [1], "other": torch.load(partial_file) | {"network": {}}}
+    if isinstance(keep, str):
+        buffer = io.BytesIO()
+        torch.save(made[keep], buffer)
+        content = buffer.getvalue()
+        partial_file.write_bytes(content + hashlib.sha256(content).digest())
+        message = r"not a checkpoint of an interrupted run \((Type|Key|Runtime)Error\); start again"
     elif isinstance(keep, bytes):
         partial_file.write_bytes(keep)
     else:
         partial_file.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    with pytest.raises(FormatError, match=r"net\.pt\.partial: not a checkpoint of an interrupted"):
+    with pytest.raises(FormatError, match=rf"net\.pt\.partial: {message}"):
         fit(digits, output, resume=True)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(finished, digits, output):
-    calls = []
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_state_before(finished, digits, output, bad):
+    calls, steps = [], len(digits.split("train")) // 32 + 1
 
     def loss(logits, labels, counts):
         calls.append(len(labels))
-        return ce.loss(logits, labels, counts) * (float("nan") if sum(calls) > 1.5 * size else 1.0)
+        return ce.loss(logits, labels, counts) * (bad if len(calls) == steps + 4 else 1.0)
 
-    size = len(digits.split("train"))
-    with pytest.raises(InputError, match=r"loss: found nan in epoch 2 at learning rate 0\.05, exp"):
+    said = (
+        rf"loss: found {bad} at step 4 of {steps} of epoch 2, learning rate 0\.05, expected a fin"
+    )
+    kept = r".*net\.pt\.partial has the state after epoch 1"
+    with pytest.raises(InputError, match=f"{said}{kept}"):
         fit(digits, output, loss=loss)
     assert files(output) == ["net.pt.jsonl", "net.pt.partial"]
     fit(digits, output, resume=True)
     assert same(weights(output), weights(finished[0]))
+
+
+def test_a_loss_that_is_not_finite_at_first_names_the_rate_of_the_step(output):
+    """The second step of 8 of one cycle: 0.1 + 0.9 * 0.5 / 0.8 of the rate."""
+    settings = replace(SETTINGS, epochs=4, batch_size=4, schedule="onecycle", learning_rate=0.32)
+
+    def loss(logits, labels, counts):
+        calls.append(1)
+        return ce.loss(logits, labels, counts) + (math.inf if len(calls) == 2 else 0)
+
+    calls = []
+    with pytest.raises(
+        InputError, match=r"inf at step 2 of 2 of epoch 1, learning rate 0\.212,"
+    ) as e:
+        fit(dataset_of([5, 3]), output, settings, loss=loss)
+    assert "partial" not in str(e.value)
+    assert files(output) == []
 
 
 def test_each_loss_sees_every_image_once_an_epoch_and_the_training_counts(digits, output):
@@ -456,19 +483,121 @@ def test_images_that_do_not_fit_in_memory(digits, output, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", 0, "epochs: found 0, expected at least 1"),
-        ("batch_size", 1, "batch_size: found 1, expected at least 2"),
-        ("warmup_epochs", -1, "warmup_epochs: found -1, expected at least 0"),
+        ("epochs", 0, "--epochs: found 0, expected at least 1"),
+        ("batch_size", 0, "--batch-size: found 0, expected at least 1"),
+        ("batch_size", 1, "--batch-size: found 1, expected at least 2"),  # for batch norm
+        ("warmup_epochs", -1, "--warmup-epochs: found -1, expected at least 0"),
         ("momentum", -0.1, r"momentum: found -0\.1, expected at least 0"),
-        ("weight_decay", -1e-4, r"weight_decay: found -0\.0001, expected at least 0"),
-        ("weight_decay", float("nan"), "weight_decay: found nan"),
-        ("learning_rate", 0, "learning_rate: found 0, expected above 0"),
-        ("learning_rate", -0.1, "learning_rate: found -0.1"),
-        ("learning_rate", float("nan"), "learning_rate: found nan"),
-        ("learning_rate", float("inf"), "learning_rate: found inf"),
+        ("weight_decay", -1e-4, r"--weight-decay: found -0\.0001, expected at least 0"),
+        ("weight_decay", float("nan"), "--weight-decay: found nan"),
+        ("learning_rate", 0, "--lr: found 0, expected above 0"),
+        ("learning_rate", -0.1, "--lr: found -0.1"),
+        ("learning_rate", float("nan"), "--lr: found nan"),
+        ("learning_rate", float("inf"), "--lr: found inf"),
     ],
 )
 def test_settings_out_of_range(digits, output, name, value, message):
     with pytest.raises(InputError, match=message):
         fit(digits, output, replace(SETTINGS, **{name: value}))
     assert files(output) == []
+
+
+# Several seeds
+
+WORDS = (
+    "train", "gcl", "--data", "digits_lt:ir=5", "--arch", "digits_net", "--epochs", "2",
+    "--batch-size", "128", "--device", "cpu", "-q",
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir() if p.suffix != ".jsonl")
+
+
+def test_seeds_are_networks_of_their_own(ltkit, folder, monkeypatch):
+    stores, made = [], run.resident
+    monkeypatch.setattr(run, "resident", lambda *x: stores.append(x) or made(*x))
+    code, out, error = ltkit(*WORDS, "--seeds", "2", "--seed", "3")
+    assert code == 0, error
+    assert out == "gcl.seed3.pt\ngcl.seed4.pt\n"
+    assert names(folder) == ["gcl.seed3.pt", "gcl.seed4.pt"]
+    assert len(stores) == 1
+    for seed in (3, 4):
+        assert ltkit(*WORDS, "--seed", seed, "-o", f"{seed}.pt")[0] == 0
+        assert (folder / f"{seed}.pt").read_bytes() == (folder / f"gcl.seed{seed}.pt").read_bytes()
+        recipe = torch.load(folder / f"{seed}.pt")["recipe"]
+        assert (recipe["seed"], recipe["parameters"]["seed"]) == (seed, seed)  # the loss's draws
+    assert not same(weights(folder / "3.pt"), weights(folder / "4.pt"))
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_interrupted_seeds_are_gone_on_with(ltkit, folder, monkeypatch, stop):
+    """After an epoch of the first, between both, after an epoch of the second, at its end."""
+    words, saved, calls = (*WORDS, "--seeds", "2"), run.checkpoint.save_partial, []
+
+    def save(*arguments):
+        calls.append(arguments)
+        saved(*arguments)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+
+    assert ltkit(*words, "-o", "whole.pt")[0] == 0
+    monkeypatch.setattr(run.checkpoint, "save_partial", save)
+    assert ltkit(*words)[0] == 130
+    assert ltkit(*words, "--resume")[0] == 0
+    assert len(calls) == 4  # no epoch twice
+    assert len(names(folder)) == 4
+    for seed in (0, 1):
+        done, whole = (folder / f"{name}.seed{seed}.pt" for name in ("gcl", "whole"))
+        assert done.read_bytes() == whole.read_bytes()
+
+
+def test_a_seed_of_other_settings_is_not_taken_for_finished(ltkit, folder):
+    words = (*WORDS, "--seeds", "2")
+    assert ltkit(*words)[0] == 0
+    (folder / "gcl.seed1.pt").unlink()
+    before = names(folder)
+    code, _, error = ltkit(*words, "--resume", "--lr", "0.05")
+    assert code == 2
+    assert "gcl.seed0.pt: --lr: found 0.1, expected 0.05; resume with the settings of" in error
+    code, _, error = ltkit(*words)
+    assert code == 2
+    assert "gcl.seed0.pt: exists; pass --overwrite" in error
+    assert names(folder) == before
+    (folder / "gcl.seed0.pt").write_bytes(b"?")
+    code, _, error = ltkit(*words, "--resume")
+    assert code == 2
+    assert "gcl.seed0.pt: not a checkpoint of ltkit" in error
+    (folder / "gcl.seed0.pt").unlink()
+    code, _, error = ltkit(*words, "--resume")
+    assert "gcl.seed0.pt.partial: not found, nothing to resume" in error
+
+
+def test_the_steps_are_those_of_plain_sgd(output):
+    """Momentum 0.9 and decay of the weights, without images in between."""
+    dataset, settings = dataset_of([9, 7]), replace(SETTINGS, batch_size=16, steps=())
+    settings = replace(settings, augment="none", weight_decay=0.01)
+    torch.manual_seed(settings.seed)
+    network = architectures.build("digits_net", 2).train()
+    optimizer = torch.optim.SGD(
+        network.parameters(), 0.05, 0.9, weight_decay=0.01, foreach=False, fused=False
+    )
+    split = dataset.split("train")
+    pixels = (torch.from_numpy(split.images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    expected = []
+    for _ in range(3):
+        logits = network(pixels)
+        value = torch.nn.functional.cross_entropy(logits, torch.from_numpy(split.labels))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        expected.append(value.item())
+    fit(dataset, output, settings)
+    assert [line["loss"] for line in log(output)] == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(weights(output), network.state_dict(), rtol=1e-3, atol=1e-4)

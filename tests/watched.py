@@ -1,10 +1,11 @@
-"""A child process that runs ltkit's command line and tells all that happened in it.
+"""A child process that runs ltkit's commands and tells all that happened in it.
 
 A hostile file must do nothing but be read: hooks of Python's audit tell of every process, socket,
 import, compiled text, looked-up global and file opened for writing; the error stream is kept as a
 whole, what libraries print from C included; memory is limited, so an attempt to fill it is seen.
 """
 
+import ast
 import contextlib
 import io
 import json
@@ -22,14 +23,22 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 SECONDS = 5.0
-"""A file that takes longer hangs."""
+"""A file that takes more processor time hangs."""
+
+PATIENCE = 12
+"""How many times as long it may take by the clock: the machine may be busy."""
 
 MEMORY = 4 << 30
 """Bytes of address space that reading may take beyond what the imports take."""
 
 LONGEST = 4000
 """A message must not be longer."""
+
+MOST = 100_000
+"""Characters of output that are told."""
 
 ACTS = (
     "builtins.breakpoint", "builtins.input", "code.__new__", "cpython.", "ctypes.", "ftplib.",
@@ -52,14 +61,19 @@ MODULES = {
 class Outcome:
     """What became of one command.
 
+    seconds: of processor time.
     kind: ok, refused, noise (more than the one line on stderr), traceback, crash, hang, executed.
     acts: what was done beside reading.
+    output: what it printed on stdout.
+    isolated: it would have ended or held up this process, and so was read in one of its own.
     """
 
     kind: str
     seconds: float
     message: str = ""
     acts: tuple[str, ...] = ()
+    output: str = ""
+    isolated: bool = False
 
 
 class Watched:
@@ -73,6 +87,7 @@ class Watched:
         """Run a command with these arguments.
 
         Args:
+            command: its name in `ltkit.cli`, or that of a function of tests/fuzz/readers.py.
             writes: a folder where it may write.
             seconds: how long it may take, where that is not as usual.
             **named: its arguments.
@@ -84,22 +99,29 @@ class Watched:
             )
             self.child.stdout.readline()  # it is ready
             begun = time.monotonic()
+        used = self._used()
         request = json.dumps([command, named, str(writes or "")], default=as_json)
         self.child.stdin.write(request + "\n")
         self.child.stdin.flush()
-        ready, _, _ = select.select([self.child.stdout], [], [], seconds or self.seconds)
-        seconds = time.monotonic() - begun
-        if not ready:
-            self.close()
-            return Outcome("hang", seconds)
+        limit = seconds or self.seconds
+        while not select.select([self.child.stdout], [], [], limit / 4)[0]:
+            if self._used() - used >= limit or time.monotonic() - begun >= PATIENCE * limit:
+                self.close()
+                return Outcome("hang", limit)
+        seconds = self._used() - used
         line = self.child.stdout.readline()
         if not line:
             code = self.child.wait()
             self.close()
             return Outcome("crash", seconds, signal.strsignal(-code) if code < 0 else str(code))
-        kind, message, acts = json.loads(line)
+        kind, message, acts, output = json.loads(line)
         acted = acts and not named.get("trust_code")  # what is trusted may compile
-        return Outcome("executed" if acted else kind, seconds, message, tuple(acts))
+        return Outcome("executed" if acted else kind, seconds, message, tuple(acts), output)
+
+    def _used(self) -> float:
+        """Return the child's processor time so far."""
+        stat = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         """End the child."""
@@ -119,7 +141,7 @@ class Watched:
 
 def as_json(path):
     """Return a path as JSON has it here."""
-    return {"path": str(path)}
+    return {"a path": str(path)}
 
 
 class Hook:
@@ -145,6 +167,8 @@ class Hook:
             return bool(writing) and not inside and path != os.devnull and not isinstance(path, int)
         if event == "import":
             return arguments[0].split(".")[0] not in MODULES and not self.importing()
+        if event == "compile" and sys._getframe(2).f_code.co_filename == ast.__file__:
+            return False  # `ast.literal_eval` only parses
         if event in ("compile", "exec"):
             file = getattr(arguments[0], "co_filename", None) or str(arguments[-1])
             return not file.startswith(self.own) and not self.importing()
@@ -165,14 +189,19 @@ class Hook:
 
 def _run(command, named) -> tuple[str, str]:
     """Run a command; return what became of it, and its message."""
+    from fuzz import readers
+
     from ltkit import cli
 
-    cli.app = lambda: getattr(getattr(cli, command), command)(**named)
+    function = vars(readers).get(command) or getattr(getattr(cli, command), command)
+    cli.app = lambda: function(**named)
     try:
         cli.main()
         return "ok", ""
     except SystemExit as exit_:
         return ("refused" if exit_.code == 2 else "traceback"), ""
+    except typer.Exit:  # a check says no
+        return "no", ""
     except BaseException as error:
         return "traceback", f"{type(error).__name__}: {error}"[:LONGEST] + _where(error)
 
@@ -192,8 +221,10 @@ def _warm() -> None:
     """Read sound files, so that what is imported on the way is there."""
     import torch
     from extras import conftest  # declares what torchvision's import needs
+    from fuzz import readers
     from safetensors.torch import save_file
 
+    readers.prepare()
     KEPT.append(conftest.DECLARED)
     state = {"conv1.weight": torch.zeros(1)}
     with tempfile.TemporaryDirectory() as folder:
@@ -211,8 +242,8 @@ def _save_old(state, path) -> None:
 def _serve() -> None:
     """Read commands, write what became of them."""
     replies = os.fdopen(os.dup(1), "w")
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 (open to the end)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    streams = output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+    os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     _warm()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -226,25 +257,30 @@ def _serve() -> None:
     replies.flush()
     for line in sys.stdin:
         command, named, hook.writes = json.loads(line, object_hook=_paths)
-        errors.seek(0)
-        errors.truncate()
+        for stream in streams:
+            stream.seek(0)
+            stream.truncate()
         hook.acts.clear()
         hook.armed = True
         kind, message = _run(command, named)
         hook.armed = False
         sys.stdout.flush()
         sys.stderr.flush()
-        errors.seek(0)
-        said = errors.read().decode(errors="backslashreplace")
+        for stream in streams:
+            stream.seek(0)
+        shown, said = (stream.read().decode(errors="backslashreplace") for stream in streams)
         right = said.count("\n") == 1 and said.startswith("ltkit: ") and len(said) < LONGEST
-        if (kind == "refused" and not right) or (kind == "ok" and said):
+        noted = all(line.startswith("note: ") for line in said.splitlines())
+        if (kind == "refused" and not right) or (kind in ("ok", "no") and not noted):
             kind = "noise"
-        replies.write(json.dumps([kind, message + said.rstrip("\n"), hook.acts]) + "\n")
+        kind = "refused" if kind == "no" else kind
+        reply = [kind, message + said.rstrip("\n"), hook.acts, shown[:MOST]]
+        replies.write(json.dumps(reply) + "\n")
         replies.flush()
 
 
 def _paths(entry):
-    return Path(entry["path"]) if entry.keys() == {"path"} else entry
+    return Path(entry["a path"]) if entry.keys() == {"a path"} else entry
 
 
 if __name__ == "__main__":

@@ -243,8 +243,15 @@ def assemble(
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
-        InputError: when the architecture is not known, or the normalisation has other channels.
+        InputError: when the architecture is not known, the normalisation has other channels, or
+            the wanted head is another than this family's.
     """
+    own = stored["head.weight"].name if "head.weight" in stored else ""
+    if wanted.head is not None and own and wanted.head not in own:
+        raise InputError(
+            f"{content.path}: --head {wanted.head}: found {own}, the head of {family} checkpoints; "
+            "leave --head out"
+        )
     tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
     network = Network(architectures.build(arch, 1).backbone, head)
     fill(content.path, network, tensors, arch)

@@ -7,7 +7,7 @@ from ltkit.architectures.network import make_head
 from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._recognised import Recognised, Stored, assemble
-from ltkit.errors import FormatError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
@@ -25,8 +25,11 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     Raises:
         FormatError: for a newer version, or an entry that is missing or another.
+        InputError: when an average of the weights is wanted.
     """
     top, path = content.top, content.path
+    if wanted.weights not in (None, "raw"):
+        raise InputError(f"{path}: --weights {wanted.weights}: not in the file; it has raw")
     version = top.get("format_version")
     if not isinstance(version, int) or version != FORMAT_VERSION:
         raise FormatError(

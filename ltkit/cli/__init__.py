@@ -19,6 +19,7 @@ from ltkit.cli import (
     inspect,
     neighbors,
     posthoc,
+    report,
     train,
     validate,
 )
@@ -48,6 +49,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(data.app, name="data")
+app.command("report")(report.report)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
 

@@ -4,10 +4,14 @@ import json
 import shlex
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from ltkit.records import Dataset
 
 
 def printable(text: str) -> str:
@@ -31,6 +35,14 @@ def wrote(path: Path, quiet: bool = False) -> None:
     say(f"wrote {path}", quiet)
     if not sys.stdout.isatty():
         typer.echo(str(path))
+
+
+def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
+    """Say which splits list an image more than once: it counts each time."""
+    for name, split in dataset.splits.items():
+        again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
+        if again:
+            say(f"note: {name}: {len(again)} rows name an image again, as {again[0]}", quiet)
 
 
 def print_json(document: Any) -> None:

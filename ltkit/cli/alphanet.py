@@ -126,6 +126,8 @@ def fit(
         _output.say("note: no validation split, so the last epoch is taken", quiet)
     if k == 1:
         _output.say("note: with k = 1 every alpha is 1 or -1 and nothing is learned", quiet)
+    if (wanted.means[wanted.among] == wanted.means[wanted.among[0]]).all():
+        _output.say("note: all class means are the same, so no class is nearer than another", quiet)
     correction = wanted.fit(runs, k, metric, chosen_device)
     classifiers.write(
         target, correction,
@@ -198,6 +200,8 @@ def sweep(
     chosen_device = _options.device_of(device)
     features = features_file.read(path)
     check_output(target, overwrite=overwrite, inputs=(path,))
+    if csv is not None:
+        check_output(csv, overwrite=overwrite, inputs=(path, target))
     wanted, groups = _study(features, of, bins, None)
     asked = as_json(settings) | {
         "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
@@ -205,7 +209,6 @@ def sweep(
     folder = target.with_name(f"{target.name}.parts")
     if folder.exists() and not resume:
         shutil.rmtree(folder)
-    folder.mkdir(exist_ok=True)
     points, baseline, files = studies.sweep(
         wanted, ks, list(dict.fromkeys(metrics)), runs, groups,  # type: ignore[arg-type]
         folder=folder, identity=_plain(asked | {"features": features.digest}), resume=resume,
@@ -279,6 +282,9 @@ def apply(
     check_output(target, overwrite=overwrite, inputs=(path, fitted))
     correction, _ = classifiers.read(fitted)
     features, settings = features_file.read(path), hdf5.read(fitted, hdf5.CLASSIFIER).settings
+    run = correction.runs[0] if correction.runs else {}
+    if not {"k", "metric", "network_input", "activation"} <= run.keys():
+        raise InputError(f"{fitted}: was not written by alphanet fit, so it has no networks")
     wanted, groups = _study(features, "few", str(settings.get("bins", "20,100")), None)
     if of is None:
         ids = np.setdiff1d(groups.few, correction.class_id)
@@ -289,9 +295,6 @@ def apply(
             )
     else:
         ids = _class_ids(of, "--of", len(features.classes))
-    run = correction.runs[0] if correction.runs else {}
-    if not {"k", "metric", "network_input", "activation"} <= run.keys():
-        raise InputError(f"{fitted}: was not written by alphanet fit, so it has no networks")
     chosen = type(wanted)(features, ids, wanted.among, wanted.absent, wanted.means)
     near = chosen.neighbors(int(run["k"]), run["metric"], int(run["seed"]))
     applied = alphanet.apply(correction, features.classifier(), near)

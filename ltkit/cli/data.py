@@ -47,6 +47,7 @@ def info(
     from ltkit.records import shot_groups
 
     dataset = datasets.load(spec, root)
+    _output.say_of_doubles(dataset)
     counts = dataset.classes.train_count
     groups = shot_groups(counts, _options.whole_numbers(bins, "--bins"))
     document = {

@@ -35,14 +35,19 @@ STEPS: tuple[tuple[str, str], ...] = (
         "\nOne line of arithmetic, and hard to beat.",
     ),
     (
-        "ltkit posthoc ncm feats.h5",
-        "The nearest class mean, without any trained head."
-        "\nIt has no notion of frequency, so rare classes are at no disadvantage.",
+        "ltkit posthoc blend feats.h5",
+        "The head blended with one fitted to class-balanced features, and adjusted."
+        "\nThey err in different images, so the blend errs less than either.",
     ),
     (
         "ltkit evaluate feats.h5 --group wordnet",
         "Everything side by side on the test split, with 95 % intervals and the gain over the"
         "\nbaseline. The lower part also counts a prediction that is near the truth in WordNet.",
+    ),
+    (
+        "ltkit report feats.h5 -o report.html",
+        "The same as one page with figures: classes, confusions, the trade-off, calibration."
+        "\nIt opens in any browser, offline.",
     ),
 )
 
@@ -67,6 +72,8 @@ def demo(
     from ltkit.files.atomic import check_output, write_bytes
 
     bundled = resources.files("ltkit") / "data" / "demo"
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file, expected a folder to work in; choose another -o")
     output.mkdir(exist_ok=True)
     stale = [p for p in output.glob("feats.*.h5") if not overwrite]
     if stale:
@@ -83,9 +90,12 @@ def demo(
             typer.echo(f"\n$ {command}\n{explained}\n")
             words = [*shlex.split(command)[1:], *_flags(command, overwrite)]
             app(words, standalone_mode=False)
-    typer.echo(f"\nThe files are in {output}; docs/ and ltkit --help say what else there is.")
+    typer.echo(
+        f"\nThe files are in {output}; open {output / 'report.html'} in a browser. docs/ and "
+        "ltkit --help say what else there is."
+    )
 
 
 def _flags(command: str, overwrite: bool) -> list[str]:
-    writes = " fit " in command or " posthoc " in command
+    writes = any(word in command.split() for word in ("fit", "posthoc", "report"))
     return ["--overwrite"] if overwrite and writes else []

@@ -33,6 +33,15 @@ def evaluate(
     ] = "path",
     level: Annotated[int, typer.Option(min=0)] = 4,
     topk: Annotated[str, typer.Option(help="Which top-k accuracies.")] = "1,5",
+    relative_to: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FEATS",
+            show_default=False,
+            help="Relative accuracy: features of a model trained with profile=balanced on a set as "
+            "large; may be repeated, the best counts.",
+        ),
+    ] = None,
     per_class: Annotated[
         Path | None, typer.Option(help="Also write class accuracies to a CSV.", show_default=False)
     ] = None,
@@ -65,14 +74,16 @@ def evaluate(
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
     entries = read_entries(path, features, classifier, quiet)
+    references = relative_to or []
     if per_class is not None:
-        read = (path, *(Path(entry.file) for entry in entries))
+        read = (path, *(Path(entry.file) for entry in entries), *references)
         check_output(per_class, overwrite=overwrite, inputs=read)
     document, by_class = evaluation.evaluate(
         features, split, entries,
         bins=_options.whole_numbers(bins, "--bins"),
         grouping=_grouping(group, rule, level, features),
         topk=_options.whole_numbers(topk, "--topk"),
+        references=[features_file.read(file) for file in references],
         replicates=replicates,
         seed=seed,
     )  # fmt: skip
@@ -248,10 +259,30 @@ def _print_table(document: dict[str, Any]) -> None:
     _output.print_table(
         table, f"{document['features']}, {document['split']} split, {document['n']} samples"
     )
+    if "relative_to" in document:
+        _print_relative(document, columns)
     if "grouped" in rows[0]:
         _print_grouped(rows, columns)
     if document["untested_classes"]:
         typer.echo(f"{document['untested_classes']} classes have no sample in this split: left out")
+
+
+def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("relative accuracy in %\n95 % interval")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for model in document["relative_to"]:
+        cells = [percent(model["accuracy"][name]) for name in columns]
+        table.add_row(f"accuracy of {Path(model['features']).name}", *cells, style="dim")
+    for row in document["rows"]:
+        relative = row["relative"]
+        cells = [cell(relative["accuracy"], relative["interval"], None, name) for name in columns]
+        table.add_row(_label(row), *cells)
+    _output.print_table(table, "accuracy over the best that balanced training data gave")
 
 
 def _print_grouped(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

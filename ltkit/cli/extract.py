@@ -1,6 +1,7 @@
 """``ltkit extract``."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,7 @@ def extract(
     from ltkit import alphanet_data, checkpoints, datasets, extraction
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
+    from ltkit.files.features import is_finished
     from ltkit.records import SPLITS
 
     if (data is None) == (from_alphanet is None):
@@ -69,7 +71,8 @@ def extract(
         amp,
         _options.one_of(on_error, ("fail", "skip"), "--on-error"),  # type: ignore[arg-type]
     )
-    check_output(output, overwrite=overwrite, inputs=(checkpoint,))
+    finished = resume and is_finished(output)
+    check_output(output, overwrite=overwrite or finished, inputs=(checkpoint,))
     if data is None or from_alphanet is not None:
         alphanet_data.import_alphanet(
             checkpoint, Path(str(from_alphanet)), output, dtype=settings.dtype,
@@ -80,6 +83,7 @@ def extract(
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
     dataset = datasets.load(data, root)
+    _output.say_of_doubles(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     _output.say(
         f"{checkpoint}: {model.family} checkpoint, {model.arch}, head "
@@ -105,7 +109,7 @@ def extract(
         extraction.extract(
             model, dataset, names, output, settings,
             device=chosen_device, command=_output.command_line(), resume=resume,
-            report=_output.Progress("images", quiet),
+            report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip
     except KeyboardInterrupt:
         _output.say("interrupted; finished blocks are kept, go on with --resume")

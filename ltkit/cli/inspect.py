@@ -18,6 +18,9 @@ def inspect(
     scale: _options.Scale = None,
     linear: _options.Linear = False,
     trust_code: _options.TrustCode = False,
+    isolate: Annotated[
+        bool, typer.Option(help="Read an ltkit file in a child process with limits.")
+    ] = False,
     json: _options.Json = False,
 ) -> None:
     """Show what is in a file: shapes, splits, shot groups, head, where it came from.
@@ -30,7 +33,14 @@ def inspect(
         wanted = _options.load_settings(arch, head, weights, scale, linear, None, None, trust_code)
         document = _checkpoint(file, wanted)
     else:
-        document = _ltkit_file(file, _options.whole_numbers(bins, "--bins"))
+        from ltkit.files import isolated
+
+        wanted_bins = _options.whole_numbers(bins, "--bins")
+        document = (
+            isolated.call(_ltkit_file, file, wanted_bins)
+            if isolate
+            else _ltkit_file(file, wanted_bins)
+        )
     if json:
         _output.print_json(document)
         return

@@ -51,6 +51,13 @@ def neighbors(
     settings = NeighborSettings(k, metric, seed)
     links = hierarchy.path_lengths(studies.wnids_of(features)) if metric == "wordnet" else None
     found = search.nearest(means, chosen, others, settings, links)
+    same = found.few_class[(found.distance == 0).any(axis=1)]
+    if len(same):
+        _output.say(
+            f"note: {len(same)} classes, as {features.classes.name(int(same[0]))}, have the mean "
+            "feature of a neighbour; ties are in the order of class ids",
+            quiet,
+        )
     if output is not None:
         neighbors_file.write(
             output,

@@ -1,12 +1,15 @@
 """``ltkit train``."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ltkit.cli import _options, _output
-from ltkit.settings import Amp, Augment, Schedule, TrainSettings
+from ltkit.cli import _options, _output, _paths
+from ltkit.settings import Amp, Augment, HeadSettings, Schedule, TrainSettings
 from ltkit.training.schedules import Freeze, Sampler, Stage
 
 if TYPE_CHECKING:
@@ -16,15 +19,37 @@ if TYPE_CHECKING:
 
     from ltkit.losses import Stateful
     from ltkit.training.mixing import Mixing
-    from ltkit.training.run import OfBatch
+    from ltkit.training.run import OfBatch, Progress
+
+OF_IMAGES = ("root", "arch", "augment", "mix", "freeze")
+"""Options that mean nothing where a head is trained on cached features."""
+
+
+def _defaults(name: str) -> str:
+    """Return the help of an option whose default depends on what is trained."""
+    values = [getattr(kind, name) for kind in (TrainSettings, HeadSettings)]
+    return "Default: {}; for a head on FEATS, {}.".format(*values)
 
 
 def train(
+    context: typer.Context,
     method: Annotated[
         str | None, typer.Argument(help="The loss; see --list.", show_default=False)
     ] = None,
+    feats: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FEATS]",
+            help="Features file: train a head on it; '-' reads its path from stdin.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Dataset name, folder, list file or CSV: train a network on its images.",
+            show_default=False,
+        ),
     ] = None,
     root: _options.Root = None,
     arch: Annotated[str, typer.Option(help="Architecture.")] = "resnet32",
@@ -32,14 +57,24 @@ def train(
         bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
     ] = False,
     scale: Annotated[float, typer.Option(help="Scale of a cosine head.")] = 30.0,
-    epochs: Annotated[int, typer.Option()] = TrainSettings.epochs,
+    epochs: Annotated[
+        int | None, typer.Option(help=_defaults("epochs"), show_default=False)
+    ] = None,
     batch_size: Annotated[int, typer.Option()] = TrainSettings.batch_size,
     lr: Annotated[float, typer.Option(help="Base learning rate.")] = TrainSettings.learning_rate,
-    weight_decay: Annotated[float, typer.Option()] = TrainSettings.weight_decay,
-    schedule: Annotated[Schedule, typer.Option()] = TrainSettings.schedule,
+    weight_decay: Annotated[
+        float | None, typer.Option(help=_defaults("weight_decay"), show_default=False)
+    ] = None,
+    schedule: Annotated[
+        Schedule | None, typer.Option(help=_defaults("schedule"), show_default=False)
+    ] = None,
     warmup_epochs: Annotated[
-        int, typer.Option(help="Of the step and cosine schedules.")
-    ] = TrainSettings.warmup_epochs,
+        int | None,
+        typer.Option(
+            help=f"Of the step and cosine schedules. {_defaults('warmup_epochs')}",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         str, typer.Option(help="Parts of the run after which the step schedule lowers the rate.")
     ] = ",".join(map(str, TrainSettings.steps)),
@@ -115,18 +150,30 @@ def train(
     set_: _options.SetParameter = None,
     list_: Annotated[bool, typer.Option("--list", help="List the losses and exit.")] = False,
     seed: _options.Seed = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Train with so many seeds, from --seed on: networks <stem>.seed0.pt and so on; "
+            "heads are runs of one file.",
+            min=1,
+        ),
+    ] = 1,
     device: _options.Device = "auto",
     output: _options.Output = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Train a network from images with one of the field's losses.
+    """Train a network from images, or a head on cached features, with one of the field's losses.
+
+    Started by torchrun, each process takes its part of every batch; --batch-size is that of all.
 
     Example: ltkit train ce --data digits_lt --arch digits_net --epochs 30 -o digits.pt
+
+    Example: ltkit train balanced-softmax feats.h5 --seeds 3
     """
     from ltkit import losses
-    from ltkit.cli._methods import defaults, described, load, parameters_of
+    from ltkit.cli._methods import described
     from ltkit.errors import InputError
 
     if list_:
@@ -137,7 +184,262 @@ def train(
         raise InputError("METHOD: absent; ltkit train --list names the losses")
     if not scale > 0:
         raise InputError(f"--scale: found {scale:g}, expected above 0")
-    given = _by_prefix(set_ or [])
+    if (data is None) == (feats is None):
+        found = "neither" if data is None else "both"
+        raise InputError(
+            f"--data or FEATS: found {found}, expected a dataset to train a network on, or a "
+            "features file to train a head on"
+        )
+    given = {
+        "epochs": epochs, "weight_decay": weight_decay, "schedule": schedule,
+        "warmup_epochs": warmup_epochs,
+    }  # fmt: skip
+    settings = (TrainSettings if data is not None else HeadSettings)(
+        batch_size=batch_size, learning_rate=lr, step_factor=step_factor,
+        steps=tuple(_options.numbers(steps, "--steps")), amp=amp, seed=seed,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )  # fmt: skip
+    asked = [
+        _asked(
+            method, set_ or [], seed + number, cosine=cosine, scale=scale, mix=mix,
+            sampler=sampler, drw=drw, from_epoch=from_epoch, then=then, then_sampler=then_sampler,
+            then_lr=then_lr, freeze=freeze,
+        )
+        for number in range(seeds)
+    ]  # fmt: skip
+    out = _Output(output, seeds, seed, resume, overwrite, quiet)
+    chosen_device = _options.device_of(device)
+    try:
+        if data is not None:
+            settings = replace(settings, augment=augment)
+            _from_images(data, root, arch, asked, settings, class_means, chosen_device, out)
+        else:
+            for name in OF_IMAGES:
+                if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
+                    raise InputError(f"--{name}: found a features file, expected --data with it")
+            path = _paths.features_path(feats, quiet)
+            _from_features(path, asked, settings, class_means, chosen_device, out)
+    except KeyboardInterrupt:
+        _output.say("interrupted; finished epochs are kept, go on with --resume")
+        raise
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What is written, and what is said."""
+
+    given: Path | None
+    seeds: int
+    seed: int
+    resume: bool
+    overwrite: bool
+    quiet: bool
+
+    def of_seeds(self, target: Path) -> list[Path]:
+        """Return the output of each seed: the target itself where there is one."""
+        if self.seeds == 1:
+            return [target]
+        numbers = range(self.seed, self.seed + self.seeds)
+        return [target.with_name(f"{target.stem}.seed{n}{target.suffix}") for n in numbers]
+
+    def resumed(self, targets: list[Path]) -> list[bool]:
+        """Say which runs are gone on with; those of several that were never begun start."""
+        from ltkit.training.run import begun
+
+        known = [begun(path) or (self.seeds > 1 and path.is_file()) for path in targets]
+        return [self.resume and (found or not any(known)) for found in known]
+
+    def saying(self, unit: str) -> "Callable[[Progress], None]":
+        """Return what shows the progress of a run."""
+        from ltkit.training import distributed
+
+        quiet = self.quiet or distributed.rank() > 0
+
+        def report(progress: "Progress") -> None:
+            accuracy = "" if progress.accuracy is None else f", val {100 * progress.accuracy:.1f} %"
+            _output.say(
+                f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.3f}{accuracy}, "
+                f"{progress.images_per_second:.0f} {unit}/s, {progress.seconds_left:.0f} s left",
+                quiet,
+            )
+
+        return report
+
+
+def _from_images(
+    data: str,
+    root: Path | None,
+    arch: str,
+    asked: "list[_Asked]",
+    settings: TrainSettings,
+    class_means: Path | None,
+    device: str,
+    out: _Output,
+) -> None:
+    """Train a network for each seed, one after another; they share the images."""
+    import torch
+
+    from ltkit import datasets
+    from ltkit.files.atomic import check_output
+    from ltkit.training import distributed, run
+
+    targets = out.of_seeds(out.given or Path(f"{asked[0].first.method}.pt"))
+    resumed = out.resumed(targets)
+    for path, goes_on in zip(targets, resumed, strict=True):
+        if not (goes_on and out.seeds > 1) or run.begun(path):
+            check_output(path, overwrite=out.overwrite)
+    dataset = datasets.load(data, root)
+    counts = torch.from_numpy(dataset.classes.train_count)
+    means = _means_of(asked[0], class_means, counts)
+    with distributed.group(device) as own:
+        first = distributed.rank() == 0
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
+        _output.say(f"{dataset.record['spec']}: {sizes} images", out.quiet or not first)
+        _output.say_of_doubles(dataset, out.quiet or not first)
+        images = functools.cache(lambda: run.resident(dataset, settings.augment, own))
+        for number, (one, path) in enumerate(zip(asked, targets, strict=True)):
+            run.train(
+                dataset, arch, one.loss(counts), replace(settings, seed=settings.seed + number),
+                path, **one.record(), mixing=one.mixing, class_means=means, device=own,
+                images=images, resume=resumed[number], report=out.saying("images"),
+            )  # fmt: skip
+            if first:
+                _output.wrote(path, out.quiet)
+
+
+def _from_features(
+    path: Path,
+    asked: "list[_Asked]",
+    settings: TrainSettings,
+    class_means: Path | None,
+    device: str,
+    out: _Output,
+) -> None:
+    """Train a head for each seed; write them as the runs of one file."""
+    import torch
+
+    from ltkit import evaluation
+    from ltkit.files import classifiers
+    from ltkit.files import features as features_file
+    from ltkit.files.atomic import check_output
+    from ltkit.records import joined
+    from ltkit.settings import as_json
+    from ltkit.training import distributed, heads, run
+
+    method = asked[0].first.method
+    target = _paths.output_path(out.given, path, method)
+    check_output(target, overwrite=out.overwrite, inputs=(path,))
+    targets = out.of_seeds(target)
+    resumed = out.resumed(targets)
+    features = features_file.read(path)
+    counts = torch.from_numpy(features.classes.train_count)
+    means = _means_of(asked[0], class_means, counts)
+    corrections = []
+    with distributed.group(device) as own:
+        held = functools.cache(lambda: heads.stores(features, own))
+        for number, (one, of_seed) in enumerate(zip(asked, targets, strict=True)):
+            seeded = replace(settings, seed=settings.seed + number)
+            head = heads.train(
+                features, one.loss(counts), seeded, of_seed, **one.record(), class_means=means,
+                device=own, held=held, resume=resumed[number], report=out.saying("samples"),
+            )  # fmt: skip
+            parameters = one.parameters | {"seed": seeded.seed}
+            corrections.append(evaluation.as_correction(method, head, [parameters]))
+        if distributed.rank() > 0:
+            return
+    then = asked[0].stage
+    kept = as_json(settings) | asked[0].record() | {"then": asdict(then) if then else None}
+    inputs = {"features": features.digest} | ({"class_means": means[0]} if means else {})
+    classifiers.write(
+        target, joined(corrections), settings=kept, inputs=inputs, command=_output.command_line()
+    )
+    for of_seed in targets:
+        run.forget(of_seed)
+    _output.wrote(target, out.quiet)
+
+
+def _means_of(asked: "_Asked", path: Path | None, counts: "Tensor") -> "tuple[str, Tensor] | None":
+    """Return the class means of another model, for a loss that takes them.
+
+    Raises:
+        InputError: when it takes none, or they are of other classes.
+    """
+    from ltkit.errors import InputError
+
+    if path is None:
+        return None
+    if not getattr(asked.loss(counts), "takes_class_means", False):
+        raise InputError(f"--class-means: {asked.first.method} takes none; swrm does")
+    return _class_means(path, len(counts))
+
+
+class _Choice(NamedTuple):
+    """A loss that was asked for."""
+
+    method: str
+    module: "ModuleType"
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The losses and stages of one run.
+
+    drw: epoch of deferred weights; then: whether the second stage has another loss.
+    """
+
+    first: _Choice
+    second: _Choice
+    stage: Stage | None
+    sampler: Sampler
+    mixing: "Mixing | None"
+    cosine: bool
+    scale: float
+    drw: int | None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters of the first loss and of deferring it."""
+        return self.first.parameters | ({} if self.drw is None else {"drw": self.drw})
+
+    def loss(self, counts: "Tensor") -> "OfBatch | Stateful":
+        """Return the loss of a new run."""
+        from ltkit.training.run import Deferred
+
+        loss = _loss(self.first, self.drw, counts)
+        if self.stage is None or self.second is self.first:
+            return loss
+        return Deferred(counts, loss, _loss(self.second, None, counts), self.stage.from_epoch)
+
+    def record(self) -> dict[str, Any]:
+        """Return what is kept of it."""
+        return {
+            "method": self.first.method, "parameters": self.parameters, "sampler": self.sampler,
+            "then": self.stage, "cosine": self.cosine, "scale": self.scale,
+        }  # fmt: skip
+
+
+def _asked(
+    method: str,
+    set_: list[str],
+    seed: int,
+    *,
+    cosine: bool,
+    scale: float,
+    mix: str | None,
+    sampler: Sampler,
+    drw: int | None,
+    from_epoch: int | None,
+    then: str | None,
+    then_sampler: Sampler | None,
+    then_lr: float | None,
+    freeze: Freeze | None,
+) -> _Asked:
+    """Return what the words of the command line ask for, with one seed."""
+    from ltkit import losses
+    from ltkit.cli._methods import defaults, load, parameters_of
+
+    given = _by_prefix(set_)
     module, mixing = load(losses, method), _mixing(mix, given["mix"])
     known = defaults(module.loss)
     # A loss with a scale works on scale * cosine, one with a seed draws: both follow the run's.
@@ -150,60 +452,7 @@ def train(
         second, from_epoch, sampler, drw=drw, then=then, then_sampler=then_sampler,
         then_lr=then_lr, freeze=freeze,
     )  # fmt: skip
-    if data is None:
-        raise InputError("--data: absent, expected a dataset name, folder, list file or CSV")
-    import torch
-
-    from ltkit import datasets
-    from ltkit.files.atomic import check_output
-    from ltkit.training import run
-
-    target = output or Path(f"{method}.pt")
-    check_output(target, overwrite=overwrite)
-    chosen_device = _options.device_of(device)
-    dataset = datasets.load(data, root)
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
-    _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)
-    counts = torch.from_numpy(dataset.classes.train_count)
-    loss = _loss(first, drw, counts)
-    if stage and then is not None:
-        loss = run.Deferred(counts, loss, _loss(second, None, counts), stage.from_epoch)
-    if class_means is not None and not getattr(loss, "takes_class_means", False):
-        raise InputError(f"--class-means: {method} takes none; swrm does")
-    means = None if class_means is None else _class_means(class_means, len(dataset.classes))
-    settings = TrainSettings(
-        epochs=epochs, batch_size=batch_size, learning_rate=lr, weight_decay=weight_decay,
-        schedule=schedule, warmup_epochs=warmup_epochs, step_factor=step_factor,
-        steps=tuple(_options.numbers(steps, "--steps")), augment=augment, amp=amp, seed=seed,
-    )  # fmt: skip
-
-    def report(progress: run.Progress) -> None:
-        accuracy = "" if progress.accuracy is None else f", val {100 * progress.accuracy:.1f} %"
-        _output.say(
-            f"epoch {progress.epoch}/{progress.epochs}: loss {progress.loss:.3f}{accuracy}, "
-            f"{progress.images_per_second:.0f} images/s, {progress.seconds_left:.0f} s left",
-            quiet,
-        )
-
-    try:
-        run.train(
-            dataset, arch, loss, settings, target, method=method,
-            parameters=parameters if drw is None else parameters | {"drw": drw},
-            sampler=sampler, then=stage, mixing=mixing, class_means=means, cosine=cosine,
-            scale=scale if cosine else 1.0, device=chosen_device, resume=resume, report=report,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        _output.say("interrupted; finished epochs are kept, go on with --resume")
-        raise
-    _output.wrote(target, quiet)
-
-
-class _Choice(NamedTuple):
-    """A loss that was asked for."""
-
-    method: str
-    module: "ModuleType"
-    parameters: dict[str, Any]
+    return _Asked(first, second, stage, sampler, mixing, cosine, scale if cosine else 1.0, drw)
 
 
 def _by_prefix(items: list[str]) -> dict[str, list[str]]:

@@ -10,34 +10,29 @@ from ltkit.cli import _options, _output
 
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ltkit files.")],
+    isolate: Annotated[
+        bool, typer.Option(help="Read each in a child process with limited time and memory.")
+    ] = True,
     json: _options.Json = False,
 ) -> None:
     """Check files whole: structure, digest, every block. Exit 1 when one is bad.
 
+    A file that hangs or crashes the HDF5 library ends the child process only, and the command with
+    exit code 2.
+
     Example: ltkit validate feats.h5 feats.alphanet.h5
     """
-    results = {str(file): _problems(file) for file in files}
+    from ltkit.files import isolated
+    from ltkit.files.soundness import problems
+
+    results = {
+        str(file): isolated.call(problems, file) if isolate else problems(file) for file in files
+    }
     if json:
         _output.print_json({"schema": "ltkit.validate/1", "problems": results})
     else:
-        for file, problems in results.items():
-            for line in problems or [f"{file}: sound"]:
+        for file, lines in results.items():
+            for line in lines or [f"{file}: sound"]:
                 typer.echo(_output.printable(line))
     if any(results.values()):
         raise typer.Exit(1)
-
-
-def _problems(file: Path) -> list[str]:
-    from ltkit.errors import FormatError
-    from ltkit.files import classifiers, features, hdf5, neighbors
-
-    try:
-        contents = hdf5.read(file, *hdf5.KINDS.values())
-        readers = {
-            hdf5.FEATURES.name: features.read, hdf5.CLASSIFIER.name: classifiers.read,
-            hdf5.NEIGHBORS.name: neighbors.read,
-        }  # fmt: skip
-        readers[contents.kind.name](file)
-    except FormatError as error:
-        return [str(error)]
-    return [line for rows in contents.datasets.values() for line in rows.verify()]

@@ -21,6 +21,8 @@ ROOT_VARIABLE = "LTKIT_DATA"
 VAL_RULES = ("balanced", "holdout", "none")
 """A dataset takes its default rule and those after it: lists have no left-out images."""
 
+PROFILES = ("exponential", "balanced")
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -41,7 +43,7 @@ class DatasetSpec:
     needs: str = "nothing"
 
 
-_LONG_TAILED = {"ir": 100.0, "seed": 0, "val": "balanced"}
+_LONG_TAILED = {"ir": 100.0, "seed": 0, "val": "balanced", "profile": "exponential"}
 _FILES = {"resize": 256, "crop": 224, "seed": 0, "val": "holdout"}
 
 CATALOGUE: dict[str, DatasetSpec] = {
@@ -214,6 +216,8 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
     rules = VAL_RULES[VAL_RULES.index(known["val"]) :]
     if parameters["val"] not in rules:
         raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")
+    if (profile := parameters.get("profile", PROFILES[0])) not in PROFILES:
+        raise InputError(f"{name}: profile: found {profile}, expected {', '.join(PROFILES)}")
     ranges = {"seed": (0, 2**32 - 1), "resize": (1, 4096), "crop": (1, parameters.get("resize"))}
     for key, (least, most) in ranges.items():
         if key in known and not least <= parameters[key] <= most:

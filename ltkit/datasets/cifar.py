@@ -6,12 +6,14 @@ and bytes.
 """
 
 import csv
+import io
 import pickle
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +81,15 @@ class Part(NamedTuple):
     coarse: Ints | None
 
 
-def load(root: Path, *, num_classes: int, ir: float, seed: int, val: longtail.ValRule) -> Dataset:
+def load(
+    root: Path,
+    *,
+    num_classes: int,
+    ir: float,
+    seed: int,
+    val: longtail.ValRule,
+    profile: longtail.Profile = "exponential",
+) -> Dataset:
     """Load a long-tailed CIFAR; the official test set is used unchanged.
 
     Args:
@@ -88,6 +98,7 @@ def load(root: Path, *, num_classes: int, ir: float, seed: int, val: longtail.Va
         ir: imbalance factor n_max / n_min.
         seed: of the draw.
         val: see `longtail.draw`.
+        profile: see `longtail.profile_counts`.
 
     Raises:
         InputError: when the archive is not there; the message names it.
@@ -97,7 +108,7 @@ def load(root: Path, *, num_classes: int, ir: float, seed: int, val: longtail.Va
     folder, read = _find(root, layout)
     train, test = read(folder, layout, "train"), read(folder, layout, "test")
     per_class = len(train.labels) // num_classes
-    counts = longtail.exponential_counts(num_classes, per_class, ir)
+    counts = longtail.profile_counts(profile, num_classes, per_class, ir)
     drawn = longtail.draw(train.labels, counts, seed, val)
 
     splits = {"train": _split(train, drawn.train, "train")}
@@ -159,22 +170,31 @@ def _read_binary(folder: Path, layout: Layout, part: str) -> Part:
     return _part(rows[:, layout.label_bytes :], labels, coarse, folder, layout)
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that can build nothing but NumPy arrays, bytes and plain containers."""
+_InPython: Any = vars(pickle)["_Unpickler"]
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        """Read `file`; `path` is for messages."""
-        super().__init__(file, encoding="bytes")
+
+class ArrayUnpickler(_InPython):  # type: ignore[misc]
+    """An unpickler that can build nothing but arrays of bytes, texts and plain containers.
+
+    NumPy's own unpickling trusts what it is given, and Python's reader in C fills the memory when a
+    pickle says so; this is the one in Python.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
+
+    def __init__(self, raw: bytes, path: Path) -> None:
+        """Read a pickle; `path` is for messages."""
+        super().__init__(io.BytesIO(raw), encoding="bytes")
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few harmless names that the official files use."""
+        """Return what stands for one of the few names that the official files use."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+            return lambda *arguments: _Pixels()
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+            return lambda code, *others: _Type(code)
         if module == "_codecs" and name == "encode":
-            return _encode
+            return lambda text, encoding: text.encode("latin-1")
         raise FormatError(
             f"{self.path}: refused to load {module}.{name}; the official files hold only arrays"
         )
@@ -183,20 +203,44 @@ class ArrayUnpickler(pickle.Unpickler):
         """Refuse references to outside objects."""
         raise FormatError(f"{self.path}: refused a persistent reference {pid!r}")
 
+    def load_unused(self) -> None:
+        """Refuse what the official files have no use for."""
+        raise pickle.UnpicklingError("unknown opcode")
 
-def _encode(text: str, encoding: str) -> bytes:
-    return text.encode("latin-1")
+    for _unused in (pickle.BYTEARRAY8, pickle.EXT1, pickle.EXT2, pickle.EXT4):
+        dispatch[_unused[0]] = load_unused
+
+
+class _Type:
+    """What stands for a NumPy type."""
+
+    def __init__(self, code: Any) -> None:
+        self.code = code
+
+    def __setstate__(self, state: Any) -> None:
+        """Bytes have no order."""
+
+
+class _Pixels:
+    """What stands for a NumPy array of bytes; `values` is there when it is one."""
+
+    values: NDArray[np.uint8]
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, by_columns, raw = state
+        if not isinstance(kind, _Type) or kind.code not in ("u1", b"u1") or by_columns:
+            raise pickle.UnpicklingError("an array of other than bytes")
+        self.values = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 @contextmanager
 def _pickled(path: Path) -> Iterator[Any]:
     """Give what a pickle holds; whatever is wrong with it, also in its use, is a `FormatError`."""
     try:
-        with path.open("rb") as file:
-            yield ArrayUnpickler(file, path).load()
+        yield ArrayUnpickler(path.read_bytes(), path).load()
     except (
         AttributeError, EOFError, LookupError, MemoryError, OverflowError, TypeError, ValueError,
-        pickle.UnpicklingError,
+        pickle.UnpicklingError, struct.error,
     ) as error:  # fmt: skip
         raise FormatError(
             f"{path}: not as in the official archive ({error!r}); unpack it again"
@@ -207,7 +251,7 @@ def _read_python(folder: Path, layout: Layout, part: str) -> Part:
     images, labels, coarse = [], [], []
     for name in layout.python_files[part]:
         with _pickled(folder / name) as content:
-            images.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, PIXELS))
+            images.append(content[b"data"].values.reshape(-1, PIXELS))
             labels.append(np.asarray(content[layout.label_key], dtype=np.int64))
             if layout.num_classes == 100:
                 coarse.append(np.asarray(content[b"coarse_labels"], dtype=np.int64))
@@ -244,7 +288,10 @@ def _coarse_names(train: Part, folder: Path, num_classes: int) -> tuple[str, ...
     if train.coarse is None:
         return None
     text, meta = folder / "coarse_label_names.txt", folder / "meta"
-    names = text.read_text(encoding="utf-8").split() if text.is_file() else []
+    try:
+        names = text.read_text(encoding="utf-8").split() if text.is_file() else []
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{text}: is not UTF-8 text; unpack the archive again") from error
     if meta.is_file():
         with _pickled(meta) as content:
             names = [name.decode() for name in content[b"coarse_label_names"]]

@@ -13,13 +13,16 @@ MAX_COUNT = 114
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def load(*, ir: float, seed: int, val: longtail.ValRule) -> Dataset:
+def load(
+    *, ir: float, seed: int, val: longtail.ValRule, profile: longtail.Profile = "exponential"
+) -> Dataset:
     """Load the digits: 40 test images a class, then an exponential profile from 114 images.
 
     Args:
         ir: imbalance factor n_max / n_min.
         seed: of the test split and of the draw.
         val: see `longtail.draw`.
+        profile: see `longtail.profile_counts`.
     """
     from sklearn.datasets import load_digits
 
@@ -31,7 +34,7 @@ def load(*, ir: float, seed: int, val: longtail.ValRule) -> Dataset:
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in range(NUM_CLASSES)]
     test = np.concatenate([order[:TEST_IMAGES] for order in by_class])
     rest = np.sort(np.concatenate([order[TEST_IMAGES:] for order in by_class]))
-    counts = longtail.exponential_counts(NUM_CLASSES, MAX_COUNT, ir)
+    counts = longtail.profile_counts(profile, NUM_CLASSES, MAX_COUNT, ir)
     drawn = longtail.draw(labels[rest], counts, seed, val)
 
     def split(positions: Ints) -> ImageSplit:

@@ -7,6 +7,8 @@ the field's checkpoints were trained with. The shorter side is scaled to `resize
 taken: the usual evaluation transform.
 """
 
+import logging
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,11 @@ from PIL import Image
 from ltkit.errors import InputError
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes to stderr
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+"""What a file may be, whatever its name: Pillow knows others, and runs programs to read some."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures, as stored or as scaled, are refused: small files can unpack to gigabytes."""
@@ -60,8 +67,9 @@ class ImageFiles:
     def decode(self, index: int) -> NDArray[np.uint8]:
         """Decode one image: (crop, crop, 3) uint8."""
         path = self.paths[index]
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, for each image
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 for width, height in (image.size, scaled(image.size, self.resize)):
                     if width * height > MAX_PIXELS:
                         raise InputError(

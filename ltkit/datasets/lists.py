@@ -60,7 +60,8 @@ def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> D
                     paths.append(path.relative_to(root).as_posix())
                     labels.append(class_id)
         listings[split] = Listing(folder, paths, np.array(labels, dtype=np.int64))
-    return _dataset(root, listings, names, None, resize, crop, seed, val)
+    shown = tuple(map(_shown, names))
+    return _dataset(root, listings, shown, None, resize, crop, seed, val)
 
 
 def load_csv(path: Path, root: Path, *, resize: int, crop: int, seed: int, val: str) -> Dataset:
@@ -168,6 +169,11 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read as a list of images ({error})") from error
 
 
+def _shown(name: str) -> str:
+    """Return a file's name as text; bytes in it that are no UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _subfolders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
 
@@ -229,7 +235,7 @@ def _dataset(
         if split in listings:
             _, paths, labels = listings[split]
             files = ImageFiles([root / path for path in paths], resize, crop)
-            splits[split] = ImageSplit(files, labels, np.array(paths))
+            splits[split] = ImageSplit(files, labels, np.array([_shown(path) for path in paths]))
     return Dataset(
         splits,
         ClassTable(np.bincount(listings["train"].labels), names, wnids),
@@ -252,5 +258,6 @@ def _digest(listings: dict[str, Listing]) -> str:
     for split in ("train", "val"):
         if split in listings:
             _, paths, labels = listings[split]
-            digest.update("\n".join([split, *paths, ""]).encode() + labels.astype("<i8").tobytes())
+            text = "\n".join([split, *map(_shown, paths), ""])
+            digest.update(text.encode() + labels.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

@@ -10,6 +10,7 @@ from ltkit.errors import InputError
 from ltkit.records import Ints
 
 ValRule = Literal["balanced", "holdout", "none"]
+Profile = Literal["exponential", "balanced"]
 
 BALANCED_VAL = 20
 """Validation images a class, as ImageNet-LT and Places-LT have them."""
@@ -51,6 +52,33 @@ def exponential_counts(num_classes: int, max_count: int, imbalance_factor: float
         )
     classes = np.arange(num_classes)
     return (max_count * (1 / imbalance_factor) ** (classes / (num_classes - 1.0))).astype(np.int64)
+
+
+def profile_counts(
+    profile: Profile, num_classes: int, max_count: int, imbalance_factor: float
+) -> Ints:
+    """Return the training count of each class: long-tailed, or alike in a set of equal size.
+
+    ``exponential`` is `exponential_counts`; ``balanced`` is the reference set of the relative
+    accuracy, ``floor(N / C)`` images a class where N is the sum of the exponential counts.
+
+    Args:
+        profile: which of the two.
+        num_classes: C, at least 2.
+        max_count: n_max, images of class 0 of the long-tailed set.
+        imbalance_factor: of the long-tailed set.
+
+    Example:
+        >>> profile_counts("balanced", 10, 5000, 100).tolist()  # 12406 in all
+        [1240, 1240, 1240, 1240, 1240, 1240, 1240, 1240, 1240, 1240]
+
+    Source:
+        Zhang et al., 2021, arXiv:2110.04596, sec. 4 (the balanced set of relative accuracy).
+    """
+    counts = exponential_counts(num_classes, max_count, imbalance_factor)
+    if profile == "exponential":
+        return counts
+    return np.full(num_classes, counts.sum() // num_classes)
 
 
 def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:

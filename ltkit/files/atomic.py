@@ -45,11 +45,12 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
 
 def _writable(folder: Path) -> bool:
     try:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".ltkit-")
+        with uninterrupted():
+            handle, name = tempfile.mkstemp(dir=folder, prefix=".ltkit-")
+            os.close(handle)
+            Path(name).unlink()
     except OSError:
         return False
-    os.close(handle)
-    Path(name).unlink()
     return True
 
 
@@ -64,10 +65,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: when the disk is full or the file cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".ltkit-")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        with uninterrupted():
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".ltkit-")
+            temporary = Path(name)
+            os.close(handle)
         yield temporary
         temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~_umask())
         publish(temporary, path)
@@ -78,9 +81,11 @@ def replacing(path: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        with uninterrupted():
+            if temporary and temporary.is_dir():
+                shutil.rmtree(temporary)
+            elif temporary:
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
@@ -19,6 +20,7 @@ from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5
 from ltkit.files.atomic import publish
 from ltkit.records import (
+    BLOCK_BYTES,
     SPLITS,
     ClassTable,
     FeatureSet,
@@ -28,6 +30,9 @@ from ltkit.records import (
     Normalize,
     block_rows,
 )
+
+SYNC_BYTES = 64 << 20
+"""After so many bytes of rows the disk is waited for: a power failure costs little more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +111,8 @@ class FeaturesWriter:
         self._small = plan.arrays()
         self._sums: dict[str, list[int]] = {split: [] for split in plan.splits}
         self._pending: dict[str, list[NDArray[Any]]] = {split: [] for split in plan.splits}
+        self._unsynced = 0
+        self._new = self.partial.with_name(f"{self.partial.name}.new")
         self._files = ExitStack()
         self._lines = self._files.enter_context(self.journal.open("a+b", buffering=0))
         with ExitStack() as undo:
@@ -138,28 +145,33 @@ class FeaturesWriter:
     def _lock(self) -> None:
         try:
             fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(self._lines.fileno()).st_nlink:
+                raise BlockingIOError  # its holder finished, and removed it, since it was opened
         except OSError as error:
             raise InputError(
-                f"{self.path}: another process is writing it; wait, or choose another -o"
+                f"{self.path}: another process{_holder(self._lines.fileno())} is writing it; wait, "
+                "or choose another -o"
             ) from error
 
-    def _start(self, command: str) -> None:
+    def _create(self, path: Path, command: str) -> None:
+        """Write the metadata, with room for the data."""
         plan = self.plan
         shapes = {name: (v.shape, v.dtype) for name, v in self._small.items()}
         for split, rows in plan.splits.items():
             shapes[f"{split}/features"] = ((len(rows.labels), plan.feature_size), self._dtype)
         root = hdf5.root_attributes(hdf5.FEATURES, plan.settings, plan.inputs, command)
+        hdf5.create(path, root, plan.attributes(), shapes)
+
+    def _start(self, command: str) -> None:
         with ExitStack() as undo:
             undo.callback(self.abandon)
-            self._lines.truncate(0)
             self.partial.unlink(missing_ok=True)
+            self._lines.truncate(0)
             with self._failing():
-                hdf5.create(self.partial, root, plan.attributes(), shapes)
+                self._create(self._new, command)
+                self._note(self._identity())
+                self._new.replace(self.partial)  # now there is something to resume
                 self._open()
-                os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
-                for name, values in self._small.items():
-                    self._write(np.ascontiguousarray(values), self._offsets[name])
-                self._lines.write(self._identity())
             undo.pop_all()
 
     def _take_up(self) -> None:
@@ -170,7 +182,9 @@ class FeaturesWriter:
                 f"{self.partial}: belongs to another model, dataset or setting; "
                 "run as the first time, or start again without --resume"
             )
-        self._open()
+        with self._failing():
+            self._renew()
+            self._open()
         kept = len(first)
         for line in lines:
             split = line.partition(b" ")[0].decode(errors="replace")
@@ -183,9 +197,32 @@ class FeaturesWriter:
             kept += len(line)
         self._lines.truncate(kept)
 
+    def _renew(self) -> None:
+        """Write all but the features anew: only they have checksums by which to know them again."""
+        fresh = self._new
+        try:
+            self._create(fresh, hdf5.command_of(self.partial))
+            offsets, size = hdf5.offsets(fresh), fresh.stat().st_size
+            kept = sorted(
+                (offsets[f"{split}/features"], self._total(split) * self._row_bytes)
+                for split in self.plan.splits
+            )
+            with fresh.open("rb") as source, self.partial.open("r+b") as target:
+                for begin, length in [*kept, (size, 0)]:
+                    target.seek(source.tell())
+                    while left := max(0, begin - source.tell()):
+                        target.write(source.read(min(left, BLOCK_BYTES)))
+                    source.seek(max(source.tell(), begin + length))
+        finally:
+            fresh.unlink(missing_ok=True)
+
     def _open(self) -> None:
+        """Open the file whose metadata is in place; reserve the disk, write the small data."""
         self._offsets = hdf5.offsets(self.partial)
         self._file = self._files.enter_context(self.partial.open("r+b", buffering=0))
+        os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
+        for name, values in self._small.items():
+            self._write(np.ascontiguousarray(values), self._offsets[name])
 
     def _total(self, split: str) -> int:
         return len(self.plan.splits[split].labels)
@@ -259,7 +296,11 @@ class FeaturesWriter:
         value = hdf5.checksum(block)
         with self._failing():
             self._write(block, self._offset(split))
-            self._lines.write(self._line(split, value))
+            self._unsynced += block.nbytes
+            if self._unsynced >= SYNC_BYTES:
+                self._unsynced = 0
+                os.fdatasync(self._file.fileno())
+            self._note(self._line(split, value))
         self._sums[split].append(value)
 
     def _write(self, values: NDArray[Any], offset: int) -> None:
@@ -267,6 +308,11 @@ class FeaturesWriter:
         while view:
             written = os.pwrite(self._file.fileno(), view, offset)
             view, offset = view[written:], offset + written
+
+    def _note(self, line: bytes) -> None:
+        """Add a line to the journal."""
+        while line:
+            line = line[self._lines.write(line) :]
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -300,12 +346,56 @@ class FeaturesWriter:
 
     def abandon(self) -> None:
         """Remove the partial file and the journal; nothing was worth keeping."""
-        self.partial.unlink(missing_ok=True)
-        self.journal.unlink(missing_ok=True)
+        for path in (self.partial, self._new, self.journal):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of an unfinished file, so that it can be resumed."""
         self._files.close()
+
+
+def is_finished(path: Path) -> bool:
+    """Say whether a file is there and nothing beside it that would take its place."""
+    return path.is_file() and not path.with_name(f"{path.name}.partial").is_file()
+
+
+def check_finished(path: Path, plan: Plan) -> str:
+    """Return the digest of a finished file of a plan.
+
+    Raises:
+        InputError: when it is of another plan.
+        FormatError: when it is not a sound features file.
+    """
+    contents = hdf5.read(path, hdf5.FEATURES)
+    features = {f"{split}/features": len(part.labels) for split, part in plan.splits.items()}
+    found = {
+        name: (rows.dtype, rows.shape, () if name in features else tuple(rows.checksums.tolist()))
+        for name, rows in contents.datasets.items()
+    }
+    expected = {
+        name: (v.dtype, v.shape, tuple(hdf5.block_checksums(v)[1].tolist()))
+        for name, v in plan.arrays().items()
+    } | {name: (np.dtype(plan.dtype), (n, plan.feature_size), ()) for name, n in features.items()}
+    if (contents.settings, contents.inputs, found) != (
+        json.loads(json.dumps(plan.settings)), dict(plan.inputs), expected,
+    ):  # fmt: skip
+        raise InputError(
+            f"{path}: exists, and is of another model, dataset or setting; choose another -o, or "
+            "start again with --overwrite and without --resume"
+        )
+    return contents.root["digest"]
+
+
+def _holder(descriptor: int) -> str:
+    """Say which process holds the lock of a file, and since when it runs, where that is known."""
+    with suppress(OSError):
+        inode = os.fstat(descriptor).st_ino
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            _, kind, _, _, process, file, *_ = line.split()
+            if kind == "FLOCK" and file.endswith(f":{inode}"):
+                begun = datetime.fromtimestamp(Path(f"/proc/{process}").stat().st_mtime)
+                return f" ({process}, since {begun:%Y-%m-%d %H:%M})"
+    return ""
 
 
 def read(path: Path) -> FeatureSet:

@@ -10,6 +10,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from ltkit import __version__
 from ltkit.errors import FormatError, InputError
-from ltkit.files.atomic import replacing
+from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Ints, block_rows
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -31,6 +33,9 @@ FORMAT_VERSION = 1
 CHECKSUMS = "checksums"
 LIBRARY = ("v108", "v108")
 """Objects as HDF5 1.8 writes them: the first with a checksum over each piece of metadata."""
+
+MOST_MEMBERS = 10_000
+"""Datasets and groups of a file."""
 
 REQUIRED = ("digest", "written_by", "command", "settings", "inputs")
 
@@ -105,13 +110,24 @@ class StoredRows:
         values = values[start - begin : max(stop, start) - begin]
         return values.astype(self.dtype.newbyteorder("="), copy=False)
 
-    def verify(self) -> Iterator[str]:
-        """Read every block; yield a line for each that does not have its checksum."""
+    def verify(self, *, finite: bool = False) -> Iterator[str]:
+        """Read every block; yield a line for each without its checksum, or with no finite numbers.
+
+        Args:
+            finite: whether all numbers must be finite.
+        """
         for start in range(0, self.shape[0], self.block_rows):
             try:
-                self[start : start + self.block_rows]
+                block = self[start : start + self.block_rows]
             except FormatError as error:
                 yield str(error)
+                continue
+            if finite and not np.isfinite(block).all():
+                row = start + np.argwhere(~np.isfinite(block))[0][0]
+                yield (
+                    f"{self.path}: {self.name}: row {row}: found NaN or infinity, expected finite "
+                    "numbers; make the file again"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,20 +334,44 @@ def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
 
 @contextmanager
 def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
-    """Open a file for writing; say the system's errors in the system's words, on one line."""
+    """Open a file for writing; say the system's errors in the system's words, on one line.
+
+    Much is written only when objects are closed. What fails then is no `OSError`, or is raised
+    nowhere: Python would print it, and go on. A Ctrl-C is lost there, too.
+    """
+    failed: list[int] = []
+
+    def note(event: Any) -> None:
+        number = _errno(event.exc_value)
+        failed.append(number) if number else before(event)
+
+    before, sys.unraisablehook = sys.unraisablehook, note
     try:
-        if new:
-            untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-            untimed.set_obj_track_times(False)
-            checked = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-            checked.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-            h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, untimed, checked).close()
-        with h5py.File(path, "r+", libver=LIBRARY) as file:
-            yield file
-    except OSError as error:
-        if error.errno is None:
+        with uninterrupted():
+            if new:
+                untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+                untimed.set_obj_track_times(False)
+                checked = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+                checked.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+                h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, untimed, checked).close()
+            with h5py.File(path, "r+", libver=LIBRARY) as file:
+                yield file
+    except (OSError, RuntimeError) as error:
+        number = _errno(error)
+        if number is None:
             raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise OSError(number, os.strerror(number), str(path)) from error
+    finally:
+        sys.unraisablehook = before
+    if failed:
+        raise OSError(failed[0], os.strerror(failed[0]), str(path))
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """Return the system's number of an error; HDF5 may have it in its text alone."""
+    number = error.errno if isinstance(error, OSError) else None
+    found = re.search(r"errno = (\d+)", str(error))
+    return number or (int(found[1]) if found else None)
 
 
 @contextmanager
@@ -355,6 +395,16 @@ def offsets(path: Path) -> dict[str, int]:
     """
     with _opened(path) as file:
         return {name: rows.offset for name, rows in _datasets(file, path).items()}
+
+
+def command_of(path: Path) -> str:
+    """Return the command that began a file, which need not be complete.
+
+    Raises:
+        FormatError: when the file is damaged.
+    """
+    with _opened(path) as file:
+        return _root(file, path)["command"]
 
 
 def sniff(path: Path) -> None:
@@ -408,13 +458,13 @@ def read(path: Path, *kinds: Kind) -> Contents:
             raise FormatError(
                 f"{path}: format: found {found}, expected {' or '.join(names)}; {hint}"
             )
-        version = int(file.attrs.get("format_version", 0))
+        version = _whole(file.attrs.get("format_version", 0))
         if version != FORMAT_VERSION:
             raise FormatError(
                 f"{path}: format_version: found {version}, expected {FORMAT_VERSION}; "
                 + ("upgrade ltkit" if version > FORMAT_VERSION else "make the file again")
             )
-        if int(file.attrs.get("complete", 0)) != 1:
+        if _whole(file.attrs.get("complete", 0)) != 1:
             raise FormatError(f"{path}: complete: found 0, expected 1; finish it with --resume")
         kind, root = KINDS[found], _root(file, path)
         contents = Contents(
@@ -475,6 +525,14 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def _whole(value: Any) -> int:
+    """Return an attribute that is a whole number."""
+    value = _plain(value)
+    if not isinstance(value, int):
+        raise TypeError(f"{type(value).__name__} for a whole number")
+    return value
+
+
 def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
     """Describe every dataset that has checksums; refuse what reaches outside the file."""
     found: dict[str, StoredRows] = {}
@@ -482,7 +540,7 @@ def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
     for name, member in _walk(_member(file, CHECKSUMS, path), path):
         target = _checked(_member(file, name, path), name, path, size)
         sums = _checked(member, f"{CHECKSUMS}/{name}", path, size)
-        rows = int(sums.attrs["block_rows"])
+        rows = _whole(sums.attrs["block_rows"])
         if rows < 1 or sums.shape != (math.ceil(target.shape[0] / rows),):
             raise FormatError(f"{path}: {name}: checksums do not fit; make the file again")
         found[name] = StoredRows(
@@ -492,14 +550,25 @@ def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
     return found
 
 
-def _walk(group: Any, path: Path, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all that is in a group and its groups, with its path from there."""
-    for part in [] if group is None else group:
-        member = _member(group, part, path)
-        if isinstance(member, h5py.Group):
-            yield from _walk(member, path, f"{prefix}{part}/")
-        else:
-            yield f"{prefix}{part}", member
+def _walk(group: Any, path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield all that is in a group and its groups, with its path from there.
+
+    Groups may hold each other, so there is no end to the paths of some files.
+    """
+    groups, members = [] if group is None else [("", group)], 0
+    while groups:
+        prefix, group = groups.pop(0)
+        for part in group:
+            members += 1
+            if members > MOST_MEMBERS:
+                raise FormatError(
+                    f"{path}: {CHECKSUMS}: found more than {MOST_MEMBERS} members; refused"
+                )
+            member = _member(group, part, path)
+            if isinstance(member, h5py.Group):
+                groups.append((f"{prefix}{part}/", member))
+            else:
+                yield f"{prefix}{part}", member
 
 
 def _member(group: Any, name: str, path: Path) -> Any:
@@ -550,7 +619,7 @@ def header(path: Path) -> dict[str, Any]:
                 return {}
         with h5py.File(path, "r", locking=False) as file:
             kind = _plain(file.attrs["format"])
-            if kind not in KINDS or int(file.attrs["complete"]) != 1:
+            if kind not in KINDS or _whole(file.attrs["complete"]) != 1:
                 return {}
             root = _root(file, path)
             return {"format": kind, "digest": root["digest"], "inputs": _object(root, "inputs")}

@@ -1,11 +1,12 @@
 """Batched augmentation on the device: random crop and flip in one gather, then other changes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from ltkit.errors import InputError
+from ltkit.records import blocks
 from ltkit.settings import Augment
 from ltkit.training.auto_augment import auto_augmented, cut_out
 
@@ -19,6 +20,8 @@ class ImageStore:
     augment: ``none``, ``standard`` for crop and flip, which the others have, too, and before all
         else; ``autoaugment`` comes before normalisation, ``cutout`` after it.
     """
+
+    unit = "images"
 
     def __init__(
         self,
@@ -43,6 +46,26 @@ class ImageStore:
         self.images = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
         self.mean = torch.tensor(mean, device=images.device) * 255
         self.scale = 1 / (torch.tensor(std, device=images.device) * 255)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the images into what a network takes at a time."""
+        return blocks(len(self), 512)
+
+    def block(self, rows: slice) -> Tensor:
+        """Return consecutive images as they are."""
+        return self.plain(torch.arange(rows.start, rows.stop, device=self.device))
+
+    def drawn(self, order: Tensor) -> None:
+        """Do nothing: all images are at hand."""
 
     def plain(self, index: Tensor) -> Tensor:
         """Return the images as they are: (B, channels, H, W) float32, channels last in memory."""

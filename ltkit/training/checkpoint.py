@@ -5,6 +5,8 @@ Keys: ``format`` ("ltkit-checkpoint"), ``format_version``, ``arch``, ``num_class
 ``train_ids``, ``recipe``, ``versions``. They name the network and the data, so that nobody has to.
 """
 
+import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,22 @@ from ltkit.records import Dataset
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1
+
+FLAGS = {
+    "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
+    "features": "FEATS", "method": "METHOD", "momentum": "momentum",
+}  # fmt: skip
+"""What is not called by its name on the command line."""
+
+
+def flag(name: str) -> str:
+    """Return how a setting is called on the command line.
+
+    Example:
+        >>> flag("learning_rate"), flag("batch_size")
+        ('--lr', '--batch-size')
+    """
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Dataset) -> None:
@@ -47,8 +65,8 @@ def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Datas
         "recipe": dict(recipe),
         "versions": {"ltkit": __version__, "torch": str(torch.__version__)},
     }
-    with replacing(path) as temporary, uninterrupted(), temporary.open("wb") as file:
-        torch.save(content, file)  # given a path, it would keep the temporary name inside
+    with replacing(path) as temporary:
+        temporary.write_bytes(_saved(content))
 
 
 def save_partial(
@@ -67,8 +85,18 @@ def save_partial(
         "optimizer": optimizer.state_dict(),
         "generator": generator.get_state(),
     }
-    with replacing(path) as temporary, uninterrupted(), temporary.open("wb") as file:
-        torch.save(content, file)  # given a path, it would keep the temporary name inside
+    raw = _saved(content)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(raw)
+        file.write(hashlib.sha256(raw).digest())  # torch would take any weights
+
+
+def _saved(content: Mapping[str, Any]) -> bytes:
+    """Return what torch saves: its writer meets no full disk, which would crash it."""
+    file = io.BytesIO()  # given a path, it would keep the temporary name inside
+    with uninterrupted():
+        torch.save(content, file)
+    return file.getvalue()
 
 
 def load_partial(
@@ -86,16 +114,12 @@ def load_partial(
     """
     if not path.is_file():
         raise InputError(f"{path}: not found, nothing to resume; run without --resume")
+    raw, digest = (whole := path.read_bytes())[:-32], whole[-32:]
+    if hashlib.sha256(raw).digest() != digest:
+        raise FormatError(f"{path}: is damaged; start again without --resume")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-        found = content["recipe"]
-        different = sorted(k for k in {*found, *recipe} if found.get(k) != recipe.get(k))
-        if different:
-            key = different[0]
-            raise InputError(
-                f"{path}: {key}: found {found.get(key)}, expected {recipe.get(key)}; resume with "
-                "the settings of the first run, or start again without --resume"
-            )
+        content = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
+        _check_same(path, content["recipe"], recipe)
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         generator.set_state(content["generator"])
@@ -108,3 +132,30 @@ def load_partial(
             "start again without --resume"
         ) from error
     return int(content["epoch"])
+
+
+def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Refuse a finished checkpoint that is not of these settings.
+
+    Raises:
+        InputError: naming the first that differs.
+        FormatError: when it cannot be read.
+    """
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu")["recipe"]
+    except (EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        raise FormatError(
+            f"{path}: not a checkpoint of ltkit ({type(error).__name__}); remove it, or start "
+            "again without --resume"
+        ) from error
+    _check_same(path, found, recipe)
+
+
+def _check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    different = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
+    if different:
+        key = different[0]
+        raise InputError(
+            f"{path}: {flag(key)}: found {found.get(key)}, expected {expected.get(key)}; resume "
+            "with the settings of the first run, or start again without --resume"
+        )

@@ -1,12 +1,13 @@
-"""One plain loop: a network and its head, trained from images."""
+"""One plain loop: a network and its head trained from images, or a head from cached features."""
 
 import functools
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures.network import Network
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.files.atomic import write_text
 from ltkit.losses import Moment, Stateful
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
 from ltkit.settings import Augment, TrainSettings, as_json
-from ltkit.training import checkpoint
+from ltkit.training import checkpoint, distributed
 from ltkit.training.augment import ImageStore
 from ltkit.training.mixing import Mixed, Mixing
 from ltkit.training.schedules import Sampler, Stage, class_probabilities, staged_rate
@@ -101,6 +102,90 @@ class Progress:
     seconds_left: float
 
 
+class Store(Protocol):
+    """N samples on a device that are read in batches: images, or cached features."""
+
+    unit: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the samples into what is read at a time."""
+
+    def block(self, rows: slice) -> Tensor:
+        """Return samples as they are."""
+
+    def drawn(self, order: Tensor) -> None:
+        """Take note of the indices of an epoch, in the order in which they are asked for."""
+
+    def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a random view of each of the samples."""
+
+
+@dataclass
+class Job:
+    """What is trained on what; `train` and `heads.train` make one.
+
+    labels: (N,) int64, of the store's samples.
+    class_counts: (C,) training images a class.
+    accuracy: gives the (C,) accuracy on the validation split after so many epochs.
+    class_means: gives the (C, D) mean features of the classes.
+    epoch: finished ones.
+    """
+
+    network: Network
+    loss: Stateful
+    store: Store
+    labels: Tensor
+    class_counts: Tensor
+    settings: TrainSettings
+    sampler: Sampler
+    then: Stage | None
+    class_means: Callable[[], Tensor]
+    accuracy: Callable[[int], Tensor] | None
+    mixing: Mixing | None = None
+    epoch: int = 0
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def __post_init__(self) -> None:
+        """Join the network with the parameters of the loss; seed the draws."""
+        self.generator.manual_seed(self.settings.seed)
+        self.whole = _Whole(self.network, self.loss)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), self.settings.learning_rate, self.settings.momentum,
+            weight_decay=self.settings.weight_decay, fused=True,
+        )  # fmt: skip
+        if learned := list(self.loss.parameters()):
+            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        self.freeze: str | None = "not yet known"
+        self.parallel: nn.Module = self.network
+
+
+class Images(NamedTuple):
+    """The images of a dataset on a device, for one run or several."""
+
+    train: ImageStore
+    val: ImageStore | None
+
+
+def resident(dataset: Dataset, augment: Augment, device: str) -> Images:
+    """Bring the images of a dataset to a device.
+
+    Raises:
+        InputError: when they do not suit the memory or the augmentation.
+    """
+    val = dataset.splits.get("val")
+    return Images(
+        _store(dataset.split("train"), dataset, device, augment),
+        None if val is None else _store(val, dataset, device),
+    )
+
+
 def train(
     dataset: Dataset,
     arch: str,
@@ -117,6 +202,7 @@ def train(
     cosine: bool = False,
     scale: float = 1.0,
     device: str = "cpu",
+    images: Callable[[], Images] | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
@@ -144,109 +230,134 @@ def train(
         cosine: whether the head is a cosine head.
         scale: of a cosine head.
         device: ``cpu`` or ``cuda[:i]``.
-        resume: go on from ``OUTPUT.partial``.
+        images: gives what `resident` gave, so that several runs share it.
+        resume: go on from ``OUTPUT.partial``; where there is none, a finished output of these
+            settings is left alone.
         report: called after each epoch.
 
     Raises:
         InputError: when the settings are out of range, the images do not suit the network or the
             memory, the loss is no longer finite, or there is nothing to resume.
     """
-    _check(dataset, arch, settings)
-    _check_stages(dataset, loss, settings, then, mixing)
+    check(settings)
+    _check_images(dataset, arch)
+    check_stages(loss, settings, then)
+    _check_mixing(dataset, loss, mixing)
     recipe = {
         **as_json(settings), "method": method, "parameters": dict(parameters or {}), "arch": arch,
         "cosine": cosine, "scale": scale, "dataset": dict(dataset.record), "sampler": sampler,
         "class_means": class_means[0] if class_means else None,
         "then": asdict(then) if then else None, "mixing": mixing.record() if mixing else None,
     }  # fmt: skip
+    if resume and output.is_file() and not begun(output):
+        checkpoint.check_finished(output, recipe)
+        return
     counts = torch.from_numpy(dataset.classes.train_count).to(device)
+    classes = len(counts)
     if not isinstance(loss, Stateful):
         loss = Deferred(counts, loss, loss, 0)
-    train_split, val_split = dataset.split("train"), dataset.splits.get("val")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = architectures.build(arch, len(dataset.classes), cosine=cosine, scale=scale)
-    whole = _Whole(network, loss)
-    whole.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(
-        network.parameters(), settings.learning_rate, settings.momentum,
-        weight_decay=settings.weight_decay,
-    )  # fmt: skip
-    if learned := list(loss.parameters()):
-        optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-    generator = torch.Generator().manual_seed(settings.seed)
-    state = _State(network, loss, optimizer, generator, sampler, then, mixing)
-    partial = output.with_name(f"{output.name}.partial")
-    log = output.with_name(f"{output.name}.jsonl")
-    if resume:
-        state.epoch = checkpoint.load_partial(partial, recipe, whole, optimizer, generator)
-    else:
-        partial.unlink(missing_ok=True)
-    lines = _log_lines(log)[: state.epoch]
-
-    store = _store(train_split, dataset, device, settings.augment)
-    accuracy = None
-    if val_split is not None:
-        accuracy = _accuracy_of(network, val_split, dataset, device, settings)
-    labels = torch.from_numpy(train_split.labels).to(device)
-    groups = shot_groups(dataset.classes.train_count)
+        network = architectures.build(arch, classes, cosine=cosine, scale=scale)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    store, val = images() if images else resident(dataset, settings.augment, device)
+    labels = torch.from_numpy(dataset.split("train").labels).to(device)
 
     def means() -> Tensor:
         if class_means is not None:
             return class_means[1]
-        return mean_features(network, store, labels, len(dataset.classes), settings)
+        return mean_features(network, store, labels, classes, settings)
 
-    while state.epoch < settings.epochs:
-        known = functools.partial(accuracy, state.epoch) if accuracy else None
-        loss.before_epoch(Moment(state.epoch, settings.epochs, known, means))
+    accuracy = None
+    if val is not None:
+        accuracy = accuracy_of(network, val, dataset.split("val").labels, classes, settings)
+    job = Job(
+        network, loss.to(device), store, labels, counts, settings, sampler, then, means, accuracy,
+        mixing,
+    )  # fmt: skip
+    fit(job, recipe, output, resume=resume, report=report)
+    if distributed.rank() == 0:
+        checkpoint.save(output, recipe, network, dataset)
+        forget(output)
+
+
+def fit(
+    job: Job,
+    recipe: Mapping[str, Any],
+    output: Path,
+    *,
+    resume: bool,
+    report: Callable[[Progress], None],
+) -> None:
+    """Train the network of a job for all epochs that are left.
+
+    Args:
+        job: what is trained.
+        recipe: all that decides the result; a state with another one is not resumed.
+        output: ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are written, ``OUTPUT`` is not.
+        resume: go on from ``OUTPUT.partial``.
+        report: called after each epoch.
+
+    Raises:
+        InputError: when a batch is too large for the samples or too small for the processes, the
+            loss is no longer finite, or there is nothing to resume.
+    """
+    settings, loss, labels = job.settings, job.loss, job.labels
+    _check_batches(job)
+    partial, first = _partial(output), distributed.rank() == 0
+    log = output.with_name(f"{output.name}.jsonl")
+    state = (job.whole, job.optimizer, job.generator)
+    if resume:
+        job.epoch = checkpoint.load_partial(partial, recipe, *state)
+    elif first:
+        partial.unlink(missing_ok=True)
+    lines = _log_lines(log)[: job.epoch]
+    groups = shot_groups(job.class_counts.cpu().numpy())
+    while job.epoch < settings.epochs:
+        known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
+        loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
         start = time.perf_counter()
-        mean_loss = _epoch(state, store, labels, counts, settings)
+        mean_loss = _epoch(job, partial)
         seconds = time.perf_counter() - start
-        state.epoch += 1
+        distributed.share_buffers(job.network)
+        job.epoch += 1
         line: dict[str, Any] = {
-            "epoch": state.epoch,
-            "learning_rate": staged_rate(settings, then, state.epoch - 1),
+            "epoch": job.epoch,
+            "learning_rate": staged_rate(settings, job.then, job.epoch - 1),
             "loss": mean_loss,
         }
         if watched := loss.watched():
             line["watched"] = watched
-        if accuracy:
-            by_class = accuracy(state.epoch).numpy()
+        if job.accuracy:
+            by_class = job.accuracy(job.epoch).numpy()
             line["val"] = {"balanced": float(np.nanmean(by_class))} | {
                 name: float(np.nanmean(by_class[ids]))
                 for name, ids in groups.items()
                 if np.isfinite(by_class[ids]).any()
             }
-        line["images_per_second"] = len(labels) / seconds
+        rate = len(labels) / seconds
+        line[f"{job.store.unit}_per_second"] = rate
         lines.append(json.dumps(line) + "\n")
-        write_text(log, "".join(lines))  # before the partial file, so that no line is ever missing
-        checkpoint.save_partial(partial, recipe, state.epoch, whole, optimizer, generator)
-        report(
-            Progress(
-                state.epoch,
-                settings.epochs,
-                mean_loss,
-                line.get("val", {}).get("balanced"),
-                line["images_per_second"],
-                seconds * (settings.epochs - state.epoch),
-            )
-        )
-    checkpoint.save(output, recipe, network, dataset)
-    partial.unlink(missing_ok=True)
+        if first:
+            write_text(log, "".join(lines))  # before the partial file: no line is ever missing
+            checkpoint.save_partial(partial, recipe, job.epoch, *state)
+        left = seconds * (settings.epochs - job.epoch)
+        balanced = line.get("val", {}).get("balanced")
+        report(Progress(job.epoch, settings.epochs, mean_loss, balanced, rate, left))
 
 
-@dataclass
-class _State:
-    """What changes from step to step or from epoch to epoch."""
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial")
 
-    network: Network
-    loss: Stateful
-    optimizer: torch.optim.SGD
-    generator: torch.Generator
-    sampler: Sampler
-    then: Stage | None
-    mixing: Mixing | None
-    epoch: int = 0
+
+def begun(output: Path) -> bool:
+    """Say whether there is a state to go on from."""
+    return _partial(output).is_file()
+
+
+def forget(output: Path) -> None:
+    """Remove the state of a run whose result is written."""
+    _partial(output).unlink(missing_ok=True)
 
 
 class _Whole(Network):
@@ -257,23 +368,43 @@ class _Whole(Network):
         self.loss = loss
 
 
-def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
-    least = {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "momentum": 0, "weight_decay": 0}
+class _Both(nn.Module):
+    """A network that gives features and logits, as `distributed.parallel` wants to call it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, D) features and (B, C) logits."""
+        return self.network.features_and_logits(inputs)
+
+
+def check(settings: TrainSettings) -> None:
+    """Refuse settings out of range.
+
+    Raises:
+        InputError: naming the option.
+    """
+    least = {"epochs": 1, "batch_size": 1, "warmup_epochs": 0, "momentum": 0, "weight_decay": 0}
     for name, bound in least.items():
         found = getattr(settings, name)
         if not bound <= found < np.inf:
-            raise InputError(f"{name}: found {found}, expected at least {bound}")
+            raise InputError(f"{checkpoint.flag(name)}: found {found}, expected at least {bound}")
     if not (0 < settings.step_factor <= 1):
         raise InputError(
-            f"step_factor: found {settings.step_factor}, expected above 0 and at most 1"
+            f"--step-factor: found {settings.step_factor}, expected above 0 and at most 1"
         )
     if list(settings.steps) != sorted(s for s in settings.steps if 0 <= s <= 1):
         raise InputError(
-            f"steps: found {', '.join(map(str, settings.steps))}, expected rising parts of the "
+            f"--steps: found {', '.join(map(str, settings.steps))}, expected rising parts of the "
             "run, 0 to 1"
         )
     if not 0 < settings.learning_rate < np.inf:
-        raise InputError(f"learning_rate: found {settings.learning_rate}, expected above 0")
+        raise InputError(f"--lr: found {settings.learning_rate}, expected above 0")
+
+
+def _check_images(dataset: Dataset, arch: str) -> None:
     if len(dataset.split("train")) < 2:
         raise InputError(
             f"{dataset.record['spec']}: found one training image, expected two or more"
@@ -289,13 +420,12 @@ def _check(dataset: Dataset, arch: str, settings: TrainSettings) -> None:
             )
 
 
-def _check_stages(
-    dataset: Dataset,
-    loss: OfBatch | Stateful,
-    settings: TrainSettings,
-    then: Stage | None,
-    mixing: Mixing | None,
-) -> None:
+def check_stages(loss: OfBatch | Stateful, settings: TrainSettings, then: Stage | None) -> None:
+    """Refuse a second stage that never comes.
+
+    Raises:
+        InputError: naming the option.
+    """
     borders = [(1, then.from_epoch)] if then else []
     borders += [(0, loss.epoch)] if isinstance(loss, Deferred) else []
     for least, found in borders:
@@ -306,6 +436,9 @@ def _check_stages(
             )
     if then and then.learning_rate is not None and not 0 < then.learning_rate < np.inf:
         raise InputError(f"--then-lr: found {then.learning_rate}, expected above 0")
+
+
+def _check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | None) -> None:
     if not mixing:
         return
     if not getattr(loss, "mixable", True):
@@ -315,6 +448,22 @@ def _check_stages(
         )
     if (present := int((dataset.classes.train_count > 0).sum())) < 2:
         raise InputError(f"--mix: found images of {present} class, expected two classes or more")
+
+
+def _least(network: nn.Module) -> int:
+    """Return the fewest samples of a batch: one for each process, two where there is batch norm."""
+    normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return (2 if normed else 1) * distributed.processes()
+
+
+def _check_batches(job: Job) -> None:
+    least, size, count = _least(job.network), job.settings.batch_size, len(job.labels)
+    if size < least or count < least:
+        what, found = (
+            ("--batch-size", size) if size < least else (f"training {job.store.unit}", count)
+        )
+        several = f" for {distributed.processes()} processes" if distributed.processes() > 1 else ""
+        raise InputError(f"{what}: found {found}, expected at least {least}{several}")
 
 
 def _store(
@@ -335,64 +484,74 @@ def _store(
     )
 
 
-def _epoch(
-    state: _State,
-    store: ImageStore,
-    labels: Tensor,
-    counts: Tensor,
-    settings: TrainSettings,
-) -> float:
+def _epoch(job: Job, partial: Path) -> float:
     """Train for one epoch; return the mean loss."""
-    network, optimizer, generator = state.network.train(), state.optimizer, state.generator
-    stage = state.then if state.then and state.epoch >= state.then.from_epoch else None
-    sampler, freeze = (stage.sampler, stage.freeze) if stage else (state.sampler, None)
+    settings, store, labels, generator = job.settings, job.store, job.labels, job.generator
+    network, optimizer = job.network.train(), job.optimizer
+    stage = job.then if job.then and job.epoch >= job.then.from_epoch else None
+    sampler, freeze = (stage.sampler, stage.freeze) if stage else (job.sampler, None)
     network.backbone.requires_grad_(freeze is None)
     network.backbone.train(freeze != "backbone")
-    device = labels.device
+    if freeze != job.freeze:
+        job.freeze, job.parallel = freeze, distributed.parallel(_Both(network))
+    device = store.device
     scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
+    counts = labels.bincount(minlength=len(job.class_counts)).cpu()
     if sampler == "instance":
         order = torch.randperm(len(labels), generator=generator)
     else:
-        chances = class_probabilities(sampler, counts.cpu(), state.epoch, settings.epochs)
+        chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
         order = draws(labels.cpu(), chances, generator)
-    mixing = state.mixing
-    if mixing and not mixing.active(state.epoch, settings.epochs):
+    mixing = job.mixing
+    if mixing and not mixing.active(job.epoch, settings.epochs):
         mixing = None
     partners: Sequence[Tensor] = ()
-    if mixing and (wanted := mixing.chances(counts.cpu())) is not None:
+    if mixing and (wanted := mixing.chances(counts)) is not None:
         partners = draws(labels.cpu(), wanted, generator).split(settings.batch_size)
-    batches = [b for b in order.split(settings.batch_size) if len(b) > 1]  # batch norm needs two
-    total = torch.zeros((), device=device)
+    store.drawn(order)
+    least = _least(network)
+    batches = [b for b in order.split(settings.batch_size) if len(b) >= least]
+    losses = torch.zeros(len(batches), device=device)
     for step, batch in enumerate(batches):
-        rate = staged_rate(settings, state.then, state.epoch + step / len(batches))
+        rate = _rate(job, step / len(batches))
         for group in optimizer.param_groups:
             group["lr"] = rate
         index = batch.to(device, non_blocking=True)
         second = partners[step].to(device, non_blocking=True) if partners else None
-        views = _views(store, labels, counts, index, second, mixing, generator)
+        views = _views(store, labels, job.class_counts, index, second, mixing, generator)
+        own = distributed.part(len(index))
         with autocast(device.type, settings.amp):
-            features, logits = network.features_and_logits(views.images)
-        features, logits = features.float(), logits.float()
-        value = state.loss(logits, views.labels, features)
+            features, logits = job.parallel(views.images[own])
+        features, logits = (distributed.whole(t.float(), len(index)) for t in (features, logits))
+        value = job.loss(logits, views.labels, features)
         if views.weight < 1:
-            other = state.loss(logits, views.others, features)
+            other = job.loss(logits, views.others, features)
             value = views.weight * value + (1 - views.weight) * other
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
-        total += value.detach() * len(index)
-    mean = float(total) / sum(map(len, batches))
-    if not np.isfinite(mean):
+        losses[step] = value.detach()  # on the device, read after the epoch
+    sizes = torch.tensor([len(b) for b in batches], dtype=torch.float64)
+    found = losses.double().cpu()
+    wrong = (~found.isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        kept = f"; {partial} has the state after epoch {job.epoch}" if job.epoch else ""
         raise InputError(
-            f"loss: found {mean:g} in epoch {state.epoch + 1} at learning rate {rate:g}, expected "
-            "a finite number; start again with a lower --lr, or with --amp off"
+            f"loss: found {float(found[wrong[0]]):g} at step {wrong[0] + 1} of {len(batches)} of "
+            f"epoch {job.epoch + 1}, learning rate {_rate(job, wrong[0] / len(batches)):g}, "
+            f"expected a finite number; start again with a lower --lr, or with --amp off{kept}"
         )
-    return mean
+    return float(found @ sizes / sizes.sum())
+
+
+def _rate(job: Job, part: float) -> float:
+    """Return the learning rate at a part of the epoch, 0 to 1."""
+    return staged_rate(job.settings, job.then, job.epoch + part)
 
 
 def _views(
-    store: ImageStore,
+    store: Store,
     labels: Tensor,
     counts: Tensor,
     index: Tensor,
@@ -438,48 +597,53 @@ def autocast(device: str, amp: str) -> torch.autocast:
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, store: ImageStore, settings: TrainSettings) -> np.ndarray[Any, Any]:
-    """Return the (N,) predicted classes of a store's images, in evaluation mode."""
+def predict(network: nn.Module, store: Store, settings: TrainSettings) -> np.ndarray[Any, Any]:
+    """Return the (N,) predicted classes of a store's samples, in evaluation mode."""
     network.eval()
-    device = store.images.device
-    parts = []
-    for rows in blocks(len(store.images), 512):
-        index = torch.arange(rows.start, rows.stop, device=device)
-        with autocast(device.type, settings.amp):
-            parts.append(network(store.plain(index)).argmax(dim=1))
-    predicted: np.ndarray[Any, Any] = torch.cat(parts).cpu().numpy()
-    return predicted
+    predicted = torch.zeros(len(store), dtype=torch.int64, device=store.device)
+    for rows in _own_slices(store):
+        with autocast(store.device.type, settings.amp):
+            predicted[rows] = network(store.block(rows)).argmax(dim=1)
+    classes: np.ndarray[Any, Any] = distributed.summed(predicted).cpu().numpy()
+    return classes
 
 
-def _accuracy_of(
-    network: Network, split: ImageSplit, dataset: Dataset, device: str, settings: TrainSettings
+def _own_slices(store: Store) -> Iterator[slice]:
+    """Give this process's part of the slices."""
+    return itertools.islice(store.slices(), distributed.rank(), None, distributed.processes())
+
+
+def accuracy_of(
+    network: Network,
+    store: Store,
+    labels: np.ndarray[Any, Any],
+    num_classes: int,
+    settings: TrainSettings,
 ) -> Callable[[int], Tensor]:
     """Return what gives the (C,) accuracy on a split after an epoch, computed once for it."""
-    store = _store(split, dataset, device)
 
     @functools.lru_cache(maxsize=1)
     def accuracy(epoch: int) -> Tensor:
-        right = predict(network, store, settings) == split.labels
-        return torch.from_numpy(_class_means(right, split.labels, len(dataset.classes)))
+        right = predict(network, store, settings) == labels
+        return torch.from_numpy(_class_means(right, labels, num_classes))
 
     return accuracy
 
 
 @torch.inference_mode()
 def mean_features(
-    network: Network, store: ImageStore, labels: Tensor, num_classes: int, settings: TrainSettings
+    network: Network, store: Store, labels: Tensor, num_classes: int, settings: TrainSettings
 ) -> Tensor:
-    """Return the (C, D) mean features of a store's images, in evaluation mode; sums in float64."""
+    """Return the (C, D) mean features of a store's samples, in evaluation mode; sums in float64."""
     network.eval()
-    device = store.images.device
+    device = store.device
     sums = torch.zeros(0, device=device, dtype=torch.float64)
-    for rows in blocks(len(store.images), 512):
-        index = torch.arange(rows.start, rows.stop, device=device)
+    for rows in store.slices():
         with autocast(device.type, settings.amp):
-            features, _ = network.features_and_logits(store.plain(index))
+            features, _ = network.features_and_logits(store.block(rows))
         if not len(sums):
             sums = sums.new_zeros(num_classes, features.shape[1])
-        sums.index_add_(0, labels[index], features.double())
+        sums.index_add_(0, labels[rows], features.double())
     return sums / labels.bincount(minlength=num_classes)[:, None]
 
 
@@ -494,4 +658,7 @@ def _class_means(
 
 
 def _log_lines(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    try:
+        return log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{log}: is not UTF-8 text; mend or delete it") from error

@@ -1,0 +1,110 @@
+"""``ltkit report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ltkit.cli import _options, _output, _paths, evaluate
+from ltkit.settings import NeighborSettings, PathRule
+
+if TYPE_CHECKING:
+    from ltkit.records import FeatureSet
+
+
+def report(
+    feats: _options.Feats = None,
+    classifier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Classifier file; may be repeated; default: all beside FEATS made from it.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The dataset's folder, for pictures of the classes.",
+            show_default=False,
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write the figures as SVG, PDF and PNG.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    group: Annotated[
+        str,
+        typer.Option(
+            help="Grouped accuracy: none, wordnet, coarse or a file class<TAB>group; auto: the "
+            "first of wordnet and coarse that the classes have."
+        ),
+    ] = "auto",
+    rule: Annotated[
+        PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
+    ] = "path",
+    level: Annotated[int, typer.Option(min=0)] = 4,
+    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.", min=1)] = (
+        NeighborSettings.k
+    ),
+    bins: _options.Bins = "20,100",
+    replicates: Annotated[
+        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
+    ] = 2000,
+    seed: _options.Seed = 0,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Write one HTML page with figures of a model and its corrections; it needs no network.
+
+    Of a file with several settings, the one best on the validation split by balanced accuracy is
+    shown class by class; the others are in the tables. Sections without data say what they need.
+
+    Example: ltkit report feats.h5 -o report.html
+    """
+    from ltkit.files import features as features_file
+    from ltkit.files.atomic import check_output, write_text
+    from ltkit.reporting import data, drawing, page, pictures
+    from ltkit.reporting.figures import sections
+
+    path = _paths.features_path(feats, quiet)
+    features = features_file.read(path)
+    entries = evaluate.read_entries(path, features, classifier, quiet)
+    read = (path, *(Path(entry.file) for entry in entries))
+    check_output(output, overwrite=overwrite, inputs=read)
+    pictured = pictures.thumbnails(features, images) if images else {}
+    gathered = data.gather(
+        features, split, entries,
+        bins=_options.whole_numbers(bins, "--bins"),
+        grouping=evaluate._grouping(_group(group, features), rule, level, features),
+        rule=rule, level=level, k=k, replicates=replicates, seed=seed,
+    )  # fmt: skip
+    gathered["evaluate"]["features"] = str(path)
+    parts = sections(gathered)
+    text = page.render(
+        gathered,
+        parts,
+        provenance=data.provenance(read),
+        command=_output.command_line(),
+        thumbnails=pictured,
+    )
+    write_text(output, text)
+    _output.wrote(output, quiet)
+    if figures is not None:
+        drawn = drawing.write_figures((e for part in parts for e in part.exhibits), figures)
+        _output.say(f"wrote {len(drawn)} files in {figures}", quiet)
+
+
+def _group(group: str, features: "FeatureSet") -> str:
+    """Return what ``auto`` stands for."""
+    if group != "auto":
+        return group
+    if features.classes.wnids is not None:
+        return "wordnet"
+    return "none" if features.classes.coarse is None else "coarse"

@@ -1,0 +1,116 @@
+"""Work on a file in a child process: what hangs, fills the memory or crashes there is a line here.
+
+The HDF5 library, which is written in C, trusts what a file says of itself more than a stranger's
+file deserves. The child answers in JSON, so nothing it says can run code here.
+"""
+
+import importlib
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ltkit import errors
+from ltkit.errors import FormatError
+
+SECONDS, BYTES_PER_SECOND = 2, 50e6
+"""Processor time for a small file, and how fast a large one is gone through at least."""
+
+WAIT, SLOWEST = 60, 1e6
+"""The same by the clock, for slow disks."""
+
+MEMORY, FOLD = 2 << 30, 16
+"""Bytes for a small file, and how many times its size a file may take: text takes the most."""
+
+CHILD = "from ltkit.files.isolated import serve; serve()"
+
+
+def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
+    """Return ``function(path, *arguments)``, computed by a child process with limits.
+
+    The limits, on processor time, time and memory, grow with the size of the file.
+
+    Args:
+        function: of a module, found there by its name; it returns what JSON can hold.
+        path: the file, its first argument.
+        *arguments: the others, such as JSON can hold.
+
+    Raises:
+        LtkitError: of the kind that the function raises, with its message.
+        FormatError: when the child does not end in time, or ends without an answer.
+        RuntimeError: with the child's traceback, for any other error of the function.
+
+    Example:
+        >>> import math
+        >>> call(os.path.basename, Path("folder/feats.h5"))
+        'feats.h5'
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    request = {
+        "module": function.__module__, "function": function.__qualname__, "path": str(path),
+        "arguments": arguments, "seconds": SECONDS + math.ceil(size / BYTES_PER_SECOND),
+        "memory": MEMORY + FOLD * size,
+    }  # fmt: skip
+    wait = WAIT + size / SLOWEST
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", CHILD],
+            input=json.dumps(request), capture_output=True, text=True, timeout=wait,
+            errors="backslashreplace", env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise _useless(path, f"took more than {wait:.0f} s") from None
+    if child.returncode == -signal.SIGXCPU:
+        raise _useless(path, f"took more than {request['seconds']} s of processor time")
+    if child.returncode < 0:
+        raise _useless(path, f"was ended by {signal.Signals(-child.returncode).name}")
+    if child.returncode:
+        raise RuntimeError(f"{path}: in a child process:\n{child.stderr}")
+    answer = json.loads(child.stdout)
+    if "error" in answer:
+        raise vars(errors)[answer["error"]](answer["message"])
+    return answer["value"]
+
+
+def _useless(path: Path, what: str) -> FormatError:
+    return FormatError(f"{path}: reading it {what}; it is damaged or hostile, make it again")
+
+
+def serve() -> None:
+    """Answer the request on stdin, as the child."""
+    request = json.load(sys.stdin)
+    function = vars(importlib.import_module(request["module"]))[request["function"]]
+    _limit(request["seconds"], request["memory"])
+    answer: dict[str, Any]
+    try:
+        answer = {"value": function(Path(request["path"]), *request["arguments"])}
+    except errors.LtkitError as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    except MemoryError:
+        answer = {
+            "error": "FormatError",
+            "message": str(_useless(Path(request["path"]), "took too much memory")),
+        }
+    json.dump(answer, sys.stdout)
+
+
+def _limit(seconds: int, memory: int) -> None:
+    """Limit this process's time and memory from now on; what is imported by now is free."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    with Path("/proc/self/statm").open(encoding="ascii") as statm:
+        held = int(statm.read().split()[0]) * resource.getpagesize()
+    wanted = {
+        resource.RLIMIT_CPU: math.ceil(used.ru_utime + used.ru_stime) + seconds,
+        resource.RLIMIT_AS: held + memory,
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, limit in wanted.items():
+        _, most = resource.getrlimit(kind)
+        soft = limit if most == resource.RLIM_INFINITY else min(limit, most)
+        resource.setrlimit(kind, (soft, most))

@@ -1,0 +1,232 @@
+"""The page: one HTML file with everything in it, that asks nothing of the network."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+from ltkit.reporting.data import details
+from ltkit.reporting.drawing import script
+from ltkit.reporting.figures import Exhibit, Section, visible
+
+Traces = Sequence[Mapping[str, Any]]
+
+
+def render(
+    gathered: Mapping[str, Any],
+    parts: Sequence[Section],
+    *,
+    provenance: Sequence[Mapping[str, Any]] = (),
+    command: str = "",
+    thumbnails: Mapping[int, Sequence[str]] | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+        gathered: of `ltkit.reporting.data.gather`.
+        parts: of `ltkit.reporting.figures.sections`.
+        provenance: of `ltkit.reporting.data.provenance`.
+        command: what makes this page again.
+        thumbnails: pictures of classes, as data URLs.
+    """
+    document = gathered["evaluate"]
+    exhibits = [exhibit for part in parts for exhibit in part.exhibits]
+    data = {
+        "schema": "ltkit.report/1",
+        "evaluate": document,
+        "classes": gathered["classes"],
+        "labels": details(gathered),
+        "neighbors": gathered["neighbors"],
+        "alpha": gathered["alpha"].get("rows", []),
+        "cells": gathered["confusion"]["cells"],
+        "thumbnails": thumbnails or {},
+        "exhibits": {exhibit.key: _as_json(exhibit) for exhibit in exhibits},
+    }
+    scripts = [script(), _file("page.js")]
+    sizes = ", ".join(f"{count} {name}" for name, count in document["groups"].items() if count)
+    return Template(_file("page.html")).substitute(
+        policy=escape(_policy(scripts)),
+        title=_text(f"Report of {document['features']}"),
+        subtitle=_text(
+            f"{document['split']} split, {document['n']} samples of "
+            f"{sum(document['groups'].values())} classes: {sizes}"
+        ),
+        style=_file("page.css"),
+        contents="".join(f'<a href="#{part.key}">{_text(part.title)}</a>' for part in parts),
+        main="".join(map(_section, parts)),
+        notes=_notes(gathered),
+        provenance=_provenance(provenance, command),
+        data=_json(data),
+        plotly=scripts[0],
+        script=scripts[1],
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("ltkit.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Return a content policy: these scripts run, no other, and nothing is fetched."""
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    run = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {run}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(data: Any) -> str:
+    r"""Return JSON that no name in it can leave.
+
+    Example:
+        >>> _json("</script>")
+        '"\\u003c/script>"'
+    """
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _text(text: str) -> str:
+    """Return text for HTML, control characters as escapes, its lines kept."""
+    return "<br>".join(escape(visible(line)) for line in text.split("\n"))
+
+
+def _as_json(exhibit: Exhibit) -> dict[str, Any]:
+    columns = list(zip(*exhibit.rows, strict=True)) or [()] * len(exhibit.columns)
+    first = exhibit.views[0].traces if exhibit.views else ()
+    return {
+        "title": exhibit.title,
+        "views": [
+            {"data": _beyond(first, v.traces) if place else v.traces, "layout": v.layout,
+             "setting": v.setting}
+            for place, v in enumerate(exhibit.views)
+        ],
+        "columns": list(exhibit.columns),
+        "values": [_packed(column) for column in columns],
+    }  # fmt: skip
+
+
+def _beyond(first: Traces, traces: Traces) -> list[Mapping[str, Any]]:
+    """Return of each trace what differs from that of the first view, with "like" its number.
+
+    A trace that has no match with the same keys stays whole.
+
+    Example:
+        >>> _beyond([{"x": [1, 2], "y": [3]}], [{"x": [1, 2], "y": [4]}])
+        [{'like': 0, 'y': [4]}]
+    """
+    found: list[Mapping[str, Any]] = []
+    for place, trace in enumerate(traces):
+        if place < len(first) and first[place].keys() == trace.keys():
+            like = first[place]
+            found.append({"like": place, **{k: v for k, v in trace.items() if v != like[k]}})
+        else:
+            found.append(trace)
+    return found
+
+
+def _packed(column: Sequence[Any]) -> Any:
+    """Return a column; texts that repeat once each, and their numbers.
+
+    Example:
+        >>> _packed([1, 2]), _packed(["a", "b", "a"])
+        ([1, 2], {'of': ['a', 'b'], 'at': [0, 1, 0]})
+    """
+    if not column or not all(isinstance(value, str) for value in column):
+        return list(column)
+    numbers = {value: place for place, value in enumerate(dict.fromkeys(column))}
+    return {"of": list(numbers), "at": [numbers[value] for value in column]}
+
+
+def _section(part: Section) -> str:
+    inside = "".join(_figure(e) if e.views else _table(e) for e in part.exhibits)
+    if part.absent:
+        inside = f'<p class="absent">Left out: {_text(part.absent)}.</p>'
+    if part.key == "classes":
+        inside += _file("card.html")
+    return (
+        f'<section id="{part.key}" aria-labelledby="{part.key}-title">'
+        f'<h2 id="{part.key}-title">{_text(part.title)}</h2>{inside}</section>'
+    )
+
+
+def _figure(exhibit: Exhibit) -> str:
+    key, choice = exhibit.key, ""
+    if len(exhibit.views) > 1:
+        options = "".join(
+            f'<option value="{place}">{escape(visible(view.name))}</option>'
+            for place, view in enumerate(exhibit.views)
+        )
+        choice = f'<label>Show <select data-views="{key}">{options}</select></label>'
+    spoken = f"{exhibit.title}. {exhibit.caption} The numbers are in the CSV."
+    return (
+        f'<figure id="figure-{key}" aria-labelledby="title-{key}">'
+        f'<div class="bar"><h3 id="title-{key}">{_text(exhibit.title)}</h3>{choice}{_csv(exhibit)}'
+        f'</div><div class="plot" id="plot-{key}" data-key="{key}" role="img" '
+        f'aria-label="{escape(spoken)}" style="height:{exhibit.height}px"></div>'
+        f"<figcaption>{_text(exhibit.caption)}</figcaption></figure>"
+    )
+
+
+def _csv(exhibit: Exhibit) -> str:
+    name = escape(exhibit.title)
+    return f'<button data-csv="{exhibit.key}" aria-label="{name} as CSV">CSV</button>'
+
+
+def _table(exhibit: Exhibit) -> str:
+    key = exhibit.key
+    heads = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in exhibit.cells[0])
+    lines = "".join(
+        f'<tr><th scope="row">{_text(line[0])}</th>'
+        + "".join(f"<td>{_text(cell)}</td>" for cell in line[1:])
+        + "</tr>"
+        for line in exhibit.cells[1:]
+    )
+    folded = len(exhibit.cells) > 12 and key == "settings"
+    start, end = ("<details><summary>Show</summary>", "</details>") if folded else ("", "")
+    return (
+        f'<figure id="figure-{key}" aria-labelledby="title-{key}">'
+        f'<div class="bar"><h3 id="title-{key}">{_text(exhibit.title)}</h3>{_csv(exhibit)}</div>'
+        f'{start}<div class="scroll" tabindex="0" role="region" aria-labelledby="title-{key}">'
+        f'<table id="table-{key}"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>{end}"
+        f"<figcaption>{_text(exhibit.caption)}</figcaption></figure>"
+    )
+
+
+def _notes(gathered: Mapping[str, Any]) -> str:
+    """Return what the reader should know before the first number."""
+    notes = []
+    if untested := gathered["evaluate"]["untested_classes"]:
+        notes.append(f"{untested} classes have no sample in this split and are left out.")
+    if left := gathered["settings"]["left_out"]:
+        notes.append(
+            f"{left} more settings are in the tables only; narrow them with --classifier to see "
+            "them class by class."
+        )
+    return "".join(f"<p>{_text(note)}</p>" for note in notes)
+
+
+def _provenance(files: Sequence[Mapping[str, Any]], command: str) -> str:
+    commands = [file["command"] for file in files if file["command"]] + [command] * bool(command)
+    rows = "".join(
+        f'<tr><th scope="row">{_text(file["file"])}</th><td>{_text(file["format"])}</td>'
+        f'<td class="digest">{_text(file["digest"])}</td><td>{_text(file["written_by"])}</td>'
+        f"<td><code>{_text(json.dumps(file['settings'], ensure_ascii=False))}</code></td>"
+        f"<td><code>{_text(json.dumps(file['inputs'], ensure_ascii=False))}</code></td></tr>"
+        for file in files
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("file", "format", "digest", "written by", "settings", "made from")
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Files"><table><thead><tr>'
+        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<h3>Commands that make it again</h3><pre>{_text(chr(10).join(commands))}</pre>"
+    )

@@ -1,0 +1,131 @@
+"""Processes that torchrun started: each has its part of every batch; without it, one has all.
+
+A process takes its number and theirs from the environment that torchrun sets. All of them draw
+the same random numbers and see the loss of the whole batch, so that losses which compare its
+samples, or count them, are what they are in one process; each has the gradients of its own rows,
+and those are added up.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ltkit.errors import InputError
+
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@contextmanager
+def group(device: str) -> Iterator[str]:
+    """Join the processes that torchrun started, NCCL on CUDA and gloo elsewhere; alone, do nothing.
+
+    A group that is there already is used, and left to whoever made it.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Yields:
+        The device of this process.
+
+    Raises:
+        InputError: when several processes would share a GPU, or the environment is only in part
+            that of torchrun.
+    """
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        yield device
+        return
+    if absent := [name for name in VARIABLES if name not in os.environ]:
+        raise InputError(f"{absent[0]}: absent, expected all that torchrun sets; start with it")
+    cuda, local = device.startswith("cuda"), int(os.environ["LOCAL_RANK"])
+    if cuda:
+        if ":" in device or local >= torch.cuda.device_count():
+            raise InputError(
+                f"--device {device}: found process {local} of this machine and "
+                f"{torch.cuda.device_count()} GPUs, of which torchrun gives each process its own; "
+                "use --device cuda with at most as many processes"
+            )
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    if distributed.is_initialized():
+        yield device
+        return
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def processes() -> int:
+    """Return how many there are."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def part(count: int) -> slice:
+    """Return this process's rows of a batch; parts differ by one row at most."""
+    number, of = rank(), processes()
+    return slice(number * count // of, (number + 1) * count // of)
+
+
+def whole(own: Tensor, count: int) -> Tensor:
+    """Return the rows of all processes, with gradients to this one's.
+
+    Args:
+        own: the rows of `part`.
+        count: of all.
+    """
+    of = processes()
+    if of == 1:
+        return own
+    padded = own.new_zeros(-(-count // of), *own.shape[1:])
+    padded[: len(own)] = own.detach()
+    found = [torch.empty_like(padded) for _ in range(of)]
+    distributed.all_gather(found, padded)
+    sizes = [(n + 1) * count // of - n * count // of for n in range(of)]
+    rows = [values[:size] for values, size in zip(found, sizes, strict=True)]
+    rows[rank()] = own
+    return torch.cat(rows)
+
+
+def summed(values: Tensor) -> Tensor:
+    """Add up the values of all processes, in place."""
+    if processes() > 1:
+        distributed.all_reduce(values)
+    return values
+
+
+def parallel(module: nn.Module) -> nn.Module:
+    """Return a module whose gradients, after a backward pass, are the sums over all processes."""
+    if processes() == 1:
+        return module
+    device = next(module.parameters()).device
+    ids = [device.index] if device.type == "cuda" else None
+    shared = DistributedDataParallel(module, device_ids=ids)
+    shared.register_comm_hook(None, _sum)
+    return shared
+
+
+def _sum(
+    state: None,
+    bucket: distributed.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[Tensor]:
+    """Add up gradients: each process has those of the whole batch's loss by its own rows."""
+    work = distributed.all_reduce(bucket.buffer(), async_op=True)
+    future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return future
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the buffers of the first one: the statistics of its batch norm."""
+    if processes() > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)

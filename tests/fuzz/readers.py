@@ -1,0 +1,133 @@
+"""How each kind of file is read in the child: as a command does; a digest of all of it is printed.
+
+Each is a function of paths that ends as a command ends, and is run by `watched`.
+"""
+
+import dataclasses
+import hashlib
+from unittest import mock
+
+import made
+import numpy as np
+import torch
+from PIL import Image
+
+from ltkit import architectures, hierarchy, records
+from ltkit.cli import alphanet, data, import_, validate
+from ltkit.datasets.images import ImageFiles
+from ltkit.files import features, hdf5
+from ltkit.files.features import FeaturesWriter
+from ltkit.files.soundness import READERS
+from ltkit.training import checkpoint, run
+
+NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
+"""The classes of a file of groups."""
+
+BLOCK_BYTES = 256
+RECIPE = {"arch": "digits_net", "epochs": 3}
+
+
+def prepare():
+    """Import what is imported on the way; have small files with many blocks."""
+    Image.init()
+    records.BLOCK_BYTES = BLOCK_BYTES
+
+
+def show(*things):
+    """Print a digest of arrays, records and what else there is."""
+    digest = hashlib.sha256()
+
+    def add(thing):
+        if isinstance(thing, hdf5.StoredRows):
+            thing = thing[:]
+        if isinstance(thing, torch.Tensor):
+            thing = thing.numpy()
+        if dataclasses.is_dataclass(thing):
+            thing = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
+        if isinstance(thing, dict):
+            thing = [part for key in sorted(thing, key=str) for part in (key, thing[key])]
+        if isinstance(thing, np.ndarray):
+            digest.update(f"{thing.dtype} {thing.shape}".encode() + thing.tobytes())
+        elif isinstance(thing, list | tuple):
+            digest.update(f"{len(thing)}".encode())
+            for part in thing:
+                add(part)
+        else:
+            digest.update(repr(thing).encode())
+
+    add(things)
+    print(digest.hexdigest())
+
+
+def ltkit_file(path):
+    """Validate a file and read it whole."""
+    validate.validate([path], isolate=False)
+    contents = hdf5.read(path, *hdf5.KINDS.values())
+    show(contents.settings, contents.inputs, READERS[contents.kind.name](path))
+
+
+def resumed(folder):
+    """Go on with an interrupted features file."""
+    path, plan = folder / "f.h5", made.plan()
+    with FeaturesWriter(path, plan, command="ltkit extract x", resume=True) as writer:
+        made.append(writer, plan)
+        writer.finish()
+    show(path.read_bytes())
+
+
+def sweep(folder):
+    """Go on with an interrupted sweep."""
+    with mock.patch("shutil.rmtree"):
+        alphanet.sweep(
+            str(folder / "feats.h5"), k="1,2", rho="1", metric="euclidean", seeds=1, epochs=1,
+            bins="20,100", device="cpu", output=folder / "out.h5", resume=True, overwrite=True,
+            quiet=True, json=True,
+        )  # fmt: skip
+    show((folder / "out.h5").read_bytes())
+
+
+def arrays(folder):
+    """Import arrays, then validate and read what came of them."""
+    names = folder / "names.txt"
+    import_.import_(
+        folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
+        quiet=True,
+    )  # fmt: skip
+    contents = features.read(folder / "o.h5")
+    validate.validate([folder / "o.h5"], isolate=False)
+    show(contents.splits, contents.classes, contents.head)
+
+
+def dataset(spec, root):
+    """Load a dataset."""
+    data.info(str(spec), root, json=True)
+
+
+def picture(path):
+    """Decode an image."""
+    show(ImageFiles([path], 32, 28).decode(0))
+
+
+def groups(path):
+    """Read groups of classes."""
+    show(hierarchy.read_group_file(path, NAMES))
+
+
+def state():
+    """What an epoch of training leaves."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = architectures.build("digits_net", 5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    sum(weight.sum() for weight in network.parameters()).backward()
+    optimizer.step()
+    return network, optimizer, torch.Generator().manual_seed(1)
+
+
+def training(folder):
+    """Go on with an interrupted training."""
+    network, optimizer, generator = state()
+    path = folder / "m.pt.partial"
+    epoch = checkpoint.load_partial(path, RECIPE, network, optimizer, generator)
+    show(epoch, network.state_dict(), optimizer.state_dict(), generator.get_state())
+    show(run._log_lines(folder / "m.pt.jsonl"))
