@@ -42,7 +42,7 @@ HOSTILE = (
     "a\x1b[31m\u202eb\x00\nc",
     "=cmd|' /C calc'!A0",
     '"quoted", & <b>bold</b>',
-    "${plotly}",
+    "${plotly} &lt;i&gt;",
 )
 
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import shutil
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -63,6 +62,7 @@ def opened(browser, path, width=1280, scheme="light"):
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )
+    context.set_default_timeout(120_000)  # the machine may have other work
     page = context.new_page()
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -119,12 +119,12 @@ def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         style = "getComputedStyle(document.body).backgroundColor"
         assert page.evaluate(style) == (DARK if scheme == "dark" else LIGHT)
-        ink = "getComputedStyle(document.querySelector('#plot-accuracy .xtick text')).fill"
+        ink = "() => getComputedStyle(document.querySelector('#plot-accuracy .xtick text')).fill"
         before = page.evaluate(ink)
         assert before == page.evaluate("getComputedStyle(document.body).color")
         page.locator("#scheme").click()
         assert page.evaluate(style) == (LIGHT if scheme == "dark" else DARK)
-        page.wait_for_function(f"{ink} !== '{before}'")
+        page.wait_for_function(f"before => ({ink})() !== before", arg=before)
         assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
         page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
 
@@ -166,6 +166,15 @@ def test_each_figure_has_as_many_marks_as_data(browser, path, found):
         ids = page.evaluate("document.getElementById('plot-tree').calcdata[0].map(p => p.id)")
         assert sorted(ids) == sorted(tree)
         assert count("tree", "g.slice") > 10
+
+
+def test_no_button_uploads_a_chart(browser, path):
+    with opened(browser, path) as page:
+        draw_all(page)
+        titles = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+        assert set(titles) == {
+            "Download plot", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes", "Reset view"
+        }  # fmt: skip
 
 
 def test_a_view_shows_its_setting(browser, path, found):
@@ -307,8 +316,9 @@ def test_pictures_are_shown_on_the_card(browser, tmp_path):
         page.evaluate("showClass(1)")
         assert page.locator("#card img").count() == 0
         page.evaluate("showClass(2)")
+        assert page.locator("#card img").count() == 2
         page.wait_for_function(
-            "[...document.querySelectorAll('#card img')].filter(i => i.naturalWidth).length === 2"
+            "() => [...document.querySelectorAll('#card img')].every(i => i.naturalWidth === 1)"
         )
 
 
@@ -327,15 +337,16 @@ def test_what_is_injected_does_not_run(browser, tmp_path):
 
 
 def test_a_thousand_classes_answer_within_five_seconds(browser, tmp_path):
+    """Of the page's own thread, so that other work on the machine does not count."""
     target = written(tmp_path, large())
-    took = []
-    for _ in range(2):  # the machine may have other work
-        start = time.monotonic()
-        with opened(browser, target) as page:
-            click_mark(page, "by-count", 1500)
-            assert "class number" in page.locator("#card-title").inner_text()
-            took.append(time.monotonic() - start)
-    assert min(took) < 5
+    with opened(browser, target) as page:
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        click_mark(page, "by-count", 1500)
+        assert "class number" in page.locator("#card-title").inner_text()
+        measured = session.send("Performance.getMetrics")["metrics"]
+        seconds = {metric["name"]: metric["value"] for metric in measured}
+        assert 0.1 < seconds["ThreadTime"] < 5
     with opened(browser, target, 390) as page:
         draw_all(page)
         assert page.locator("#plot-by-count .scatterlayer .points path").count() == 2000

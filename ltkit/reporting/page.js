@@ -102,7 +102,7 @@ function colors() {
 }
 
 function layoutOf(own) {
-  const { ink, line, panel } = colors();
+  const { ink, line, panel, soft } = colors();
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   const small = window.innerWidth < 600;
   return {
@@ -111,6 +111,7 @@ function layoutOf(own) {
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 50, r: 12, t: 12, b: 44 },
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
     hoverlabel: { align: "left", bgcolor: panel, bordercolor: line, font: { color: ink } },
     ...own,
     xaxis: { ...axis, ...own.xaxis },
@@ -121,6 +122,8 @@ function layoutOf(own) {
 const config = {
   responsive: true,
   displaylogo: false,
+  showSendToCloud: false, // by default a button uploads the chart
+  plotlyServerURL: "",
   toImageButtonOptions: { format: "svg" },
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
