@@ -88,6 +88,10 @@ CURVES = (
     ),
 )
 COMPARE = "ltkit compare feats.h5 curve.*.h5 --against blend --at {levels} --json"
+OVER = (
+    "ltkit compare feats.h5 curve.alphanet-*.h5 curve.blend.h5 curve.logit-adjust.h5 "
+    "--against logit-adjust --at {levels} --json"
+)
 
 
 def main(name: str, features: Path) -> None:
@@ -116,6 +120,9 @@ def main(name: str, features: Path) -> None:
             run(command)
         compared = json.loads(run(compare))
         document["frontier"] = compared["frontier"]
+        over = OVER.format(levels=study.levels)
+        document["over_logit_adjust"] = json.loads(run(over))["frontier"]
+        document["over_command"] = over
         document["on_curve"] = {
             method["name"]: [p["label"] for p in method["points"] if p["on_curve"]]
             for method in compared["methods"]

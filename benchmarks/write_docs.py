@@ -100,7 +100,8 @@ def accuracy_table(path: Path) -> list[str]:
         cells = [cell(row, group, "difference", "+") for group in GROUPS]
         lines.append(f"| {label(row)} | {' | '.join(cells)} |")
     lines += ["", "Made by:", "", "```", *document["commands"], "```", ""]
-    return [*lines, *sweep_table(document), *frontier_table(document)]
+    tables = sweep_table(document), frontier_table(document), gains_table(document)
+    return [*lines, *(line for table in tables for line in table)]
 
 
 def sweep_table(document: dict[str, Any]) -> list[str]:
@@ -160,6 +161,39 @@ def frontier_table(document: dict[str, Any]) -> list[str]:
             cells.append(text)
         lines.append(f"| {method.removeprefix('curve.')} | {' | '.join(cells)} |")
     return [*lines, "", "```", *document["frontier_commands"], "```", ""]
+
+
+def gains_table(document: dict[str, Any]) -> list[str]:
+    """Return what AlphaNet and the blend gain over logit adjustment at equal overall accuracy."""
+    frontier = document["over_logit_adjust"]
+    levels = frontier["overall"]
+    lines = [
+        "### Gains over logit adjustment at equal overall accuracy",
+        "",
+        "Few-shot accuracy in points above logit adjustment's curve; in brackets 95 % intervals.",
+        "",
+        f"| overall, at least | {' | '.join(f'{100 * level:g}' for level in levels)} |",
+        "|---" * (len(levels) + 1) + "|",
+    ]
+    for method in frontier["few"]:
+        if method in ("baseline", "logit-adjust"):
+            continue
+        cells = []
+        for level in levels:
+            pair = {method, "logit-adjust"}
+            (gap,) = [
+                g for g in frontier["gaps"]
+                if {g["first"], g["second"]} == pair and g["overall"] == level
+            ]  # fmt: skip
+            if gap["gap"] is None:
+                cells.append("–")
+                continue
+            sign = 1 if gap["first"] == method else -1
+            ends = [None if b is None else 100 * sign * b for b in gap["interval"]][::sign]
+            low, high = ("∞" if end is None else f"{end:+.1f}" for end in ends)
+            cells.append(f"{100 * sign * gap['gap']:+.1f} [{low.replace('∞', '-∞')}, {high}]")
+        lines.append(f"| {method.removeprefix('curve.')} | {' | '.join(cells)} |")
+    return [*lines, "", "```", document["over_command"], "```", ""]
 
 
 def performance_table(paths: list[Path]) -> list[str]:
