@@ -1,5 +1,7 @@
 """A short run of tests/fuzz: what is damaged is read or refused, and nothing runs."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -52,8 +54,10 @@ def test_what_is_wrong_is_seen(watched, tmp_path):
     assert watched.run("export", **wanted).kind == "executed"  # it wrote a file
     wanted |= {"quiet": False, "overwrite": True}
     assert watched.run("export", **wanted, writes=tmp_path).kind == "noise"  # and said so
-    with Watched(seconds=0.0) as hasty:
-        assert hasty.run("inspect", file=path).kind == "hang"
+    with Watched() as hasty:
+        assert hasty.run("inspect", file=path, seconds=60).kind == "refused"
+        os.kill(hasty.child.pid, signal.SIGSTOP)
+        assert hasty.run("inspect", file=path, seconds=0.05).kind == "hang"
 
 
 class Fake:
