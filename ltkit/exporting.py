@@ -149,10 +149,10 @@ def export_head(classifier: Classifier, form: str, output: Path) -> None:
             with temporary.open("wb") as file:
                 np.savez(file, weight=weight, bias=bias, normalize_features=np.array(normalized))
         elif form == "safetensors":
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save  # its own writer has no OSError
 
             metadata = {"normalize_features": str(normalized)}
-            save_file({"weight": weight, "bias": bias}, temporary, metadata)
+            temporary.write_bytes(save({"weight": weight, "bias": bias}, metadata))
         elif form == "onnx":
             temporary.write_bytes(checkpoints.head_model(classifier, output))
         else:

@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
@@ -75,6 +74,4 @@ def test_what_wrote_them_still_writes_them(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     module.make(tmp_path)
     for path in sorted(tmp_path.iterdir()):
-        assert hdf5.header(path) == hdf5.header(V1 / path.name)
-        if h5py.version.hdf5_version == "2.0.0":
-            assert path.read_bytes() == (V1 / path.name).read_bytes()
+        assert hdf5.header(path) == hdf5.header(V1 / path.name)  # its digest covers all

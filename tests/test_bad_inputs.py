@@ -51,7 +51,7 @@ def test_ctrl_c_is_exit_130_and_leaves_no_final_file(folder, stage):
     command = [sys.executable, "-m", "ltkit"]
     if stage == "extract":
         subprocess.run([*command, *train, "--epochs", "1"], check=True, capture_output=True)
-        words = ["extract", "m.pt", "--data", "digits_lt", "--batch-size", "1", "-o", "o.h5"]
+        words = ["extract", "m.pt", "--data", "digits_lt:ir=1", "--batch-size", "1", "-o", "o.h5"]
         final, waits = Path("o.h5"), Path("o.h5.journal")
     else:
         words, final, waits = [*train, "--epochs", "100000"], Path("m.pt"), Path("m.pt.jsonl")
@@ -61,13 +61,38 @@ def test_ctrl_c_is_exit_130_and_leaves_no_final_file(folder, stage):
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not (waits.exists() and waits.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "--resume" in err
     assert "Traceback" not in err
     assert not final.exists()
+
+
+def test_ctrl_c_in_a_finalizer_is_not_lost(folder):
+    """Python itself only prints an error that is raised there."""
+    code = """
+import signal, sys, time, weakref
+from ltkit import cli
+
+class Thing: pass
+
+def app():
+    reference = weakref.ref(thing := Thing(), lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(60)
+
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Exception ignored" not in done.stderr
+    assert "KeyboardInterrupt" in done.stderr
 
 
 def test_closed_pipe_is_quiet(folder):

@@ -206,6 +206,22 @@ def test_names_that_are_no_text_are_escaped(tmp_path, ltkit):
     assert ltkit("data", "info", f"{tmp_path}:val=none")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "absent"),
+    [("0 1 3", "0", "2, expected at least one of each of the 4"), ("1 2", "0", "0"),
+     ("0 1", "0 2", "2, expected at least one of each of the 3"), ("0 1", "5", "2")],
+)  # fmt: skip
+def test_folders_name_the_classes_only_where_none_is_absent(tmp_path, train, val, absent):
+    """Labels with a gap, each in a folder of its own."""
+    for split, labels in (("train", train), ("val", val)):
+        lines = [f"n{label}/{i}.jpg {label}\n" for label in labels.split() for i in range(3)]
+        (tmp_path / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    made.refused(
+        lambda: datasets.load(str(tmp_path / "train.txt")),
+        f"train.txt: found no training image of class {absent}", error=InputError,
+    )  # fmt: skip
+
+
 # CIFAR
 
 

@@ -28,7 +28,7 @@ import typer
 SECONDS = 5.0
 """A file that takes more processor time hangs."""
 
-PATIENCE = 12
+PATIENCE = 60
 """How many times as long it may take by the clock: the machine may be busy."""
 
 MEMORY = 4 << 30
@@ -165,6 +165,8 @@ class Hook:
             writing = (mode and set(mode) & set("wax+")) or (flags or 0) & WRITING
             inside = self.writes and str(path).startswith(self.writes)
             return bool(writing) and not inside and path != os.devnull and not isinstance(path, int)
+        if event == "os.truncate" and isinstance(arguments[0], int):
+            return False  # its opening was noticed
         if event == "import":
             return arguments[0].split(".")[0] not in MODULES and not self.importing()
         if event == "compile" and sys._getframe(2).f_code.co_filename == ast.__file__:

@@ -42,9 +42,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
     """Write the file again, its metadata as they were."""
     from safetensors import safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # its own writer has no OSError
 
     with safe_open(content.path, framework="pt") as source:
         metadata = source.metadata()
     new = {name: tensor for (_, name), tensor in changes.items()}
-    save_file({**content.tensors, **new}, output, metadata)
+    output.write_bytes(save({**content.tensors, **new}, metadata))

@@ -1,6 +1,7 @@
 """Files that ``torch.save`` writes: the zip of today, and the pickles of old."""
 
 import copy
+import io
 import mmap
 import pickle
 import re
@@ -172,8 +173,10 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
     top: Any = content.top
     for (place, name), value in changes.items():
         top = _replaced(top, (*place, name), value)
-    with uninterrupted(), output.open("wb") as target:
-        torch.save(top, target)
+    file = io.BytesIO()  # torch's writer crashes on a full disk
+    with uninterrupted():
+        torch.save(top, file)
+    output.write_bytes(file.getbuffer())
 
 
 def _replaced(mapping: Any, keys: tuple[str, ...], value: Tensor) -> Any:

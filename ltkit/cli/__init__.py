@@ -1,7 +1,11 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
 import io
+import os
+import signal
 import sys
+import threading
+from typing import Any
 
 import typer
 
@@ -71,6 +75,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
+    sys.unraisablehook = _unraisable
     try:
         app()
     except LtkitError as error:
@@ -82,8 +87,20 @@ def main() -> None:
         _fail(f"{where}{error.strerror}")
 
 
+def _unraisable(event: Any) -> None:
+    """Raise a Ctrl-C once more that came within a finalizer, where Python drops it."""
+    if issubclass(event.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(event)
+
+
 def _fail(message: str) -> None:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # what cannot be printed would be tried once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     line = _output.printable(message)
     if len(line) > LONGEST:  # a name out of a damaged file
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"

@@ -198,7 +198,7 @@ def _folder_names(train: Listing) -> tuple[str, ...] | None:
     folders = (path.rpartition("/")[0].rpartition("/")[2] for path in train.paths)
     pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
     labels, names = zip(*pairs, strict=True)
-    one_each = all(names) and len(set(labels)) == len(set(names)) == len(pairs) > 1
+    one_each = all(names) and labels == (*range(len(set(names))),) and len(pairs) > 1
     return names if one_each else None
 
 
@@ -217,12 +217,14 @@ def _dataset(
             raise InputError(f"{listing.source}: found no image")
     train = listings["train"]
     present = np.unique(train.labels)
-    num_classes = len(names or ()) or 1 + max(int(v.labels.max()) for v in listings.values())
+    most = 1 + max(int(listing.labels.max()) for listing in listings.values())
+    num_classes = max(len(names or ()), most)
     if len(present) < num_classes:
         absent = int(np.setdiff1d(np.arange(len(present) + 1), present)[0])
+        named = dict(enumerate(names or ())).get(absent, absent)
         raise InputError(
-            f"{train.source}: found no training image of class {names[absent] if names else absent}"
-            f", expected at least one of each of the {num_classes} classes"
+            f"{train.source}: found no training image of class {named}, "
+            f"expected at least one of each of the {num_classes} classes"
         )
     if wnids is None and names and all(WNID.fullmatch(name) for name in names):
         wnids = names

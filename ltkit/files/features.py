@@ -222,7 +222,7 @@ class FeaturesWriter:
         self._file = self._files.enter_context(self.partial.open("r+b", buffering=0))
         os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
         for name, values in self._small.items():
-            self._write(np.ascontiguousarray(values), self._offsets[name])
+            hdf5.put(self._file.fileno(), hdf5.bytes_of(values), self._offsets[name])
 
     def _total(self, split: str) -> int:
         return len(self.plan.splits[split].labels)
@@ -295,19 +295,13 @@ class FeaturesWriter:
     def _write_block(self, split: str, block: NDArray[Any]) -> None:
         value = hdf5.checksum(block)
         with self._failing():
-            self._write(block, self._offset(split))
+            hdf5.put(self._file.fileno(), hdf5.bytes_of(block), self._offset(split))
             self._unsynced += block.nbytes
             if self._unsynced >= SYNC_BYTES:
                 self._unsynced = 0
                 os.fdatasync(self._file.fileno())
             self._note(self._line(split, value))
         self._sums[split].append(value)
-
-    def _write(self, values: NDArray[Any], offset: int) -> None:
-        view = values.reshape(-1).view(np.uint8).data
-        while view:
-            written = os.pwrite(self._file.fileno(), view, offset)
-            view, offset = view[written:], offset + written
 
     def _note(self, line: bytes) -> None:
         """Add a line to the journal."""

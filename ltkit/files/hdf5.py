@@ -7,11 +7,10 @@ this module.
 """
 
 import hashlib
+import io
 import json
 import math
 import os
-import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,9 @@ FORMAT_VERSION = 1
 CHECKSUMS = "checksums"
 LIBRARY = ("v108", "v108")
 """Objects as HDF5 1.8 writes them: the first with a checksum over each piece of metadata."""
+
+PAGE = 1 << 12
+"""Bytes of the pieces in which changes are kept in memory."""
 
 MOST_MEMBERS = 10_000
 """Datasets and groups of a file."""
@@ -270,10 +272,10 @@ def write(
     root = root_attributes(kind, settings, inputs, command)
     with replacing(path) as temporary:
         create(temporary, root, attributes, {k: (v.shape, v.dtype) for k, v in datasets.items()})
-        with _written(temporary) as file:
+        places = offsets(temporary)
+        with temporary.open("r+b", buffering=0) as file:
             for name, values in datasets.items():
-                if values.size:
-                    file[name][...] = values
+                put(file.fileno(), bytes_of(values), places[name])
         return seal(temporary, {name: block_checksums(v)[1] for name, v in datasets.items()})
 
 
@@ -334,44 +336,94 @@ def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
 
 @contextmanager
 def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
-    """Open a file for writing; say the system's errors in the system's words, on one line.
+    """Open a file for changes, which are written at the end of the block, unless it fails."""
+    with _Held(path, new=new) as held, uninterrupted():  # h5py loses a Ctrl-C
+        if new:
+            untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+            untimed.set_obj_track_times(False)
+            checked = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+            checked.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+            checked.set_fileobj_driver(h5py.h5fd.fileobj_driver, held)
+            h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, untimed, checked).close()
+        with h5py.File(held, "r+", libver=LIBRARY) as file:
+            yield file
+        held.commit()
 
-    Much is written only when objects are closed. What fails then is no `OSError`, or is raised
-    nowhere: Python would print it, and go on. A Ctrl-C is lost there, too.
+
+class _Held(io.RawIOBase):
+    """A file whose changes stay in memory until `commit`.
+
+    HDF5 itself writes when objects are closed, where h5py loses errors; after one, the library
+    ends the process with a segmentation fault when that wants to end. So it never sees a full disk.
     """
-    failed: list[int] = []
 
-    def note(event: Any) -> None:
-        number = _errno(event.exc_value)
-        failed.append(number) if number else before(event)
+    def __init__(self, path: Path, *, new: bool) -> None:
+        self._file = path.open("w+b" if new else "r+b", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._place = 0
+        self._pages: dict[int, bytearray] = {}
 
-    before, sys.unraisablehook = sys.unraisablehook, note
-    try:
-        with uninterrupted():
-            if new:
-                untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-                untimed.set_obj_track_times(False)
-                checked = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-                checked.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-                h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, untimed, checked).close()
-            with h5py.File(path, "r+", libver=LIBRARY) as file:
-                yield file
-    except (OSError, RuntimeError) as error:
-        number = _errno(error)
-        if number is None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
-    finally:
-        sys.unraisablehook = before
-    if failed:
-        raise OSError(failed[0], os.strerror(failed[0]), str(path))
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._place = offset + (self._size if whence == os.SEEK_END else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._size = self._place if size is None else size
+        return self._size
+
+    def _pieces(self, length: int) -> Iterator[tuple[bytearray, slice, slice]]:
+        """Yield the pages at this place, and which part of each is which part of so many bytes."""
+        begin = self._place
+        self._place += length
+        for number in range(begin // PAGE, math.ceil(self._place / PAGE)):
+            page = self._pages.get(number)
+            if page is None:
+                stored = os.pread(self._file.fileno(), PAGE, number * PAGE)
+                page = self._pages[number] = bytearray(stored.ljust(PAGE, b"\0"))
+            first, last = max(begin, number * PAGE), min(self._place, (number + 1) * PAGE)
+            yield (
+                page, slice(first - number * PAGE, last - number * PAGE),
+                slice(first - begin, last - begin),
+            )  # fmt: skip
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        for page, there, here in self._pieces(len(view)):
+            view[here] = page[there]
+        return len(view)
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        for page, there, here in self._pieces(len(view)):
+            page[there] = view[here]
+        self._size = max(self._size, self._place)
+        return len(view)
+
+    def commit(self) -> None:
+        """Write all changes."""
+        os.ftruncate(self._file.fileno(), self._size)
+        for number, page in sorted(self._pages.items()):
+            begin = number * PAGE
+            put(self._file.fileno(), memoryview(page)[: max(0, self._size - begin)], begin)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
-def _errno(error: BaseException | None) -> int | None:
-    """Return the system's number of an error; HDF5 may have it in its text alone."""
-    number = error.errno if isinstance(error, OSError) else None
-    found = re.search(r"errno = (\d+)", str(error))
-    return number or (int(found[1]) if found else None)
+def bytes_of(values: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array, row by row."""
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+
+
+def put(descriptor: int, content: memoryview, offset: int) -> None:
+    """Write bytes at an offset, in as many calls as it takes."""
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
     size = path.stat().st_size if path.is_file() else 0
     request = {
         "module": function.__module__, "function": function.__qualname__, "path": str(path),
-        "arguments": arguments, "seconds": SECONDS + math.ceil(size / BYTES_PER_SECOND),
+        "arguments": arguments, "seconds": SECONDS + int(size / BYTES_PER_SECOND),
         "memory": MEMORY + FOLD * size,
     }  # fmt: skip
     wait = WAIT + size / SLOWEST

@@ -39,6 +39,9 @@ from ltkit.files import hdf5
 PREVIOUS = b"previous\n"
 """What lies at the outputs before."""
 
+WHOLE = 8
+"""Every so many calls the full disk is met by the libraries' own endings, too."""
+
 FAULTS = {
     "full": ("on", errno.ENOSPC), "broken": ("once", errno.EIO), "short": ("short", 0),
     "interrupted": ("before", signal.SIGINT), "terminated": ("before", signal.SIGTERM),
@@ -223,7 +226,8 @@ class Faulty:
         for kind in kinds:
             how, value = FAULTS[kind]
             for at in range(1, self.calls + 1, stride):
-                self.disturbed(kind, fault=Fault(at, how, value))
+                whole = kind == "full" and at % WHOLE == 1
+                self.disturbed(kind, fault=Fault(at, how, value), whole=whole)
 
     def limited(self, steps) -> None:
         """Let no file grow beyond a size, from none to just too small."""

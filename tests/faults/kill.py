@@ -230,14 +230,15 @@ def summary(killer, seconds) -> dict:
 
 
 def report(path, part, command, found) -> None:
-    """Write figures into a file of several parts; those of other parts and kinds stay."""
+    """Write figures of kinds into a file; those of other parts and kinds stay."""
     import torch
 
+    made = {
+        "command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "python": platform.python_version(), "torch": torch.__version__,
+    }  # fmt: skip
     whole = json.loads(path.read_text()) if path.is_file() else {}
-    own = whole.setdefault(part, {})
-    own.update(command=command, date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-               python=platform.python_version(), torch=torch.__version__)  # fmt: skip
-    own.setdefault("kinds", {}).update(found)
+    whole.setdefault(part, {}).update({name: made | own for name, own in found.items()})
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -267,6 +268,7 @@ def main() -> int:
             bad |= bool(killer.wrong)
             if asked.json:
                 command = f"python tests/faults/kill.py --count {asked.count} --seed {asked.seed}"
+                command += " --no-every" * asked.no_every
                 report(asked.json, "kill", command, {name: found})
     return int(bad)
 

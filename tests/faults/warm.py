@@ -109,7 +109,7 @@ class Warm:
         return Path(f"/proc/{self.server.pid}/root{path}")
 
     def run(self, folder, *words, fault=Fault(), after=None, number=signal.SIGKILL, largest=None,
-            stdout=None, block=BLOCK_BYTES) -> Ended:  # fmt: skip
+            stdout=None, block=BLOCK_BYTES, whole=False) -> Ended:  # fmt: skip
         """Run a command line in a folder.
 
         Args:
@@ -121,11 +121,12 @@ class Warm:
             largest: bytes of the largest file that may be written.
             stdout: where stdout goes: a file, or ``closed``, a pipe that nobody reads.
             block: bytes of a block of the files' data.
+            whole: whether the libraries' own endings are run, too, which take a second.
         """
         asked = {
             "folder": str(folder), "words": [str(w) for w in words], "fault": asdict(fault),
             "after": after, "number": int(number), "largest": largest,
-            "stdout": None if stdout is None else str(stdout), "block": block,
+            "stdout": None if stdout is None else str(stdout), "block": block, "whole": whole,
         }  # fmt: skip
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
@@ -158,6 +159,12 @@ def _command(words) -> int:
     except BaseException:
         traceback.print_exc()
         code = 1
+    try:
+        sys.stdout.flush()
+    except OSError:
+        traceback.print_exc()
+        code = 120  # as Python says it at its end
+    sys.stderr.flush()
     return code
 
 
@@ -189,7 +196,10 @@ def _forked(asked, shim) -> Ended:
         begun = time.monotonic()
         child = os.fork()
         if not child:
-            sys.exit(_child(asked, shim, output.fileno(), errors.fileno()))  # and all ends there
+            code = _child(asked, shim, output.fileno(), errors.fileno())
+            if asked["whole"]:
+                sys.exit(code)
+            os._exit(code)
         status = 0
         if asked["after"] is not None:
             time.sleep(asked["after"])

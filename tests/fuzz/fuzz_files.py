@@ -724,7 +724,7 @@ class Folder(Plain):
             new = "/".join(parts)
             if any(new.startswith(f"{n}/") or n.startswith(f"{new}/") for n in files):
                 continue
-            link = rng.choice((".", "..", "/", "/dev/zero", "/etc/passwd", "none", parts[-1]))
+            link = rng.choice((".", "..", "/dev/zero", "/etc/passwd", "none", parts[-1]))
             files[new] = link if kind == 1 else b""
         return files, -1
 
@@ -736,8 +736,8 @@ def encoded(kind, image, **how):
     return file.getvalue()
 
 
-LIBTIFF = re.compile(r"\w+(Decode\w*|Lib|State|Setup\w*|Strip\w*|Tile\w*|Read\w*|VSet\w*)\w*: |"
-                     r"tempfile\.tif: |TIFF\w*: ")  # fmt: skip
+LIBTIFF = re.compile(r"_?TIFF\w*: |\w*(Decode|Lib|State|Setup|Strip|Tile|Read|VSet|Required)\w*: |"
+                     r"tempfile\.tif: ")  # fmt: skip
 """How libtiff begins what it writes to stderr."""
 
 
