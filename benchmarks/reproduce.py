@@ -227,7 +227,7 @@ class Job:
         resume = ["--resume"] if (folder / f"{model}.partial").is_file() else []
         where = ["--device", device]
         return [
-            [*shlex.split(self.train), *where, "-o", str(checkpoint), *resume],
+            [*shlex.split(self.train), "--keep-best", *where, "-o", str(checkpoint), *resume],
             ["extract", str(checkpoint), "--data", self.data, "--splits", "test", *where,
              "-o", str(features), "--overwrite"],
             ["evaluate", str(features), "--json"],

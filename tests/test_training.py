@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -211,8 +212,9 @@ def test_the_checkpoint_names_the_network_and_the_data(finished, digits):
     content = torch.load(finished[0], weights_only=True)
     assert set(content) == {
         "format", "format_version", "arch", "num_classes", "cosine", "scale", "state_dict", "mean",
-        "std", "classes", "train_ids", "recipe", "versions",
+        "std", "classes", "train_ids", "epoch", "recipe", "versions",
     }  # fmt: skip
+    assert content["epoch"] == SETTINGS.epochs
     assert (content["format"], content["format_version"]) == ("ltkit-checkpoint", 1)
     assert (content["arch"], content["num_classes"], content["cosine"]) == ("digits_net", 10, False)
     assert content["classes"]["train_count"] == digits.classes.train_count.tolist()
@@ -220,6 +222,89 @@ def test_the_checkpoint_names_the_network_and_the_data(finished, digits):
     assert content["recipe"]["dataset"] == digits.record
     assert content["recipe"]["method"] == "ce"
     assert {k.split(".")[0] for k in content["state_dict"]} == {"backbone", "head"}
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def accuracies(monkeypatch, values):
+    """Let the validation split say these accuracies, epoch after epoch."""
+
+    def said(*given):
+        return lambda epoch: torch.full((10,), values[epoch - 1])
+
+    monkeypatch.setattr(run, "accuracy_of", said)
+
+
+@pytest.mark.parametrize(
+    ("values", "best"), [((0.5, 0.7, 0.7), 2), ((0.1, 0.2, 0.3), 3), ((0.0, 0.0, 0.0), 1)]
+)
+def test_the_best_epoch_on_val_is_kept(digits, output, monkeypatch, values, best):
+    accuracies(monkeypatch, values)
+    settings = replace(SETTINGS, epochs=3)
+    states, saved = [], run.checkpoint.save_partial
+
+    def save(path, recipe, epoch, network, *rest):
+        states.append({k: v.clone() for k, v in network.state_dict().items()})
+        saved(path, recipe, epoch, network, *rest)
+
+    monkeypatch.setattr(run.checkpoint, "save_partial", save)
+    fit(digits, output, settings, keep_best=True)
+    kept = torch.load(run.best_path(output), weights_only=True)
+    assert kept["epoch"] == best
+    assert same(kept["state_dict"], {k: states[best - 1][k] for k in kept["state_dict"]})
+    assert same(weights(output), kept["state_dict"]) == (best == 3)
+
+
+def test_the_best_epoch_is_the_same_after_an_interruption(digits, output, monkeypatch, tmp_path):
+    """Wherever it comes: before the best epoch's file is written, between it and the log."""
+    accuracies(monkeypatch, (0.2, 0.6, 0.5, 0.7))
+    settings = replace(SETTINGS, epochs=4)
+    whole = tmp_path / "whole.pt"
+    fit(digits, whole, settings, keep_best=True)
+    for owner, name in ((run.checkpoint, "save"), (run, "write_text"),
+                        (run.checkpoint, "save_partial")):  # fmt: skip
+        for stop in (1, 2, 3):
+            calls, was = itertools.count(1), getattr(owner, name)
+
+            def stopping(*arguments, calls=calls, was=was, stop=stop):
+                if next(calls) == stop:
+                    raise KeyboardInterrupt
+                was(*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, stopping)
+                with pytest.raises(KeyboardInterrupt):
+                    fit(digits, output, settings, keep_best=True)
+            fit(digits, output, settings, keep_best=True, resume=run.begun(output))
+            assert run.best_path(output).read_bytes() == run.best_path(whole).read_bytes()
+            assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["", "no JSON\n", "{}\n", '{"val": {"balanced": null}}\n'])
+def test_the_best_epoch_so_far_is_in_the_log(digits, output, monkeypatch, damage):
+    monkeypatch.setattr(run.checkpoint, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(digits, output)
+    with pytest.raises(InputError, match="--keep-best: found False, expected True"):
+        fit(digits, output, keep_best=True, resume=True)
+    monkeypatch.undo()
+    settings = replace(SETTINGS, epochs=2)
+    saved = run.checkpoint.save_partial
+    with monkeypatch.context() as patch:
+        patch.setattr(run.checkpoint, "save_partial", lambda *given: (saved(*given), interrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            fit(digits, output, settings, keep_best=True)
+    output.with_name("net.pt.jsonl").write_text(damage)
+    with pytest.raises(FormatError, match=r"net\.pt\.jsonl: found 0 sound lines, expected 1,"):
+        fit(digits, output, settings, keep_best=True, resume=True)
+
+
+def test_the_best_epoch_needs_a_validation_split(output):
+    dataset = datasets.load("digits_lt:ir=5,val=none")
+    with pytest.raises(InputError, match=r"--keep-best: found no val split in digits_lt:ir=5"):
+        fit(dataset, output, keep_best=True)
 
 
 def test_the_same_seed_gives_the_same_file(finished, digits, output):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ltkit.training.mixing import Mixing
     from ltkit.training.run import OfBatch, Progress
 
-OF_IMAGES = ("root", "arch", "augment", "mix", "freeze")
+OF_IMAGES = ("root", "arch", "augment", "mix", "freeze", "keep_best")
 """Options that mean nothing where a head is trained on cached features."""
 
 
@@ -159,6 +159,13 @@ def train(
         ),
     ] = 1,
     device: _options.Device = "auto",
+    keep_best: Annotated[
+        bool,
+        typer.Option(
+            "--keep-best",
+            help="Also write the epoch that is best on the val split, balanced: <stem>.best.pt.",
+        ),
+    ] = False,
     output: _options.Output = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
@@ -207,7 +214,7 @@ def train(
         )
         for number in range(seeds)
     ]  # fmt: skip
-    out = _Output(output, seeds, seed, resume, overwrite, quiet)
+    out = _Output(output, seeds, seed, keep_best, resume, overwrite, quiet)
     chosen_device = _options.device_of(device)
     try:
         if data is not None:
@@ -216,7 +223,8 @@ def train(
         else:
             for name in OF_IMAGES:
                 if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
-                    raise InputError(f"--{name}: found a features file, expected --data with it")
+                    option = name.replace("_", "-")
+                    raise InputError(f"--{option}: found a features file, expected --data with it")
             path = _paths.features_path(feats, quiet)
             _from_features(path, asked, settings, class_means, chosen_device, out)
     except KeyboardInterrupt:
@@ -231,6 +239,7 @@ class _Output:
     given: Path | None
     seeds: int
     seed: int
+    keep_best: bool
     resume: bool
     overwrite: bool
     quiet: bool
@@ -288,6 +297,8 @@ def _from_images(
     for path, goes_on in zip(targets, resumed, strict=True):
         if not (goes_on and out.seeds > 1) or run.begun(path):
             check_output(path, overwrite=out.overwrite)
+            if out.keep_best and not goes_on:
+                check_output(run.best_path(path), overwrite=out.overwrite)
     dataset = datasets.load(data, root)
     counts = torch.from_numpy(dataset.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
@@ -301,8 +312,11 @@ def _from_images(
             run.train(
                 dataset, arch, one.loss(counts), replace(settings, seed=settings.seed + number),
                 path, **one.record(), mixing=one.mixing, class_means=means, device=own,
-                images=images, resume=resumed[number], report=out.saying("images"),
+                images=images, keep_best=out.keep_best, resume=resumed[number],
+                report=out.saying("images"),
             )  # fmt: skip
+            if first and out.keep_best:
+                _output.say(f"wrote {run.best_path(path)}", out.quiet)
             if first:
                 _output.wrote(path, out.quiet)
 

@@ -2,7 +2,8 @@
 
 Keys: ``format`` ("ltkit-checkpoint"), ``format_version``, ``arch``, ``num_classes``, ``cosine``,
 ``scale``, ``state_dict`` (``backbone.*``, ``head.*``), ``mean``, ``std``, ``classes``,
-``train_ids``, ``recipe``, ``versions``. They name the network and the data, so that nobody has to.
+``train_ids``, ``epoch`` (finished ones), ``recipe``, ``versions``. They name the network and the
+data, so that nobody has to.
 """
 
 import hashlib
@@ -40,12 +41,15 @@ def flag(name: str) -> str:
     return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
-def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Dataset) -> None:
-    """Write a finished checkpoint.
+def save(
+    path: Path, recipe: Mapping[str, Any], epoch: int, network: Network, dataset: Dataset
+) -> None:
+    """Write a finished checkpoint, or one of the best epoch so far.
 
     Args:
         path: the output; a file there is replaced.
         recipe: settings, method, arch and dataset record of the run.
+        epoch: the finished ones of this network.
         network: the trained network.
         dataset: what it was trained on.
     """
@@ -62,6 +66,7 @@ def save(path: Path, recipe: Mapping[str, Any], network: Network, dataset: Datas
         "std": list(dataset.std),
         "classes": {"train_count": classes.train_count.tolist(), "names": classes.names},
         "train_ids": dataset.split("train").ids.tolist(),
+        "epoch": epoch,
         "recipe": dict(recipe),
         "versions": {"ltkit": __version__, "torch": str(torch.__version__)},
     }

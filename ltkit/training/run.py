@@ -135,6 +135,7 @@ class Job:
     class_counts: (C,) training images a class.
     accuracy: gives the (C,) accuracy on the validation split after so many epochs.
     class_means: gives the (C, D) mean features of the classes.
+    keep: called after so many epochs when none was better on the validation split.
     epoch: finished ones.
     """
 
@@ -149,6 +150,7 @@ class Job:
     class_means: Callable[[], Tensor]
     accuracy: Callable[[int], Tensor] | None
     mixing: Mixing | None = None
+    keep: Callable[[int], None] | None = None
     epoch: int = 0
     generator: torch.Generator = field(default_factory=torch.Generator)
 
@@ -203,6 +205,7 @@ def train(
     scale: float = 1.0,
     device: str = "cpu",
     images: Callable[[], Images] | None = None,
+    keep_best: bool = False,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
@@ -231,6 +234,8 @@ def train(
         scale: of a cosine head.
         device: ``cpu`` or ``cuda[:i]``.
         images: gives what `resident` gave, so that several runs share it.
+        keep_best: also write the checkpoint of the epoch with the best balanced accuracy on the
+            validation split, the first of equal ones, to `best_path`.
         resume: go on from ``OUTPUT.partial``; where there is none, a finished output of these
             settings is left alone.
         report: called after each epoch.
@@ -243,11 +248,14 @@ def train(
     _check_images(dataset, arch)
     check_stages(loss, settings, then)
     _check_mixing(dataset, loss, mixing)
+    if keep_best and "val" not in dataset.splits:
+        raise InputError(f"--keep-best: found no val split in {dataset.record['spec']}")
     recipe = {
         **as_json(settings), "method": method, "parameters": dict(parameters or {}), "arch": arch,
         "cosine": cosine, "scale": scale, "dataset": dict(dataset.record), "sampler": sampler,
         "class_means": class_means[0] if class_means else None,
         "then": asdict(then) if then else None, "mixing": mixing.record() if mixing else None,
+        "keep_best": keep_best,
     }  # fmt: skip
     if resume and output.is_file() and not begun(output):
         checkpoint.check_finished(output, recipe)
@@ -271,14 +279,29 @@ def train(
     accuracy = None
     if val is not None:
         accuracy = accuracy_of(network, val, dataset.split("val").labels, classes, settings)
+
+    def save(path: Path, epoch: int) -> None:
+        checkpoint.save(path, recipe, epoch, network, dataset)
+
+    keep = functools.partial(save, best_path(output)) if keep_best else None
     job = Job(
         network, loss.to(device), store, labels, counts, settings, sampler, then, means, accuracy,
-        mixing,
+        mixing, keep,
     )  # fmt: skip
     fit(job, recipe, output, resume=resume, report=report)
     if distributed.rank() == 0:
-        checkpoint.save(output, recipe, network, dataset)
+        save(output, job.epoch)
         forget(output)
+
+
+def best_path(output: Path) -> Path:
+    """Return where the best epoch's checkpoint goes.
+
+    Example:
+        >>> str(best_path(Path("nets/ce.pt")))
+        'nets/ce.best.pt'
+    """
+    return output.with_name(f"{output.stem}.best{output.suffix}")
 
 
 def fit(
@@ -312,6 +335,7 @@ def fit(
     elif first:
         partial.unlink(missing_ok=True)
     lines = _log_lines(log)[: job.epoch]
+    best = _best(log, lines, job.epoch) if job.keep else 0.0
     groups = shot_groups(job.class_counts.cpu().numpy())
     while job.epoch < settings.epochs:
         known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
@@ -338,11 +362,14 @@ def fit(
         rate = len(labels) / seconds
         line[f"{job.store.unit}_per_second"] = rate
         lines.append(json.dumps(line) + "\n")
+        balanced = line.get("val", {}).get("balanced")
+        if first and job.keep and balanced > best:
+            job.keep(job.epoch)  # a run that dies before the next line does this epoch again
+            best = balanced
         if first:
             write_text(log, "".join(lines))  # before the partial file: no line is ever missing
             checkpoint.save_partial(partial, recipe, job.epoch, *state)
         left = seconds * (settings.epochs - job.epoch)
-        balanced = line.get("val", {}).get("balanced")
         report(Progress(job.epoch, settings.epochs, mean_loss, balanced, rate, left))
 
 
@@ -662,3 +689,17 @@ def _log_lines(log: Path) -> list[str]:
         return log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
     except UnicodeDecodeError as error:
         raise FormatError(f"{log}: is not UTF-8 text; mend or delete it") from error
+
+
+def _best(log: Path, lines: Sequence[str], epochs: int) -> float:
+    """Return the best accuracy on the validation split in the log of so many epochs."""
+    try:
+        known = [float(json.loads(line)["val"]["balanced"]) for line in lines]
+    except (ValueError, LookupError, TypeError):
+        known = []
+    if len(known) < epochs:
+        raise FormatError(
+            f"{log}: found {len(known)} sound lines, expected {epochs}, one a finished epoch; "
+            "start again without --resume"
+        )
+    return max(known, default=-1.0)
