@@ -5,6 +5,8 @@ import io
 import itertools
 import json
 import math
+import sys
+import types
 from dataclasses import replace
 from functools import partial
 
@@ -686,3 +688,22 @@ def test_the_steps_are_those_of_plain_sgd(output):
     fit(dataset, output, settings)
     assert [line["loss"] for line in log(output)] == pytest.approx(expected, rel=1e-4)
     torch.testing.assert_close(weights(output), network.state_dict(), rtol=1e-3, atol=1e-4)
+
+
+def test_tensorboard_is_asked_for_in_vain(tmp_path, monkeypatch, ltkit):
+    monkeypatch.chdir(tmp_path)
+    words = ("train", "ce", "--data", "digits_lt", "--arch", "digits_net", "--quiet")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        code, _, error = ltkit(*words, "--tensorboard", "board")
+    assert code == 2
+    assert "tensorboard is not installed" in error
+    assert "pip install 'ltkit[tensorboard]'" in error
+    (tmp_path / "ce").write_text("")
+    patched = types.ModuleType("tensorboard")
+    patched.SummaryWriter = None
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", patched)
+    code, _, error = ltkit(*words, "--tensorboard", ".")
+    assert code == 2
+    assert "--tensorboard ce: is a file, expected a folder" in error
+    assert {path.name for path in tmp_path.iterdir()} == {"ce"}

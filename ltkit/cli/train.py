@@ -148,7 +148,9 @@ def train(
         ),
     ] = None,
     set_: _options.SetParameter = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the losses and exit.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List the losses and mixings and exit.")
+    ] = False,
     seed: _options.Seed = 0,
     seeds: Annotated[
         int,
@@ -166,6 +168,15 @@ def train(
             help="Also write the epoch that is best on the val split, balanced: <stem>.best.pt.",
         ),
     ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write each epoch's numbers for TensorBoard, a folder a run "
+            "(pip install 'ltkit[tensorboard]').",
+            show_default=False,
+        ),
+    ] = None,
     output: _options.Output = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
@@ -184,8 +195,12 @@ def train(
     from ltkit.errors import InputError
 
     if list_:
+        from ltkit.training import mixing
+
         for line in described(losses, "loss"):
             typer.echo(line)
+        for line in described(mixing, "mix"):
+            typer.echo(f"--mix {line}")
         return
     if method is None:
         raise InputError("METHOD: absent; ltkit train --list names the losses")
@@ -214,7 +229,7 @@ def train(
         )
         for number in range(seeds)
     ]  # fmt: skip
-    out = _Output(output, seeds, seed, keep_best, resume, overwrite, quiet)
+    out = _Output(output, seeds, seed, keep_best, tensorboard, resume, overwrite, quiet)
     chosen_device = _options.device_of(device)
     try:
         if data is not None:
@@ -240,6 +255,7 @@ class _Output:
     seeds: int
     seed: int
     keep_best: bool
+    tensorboard: Path | None
     resume: bool
     overwrite: bool
     quiet: bool
@@ -258,11 +274,14 @@ class _Output:
         known = [begun(path) or (self.seeds > 1 and path.is_file()) for path in targets]
         return [self.resume and (found or not any(known)) for found in known]
 
-    def saying(self, unit: str) -> "Callable[[Progress], None]":
-        """Return what shows the progress of a run."""
-        from ltkit.training import distributed
+    def saying(self, unit: str, output: Path) -> "Callable[[Progress], None]":
+        """Return what shows the progress of the run with this output."""
+        from ltkit.training import board, distributed
 
         quiet = self.quiet or distributed.rank() > 0
+        drawn = []
+        if self.tensorboard and distributed.rank() == 0:
+            drawn.append(board.scalars(self.tensorboard / output.stem))
 
         def report(progress: "Progress") -> None:
             accuracy = "" if progress.accuracy is None else f", val {100 * progress.accuracy:.1f} %"
@@ -271,6 +290,8 @@ class _Output:
                 f"{progress.images_per_second:.0f} {unit}/s, {progress.seconds_left:.0f} s left",
                 quiet,
             )
+            for draw in drawn:
+                draw(progress)
 
         return report
 
@@ -313,7 +334,7 @@ def _from_images(
                 dataset, arch, one.loss(counts), replace(settings, seed=settings.seed + number),
                 path, **one.record(), mixing=one.mixing, class_means=means, device=own,
                 images=images, keep_best=out.keep_best, resume=resumed[number],
-                report=out.saying("images"),
+                report=out.saying("images", path),
             )  # fmt: skip
             if first and out.keep_best:
                 _output.say(f"wrote {run.best_path(path)}", out.quiet)
@@ -355,7 +376,8 @@ def _from_features(
             seeded = replace(settings, seed=settings.seed + number)
             head = heads.train(
                 features, one.loss(counts), seeded, of_seed, **one.record(), class_means=means,
-                device=own, held=held, resume=resumed[number], report=out.saying("samples"),
+                device=own, held=held, resume=resumed[number],
+                report=out.saying("samples", of_seed),
             )  # fmt: skip
             parameters = one.parameters | {"seed": seeded.seed}
             corrections.append(evaluation.as_correction(method, head, [parameters]))

@@ -92,6 +92,7 @@ class Progress:
 
     epoch: finished epochs; loss: mean of the epoch; accuracy: balanced, on val, or None.
     images_per_second: of this epoch; seconds_left: at this rate.
+    line: all numbers of the epoch, as the log has them.
     """
 
     epoch: int
@@ -100,6 +101,7 @@ class Progress:
     accuracy: float | None
     images_per_second: float
     seconds_left: float
+    line: Mapping[str, Any]
 
 
 class Store(Protocol):
@@ -370,7 +372,7 @@ def fit(
             write_text(log, "".join(lines))  # before the partial file: no line is ever missing
             checkpoint.save_partial(partial, recipe, job.epoch, *state)
         left = seconds * (settings.epochs - job.epoch)
-        report(Progress(job.epoch, settings.epochs, mean_loss, balanced, rate, left))
+        report(Progress(job.epoch, settings.epochs, mean_loss, balanced, rate, left, line))
 
 
 def _partial(output: Path) -> Path:
