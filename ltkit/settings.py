@@ -43,6 +43,7 @@ class TrainSettings:
     step_factor: float = 0.01
     augment: Augment = "standard"
     amp: Amp = "off"
+    compile: bool = False
     seed: int = 0
 
 

@@ -30,10 +30,15 @@ def test_alphanet_fits_the_same():
     np.testing.assert_allclose(on_cpu.extra["alpha"], on_gpu.extra["alpha"], atol=1e-3)
 
 
-@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
-def test_trains_and_extracts(tmp_path, amp):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("amp", "compiled"), [("off", False), ("bf16", False), ("fp16", False), ("bf16", True)]
+)
+def test_trains_and_extracts(tmp_path, amp, compiled):
     dataset = datasets.load("digits_lt")
-    settings = TrainSettings(epochs=5, batch_size=32, schedule="onecycle", amp=amp)
+    settings = TrainSettings(
+        epochs=5, batch_size=32, schedule="onecycle", amp=amp, compile=compiled
+    )
     path = tmp_path / "m.pt"
     train(dataset, "digits_net", ce.loss, settings, path, method="ce", device="cuda")
     found = {}

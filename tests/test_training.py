@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -21,7 +22,7 @@ from ltkit.records import ClassTable, Dataset, ImageSplit
 from ltkit.settings import TrainSettings
 from ltkit.training import run
 from ltkit.training.augment import ImageStore
-from ltkit.training.schedules import learning_rate
+from ltkit.training.schedules import Stage, learning_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -707,3 +708,25 @@ def test_tensorboard_is_asked_for_in_vain(tmp_path, monkeypatch, ltkit):
     assert code == 2
     assert "--tensorboard ce: is a file, expected a folder" in error
     assert {path.name for path in tmp_path.iterdir()} == {"ce"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of torch.jit
+@pytest.mark.skipif(not any(map(shutil.which, run.COMPILERS)), reason="no C++ compiler")
+def test_a_compiled_network_learns_the_same(digits, tmp_path):
+    """Up to rounding, also where a second stage freezes the backbone."""
+    stage = Stage(1, "ce", {}, "class-balanced", None, "backbone")
+    settings, found = replace(SETTINGS, epochs=2), {}
+    for name in (False, True):
+        output = tmp_path / f"{name}.pt"
+        fit(digits, output, replace(settings, compile=name), then=stage, keep_best=True)
+        found[name] = weights(output)
+        assert found[name].keys() == found[False].keys()
+    for key, value in found[True].items():
+        torch.testing.assert_close(value, found[False][key], rtol=1e-3, atol=1e-3)
+
+
+def test_compiling_needs_a_compiler(digits, output, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"--compile: found no C\+\+ compiler, expected g"):
+        fit(digits, output, replace(SETTINGS, compile=True))

@@ -92,6 +92,13 @@ def train(
         ),
     ] = None,
     amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = TrainSettings.amp,
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the network with torch.compile, CUDA graphs included: pays on a GPU.",
+        ),
+    ] = TrainSettings.compile,
     sampler: Annotated[
         Sampler, typer.Option(help="How often classes are drawn; instance is every image once.")
     ] = "instance",
@@ -218,7 +225,7 @@ def train(
     }  # fmt: skip
     settings = (TrainSettings if data is not None else HeadSettings)(
         batch_size=batch_size, learning_rate=lr, step_factor=step_factor,
-        steps=tuple(_options.numbers(steps, "--steps")), amp=amp, seed=seed,
+        steps=tuple(_options.numbers(steps, "--steps")), amp=amp, compile=compile_, seed=seed,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
     asked = [

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ OfBatch = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A loss that is a function of (B, C) logits, (B,) labels and (C,) training counts."""
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+COMPILERS = ("g++", "clang++")
 MAX_RESIDENT = 32 << 30
 """Images are kept in memory as bytes; a dataset above this size is refused."""
 
@@ -409,6 +411,15 @@ class _Both(nn.Module):
         return self.network.features_and_logits(inputs)
 
 
+def _both(network: Network, settings: TrainSettings) -> nn.Module:
+    both = _Both(network)
+    if settings.compile:
+        device = next(network.parameters()).device.type
+        mode = "reduce-overhead" if device == "cuda" else "default"
+        both.compile(mode=mode, dynamic=False)
+    return both
+
+
 def check(settings: TrainSettings) -> None:
     """Refuse settings out of range.
 
@@ -431,6 +442,8 @@ def check(settings: TrainSettings) -> None:
         )
     if not 0 < settings.learning_rate < np.inf:
         raise InputError(f"--lr: found {settings.learning_rate}, expected above 0")
+    if settings.compile and not any(map(shutil.which, COMPILERS)):
+        raise InputError(f"--compile: found no C++ compiler, expected {' or '.join(COMPILERS)}")
 
 
 def _check_images(dataset: Dataset, arch: str) -> None:
@@ -522,7 +535,7 @@ def _epoch(job: Job, partial: Path) -> float:
     network.backbone.requires_grad_(freeze is None)
     network.backbone.train(freeze != "backbone")
     if freeze != job.freeze:
-        job.freeze, job.parallel = freeze, distributed.parallel(_Both(network))
+        job.freeze, job.parallel = freeze, distributed.parallel(_both(network, settings))
     device = store.device
     scaler = torch.amp.GradScaler(device.type, enabled=settings.amp == "fp16")
     counts = labels.bincount(minlength=len(job.class_counts)).cpu()
@@ -551,6 +564,8 @@ def _epoch(job: Job, partial: Path) -> float:
         own = distributed.part(len(index))
         with autocast(device.type, settings.amp):
             features, logits = job.parallel(views.images[own])
+        if settings.compile:  # a CUDA graph writes the next ones over them
+            features, logits = features.clone(), logits.clone()
         features, logits = (distributed.whole(t.float(), len(index)) for t in (features, logits))
         value = job.loss(logits, views.labels, features)
         if views.weight < 1:
