@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ltkit import metrics
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, settings_of, shown
+from ltkit.evaluation import Entry, label, settings_of
 from ltkit.records import Classifier, Correction, Ints, Neighbors, ShotGroups
 
 STATUSES = ("correct", "neighbor", "other")
@@ -60,24 +60,14 @@ def cases(entries: Iterable[Entry], predicted: Iterable[NDArray[Any]]) -> list[C
         every = list(settings_of(entry.correction))
         for settings, runs in every:
             seeds = tuple(entry.correction.runs[run].get("seed") for run in runs)
-            label = _label(entry.name, settings, [other for other, _ in every])
+            told = label(entry.name, settings, [other for other, _ in every])
             found.append(
                 Case(
-                    entry.name, label, entry.file, settings, entry.correction.class_id, seeds,
+                    entry.name, told, entry.file, settings, entry.correction.class_id, seeds,
                     rows[runs],
                 )
             )  # fmt: skip
     return found
-
-
-def _label(name: str, settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> str:
-    usual = {knob for knob, _ in shown(settings)}
-    knobs = [
-        f"{knob} {value:g}" if isinstance(value, int | float) else f"{knob} {value}"
-        for knob, value in settings.items()
-        if knob in usual or any(other.get(knob) != value for other in every)
-    ]
-    return " ".join([name, *knobs])
 
 
 def mean_and_std(values: NDArray[Any]) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ltkit import metrics
 from ltkit.errors import InputError, nearest
-from ltkit.evaluation import Entry, check_fit, objective, settings_of, shown
+from ltkit.evaluation import Entry, check_fit, label, objective, settings_of
 from ltkit.frontier import corners, dominated_by, height, leaders, round_levels
 from ltkit.records import (
     SHOT_GROUPS,
@@ -435,7 +435,7 @@ def _measure(
             each = [metrics.summarize(h, weights) for h in hits]
             points.append(
                 Point(
-                    _label(entry.name, setting, [s for s, _ in settings]),
+                    label(entry.name, setting, [s for s, _ in settings]),
                     setting,
                     len(runs),
                     majority(right[rows]),
@@ -456,17 +456,6 @@ def _overall_and_few(
     """Return (P,) overall and few-shot accuracies; 0 for the latter without few-shot classes."""
     overall, few = np.array([(a["all"] or 0.0, a["few"] or 0.0) for a in accuracies]).T
     return overall, few
-
-
-def _label(name: str, settings: Mapping[str, Any], every: Sequence[Mapping[str, Any]]) -> str:
-    """Return a name for a setting: the method, and what tells its settings apart."""
-    usual = {k for k, _ in shown(settings)}
-    knobs = [
-        f"{k} {v:g}" if isinstance(v, int | float) else f"{k} {v}"
-        for k, v in settings.items()
-        if k in usual or any(other.get(k) != v for other in every)
-    ]
-    return " ".join([name, *knobs])
 
 
 def _deviation(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

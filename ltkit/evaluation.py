@@ -1,6 +1,6 @@
 """Predictions of classifiers on a split, and the scores made of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,12 +215,16 @@ def evaluate(
     rows = [{"name": "baseline", "file": features.source, "settings": {}} | scorer.row(own, None)]
     by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
     for entry, predictions in zip(entries, found, strict=True):
-        for settings, runs in settings_of(entry.correction):
+        every = list(settings_of(entry.correction))
+        for settings, runs in every:
             chosen = Predictions(*(getattr(predictions, f)[runs] for f in _FIELDS))
             row = {"name": entry.name, "file": entry.file, "settings": settings}
             rows.append(row | scorer.row(chosen, right[0]))
             hits = (chosen.predicted == data.labels).mean(axis=0)
-            name = " ".join([entry.name, *(f"{k}={v:g}" for k, v in shown(settings))])
+            told = knobs(settings, [other for other, _ in every])
+            name = " ".join([entry.name, *(f"{knob}={value}" for knob, value in told.items())])
+            if name in by_class:  # a method of that name, or numbers alike in six digits
+                name += f" ({len(by_class)})"
             by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
     if references:
         best = metrics.class_accuracy(reference, data.labels, base.num_classes)
@@ -291,6 +295,42 @@ def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[i
 def shown(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return the settings that tell rows of one method apart: its knobs."""
     return [(k, settings[k]) for k in ("k", "rho", "tau") if k in settings]
+
+
+def knobs(settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return as text the settings that tell rows of one method apart, and these from `every`.
+
+    Example:
+        >>> knobs({"penalty": 0.1, "share": 0.5, "tau": 1.0}, [{"penalty": 10.0, "share": 0.5}])
+        {'penalty': '0.1', 'tau': '1'}
+    """
+    usual, others = dict(shown(settings)), list(every)
+    return {
+        knob: f"{value:g}" if isinstance(value, int | float) else str(value)
+        for knob, value in settings.items()
+        if knob in usual or any(other.get(knob) != value for other in others)
+    }
+
+
+def label(name: str, settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> str:
+    """Return a name for a setting: the method's, and its `knobs`.
+
+    Example:
+        >>> label("ridge", {"penalty": 0.1}, [{"penalty": 10.0}])
+        'ridge penalty 0.1'
+    """
+    return " ".join([name, *(f"{knob} {value}" for knob, value in knobs(settings, every).items())])
+
+
+def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the rows of a document are called."""
+    return [label(row["name"], row["settings"], siblings(row, rows)) for row in rows]
+
+
+def siblings(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the settings of the rows of a document that come of the same file as a row."""
+    of = row["name"], row.get("file")
+    return [other["settings"] for other in rows if (other["name"], other.get("file")) == of]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
+from ltkit.evaluation import knobs, siblings
 from ltkit.files.atomic import replacing
 from ltkit.records import Classifier, ClassTable, FeatureSplit, ShotGroups
 
@@ -181,12 +182,9 @@ def latex(document: dict[str, Any]) -> str:
         rf" & {' & '.join(columns)} \\", r"\midrule",
     ]  # fmt: skip
     for row in document["rows"]:
-        knobs = ", ".join(
-            f"{key} {value:g}"
-            for key, value in row["settings"].items()
-            if isinstance(value, int | float) and key in ("k", "rho", "tau")
-        )
-        cells = [_escaped(row["name"] + (f" ({knobs})" if knobs else ""))]
+        told = knobs(row["settings"], siblings(row, document["rows"]))
+        setting = ", ".join(f"{knob} {value}" for knob, value in told.items())
+        cells = [_escaped(row["name"] + (f" ({setting})" if setting else ""))]
         for name in columns:
             value, std = row["accuracy"][name], (row["std"] or {}).get(name)
             text = "--" if value is None else f"{100 * value:.1f}"

@@ -8,6 +8,7 @@ parents. A wnid is "n" and the eight digits of a noun's offset in WordNet 3.0.
 """
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
+from ltkit.records import ClassTable
 
 Rule = Literal["path", "ancestor"]
 
@@ -66,6 +68,21 @@ def load_wordnet() -> Hierarchy:
         parents[child].append(parent)
     names = {wnid: lemmas for wnid, lemmas in _table("wordnet_names.tsv")}
     return Hierarchy(names, {child: tuple(found) for child, found in parents.items()})
+
+
+def readable_names(classes: ClassTable) -> list[str]:
+    """Return (C,) what classes are called: by the word, where the name is a WordNet id or blank.
+
+    Example:
+        >>> readable_names(ClassTable(np.array([5, 3, 2]), ("n01440764", "cat", "")))
+        ['tench (n01440764)', 'cat', '(class 2)']
+    """
+    names = [classes.name(c) for c in range(len(classes))]
+    names = [name if name.strip() else f"(class {c})" for c, name in enumerate(names)]
+    if not any(re.fullmatch(r"n\d{8}", name) for name in names):
+        return names
+    words = load_wordnet().names
+    return [f"{words[n].split(',')[0]} ({n})" if n in words else n for n in names]
 
 
 def related_classes(

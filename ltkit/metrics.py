@@ -199,6 +199,30 @@ def interval(replicates: Floats, weights: Floats) -> list[float]:
     return [float(low), float(high)]
 
 
+def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats, Floats]:
+    """Return what a reliability diagram shows, of `ECE_BINS` equal bins of the confidence.
+
+    Args:
+        confidence: (N,) largest softmax probability, 0..1.
+        correct: (N,) whether the prediction is right.
+
+    Returns:
+        Of each bin the samples, the sum of their confidences and the number that are right.
+
+    Example:
+        >>> count, confidence, right = reliability(np.array([0.9, 0.9]), np.array([True, False]))
+        >>> count[13], confidence[13], right[13]  # from 13 / 15 to 14 / 15
+        (np.int64(2), np.float64(1.8), np.float64(1.0))
+
+    Source:
+        Guo et al., ICML 2017, arXiv:1706.04599, section 2.
+    """
+    bins = _bins(confidence)
+    count = np.bincount(bins, minlength=ECE_BINS).astype(np.int64)
+    said, right = (np.bincount(bins, w, minlength=ECE_BINS) for w in (confidence, correct))
+    return count, said.astype(np.float64), right.astype(np.float64)
+
+
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     """Return the expected calibration error with `ECE_BINS` equal bins.
 
@@ -215,6 +239,9 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     Source:
         Guo et al., ICML 2017, arXiv:1706.04599, eq. 3.
     """
-    bins = np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    gaps = np.bincount(bins, confidence - correct, minlength=ECE_BINS)
+    gaps = np.bincount(_bins(confidence), confidence - correct, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / len(correct))
+
+
+def _bins(confidence: Floats) -> Ints:
+    return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)

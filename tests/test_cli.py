@@ -1,8 +1,10 @@
+import csv
 import io
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +207,42 @@ def test_per_class_csv(feats):
     lines = Path("p.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "class,name,group,train_count,test_count,baseline,ncm"
     assert lines[7].startswith("6,class 6,few,10,25,")
+
+
+def test_settings_of_one_sweep_have_names_and_columns_of_their_own(feats):
+    run("posthoc", "ridge", "--sweep", "-q")
+    run("evaluate", "--per-class", "p.csv", "-q")
+    with Path("p.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    grid = ("0.0001", "0.001", "0.01", "0.1", "1", "10")
+    assert list(rows[0])[6:] == [f"ridge penalty={value}" for value in grid]
+    document = json.loads(run("evaluate", "--json", "-q").stdout)
+    for name, row in zip(list(rows[0])[5:], document["rows"], strict=True):
+        mean = np.mean([float(each[name]) for each in rows])
+        assert mean == pytest.approx(row["accuracy"]["balanced"], abs=1e-5)
+    text = run("evaluate", "-q").stdout
+    assert all(f" ridge penalty {value} " in text for value in grid)
+    failed = CliRunner().invoke(app, ["evaluate", "--fail-under", "all=1", "-q"])
+    assert "ridge penalty 0.0001: all" in failed.stderr
+
+
+def test_a_method_called_like_another_column_keeps_both(feats):
+    run("posthoc", "ncm", "-q")
+    correction, inputs = classifiers.read(Path("feats.ncm.h5"))
+    named = replace(correction, method="baseline")
+    Path("feats.ncm.h5").unlink()
+    classifiers.write(Path("b.h5"), named, settings={}, inputs=inputs, command="")
+    run("evaluate", "--per-class", "p.csv", "-q")
+    heading = Path("p.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert heading.endswith(",baseline,baseline (1)")
+
+
+def test_a_file_name_is_no_markup(feats):
+    run("posthoc", "ncm", "-o", "a[red].h5", "-q")
+    run("posthoc", "ncm", "-o", "b[bold].h5", "-q")
+    text = run("evaluate", "-q").stdout
+    assert " a[red] " in text
+    assert " b[bold] " in text
 
 
 def test_neighbors_on_screen_as_json_and_in_a_file(feats):

@@ -76,6 +76,11 @@ def test_latex_escapes_and_leaves_absent_groups_out():
     lines = handover.latex({"rows": [row]}).splitlines()
     assert lines[0] == r"\begin{tabular}{lrr}"
     assert lines[4] == r"a\_b\% (tau 1.5) & -- & 50.0 \\"
+    rows = [row | {"settings": {"penalty": p, "seed": 3}} for p in (0.1, 10.0)]
+    shown = handover.latex({"rows": rows}).splitlines()[4:6]
+    assert [line.split(" & ")[0] for line in shown] == [
+        r"a\_b\% (penalty 0.1)", r"a\_b\% (penalty 10)"
+    ]  # fmt: skip
     assert handover._escaped("\\{~^#$&}\n") == (
         r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\#\$\&\} "
     )

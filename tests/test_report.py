@@ -19,6 +19,7 @@ import plotly.io
 import pytest
 from made import refused
 from PIL import Image
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 from typer.testing import CliRunner
 
@@ -282,7 +283,8 @@ def test_changes_over_rho_are_those_of_analyze(here, found):
         at = row["curve"], row["rho"], row["group"]
         assert (row["change"], row["std"]) == wanted[at]
     traces = found["exhibits"]["deltas"]["views"][0]["data"]
-    assert {t["line"]["dash"] for t in traces} == {"solid", "dot"}
+    assert [t["line"]["dash"] for t in traces] == ["solid"] * 4 + ["dot"] * 4
+    assert all(("random" in t["name"]) == (t["line"]["dash"] == "dot") for t in traces)
 
 
 def test_flows_are_those_of_analyze(here, found):
@@ -306,10 +308,13 @@ def test_flows_are_those_of_analyze(here, found):
     view = found["exhibits"]["flows"]["views"][0]["data"][0]
     first = [row for row in shown[:9] if row["count"]]
     assert view["link"]["value"] == [row["count"] for row in first]
-    ends = [
-        view["node"]["label"][i] for i in (view["link"]["source"][1], view["link"]["target"][1])
-    ]
-    assert ends == [f"{first[1]['before']} before", f"{first[1]['after']} after"]
+    ends = view["link"]["source"][1], view["link"]["target"][1]
+    for side, at in zip(("before", "after"), ends, strict=True):
+        total = sum(row["count"] for row in first if row[side] == first[1][side])
+        share = f"{100 * total / first[0]['n']:.1f} %"
+        assert view["node"]["label"][at] == f"{first[1][side]} {share}"
+    assert ends[0] < 3 <= ends[1]
+    assert view["node"]["y"] == sorted(view["node"]["y"][:3]) + sorted(view["node"]["y"][3:])
 
 
 def test_distances_and_correlations_are_those_of_analyze(here, found):
@@ -328,6 +333,65 @@ def test_distances_and_correlations_are_those_of_analyze(here, found):
 
 
 # What is the report's own
+
+
+def test_reliability_is_that_of_scikit_learn():
+    features = small()
+    entry = correction(features, runs=({"seed": 0}, {"seed": 1}))
+    gather = gathered(features, entry)
+    found = gather["reliability"]["rows"]
+    assert len(found) == 2
+    test, base = features.split("test"), features.classifier()
+    logits = base.logits(test.features).astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == test.labels
+    for group, ids in (("few", (3, 4)), ("many", (0,)), ("all", range(5))):
+        inside = np.isin(test.labels, ids)
+        wanted = calibration_curve(right[inside], sure[inside], n_bins=15)
+        for column, values in zip(("accuracy", "confidence"), wanted, strict=True):
+            shown = [v for v in found[0][group][column] if v is not None]
+            assert shown == pytest.approx(values, abs=1e-5)
+        for row, document in zip(found, gather["evaluate"]["rows"], strict=True):
+            bins = row[group]
+            assert sum(bins["samples"]) == inside.sum()
+            if document["runs"] == 1:
+                gaps = [n * abs(c - a) for n, c, a in
+                        zip(*(bins[k] for k in ("samples", "confidence", "accuracy")), strict=True)
+                        if n]  # fmt: skip
+                error = document["calibration"][group]
+                assert sum(gaps) / inside.sum() == pytest.approx(error, abs=1e-5)
+    after = [base.logits(test.features) - base.bias + entry.correction.bias[s] for s in range(2)]
+    hits = [(z.argmax(axis=1) == test.labels).mean() for z in after]
+    bins = found[1]["all"]
+    mean = sum(n * (a or 0) for n, a in zip(bins["samples"], bins["accuracy"], strict=True)) / 100
+    assert mean == pytest.approx(np.mean(hits), abs=1e-5)
+    (shown,) = (e for p in sections(gather) for e in p.exhibits if e.key == "reliability")
+    first = shown.views[0].traces[1]
+    assert first["name"] == "few"
+    assert first["x"] == pytest.approx(
+        [100 * c for c in found[0]["few"]["confidence"] if c is not None], abs=1e-3
+    )
+    assert first["y"] == pytest.approx(
+        [100 * a for a in found[0]["few"]["accuracy"] if a is not None], abs=1e-3
+    )
+    most = int(np.argmax(first["marker"]["size"]))
+    assert most == int(np.argmax([n for n in found[0]["few"]["samples"] if n]))
+
+
+def test_classes_named_by_wordnet_ids_are_read():
+    features = small(("n01440764", "n02084071", "cat", "n99999999", "e"))
+    gather = gathered(features)
+    names = ["tench (n01440764)", "dog (n02084071)", "cat", "n99999999", "e"]
+    assert gather["classes"]["name"] == names
+
+
+def test_a_matrix_of_many_classes_counts_classes_on_its_axes():
+    counts = tuple(range(250, 0, -1))
+    parts = {p.key: p for p in sections(gathered(small(counts=counts)))}
+    (matrix,) = (e for e in parts["confusion"].exhibits if e.key == "confusion")
+    trace = matrix.views[0].traces[0]
+    assert len(trace["z"]) == 84  # of three classes each
+    assert (trace["x0"], trace["dx"], trace["y0"], trace["dy"]) == (2, 3, 2, 3)
 
 
 def test_confusions_are_those_of_scikit_learn():
@@ -515,7 +579,7 @@ def test_every_exhibit_is_named_captioned_and_has_its_data(text, found):
     buttons = {a["data-csv"]: a for a in read.all("button") if "data-csv" in a}
     assert set(buttons) == set(found["exhibits"])
     assert set(plots) == {key for key, e in found["exhibits"].items() if e["views"]}
-    assert len(plots) == 14
+    assert len(plots) == 15
     for key, plot in plots.items():
         assert plot["role"] == "img"
         assert plot["aria-label"].startswith(found["exhibits"][key]["title"])

@@ -113,8 +113,8 @@ def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
     browser, path, width, scheme
 ):
     with opened(browser, path, width, scheme) as page:
-        assert page.locator(".plot").count() == 14
-        assert page.locator(".plot[data-drawn]").count() < 14  # the first comes before the others
+        assert page.locator(".plot").count() == 15
+        assert page.locator(".plot[data-drawn]").count() < 15  # the first comes before the others
         draw_all(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         style = "getComputedStyle(document.body).backgroundColor"
@@ -146,6 +146,8 @@ def test_each_figure_has_as_many_marks_as_data(browser, path, found):
         assert count("frontier", points) == len(columns(exhibits["frontier"])["setting"])
         assert count("frontier", points) == len(found["evaluate"]["rows"])
         assert count("calibration", ".barlayer .point") == 4 * settings
+        bins = columns(exhibits["reliability"])
+        assert count("reliability", points) == bins["setting"].count("baseline") > 40
         assert count("map", points) == classes
         assert count("norms", ".scatterlayer .lines > path") == settings
         curves = len(exhibits["weights"]["columns"]) - 4

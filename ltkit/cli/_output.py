@@ -1,9 +1,12 @@
 """What every command prints alike: messages, written paths, JSON, progress."""
 
 import json
+import math
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,10 +97,96 @@ def spreadsheet_safe(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a table is shown: with bars where a person looks, narrow where there is no room."""
+
+    bars: bool = False
+    narrow: bool = False
+
+    def interval(self, low: str, high: str) -> str:
+        """Return the ends of an interval as text."""
+        return f"{low}…{high}" if self.narrow else f"{low} to {high}"
+
+    def bar(self, ends: Iterable[float] | None, scale: tuple[float, float]) -> str:
+        """Return a line with the bar of an interval; nothing where there are no bars."""
+        if not self.bars or ends is None:
+            return ""
+        low, high = ends
+        return f"\n[cyan]{interval_bar(low, high, scale, 11 if self.narrow else 15)}[/cyan]"
+
+
+PLAIN = Look()
+
+
+def interval_bar(low: float, high: float, scale: tuple[float, float], width: int = 15) -> str:
+    """Return an interval drawn on a scale, as text of a fixed width.
+
+    The interval is solid, to half a character, and at least that long; a line leads to it from the
+    start of a scale of positive values. Where the scale goes below zero, zero is marked, by a thick
+    mark when it is in the interval.
+
+    Example:
+        >>> interval_bar(0.25, 0.45, (0, 1), 10), interval_bar(0.0, 0.0, (0, 1), 10)
+        ('──▐█▌·····', '▌·········')
+        >>> interval_bar(0.2, 0.6, (-1, 1), 11), interval_bar(-0.6, 0.2, (-1, 1), 11)
+        ('·····│▐██··', '··███┃█····')
+    """
+    start, end = scale
+    steps = [2 * width * (value - start) / (end - start) for value in (low, high)]
+    first = min(max(math.floor(steps[0]), 0), 2 * width - 1)
+    last = min(max(math.ceil(steps[1]), first + 1), 2 * width)
+    halves = [first <= half < last for half in range(2 * width)]
+    cells = [
+        "█" if left and right else "▌" if left else "▐" if right
+        else "─" if start >= 0 and 2 * cell < first else "·"
+        for cell, (left, right) in enumerate(zip(halves[::2], halves[1::2], strict=True))
+    ]  # fmt: skip
+    if start < 0 < end:
+        cells[int(width * -start / (end - start))] = "┃" if low <= 0 <= high else "│"
+    return "".join(cells)
+
+
+def for_people() -> bool:
+    """Tell whether stdout is a terminal, and one that has the characters of bars."""
+    try:
+        "─█▌▐┃".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return sys.stdout.isatty()
+
+
+def scale_of(
+    intervals: Iterable[Iterable[float] | None], signed: bool = False
+) -> tuple[float, float]:
+    """Return the scale of bars: from 0, or as far below it, to the next tenth beyond all ends.
+
+    Example:
+        >>> scale_of([[0.11, 0.42], None]), scale_of([[-0.32, 0.05]], signed=True)
+        ((0.0, 0.5), (-0.4, 0.4))
+    """
+    ends = [abs(end) for interval in intervals if interval is not None for end in interval]
+    top = max(math.ceil(10 * max(ends, default=0) - 1e-9), 1) / 10
+    return (-top if signed else 0.0), top
+
+
 def print_table(table: Any, title: str) -> None:
     """Print a rich table on stdout: styled on a terminal, plain text in a pipe, never folded."""
+    print_fitting(lambda look: table, title)
+
+
+def print_fitting(make: Callable[[Look], Any], title: str) -> None:
+    """Print the table that is made for stdout: in a pipe plain, on a terminal with bars.
+
+    Where a terminal has too few columns, the narrow one is printed.
+    """
     from rich.console import Console
 
+    people = for_people()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    table = make(Look(bars=people))
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    if people and needed > console.width:
+        table = make(Look(bars=True, narrow=True))
     typer.echo(printable(title))
     console.print(table)

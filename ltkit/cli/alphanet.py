@@ -1,6 +1,7 @@
 """``ltkit alphanet``."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +23,8 @@ from ltkit.settings import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ltkit.analysis import ClassChange
     from ltkit.evaluation import Entry
     from ltkit.records import ClassTable, Correction, FeatureSet, ShotGroups
@@ -242,8 +245,11 @@ def sweep(
             }
         )  # fmt: skip
         return
-    for line in _table(rows):
-        typer.echo(line)
+    if _output.for_people():
+        _output.print_fitting(partial(_rich_table, rows, select), f"{path}, val split")
+    else:
+        for line in _table(rows):
+            typer.echo(line)
     _output.say(f"wrote {target}", quiet)
 
 
@@ -614,20 +620,51 @@ def _row(point: Any, chosen: bool) -> dict[str, Any]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the lines of the table, in %, of the validation split."""
-
-    def cell(row: dict[str, Any], group: str) -> str:
-        value, deviation = row["accuracy"][group], row["std"][group]
-        if value is None:
-            return "–"
-        return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation else "")
-
     lines = [f"{'metric':<10}{'k':>4}{'rho':>7}" + "".join(f"{g:>14}" for g in GROUPS)]
     for row in rows:
         knobs = f"{row['metric']:<10}{row['k']:>4}{row['rho']:>7g}"
         name = knobs if row["k"] else f"{'baseline':<21}"
         marks = "  chosen" if row["chosen"] else ""
-        lines.append(name + "".join(f"{cell(row, g):>14}" for g in GROUPS) + marks)
+        lines.append(name + "".join(f"{_cell(row, g):>14}" for g in GROUPS) + marks)
     return lines
+
+
+def _cell(row: dict[str, Any], group: str) -> str:
+    value, deviation = row["accuracy"][group], row["std"][group]
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation else "")
+
+
+def _rich_table(rows: Sequence[dict[str, Any]], select: str, look: _output.Look) -> "Table":
+    """Return the table for people, with bars of what the setting was chosen by."""
+    from rich import box
+    from rich.table import Table
+
+    def ends(row: dict[str, Any]) -> list[float] | None:
+        value, std = row["accuracy"][by], row["std"][by] or 0.0
+        return None if value is None else [max(value - std, 0.0), value + std]
+
+    by = select if select in GROUPS else "balanced"
+    same = all(row["accuracy"]["all"] == row["accuracy"]["balanced"] for row in rows)
+    groups = GROUPS[:-1] if same else GROUPS
+    scale = _output.scale_of(map(ends, rows))
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("metric")
+    for name in ("k", "rho", *groups):
+        table.add_column(name, justify="right")
+    table.add_column(f"{by} ± std\nbar 0 to {100 * scale[1]:.0f}", no_wrap=True)
+    for row in rows:
+        knobs = [row["metric"], str(row["k"]), f"{row['rho']:g}"]
+        cells = [_cell(row, group) for group in groups]
+        if look.narrow:  # deviations are in the bar
+            cells = [cell.split(" ± ")[0] for cell in cells]
+        table.add_row(
+            *(knobs if row["k"] else ["baseline", "", ""]), *cells,
+            look.bar(ends(row), scale).strip() + " *" * row["chosen"],
+            style="bold" if row["chosen"] else "",
+        )  # fmt: skip
+    return table
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

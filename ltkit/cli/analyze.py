@@ -510,7 +510,7 @@ def _table(first: str, *columns: str) -> Any:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    table.add_column(first)
+    table.add_column(first, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right")
     return table
@@ -567,7 +567,7 @@ def _print_distance(document: dict[str, Any], thirds: "list[Ints]") -> None:
     for place in sorted(range(len(classes)), key=lambda p: (classes[p]["distance"], p)):
         c = classes[place]
         table.add_row(
-            compare._safe(f"{c['name']} ({c['train_count']})"), f"{c['distance']:.3g}",
+            evaluate.safe(f"{c['name']} ({c['train_count']})"), f"{c['distance']:.3g}",
             *(_percent(row["accuracy"][place], row["std"] and row["std"][place]) for row in rows),
         )  # fmt: skip
     _output.print_table(table, "accuracy in %, nearest first")
@@ -582,7 +582,7 @@ def _among(document: dict[str, Any]) -> str:
 
 
 def _setting(row: dict[str, Any]) -> str:
-    label = compare._safe(row["label"])
+    label = evaluate.safe(row["label"])
     return f"{label}\n± std, {row['runs']} seeds" if row["runs"] > 1 else label
 
 
@@ -642,7 +642,7 @@ def _print_deltas(document: dict[str, Any]) -> None:
             std = point["std"] or {}
             cells = [_percent(point["change"][name], std.get(name), "+") for name in columns]
             table.add_row(
-                compare._safe(curve["name"]), f"{point['rho']:g}", str(point["runs"]), *cells,
+                evaluate.safe(curve["name"]), f"{point['rho']:g}", str(point["runs"]), *cells,
                 end_section=point is curve["points"][-1],
             )  # fmt: skip
     _output.print_table(table, f"{_title(document)}; mean ± std over seeds")

@@ -1,12 +1,16 @@
 """``ltkit compare``."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ltkit.cli import _options, _output, _paths, evaluate
 from ltkit.settings import Select
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 NAMED = 3
 """Classes named of those won and of those lost, in the table."""
@@ -179,86 +183,111 @@ def _print(document: dict[str, Any]) -> None:
 
 def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
     """Print the settings in the pairs, with intervals, and those on the curves."""
-    sizes, chosen, others = document["groups"], document["select"], 0
-    table = _table("accuracy in %", *columns)
-    for column in table.columns[1:]:
-        count = sizes.get(str(column.header))
-        column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
-    table.add_column("method's curve of\nfew against all")
-    for method in document["methods"]:
-        points = method["points"]
-        for point in points:
-            if not (point["in_pairs"] or point["on_curve"]):
-                others += 1
-                continue
-            star = " *" if point["in_pairs"] and len(points) > 1 and chosen else ""
-            label = f"{_safe(point['label'])}{star}"
-            if point["runs"] > 1:
-                label += f"\n± std over {point['runs']} seeds"
-            cells = [
-                evaluate.cell(point["accuracy"], point["interval"], point["std"], name)
-                for name in columns
-            ]
-            if not point["in_pairs"]:
-                label, *cells = (text.split("\n")[0] for text in (label, *cells))
-            place = "on it" if point["on_curve"] else ""
-            if point["dominated_by"] is not None:
-                place += f"{', ' * bool(place)}under {_safe(point['dominated_by'])}"
-            table.add_row(label, *cells, place)
+    chosen, methods = document["select"], document["methods"]
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
-    if chosen and any(len(method["points"]) > 1 for method in document["methods"]):
+    if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"
-    _output.print_table(table, title)
+    _output.print_fitting(partial(_points, document, columns), title)
+    every = [point for method in methods for point in method["points"]]
+    others = sum(not (point["in_pairs"] or point["on_curve"]) for point in every)
     if others:
         typer.echo(f"{others} other settings, on no curve, are in --json and --csv")
 
 
+def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
+    """Return the table of settings; a narrow one has the curves below the names."""
+    sizes, chosen = document["groups"], document["select"]
+    every = [point for method in document["methods"] for point in method["points"]]
+    several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
+    scale = evaluate.scale_of([point for point in every if point["in_pairs"]], columns)
+    table = evaluate.table_of("accuracy in %", columns, look, scale)
+    for column in table.columns[1:]:
+        count = sizes.get(str(column.header))
+        column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
+    if not look.narrow:
+        table.add_column("method's curve of\nfew against all")
+    for point in every:
+        if not (point["in_pairs"] or point["on_curve"]):
+            continue
+        star = " *" if point["in_pairs"] and point["label"] in several and chosen else ""
+        label = f"{evaluate.safe(point['label'])}{star}"
+        if point["runs"] > 1:
+            label += f"\n± std over {point['runs']} seeds"
+        cells = [
+            evaluate.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
+            for name in columns
+        ]
+        if not point["in_pairs"]:
+            label, *cells = (text.split("\n")[0] for text in (label, *cells))
+        place = "on it" if point["on_curve"] else ""
+        if point["dominated_by"] is not None:
+            place += f"{', ' * bool(place)}under {evaluate.safe(point['dominated_by'])}"
+        if look.narrow:
+            told = place.replace("on it", "on its curve")
+            table.add_row(f"{label}\n{told}".rstrip(), *cells)
+        else:
+            table.add_row(label, *cells, place)
+    return table
+
+
 def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
     """Print differences with intervals, McNemar's test, and the classes won and lost."""
-    table = _table("difference in points", *columns)
-    table.add_column("McNemar p", justify="right")
-    table.add_column("classes won, lost, tied")
-    for pair in document["pairs"]:
-        test, classes = pair["mcnemar"], pair["classes"]
-        table.add_row(
-            f"{_safe(pair['first'])}\n- {_safe(pair['second'])}",
-            *(evaluate.cell(pair["difference"], pair["interval"], None, n, "+") for n in columns),
-            f"{_p_value(test['p'])}\n{test['only_first']} : {test['only_second']}",
-            f"{len(classes['wins'])}, {len(classes['losses'])}, {classes['ties']}\n"
-            + _safe(
-                "; ".join(
-                    f"{sign} {', '.join(c['name'] for c in classes[part][:NAMED])}"
-                    for sign, part in (("+", "wins"), ("-", "losses"))
-                    if classes[part]
-                )
-            ),
-        )
-    _output.print_table(
-        table, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
+    looks: list[_output.Look] = []
+
+    def make(look: _output.Look) -> "Table":
+        looks.append(look)
+        return _pairs(document["pairs"], columns, look)
+
+    _output.print_fitting(
+        make, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
     )
+    for pair in document["pairs"] if looks[-1].narrow else ():
+        p, classes = (text.replace("\n", "; ") for text in _tests(pair))
+        names = f"{pair['first']} - {pair['second']}"
+        typer.echo(_output.printable(f"{names}: McNemar p {p}; classes won, lost, tied {classes}"))
+
+
+def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
+    """Return the table of pairs; a narrow one without tests and classes."""
+    scale = evaluate.scale_of(pairs, columns)
+    table = evaluate.table_of("difference in points", columns, look, scale)
+    if not look.narrow:
+        table.add_column("McNemar p", justify="right")
+        table.add_column("classes won, lost, tied")
+    for pair in pairs:
+        table.add_row(
+            f"{evaluate.safe(pair['first'])}\n- {evaluate.safe(pair['second'])}",
+            *(
+                evaluate.cell(pair["difference"], pair["interval"], None, n, "+", look, scale)
+                for n in columns
+            ),
+            *(() if look.narrow else map(_lines, _tests(pair))),
+        )
+    return table
+
+
+def _tests(pair: dict[str, Any]) -> tuple[str, str]:
+    """Return a pair's test, and its classes won and lost, two lines each."""
+    test, classes = pair["mcnemar"], pair["classes"]
+    named = [
+        f"{sign} {', '.join(_output.printable(c['name']) for c in classes[part][:NAMED])}"
+        for sign, part in (("+", "wins"), ("-", "losses"))
+        if classes[part]
+    ]
+    return (
+        f"{_p_value(test['p'])}\n{test['only_first']} : {test['only_second']}",
+        f"{len(classes['wins'])}, {len(classes['losses'])}, {classes['ties']}\n{'; '.join(named)}",
+    )
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(evaluate.safe, text.split("\n")))
 
 
 def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
     """Print the height of every method's curve at each level, and gaps with intervals."""
-    few, levels = frontier["few"], frontier["overall"]
-    gaps = {(g["first"], g["second"], g["overall"]): _gap(g) for g in frontier["gaps"]}
-    table = _table("overall at least", *(f"{100 * level:g}" for level in levels))
-    for name, values in few.items():
-        cells = [evaluate.percent(value) for value in values]
-        if against is not None:
-            over = [gap for (first, *_), gap in gaps.items() if first == name] or [""] * len(cells)
-            cells = [f"{cell}\n{gap}" for cell, gap in zip(cells, over, strict=True)]
-        table.add_row(_safe(name), *cells)
-    if against is None:
-        leads = []
-        for number, level in enumerate(levels):
-            there = {name: values[number] for name, values in few.items()}
-            reached = [name for name, value in there.items() if value is not None]
-            best, *others = sorted(reached, key=lambda name: -there[name]) or [""]
-            leads.append(f"{_safe(best)}\n{gaps[best, others[0], level]}" if others else "")
-        table.add_row("the best's gap to the next", *leads)
-    _output.print_table(
-        table,
+    _output.print_fitting(
+        partial(_frontier, frontier, against),
         "curves: few-shot accuracy in % at equal overall accuracy, gaps with 95 % intervals; "
         f"settings chosen on {frontier['chosen_on']}",
     )
@@ -270,28 +299,32 @@ def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
     typer.echo(_output.printable(f"most few-shot accuracy at overall accuracy {'; '.join(spans)}"))
 
 
-def _table(first: str, *columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    table.add_column(f"{first}\n95 % interval")
-    for name in columns:
-        table.add_column(name, justify="right")
+def _frontier(frontier: dict[str, Any], against: str | None, look: _output.Look) -> "Table":
+    few, levels = frontier["few"], frontier["overall"]
+    gaps = {(g["first"], g["second"], g["overall"]): _gap(g, look) for g in frontier["gaps"]}
+    table = evaluate.table_of("overall at least", (f"{100 * level:g}" for level in levels), look)
+    for name, values in few.items():
+        cells = [evaluate.percent(value) for value in values]
+        if against is not None:
+            over = [gap for (first, *_), gap in gaps.items() if first == name] or [""] * len(cells)
+            cells = [f"{cell}\n{gap}" for cell, gap in zip(cells, over, strict=True)]
+        table.add_row(evaluate.safe(name), *cells)
+    if against is None:
+        leads = []
+        for number, level in enumerate(levels):
+            there = {name: values[number] for name, values in few.items()}
+            reached = [name for name, value in there.items() if value is not None]
+            best, *others = sorted(reached, key=lambda name: -there[name]) or [""]
+            leads.append(f"{evaluate.safe(best)}\n{gaps[best, others[0], level]}" if others else "")
+        table.add_row("the best's gap to the next", *leads)
     return table
-
-
-def _safe(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(_output.printable(text))
 
 
 def _p_value(p: float) -> str:
     return "<0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def _gap(gap: dict[str, Any]) -> str:
+def _gap(gap: dict[str, Any], look: _output.Look) -> str:
     """Return a gap in points with its interval; a bound without end is infinite."""
     if gap["gap"] is None:
         return ""
@@ -302,4 +335,4 @@ def _gap(gap: dict[str, Any]) -> str:
         "-∞" if low is None else f"{100 * low:+.1f}",
         "∞" if high is None else f"{100 * high:+.1f}",
     )
-    return f"{100 * gap['gap']:+.1f}\n{' to '.join(ends)}"
+    return f"{100 * gap['gap']:+.1f}\n{look.interval(*ends)}"

@@ -1,5 +1,8 @@
 """``ltkit evaluate``."""
 
+from collections.abc import Iterable
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +12,8 @@ from ltkit.cli import _options, _output, _paths
 from ltkit.settings import PathRule
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ltkit.evaluation import Entry, Grouping
     from ltkit.records import FeatureSet
 
@@ -186,23 +191,18 @@ def _limit(text: str) -> tuple[str, float]:
 def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:
     """Hold every correction, or the baseline when it is alone, to the limits."""
     from ltkit.errors import InputError
+    from ltkit.evaluation import labels
 
     failures = []
+    named = list(zip(labels(document["rows"]), document["rows"], strict=True))
     for name, limit in limits:
-        for row in document["rows"][1:] or document["rows"]:
+        for label, row in named[1:] or named:
             value = row["accuracy"][name]
             if value is None:
                 raise InputError(f"--fail-under: no {name} class in the {document['split']} split")
             if value < limit:
-                failures.append(f"{_label(row)}: {name} {value:.4f} is under {limit:g}")
+                failures.append(f"{label}: {name} {value:.4f} is under {limit:g}")
     return failures
-
-
-def _label(row: dict[str, Any]) -> str:
-    from ltkit.evaluation import shown
-
-    knobs = [f"{k} {v:g}" for k, v in shown(row["settings"])]
-    return " ".join([row["name"], *knobs])
 
 
 def _write_per_class(
@@ -232,32 +232,13 @@ def _write_per_class(
 
 def _print_table(document: dict[str, Any]) -> None:
     """Print accuracies in percent: a baseline row, then each correction with its differences."""
-    from rich import box
-    from rich.table import Table
-
-    sizes, rows = document["groups"], document["rows"]
+    rows = document["rows"]
     accuracies = [row["accuracy"] for row in rows]
     even = all(a["all"] is None or abs(a["all"] - a["balanced"]) < 1e-9 for a in accuracies)
     columns = COLUMNS[:-1] if even else COLUMNS  # they coincide on a balanced split
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    table.add_column("accuracy in %\n95 % interval")
-    for name in columns:
-        title = f"{name}\n{sizes[name]} class{'es' * (sizes[name] != 1)}" if name in sizes else name
-        table.add_column("all =\nbalanced" if even and name == "all" else title, justify="right")
-    topk = max((int(key[3:]) for key in rows[0] if key.startswith("top")), default=1)
-    table.add_column(f"top-{topk}", justify="right")
-    table.add_column("ECE", justify="right")
-    for row in rows:
-        label = _label(row) + (f"\n± std over {row['runs']} seeds" if row["runs"] > 1 else "")
-        cells = [cell(row["accuracy"], row["interval"], row["std"], name) for name in columns]
-        top = row["accuracy" if topk == 1 else f"top{topk}"]["all"]
-        table.add_row(label, *cells, percent(top), percent(row["calibration"].get("all")))
-        if "difference" in row:
-            gains, intervals = row["difference"], row["difference_interval"]
-            cells = [cell(gains, intervals, None, name, sign="+") for name in columns]
-            table.add_row("  over baseline", *cells, style="dim")
-    _output.print_table(
-        table, f"{document['features']}, {document['split']} split, {document['n']} samples"
+    _output.print_fitting(
+        partial(_accuracies, document, columns),
+        f"{document['features']}, {document['split']} split, {document['n']} samples",
     )
     if "relative_to" in document:
         _print_relative(document, columns)
@@ -267,44 +248,122 @@ def _print_table(document: dict[str, Any]) -> None:
         typer.echo(f"{document['untested_classes']} classes have no sample in this split: left out")
 
 
-def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    from rich import box
-    from rich.table import Table
+def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
+    """Return the table of accuracies; a narrow one has top-k and ECE below the names."""
+    from ltkit.evaluation import labels
 
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    table.add_column("relative accuracy in %\n95 % interval")
+    sizes, rows = document["groups"], document["rows"]
+    scale = scale_of(rows, columns)
+    table = table_of("accuracy in %", (), look, scale)
     for name in columns:
+        title = f"{name}\n{sizes[name]} class{'es' * (sizes[name] != 1)}" if name in sizes else name
+        title = "all =\nbalanced" if name == "all" and name == columns[-1] else title
+        table.add_column(title, justify="right", no_wrap=look.narrow)
+    topk = max((int(key[3:]) for key in rows[0] if key.startswith("top")), default=1)
+    more = (f"top-{topk}", "ECE")
+    for name in () if look.narrow else more:
         table.add_column(name, justify="right")
-    for model in document["relative_to"]:
-        cells = [percent(model["accuracy"][name]) for name in columns]
-        table.add_row(f"accuracy of {Path(model['features']).name}", *cells, style="dim")
-    for row in document["rows"]:
-        relative = row["relative"]
-        cells = [cell(relative["accuracy"], relative["interval"], None, name) for name in columns]
-        table.add_row(_label(row), *cells)
-    _output.print_table(table, "accuracy over the best that balanced training data gave")
+    for label, row in zip(labels(rows), rows, strict=True):
+        label = safe(label) + (f"\n± std over {row['runs']} seeds" if row["runs"] > 1 else "")
+        cells = [
+            cell(row["accuracy"], row["interval"], row["std"], name, "", look, scale)
+            for name in columns
+        ]
+        top = row["accuracy" if topk == 1 else f"top{topk}"]["all"]
+        last = [percent(top), percent(row["calibration"].get("all"))]
+        if look.narrow:
+            label += "\n" + ", ".join(map(" ".join, zip(more, last, strict=True)))
+        table.add_row(label, *cells, *([] if look.narrow else last))
+        if "difference" in row:
+            gains, intervals = row["difference"], row["difference_interval"]
+            cells = [cell(gains, intervals, None, name, "+", look) for name in columns]
+            table.add_row("  over baseline", *cells, style="dim")
+    return table
+
+
+def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
+    from ltkit.evaluation import labels
+
+    rows = document["rows"]
+
+    def make(look: _output.Look) -> "Table":
+        scale = scale_of([row["relative"] for row in rows], columns, most=inf)
+        table = table_of("relative accuracy in %", columns, look, scale)
+        for model in document["relative_to"]:
+            cells = [percent(model["accuracy"][name]) for name in columns]
+            table.add_row(f"accuracy of {safe(Path(model['features']).name)}", *cells, style="dim")
+        for label, row in zip(labels(rows), rows, strict=True):
+            found = row["relative"]
+            table.add_row(safe(label), *(
+                cell(found["accuracy"], found["interval"], None, name, "", look, scale)
+                for name in columns
+            ))  # fmt: skip
+        return table
+
+    _output.print_fitting(make, "accuracy over the best that balanced training data gave")
 
 
 def _print_grouped(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from rich import box
-    from rich.table import Table
+    from ltkit.evaluation import labels
 
     about = rows[0]["grouped"]
+
+    def make(look: _output.Look) -> "Table":
+        scale = scale_of([row["grouped"] for row in rows], columns)
+        table = table_of("grouped accuracy in %", columns, look, scale)
+        for label, row in zip(labels(rows), rows, strict=True):
+            g = row["grouped"]
+            table.add_row(safe(label), *(
+                cell(g["accuracy"], g["interval"], g["std"], name, "", look, scale)
+                for name in columns
+            ))  # fmt: skip
+        return table
+
     how = f" ({about['rule']} rule, level {about['level']})" if "rule" in about else ""
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
-    table.add_column("grouped accuracy in %\n95 % interval")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for row in rows:
-        g = row["grouped"]
-        cells = [cell(g["accuracy"], g["interval"], g["std"], name) for name in columns]
-        table.add_row(_label(row), *cells)
     title = (
         f"grouped by {about['by']}{how}: a prediction counts when it falls in the true class's "
         f"group; mean group {about['mean_group_size']:.1f} classes, chance "
         f"{100 * about['chance']:.1f} %"
     )
-    _output.print_table(table, title)
+    _output.print_fitting(make, title)
+
+
+def table_of(
+    first: str,
+    columns: Iterable[str],
+    look: _output.Look,
+    scale: tuple[float, float] | None = None,
+) -> "Table":
+    """Return an empty table of figures with 95 % intervals, and bars on a scale if it has them."""
+    from rich import box
+    from rich.table import Table
+
+    bar = ""
+    if look.bars and scale is not None:
+        bar = f"\nbar {' to '.join(f'{100 * end:.0f}' for end in scale)}"
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column(f"{first}\n95 % interval{bar}", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=look.narrow)
+    return table
+
+
+def scale_of(
+    found: Iterable[dict[str, Any]], columns: Iterable[str], most: float = 1.0
+) -> tuple[float, float]:
+    """Return the scale of the bars of all rows: of differences around 0, else up to `most`."""
+    names = tuple(columns)
+    every = [row["interval"][name] for row in found for name in names]
+    signed = any(min(ends) < 0 for ends in every if ends is not None)
+    low, high = _output.scale_of(every, signed)
+    return low, min(high, most)
+
+
+def safe(text: str) -> str:
+    """Return text for a cell of a table, letter by letter."""
+    from rich.markup import escape
+
+    return escape(_output.printable(text))
 
 
 def percent(value: float | None) -> str:
@@ -318,8 +377,10 @@ def cell(
     deviations: dict[str, float | None] | None,
     name: str,
     sign: str = "",
+    look: _output.Look = _output.PLAIN,
+    scale: tuple[float, float] | None = None,
 ) -> str:
-    """Return a fraction in % with its deviation, and its interval on a second line."""
+    """Return a fraction in % with its deviation, its interval below, and a bar on a scale."""
     value, interval = values[name], intervals[name]
     if value is None:
         return "–"
@@ -328,5 +389,5 @@ def cell(
     shown = f"{100 * value:{sign}.1f}{spread}"
     if interval is None:
         return f"{shown}\nno interval"
-    low, high = (f"{100 * v:{sign}.1f}" for v in interval)
-    return f"{shown}\n{low} to {high}"
+    ends = look.interval(*(f"{100 * v:{sign}.1f}" for v in interval))
+    return f"{shown}\n{ends}{'' if scale is None else look.bar(interval, scale)}"

@@ -1,11 +1,17 @@
 """``ltkit neighbors``."""
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltkit.cli import _options, _output, _paths
 from ltkit.settings import Metric, NeighborSettings, as_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ltkit.records import Ints, Neighbors
 
 
 def neighbors(
@@ -84,6 +90,33 @@ def neighbors(
             {"schema": "ltkit.neighbors/1", "features": str(path), "metric": metric, "rows": rows}
         )
         return
+    if _output.for_people():
+        called = hierarchy.readable_names(classes)
+        title = f"{path}: {found.base_class.shape[1]} nearest {among} classes by {metric} distance"
+        _output.print_fitting(partial(_table, found, called, classes.train_count), title)
+        return
     for row in rows:
         near = ", ".join(f"{n['name']} {n['distance']:.3g}" for n in row["neighbors"])  # type: ignore[attr-defined]
         typer.echo(_output.printable(f"{row['name']} ({row['train_count']}): {near}"))
+
+
+def _table(found: "Neighbors", names: list[str], counts: "Ints", look: _output.Look) -> "Table":
+    """Return the table for people: from the nearest to the farthest neighbour as a bar."""
+    from rich import box
+    from rich.table import Table
+
+    from ltkit.cli.evaluate import safe
+
+    farthest = float(found.distance.max()) or 1.0
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("class", overflow="fold")
+    table.add_column("training\nsamples", justify="right")
+    table.add_column(f"distance\nbar 0 to {farthest:.3g}", no_wrap=True)
+    table.add_column("nearest classes, distance", overflow="fold")
+    for c, near, distance in zip(found.few_class, found.base_class, found.distance, strict=True):
+        table.add_row(
+            safe(names[c]), str(counts[c]),
+            look.bar((distance[0], distance[-1]), (0, farthest)).strip(),
+            ", ".join(f"{safe(names[b])} {d:.3g}" for b, d in zip(near, distance, strict=True)),
+        )  # fmt: skip
+    return table

@@ -1,5 +1,6 @@
 """``ltkit posthoc``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -115,8 +116,11 @@ def posthoc(
         )
         _, found = evaluation.choose(list(zip(runs, fitted, strict=True)), val, score)
         scores = np.reshape(found, (-1, seeds)).mean(axis=1).tolist()
+        scale = _output.scale_of([scores])
         for parameters, value in zip(tried, scores, strict=True):
-            _output.say(f"{_shown(parameters)}: {select} accuracy {value:.4f} on val", quiet)
+            line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on val"
+            bar = _output.interval_bar(value, value, scale, 25) if sys.stderr.isatty() else ""
+            _output.say(f"{line:<50} {bar}".rstrip(), quiet)
         best = int(np.argmax(scores))
         _output.say(f"chosen: {_shown(tried[best])}", quiet)
         settings |= {"tried": tried, "val": scores}

@@ -8,7 +8,7 @@ Accuracies and shares are fractions in 0..1.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from ltkit.analysis import STATUSES, Case
 from ltkit.class_means import class_means
 from ltkit.comparison import compare, predictions
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, evaluate, settings_of
+from ltkit.evaluation import Entry, Grouping, evaluate, predict, settings_of
 from ltkit.files import hdf5
-from ltkit.hierarchy import load_wordnet, related_classes
+from ltkit.hierarchy import load_wordnet, readable_names, related_classes
 from ltkit.records import (
     Classifier,
     ClassTable,
@@ -66,6 +66,7 @@ Floats = NDArray[np.float64]
 class Source:
     """A split, and what the model's own head and every correction predict of it.
 
+    split: its name.
     labels: (N,) true classes.
     before: (N,) predictions of the model's own head.
     cases: every setting of every correction, and beside each `made`: its entry and runs.
@@ -78,6 +79,7 @@ class Source:
     seed: int
     rule: PathRule
     level: int
+    split: str
     labels: Ints
     before: Ints
     cases: Sequence[Case]
@@ -92,7 +94,7 @@ class Source:
     @cached_property
     def names(self) -> list[str]:
         """(C,) what the classes are called, cut where it is very long."""
-        every = map(self.classes.name, range(len(self.classes)))
+        every = readable_names(self.classes)
         return [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in every]
 
     @cached_property
@@ -202,7 +204,7 @@ def gather(
         for point in method["points"]
     ]
     source = Source(
-        features, shot_groups(features.classes.train_count, bins), k, seed, rule, level,
+        features, shot_groups(features.classes.train_count, bins), k, seed, rule, level, split,
         data.labels, before[0].astype(np.int64), cases,
         [(entry, runs) for entry in entries for _, runs in settings_of(entry.correction)],
         np.flatnonzero(chosen)[:DETAILED].tolist(),
@@ -223,6 +225,7 @@ def gather(
         "settings": _settings(source, int(np.sum(chosen))),
         "classes": _classes(source),
         "confusion": _confusion(source),
+        "reliability": _reliability(source),
     } | {name: _or_absent(section, source) for name, section in sections.items()}
 
 
@@ -337,6 +340,43 @@ def _table(rows: Ints, columns: Ints, count: Floats, size: int) -> list[list[Any
     table = np.bincount(rows * size + columns, count, minlength=size * size).reshape(size, size)
     found: list[list[Any]] = table.round(4).tolist()
     return found
+
+
+def _reliability(source: Source) -> dict[str, Any]:
+    """Return how sure the settings in detail are and how often right, by bins of confidence.
+
+    Of each shot group that has samples, for each of the bins: samples, a mean over runs, and their
+    mean confidence and accuracy, None where there are none.
+    """
+    labels, chosen = source.labels, []
+    for place in source.detailed:
+        entry, runs = source.made[place]
+        made = entry.correction
+        chosen.append(
+            replace(
+                made, weight=made.weight[runs], bias=made.bias[runs],
+                runs=tuple(made.runs[run] for run in runs), extra={},
+            )
+        )  # fmt: skip
+    own, after = predict(source.features.split(source.split), source.base, chosen)
+    groups = metrics.group_weights(labels, len(source.classes), source.groups)
+    inside = {name: w[labels] > 0 for name, w in groups.items() if name != "balanced"}
+    rows = []
+    for found in (own, *after):
+        right = found.predicted == labels
+        row = {}
+        for name, within in inside.items():
+            count, sure, correct = metrics.reliability(
+                found.confidence[:, within].astype(np.float64).ravel(), right[:, within].ravel()
+            )
+            some = np.where(count, count, np.nan)
+            row[name] = {
+                "samples": _numbers(count / len(right), 4),
+                "confidence": _numbers(sure / some),
+                "accuracy": _numbers(correct / some),
+            }
+        rows.append(row)
+    return {"bins": metrics.ECE_BINS, "rows": rows}
 
 
 def _neighbors(source: Source) -> dict[str, Any]:

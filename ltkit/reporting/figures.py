@@ -31,10 +31,21 @@ EVEN = [[t / 5, color] for t, color in enumerate(CIVIDIS)]
 ROOT = [[(t / 5) ** 2, color] for t, color in enumerate(CIVIDIS)]
 """By the square root, so that small shares are seen."""
 
+LIGHT = [[0, "#f4f7fa"], [1, "#5fa8d8"]]
+"""Behind dark letters."""
+
+INK = "#16202a"
+
+TICKS = [step * 10.0**power for power in range(-4, 8) for step in (1, 2, 5)]
+
 SIGNED = [[0, "#2166ac"], [0.5, "#f2f2f2"], [1, "#b2182b"]]
 
 LABELLED = 60
 """Classes named on an axis, at most."""
+
+DASHES = ("solid", "dash", "longdash", "dot")
+SYMBOLS = ("circle", "square", "diamond", "x")
+"""Of curves; the last is that of a random control."""
 
 Row = Sequence[Any]
 
@@ -161,6 +172,12 @@ def _series(place: int) -> str:
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, **more}
+
+
+def _log(title: str) -> dict[str, Any]:
+    """Return a logarithmic axis, its ticks written out."""
+    ticks = {"tickvals": TICKS, "ticktext": [f"{tick:g}" for tick in TICKS]}
+    return _axis(title, type="log", minor={"ticks": ""}, **ticks)
 
 
 def _headline(gathered: Mapping[str, Any]) -> list[Exhibit]:
@@ -299,7 +316,7 @@ def _classes(gathered: Mapping[str, Any]) -> list[Exhibit]:
         _scatter(
             gathered, "by-count", "Accuracy against training images",
             {c: max(n, 0.5) for c, n in enumerate(counts)},
-            _axis("training images", type="log", dtick="D2"), "train_count",
+            _log("training images"), "train_count",
             "A mark is a class: grey rings before, filled marks after the correction. Rare classes "
             f"are at the left{zero}.",
         )
@@ -377,7 +394,9 @@ def _scatter(
 
 def _deltas(gathered: Mapping[str, Any]) -> list[Exhibit]:
     traces, rows = [], []
-    for place, curve in enumerate(gathered["deltas"]["curves"]):
+    curves = sorted(gathered["deltas"]["curves"], key=lambda c: c["metric"] == "random")
+    for place, curve in enumerate(curves):
+        place = 3 if curve["metric"] == "random" else place % 3
         for group in ("few", "medium", "many", "all"):
             if group not in curve["change"]:
                 continue
@@ -386,8 +405,8 @@ def _deltas(gathered: Mapping[str, Any]) -> list[Exhibit]:
             traces.append({
                 "type": "scatter", "mode": "lines+markers", "x": curve["rho"],
                 "y": _hundred(change), "name": f"{group}, {label(curve['name'])}",
-                "line": {"color": COLORS[group], "dash": ("solid", "dot", "dash")[place % 3]},
-                "marker": {"color": COLORS[group], "symbol": ("circle", "x", "square")[place % 3]},
+                "line": {"color": COLORS[group], "dash": DASHES[place]},
+                "marker": {"color": COLORS[group], "symbol": SYMBOLS[place]},
                 "error_y": {"type": "data", "visible": any(several), "thickness": 1, "width": 3,
                             "array": [100 * value if value else 0 for value in std]},
                 "hovertemplate": "ρ %{x}: %{y:+.2f} points<extra>%{fullData.name}</extra>",
@@ -400,8 +419,9 @@ def _deltas(gathered: Mapping[str, Any]) -> list[Exhibit]:
         Exhibit(
             "deltas", "Change of accuracy against ρ",
             "Points of accuracy gained over the baseline, mean over seeds with its standard "
-            "deviation. A smaller ρ hears the frequent classes less: few rises, many falls. Fits "
-            "with random neighbours, where given, are the control.",
+            "deviation. A smaller ρ hears the frequent classes less: few rises, many falls. "
+            "Dotted lines, where given, are fits with random neighbours, the control: a gain "
+            "beyond theirs comes of the neighbours being near.",
             ("curve", "rho", "runs", "group", "change", "std"), rows,
             [View("", traces, {"xaxis": _axis("ρ"), "yaxis": _axis("change in points")})],
         )
@@ -467,13 +487,21 @@ def _flows(gathered: Mapping[str, Any]) -> list[Exhibit]:
             (b, a, row["count"][b][a]) for b in range(size) for a in range(size)
             if row["count"][b][a]
         ]  # fmt: skip
+        sides = (
+            [sum(line) for line in row["count"]],
+            [sum(column) for column in zip(*row["count"], strict=True)],
+        )
+        shares = [[n / max(sum(side), 1e-9) for n in side] for side in sides]
         views.append(View(
             f"{row['samples']}, {row['by']}: {row['label']}",
             [{
-                "type": "sankey", "valueformat": ",.0f",
+                "type": "sankey", "valueformat": ",.0f", "arrangement": "fixed",
                 "node": {
-                    "label": [f"{s} before" for s in statuses] + [f"{s} after" for s in statuses],
+                    "label": [f"{status} {100 * share:.1f} %" for side in shares
+                              for status, share in zip(statuses, side, strict=True)],
                     "color": [*shades, *shades], "pad": 18, "thickness": 16,
+                    "x": [0.001] * size + [0.999] * size,
+                    "y": [max(y, 0.001) for side in shares for y in _middles(side)],
                 },
                 "link": {
                     "source": [b for b, _, _ in links], "target": [size + a for _, a, _ in links],
@@ -481,7 +509,7 @@ def _flows(gathered: Mapping[str, Any]) -> list[Exhibit]:
                     "color": [f"{shades[b]}66" for b, _, _ in links],
                 },
             }],
-            {},
+            {"margin": {"l": 8, "r": 8, "t": 12, "b": 24}},
         ))  # fmt: skip
         rows += [
             [row["label"], row["samples"], row["by"], row["n"], statuses[b], statuses[a],
@@ -493,12 +521,27 @@ def _flows(gathered: Mapping[str, Any]) -> list[Exhibit]:
         Exhibit(
             "flows", "Predictions before and after",
             "Left: predictions of the baseline, right: after the correction; the width is the "
-            "number of test samples, a mean over seeds. A neighbour is a wrong class near the true "
-            "one. Rare classes are saved where a band runs from a neighbour to correct.",
+            "number of test samples, a mean over seeds, and % their share. A neighbour is a wrong "
+            "class near the true one. Rare classes are saved where a band runs from a neighbour to "
+            "correct.",
             ("setting", "samples", "neighbors", "n", "before", "after", "count", "std"),
             rows, views,
         )
     ]  # fmt: skip
+
+
+def _middles(shares: Sequence[float], gap: float = 0.05) -> list[float]:
+    """Return where the middles of boxes are that stand below each other, from 0 to 1.
+
+    Example:
+        >>> _middles([0.5, 0.5], gap=0.2)
+        [0.2, 0.8]
+    """
+    room, top, found = 1 - gap * (len(shares) - 1), 0.0, []
+    for share in shares:
+        found.append(round(top + room * share / 2, 4))
+        top += room * share + gap
+    return found
 
 
 def _alpha(gathered: Mapping[str, Any]) -> list[Exhibit] | str:
@@ -555,7 +598,7 @@ def _lines(
         {
             "type": "scatter", "mode": "lines", "name": label(name), "meta": "value",
             "x": list(range(1, 1 + len(ids))), "y": list(values), "customdata": list(ids),
-            "line": {"color": _series(place), "width": 1.5},
+            "line": {"color": _series(place), "width": 1.5 if place else 3.5},
         }
         for place, (name, values) in enumerate(curves)
     ]  # fmt: skip
@@ -571,7 +614,8 @@ def _norms(gathered: Mapping[str, Any]) -> list[Exhibit]:
             "norms", "Length of each class's classifier",
             "Classes from most to fewest training images; height: the L2 norm of the class's row. "
             "A trained head falls towards the rare classes, whose logits are then too small. "
-            "Methods scale their rows differently: compare shapes.",
+            "Methods scale their rows differently: compare shapes. One that changes biases only "
+            "has the baseline's curve, drawn wide.",
             ("rank", "class", "name", "train_count", *names),
             [[rank, c, classes["name"][c], classes["train_count"][c],
               *(row[rank - 1] for row in norms["norm"])] for rank, c in enumerate(ids, start=1)],
@@ -596,7 +640,7 @@ def _weights(gathered: Mapping[str, Any]) -> list[Exhibit]:
               *(curve["weight"][rank - 1] for curve in curves)]
              for rank, c in enumerate(ids, start=1)],
             [View("", traces, {"xaxis": _axis("class, by training images"), "hovermode": "closest",
-                               "yaxis": _axis("weight", type="log", dtick="D2")})],
+                               "yaxis": _log("weight")})],
         )
     ]  # fmt: skip
 
@@ -620,9 +664,10 @@ def _confusion(gathered: Mapping[str, Any]) -> list[Exhibit]:
             [{
                 "type": "heatmap", "z": _shares(table), "meta": "cell", "colorscale": ROOT,
                 "zmin": 0, "zmax": 100, "colorbar": {"title": {"text": "%"}, "thickness": 12},
+                "x0": (1 + per_cell) / 2, "dx": per_cell, "y0": (1 + per_cell) / 2, "dy": per_cell,
             }],
             {
-                "xaxis": _axis("predicted, by training images", showgrid=False),
+                "xaxis": _axis("predicted class, by training images", showgrid=False),
                 "yaxis": _axis("true class", autorange="reversed", showgrid=False),
             },
         ))  # fmt: skip
@@ -636,7 +681,8 @@ def _confusion(gathered: Mapping[str, Any]) -> list[Exhibit]:
             name,
             [{
                 "type": "heatmap", "z": shares, "x": groups, "y": groups, "zmin": 0, "zmax": 100,
-                "colorscale": EVEN, "texttemplate": "%{z:.1f} %", "showscale": False,
+                "colorscale": LIGHT, "showscale": False,
+                "texttemplate": "%{z:.1f} %", "textfont": {"color": INK},
                 "hovertemplate": "true %{y}, predicted %{x}: %{z:.2f} %<extra></extra>",
             }],
             {"xaxis": _axis("predicted"), "yaxis": _axis("true class", autorange="reversed")},
@@ -746,8 +792,47 @@ def _calibration(gathered: Mapping[str, Any]) -> list[Exhibit]:
             "its predictions for rare classes.",
             ("setting", "group", "calibration_error"), rows,
             [View("", traces, {"barmode": "group", "yaxis": _axis("ECE in %")})],
-        )
+        ),
+        _reliability(gathered["reliability"], details(gathered)),
     ]  # fmt: skip
+
+
+def _reliability(found: Mapping[str, Any], names: Sequence[str]) -> Exhibit:
+    views, rows = [], []
+    for place, (name, groups) in enumerate(zip(names, found["rows"], strict=True)):
+        traces: list[dict[str, Any]] = [{
+            "type": "scatter", "mode": "lines", "name": "as sure as right", "hoverinfo": "skip",
+            "x": [0, 100], "y": [0, 100], "line": {"color": BEFORE, "dash": "dot", "width": 1},
+        }]  # fmt: skip
+        for group, bins in groups.items():
+            total = sum(bins["samples"])
+            there = [b for b, samples in enumerate(bins["samples"]) if samples]
+            shares = [bins["samples"][b] / total for b in there]
+            traces.append({
+                "type": "scatter", "mode": "lines+markers", "name": group,
+                "x": _hundred(bins["confidence"][b] for b in there),
+                "y": _hundred(bins["accuracy"][b] for b in there),
+                "line": {"color": COLORS[group], "width": 1},
+                "marker": {"color": COLORS[group],
+                           "size": [round(4 + 26 * share**0.5, 1) for share in shares]},
+                "text": [f"{bins['samples'][b]:.0f} samples" for b in there],
+                "hovertemplate": "sure %{x:.1f} %, right %{y:.1f} %, %{text}"
+                                 "<extra>%{fullData.name}</extra>",
+            })  # fmt: skip
+            rows += [
+                [name, group, b / found["bins"], (b + 1) / found["bins"], bins["samples"][b],
+                 bins["confidence"][b], bins["accuracy"][b]] for b in there
+            ]  # fmt: skip
+        axes = {"xaxis": _axis("confidence in %", range=[-2, 102]),
+                "yaxis": _axis("accuracy in %", range=[-4, 104])}  # fmt: skip
+        views.append(View(name, traces, {**axes, "hovermode": "closest"}, place))
+    return Exhibit(
+        "reliability", "Confidence and accuracy",
+        "A mark is the predictions of like confidence (largest softmax probability) in a shot "
+        "group, its area their number. On the dotted line a model is right as often as it says; "
+        "below it, it is too sure, above it, too careful. Small marks are few samples, and jump.",
+        ("setting", "group", "from", "to", "samples", "confidence", "accuracy"), rows, views,
+    )  # fmt: skip
 
 
 def _tree(gathered: Mapping[str, Any]) -> list[Exhibit]:
@@ -772,7 +857,8 @@ def _tree(gathered: Mapping[str, Any]) -> list[Exhibit]:
                 "hovertemplate": "%{label}: %{text} %, %{value} classes<extra></extra>",
                 "tiling": {"orientation": "v"},
             }],
-            {},
+            {"margin": {"l": 8, "r": 8, "t": 12, "b": 12},
+             "uniformtext": {"minsize": 11, "mode": "hide"}},
         ))  # fmt: skip
     return [
         Exhibit(

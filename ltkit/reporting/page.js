@@ -179,7 +179,7 @@ function element(tag, content, attributes = {}) {
 }
 
 function nameOf(id) {
-  const button = element("button", element("bdi", visible(classes.name[id])), { class: "link" });
+  const button = element("button", element("bdi", short(classes.name[id], 60)), { class: "link" });
   button.addEventListener("click", () => showClass(id));
   return button;
 }

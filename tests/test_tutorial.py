@@ -1,0 +1,98 @@
+"""The tutorial's commands run in order, in a fresh folder, and print what it shows."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from screens import on_terminal
+
+ROOT = Path(__file__).resolve().parents[1]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+CONSOLES = re.findall(r"^```console\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
+CUT = "…"
+
+
+def sessions():
+    """Yield each command and the lines shown below it."""
+    for console in CONSOLES:
+        for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
+            command, *lines = part.splitlines()
+            yield command, lines
+
+
+def form(line):
+    """A line without its figures, bars, rules and spaces: what is the same on every machine."""
+    return re.sub(r"[-+\d.,…±*─·█▌▐│┃\s]+", "", line)
+
+
+def follows(shown, printed):
+    """Whether lines are printed in this order, others only where the tutorial cuts."""
+    printed, free = iter(printed), False
+    for line in shown:
+        if line == CUT:
+            free = True
+            continue
+        for found in printed:
+            if form(found) == form(line):
+                break
+            if not free:
+                return f"shown {line!r}, printed {found!r}"
+        else:
+            return f"not printed: {line!r}"
+        free = False
+    return "" if free or next(printed, None) is None else "printed more"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tutorial")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.delenv("LTKIT_FEATURES", raising=False)
+        printed = [on_terminal(patched, shlex.split(c)[1:]) for c, _ in sessions()]
+    return folder, printed
+
+
+def test_commands_print_what_is_shown(ran):
+    _, printed = ran
+    for (command, shown), lines in zip(sessions(), printed, strict=True):
+        assert not (wrong := follows(shown, lines)), f"{command}: {wrong}"
+
+
+def test_what_is_shown_is_compared():
+    assert follows(["a 1", "b"], ["a 2", "b"]) == ""
+    assert follows(["a", "…", "d"], ["a", "b", "c", "d"]) == ""
+    assert "not printed" in follows(["a", "c"], ["a"])
+    assert "shown 'c'" in follows(["a", "c"], ["a", "b", "c"])
+    assert follows(["a"], ["a", "b"]) == "printed more"
+
+
+def test_the_correction_chosen_gains_on_rare_classes(ran):
+    _, printed = ran
+    (lines,) = [p for (c, _), p in zip(sessions(), printed, strict=True) if "compare" in c]
+    pairs = lines[next(n for n, line in enumerate(lines) if line.startswith("pairs")) :]
+    (few,) = [line.split()[3] for line in pairs if line.startswith(" logit-adjust tau") and "." in
+              line.split()[3]]  # fmt: skip
+    assert float(few) > 3
+
+
+def test_plain_torch_reads_the_result(ran, monkeypatch, capsys):
+    folder, _ = ran
+    monkeypatch.chdir(folder)
+    ((code, said),) = re.findall(
+        r"^```python\n(.*?)^```\n\n((?:    [^\n]*\n)+)", TUTORIAL, re.MULTILINE | re.DOTALL
+    )
+    exec(compile(code, "tutorial", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == [line.strip() for line in said.splitlines()]
+
+
+def test_links_and_pictures():
+    for target in re.findall(r"\]\(([^)#:]+)\)", TUTORIAL):
+        path = ROOT / "docs" / target
+        assert path.is_file(), target
+        if path.suffix == ".png":
+            assert path.stat().st_size < 150_000
+            with Image.open(path) as picture:
+                assert picture.width > 400
