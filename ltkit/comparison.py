@@ -44,6 +44,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
 def predictions(
     split: FeatureSplit, base: Classifier, corrections: Sequence[Correction]
 ) -> list[NDArray[np.int32]]:

@@ -62,6 +62,7 @@ class Entry:
     correction: Correction
 
 
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
 def predict(
     split: FeatureSplit, base: Classifier, corrections: Sequence[Correction] = ()
 ) -> tuple[Predictions, list[Predictions]]:
@@ -163,7 +164,7 @@ def evaluate(
     *,
     bins: Sequence[int] = BINS,
     grouping: Grouping | None = None,
-    topk: Sequence[int] = (1, 5),
+    topk: Sequence[int] | None = None,
     references: Sequence[FeatureSet] = (),
     replicates: int = 2000,
     seed: int = 0,
@@ -181,7 +182,7 @@ def evaluate(
         entries: corrections, in the order to be shown.
         bins: of the shot groups.
         grouping: for grouped accuracy.
-        topk: which top-k accuracies to give beside top-1.
+        topk: which top-k accuracies to give; None: top-1, and top-5 of five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
             test samples, for relative accuracy: in each group against the best of them.
         replicates: of the bootstrap.
@@ -199,6 +200,8 @@ def evaluate(
     data, base = features.split(split), features.classifier()
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
+    if topk is None:
+        topk = (1, 5) if base.num_classes >= 5 else (1,)
     if not all(1 <= k <= base.num_classes for k in topk):
         raise InputError(
             f"--topk: found {','.join(map(str, topk))}, expected numbers from 1 to "
@@ -490,7 +493,7 @@ def choose(
         score: of (N,) predictions, for example a partial of `objective`.
     """
     first = candidates[0][1]
-    corrections = [as_correction("", c, [p]) for p, c in candidates]
+    corrections = [as_correction("a candidate", c, [p]) for p, c in candidates]
     _, found = predict(val, first, corrections)
     scores = [score(p.predicted[0]) for p in found]
     return int(np.argmax(scores)), scores

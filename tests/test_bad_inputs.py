@@ -1,5 +1,6 @@
 """What happens at the edges of commands; the wrong inputs are in the catalogue of bad_inputs."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -144,3 +145,29 @@ def test_the_same_rho_twice_is_one_setting(folder, ltkit):
     _, out, _ = ltkit("evaluate")
     assert "alphanet k 2 rho 1 " in out
     assert "seeds" not in out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "posthoc tau-norm", "posthoc ncm", "posthoc crt"])
+def test_logits_that_overflow_are_one_line(folder, ltkit, command):
+    rng = np.random.default_rng(0)
+    arrays = {"weight": 1e30 * rng.normal(size=(3, 4)), "bias": np.zeros(3)}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_features"] = 1e30 * rng.normal(size=(12, 4))
+        arrays[f"{split}_labels"] = np.arange(12) % 3
+    np.savez("a.npz", **arrays)
+    assert ltkit("import", "a.npz", "-o", "a.h5", "--quiet")[0] == 0
+    code, _, err = ltkit(*command.split(), "a.h5", "--quiet")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "not finite" in err
+
+
+def test_few_classes_have_no_top_5(folder, ltkit):
+    weight, labels = np.eye(3, 4), np.arange(12) % 3
+    np.savez("a.npz", weight=weight, test_features=weight[labels], test_labels=labels,
+             train_counts=[200, 50, 5])  # fmt: skip
+    assert ltkit("import", "a.npz", "-o", "a.h5", "--quiet")[0] == 0
+    code, out, _ = ltkit("evaluate", "a.h5", "--json")
+    assert code == 0
+    assert not [key for key in json.loads(out)["rows"][0] if key.startswith("top")]
+    assert ltkit("evaluate", "a.h5", "--topk", "1,5")[0] == 2

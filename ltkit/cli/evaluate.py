@@ -37,7 +37,13 @@ def evaluate(
         PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
     ] = "path",
     level: Annotated[int, typer.Option(min=0)] = 4,
-    topk: Annotated[str, typer.Option(help="Which top-k accuracies.")] = "1,5",
+    topk: Annotated[
+        str | None,
+        typer.Option(
+            help="Which top-k accuracies. Default: 1, and 5 of five classes or more.",
+            show_default=False,
+        ),
+    ] = None,
     relative_to: Annotated[
         list[Path] | None,
         typer.Option(
@@ -87,7 +93,7 @@ def evaluate(
         features, split, entries,
         bins=_options.whole_numbers(bins, "--bins"),
         grouping=_grouping(group, rule, level, features),
-        topk=_options.whole_numbers(topk, "--topk"),
+        topk=None if topk is None else _options.whole_numbers(topk, "--topk"),
         references=[features_file.read(file) for file in references],
         replicates=replicates,
         seed=seed,

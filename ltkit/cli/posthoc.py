@@ -171,10 +171,13 @@ def _fit(
     module: ModuleType, base: "Classifier", train: Any, counts: Any, runs: Sequence[dict[str, Any]]
 ) -> "list[Classifier]":
     """Return the classifier of each run, fitted together where the method can."""
-    if hasattr(module, "fit_many"):
-        together: list[Classifier] = module.fit_many(base, train, counts, runs)
-        return together
-    return [module.fit(base, train, counts, **parameters) for parameters in runs]
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        if hasattr(module, "fit_many"):
+            together: list[Classifier] = module.fit_many(base, train, counts, runs)
+            return together
+        return [module.fit(base, train, counts, **parameters) for parameters in runs]
 
 
 def _seed(parameters: dict[str, Any], number: int) -> dict[str, int]:

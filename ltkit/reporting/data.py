@@ -182,9 +182,8 @@ def gather(
     Raises:
         InputError: as `ltkit.evaluation.evaluate`.
     """
-    topk = (1, 5) if len(features.classes) >= 5 else (1,)
     options: dict[str, Any] = {"bins": bins, "replicates": replicates, "seed": seed}
-    scores, _ = evaluate(features, split, entries, grouping=grouping, topk=topk, **options)
+    scores, _ = evaluate(features, split, entries, grouping=grouping, **options)
     compared = None
     if entries:
         select: Select | None = "balanced" if features.splits.get("val") else None
