@@ -29,7 +29,7 @@ test: setup ## the tests, a few minutes on two cores
 	$(PYTHON) -m venv .venv-extras
 	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c requirements/constraints.txt -c requirements/extras.txt \
-		-e '.[dev,torchvision,timm,transformers,open-clip,onnx,parquet,tensorboard]' onnxscript
+		-e '.[dev,torchvision,timm,transformers,open-clip,onnx,parquet,figures,tensorboard]' onnxscript
 	touch $@
 
 test-extras: .venv-extras/.ready ## the tests that need the optional packages, in .venv-extras

@@ -9,6 +9,8 @@ from ltkit.files.atomic import write_bytes
 from ltkit.reporting.figures import Exhibit, label
 
 FORMATS = ("svg", "pdf", "png")
+WIDTH = 900
+"""Pixels."""
 
 
 def script() -> str:
@@ -35,18 +37,20 @@ def write_figures(exhibits: Iterable[Exhibit], folder: Path) -> list[Path]:
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--figures: {folder}: is a file, expected a folder; name another")
-    figures, names = [], []
+    figures, names, heights = [], [], []
     for exhibit in exhibits:
         for view in exhibit.views[:1]:
             traces = [{k: v for k, v in t.items() if k != "meta"} for t in view.traces]
             title = {"text": exhibit.title + (f": {label(view.name, 60)}" if view.name else "")}
             figure = go.Figure({"data": traces, "layout": {**view.layout, "title": title}})
-            figure.update_layout(template="plotly_white", width=900, height=exhibit.height)
+            figure.update_layout(template="plotly_white", margin={"t": 60})  # for the title
             figures += [figure] * len(FORMATS)
+            heights += [exhibit.height] * len(FORMATS)
             names += [f"{exhibit.key}.{form}" for form in FORMATS]
     with TemporaryDirectory() as drawn:
         try:
-            io.write_images(figures, [Path(drawn) / name for name in names])
+            files = [Path(drawn) / name for name in names]
+            io.write_images(figures, files, width=WIDTH, height=heights)
         except Exception as error:  # kaleido's and the browser's, of many classes
             raise InputError(
                 f"--figures: cannot draw ({_first_line(error)}); it needs the kaleido package and "
