@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-extras check slow fuzz gpu bench results
+.PHONY: help setup demo test test-extras check slow fuzz faults gpu bench results
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -44,9 +44,13 @@ check: setup ## format, lint, types, import contracts
 slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow
 
-fuzz: .venv-extras/.ready ## damaged checkpoints, 2,000 a container, into benchmarks/results/
-	OMP_NUM_THREADS=1 .venv-extras/bin/python tests/fuzz/fuzz_checkpoints.py --count 2000 \
-		--json benchmarks/results/fuzz_checkpoints.json
+fuzz: .venv-extras/.ready ## damaged files of every kind, 10,000 a reader, into benchmarks/results/
+	for kind in checkpoints files; do OMP_NUM_THREADS=1 .venv-extras/bin/python \
+		tests/fuzz/fuzz_$$kind.py --count 10000 --json benchmarks/results/fuzz_$$kind.json || exit 1; done
+
+faults: setup ## kills and failing disks, an hour, into benchmarks/results/
+	for kind in kill disk; do $(BIN)/python tests/faults/$$kind.py \
+		--json benchmarks/results/faults.json || exit 1; done
 
 gpu: setup ## the tests that need a CUDA device
 	$(PYTEST) -m gpu

@@ -264,7 +264,7 @@ def _head(archive: Archive, num_classes: int, feature_size: int, notes: list[str
         hint = ": one row a class; save weight.T" if found == expected[::-1] else ""
         raise InputError(f"{path}: weight: found {found}, expected {expected}{hint}")
     bias = np.zeros(num_classes, np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         weight = archive.whole("weight").astype(np.float32)
         if "bias" not in archive.names:
             notes.append("no bias: taken as zeros")

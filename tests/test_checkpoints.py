@@ -53,7 +53,7 @@ def native(path):
 
     def write(cosine=False, scale=1.0, changes=None):
         net = network(cosine=cosine, scale=scale)
-        checkpoint.save(path, recipe(cosine, scale), net, datasets.load("digits_lt"))
+        checkpoint.save(path, recipe(cosine, scale), 1, net, datasets.load("digits_lt"))
         content = torch.load(path, weights_only=True) | (changes or {})
         if changes:
             torch.save({k: v for k, v in content.items() if v is not None}, path)

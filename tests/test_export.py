@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = architectures.build("digits_net", 10)
     recipe = {"arch": "digits_net", "cosine": False, "scale": 1.0, "dataset": dict(dataset.record)}
-    training_checkpoint.save(Path("model.pt"), recipe, network, dataset)
+    training_checkpoint.save(Path("model.pt"), recipe, 1, network, dataset)
     run("extract", "model.pt", "--data", "digits_lt", "-q")
     run("alphanet", "fit", "--k", "3", "--epochs", "3", "--seeds", "2", "-q")
     return tmp_path

@@ -54,6 +54,18 @@ def test_a_group_that_holds_itself_has_an_end(path):
     made.refused(lambda: features.read(path), "found more than 10000 members", error=FormatError)
 
 
+def test_data_that_would_lie_beyond_the_end(path):
+    """Where the HDF5 library does not look itself; that of these tests does."""
+    name = "test/labels"
+    with h5py.File(path) as file:
+        end = file[name].id.get_offset() + file[name].nbytes
+        assert hdf5._checked(file[name], name, path, end) == file[name]
+        made.refused(
+            lambda: hdf5._checked(file[name], name, path, end - 1),
+            f"{name}: declared up to byte {end}, the file has {end - 1}", error=FormatError,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("value", [np.complex64(8), 8.0, np.array([8]), "8", np.bytes_(b"8")])
 @pytest.mark.parametrize("name", ["block_rows", "complete", "format_version"])
 def test_numbers_that_are_no_whole_numbers_are_refused(path, name, value):
@@ -188,6 +200,39 @@ def test_a_header_that_python_2_wrote_is_read_in_silence(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 2L), }\n"
     path = npz(tmp_path / "a.npz", header)
     assert importing.Archive(path).header("train_features") == ((2, 2), np.dtype("<f4"))
+
+
+def with_signalling(shape):
+    """Float64 with a NaN that the processor reports when it is cast."""
+    values = np.ones(shape)
+    values.view(np.uint64)[-1, -1] = 0x7FF0_0000_0000_0001
+    return values
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("train_features", ("train: row 2: features are not finite",)),
+    ("weight", ("weight, bias: hold NaN or infinity",)),
+])  # fmt: skip
+def test_a_nan_that_signals_is_refused_in_silence(tmp_path, name, words):
+    arrays = {"train_features": np.ones((3, 4)), "train_labels": np.array([0, 1, 0]),
+              "weight": np.ones((2, 4))}  # fmt: skip
+    np.savez(tmp_path / "a.npz", **arrays | {name: with_signalling(arrays[name].shape)})
+    made.refused(lambda: importing.import_arrays(tmp_path / "a.npz", tmp_path / "o.h5"), *words)
+    assert made.beside(tmp_path / "o.h5") == ["a.npz"]
+
+
+def test_a_nan_that_signals_in_a_file(path):
+    with h5py.File(path, "r+") as file:
+        values = with_signalling(file["head/weight"].shape)
+        attributes = dict(file["checksums/head/weight"].attrs)
+        del file["head/weight"]
+        file["head/weight"] = values
+        rows, sums = hdf5.block_checksums(values)
+        del file["checksums/head/weight"]
+        file["checksums/head/weight"] = sums
+        file["checksums/head/weight"].attrs.update(attributes | {"block_rows": rows})
+    hdf5.seal(path, {})
+    made.refused(lambda: features.read(path), "head/weight: found NaN or infinity")
 
 
 # Lists and folders

@@ -264,7 +264,7 @@ class FeaturesWriter:
                 f"{split}: found features {features.shape}, expected at most {left - waiting} rows "
                 f"of {self.plan.feature_size}"
             )
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             stored = features.astype(self._dtype)
         if not np.isfinite(stored).all():
             self._refuse(f"{split}: row", self.done(split) + waiting, features, stored)

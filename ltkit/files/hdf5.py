@@ -174,7 +174,7 @@ class Contents:
 
     def floats(self, name: str, *shape: int | None) -> NDArray[np.float32]:
         """Read a whole dataset of finite float32."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             values = self.stored(name, "f", *shape)[:].astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise self.wrong(name, "NaN or infinity", "finite numbers")

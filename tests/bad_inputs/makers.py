@@ -207,7 +207,7 @@ def native(name: str, num_classes: int = 10, **changes) -> Maker:
 
     def make():
         recipe = {"arch": "digits_net", "cosine": False, "scale": 1.0, "dataset": {}}
-        checkpoint.save(Path(name), recipe, network(num_classes), datasets.load("digits_lt"))
+        checkpoint.save(Path(name), recipe, 1, network(num_classes), datasets.load("digits_lt"))
         if changes:
             content = torch.load(name, weights_only=True) | changes
             torch.save({k: v for k, v in content.items() if v is not None}, name)

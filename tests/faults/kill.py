@@ -253,13 +253,9 @@ def main() -> int:
     asked = parser.parse_args()
     bad = False
     with warm.Warm() as own, tempfile.TemporaryDirectory() as scratch:
-        inputs = Path(scratch) / "inputs"
-        inputs.mkdir()
-        if own.run(inputs, *TRAIN.split(), "-o", "net.pt").code:
-            raise RuntimeError("the checkpoint to extract with cannot be made")
         for name in asked.jobs:
             begun = time.monotonic()
-            killer = Killer(JOBS[name], own.run, inputs, Path(scratch))
+            killer = Killer(JOBS[name], own.run, own.inputs, Path(scratch))
             kill(killer, asked.count, asked.seed, not asked.no_every)
             found = summary(killer, time.monotonic() - begun)
             print(name, found, flush=True)  # noqa: T201 (it is a script)

@@ -134,36 +134,26 @@ PLAIN(int, renameat, inside(new), (int from, const char *old, int to, const char
       from, old, to, new)
 PLAIN(int, mkdir, inside(path), (const char *path, mode_t mode), path, mode)
 
-/* Removing frees space, so it fails on no full disk. */
-static int removes(const char *name, const char *path)
-{
-    int before = how, now;
-    if (!inside(path))
-        return 0;
-    if (how == ONCE || how == ON)
-        how = COUNT;
-    now = met(name);
-    how = before;
-    return now;
-}
+/* Removing frees space, so it fails on a broken disk only, and never on a full one. */
+#define REMOVE(name, parameters, ...) \
+    int name parameters \
+    { \
+        static int(*real) parameters; \
+        if (!real) \
+            real = (int(*) parameters)dlsym(RTLD_NEXT, #name); \
+        int now = inside(path) && met(#name); \
+        if (now && how == ONCE) { \
+            errno = value; \
+            return -1; \
+        } \
+        int found = real(__VA_ARGS__); \
+        if (now && how == AFTER) \
+            kill(getpid(), value); \
+        return found; \
+    }
 
-int unlink(const char *path)
-{
-    REAL(int, "unlink", const char *);
-    int now = removes("unlink", path), found = real(path);
-    if (now && how == AFTER)
-        kill(getpid(), value);
-    return found;
-}
-
-int unlinkat(int place, const char *path, int flags)
-{
-    REAL(int, "unlinkat", int, const char *, int);
-    int now = removes("unlinkat", path), found = real(place, path, flags);
-    if (now && how == AFTER)
-        kill(getpid(), value);
-    return found;
-}
+REMOVE(unlink, (const char *path), path)
+REMOVE(unlinkat, (int place, const char *path, int flags), place, path, flags)
 
 /* This one gives the error's number. */
 #define ALLOCATE(name, kind) \

@@ -36,8 +36,8 @@ PATIENCE = 120
 class Fault:
     """What goes wrong at the n-th call that changes a file in the folder.
 
-    how: ``once`` and ``on`` (this call, or all from then on, fail with the error `value`; removing
-        never does), ``short`` (writes from then on take half of what they are given), ``before``,
+    how: ``once`` and ``on`` (this call, or all from then on but removing, fail with the error
+        `value`), ``short`` (writes from then on take half of what they are given), ``before``,
         ``after`` and ``cut`` (the signal `value` comes before or after the call, or when a write
         is half done), ``count`` (nothing goes wrong).
     """
@@ -77,7 +77,7 @@ def compiler() -> str | None:
 
 
 class Warm:
-    """Starts the process, and asks it to run commands."""
+    """Starts the process, and asks it to run commands; `inputs` is a folder of files for them."""
 
     def __init__(self, mount=None) -> None:
         """Compile the shim, start the process, and wait until it has imported everything.
@@ -86,6 +86,8 @@ class Warm:
             mount: a folder that becomes a small file system of its own, for the process alone.
         """
         self.scratch = tempfile.TemporaryDirectory()
+        self.inputs = Path(self.scratch.name) / "inputs"
+        self.inputs.mkdir()
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         environment.pop("PYTHONUNBUFFERED", None)  # Python loses the rest of a short write then
         if cc := compiler():
@@ -233,6 +235,8 @@ def chain(run, folder) -> None:
         "posthoc logit-adjust f.h5 --quiet -o p.h5",
         "alphanet fit f.h5 --k 2 --bins 20,50 --epochs 1 --quiet -o a.h5",
         "train balanced-softmax f.h5 --epochs 2 --quiet -o h.h5",
+        "alphanet sweep f.h5 --k 1 --rho 1 --seeds 1 --epochs 1 --bins 20,50 --quiet -o s.h5",
+        "analyze distance f.h5 p.h5 --bins 20,50 --quiet",
         "evaluate f.h5 --json --replicates 100 --per-class c.csv",
         "export p.h5 --into net.pt -o e.pt", "export p.h5 --to npz -o e.npz",
         "export p.h5 --to safetensors -o e.safetensors", "export p.h5 --to csv -o e.csv",
@@ -263,7 +267,8 @@ def _serve(scratch) -> None:
         with Path(os.devnull).open("w") as quiet, contextlib.redirect_stdout(quiet):
             return Ended(_command(words), "", "", 0, "", 0.0)
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    folder = Path(scratch) / "inputs"
+    with contextlib.chdir(folder):
         chain(here, folder)
     records.BLOCK_BYTES = before
     replies.write("ready\n")

@@ -90,10 +90,14 @@ def repaired(raw, pieces, rng):
 
 
 def any_dataset(file, rng):
-    """A dataset of a file, by its path."""
+    """A dataset of a file, by its path; not one that may be made of itself, which has no end."""
     names = []
-    file.visititems(lambda name, thing: names.append(name) if isinstance(thing, h5py.Dataset)
-                    and not name.startswith("checksums") else None)  # fmt: skip
+
+    def look(name, thing):
+        if isinstance(thing, h5py.Dataset) and not name.startswith("checksums"):
+            names.extend([name] * (not thing.is_virtual))
+
+    file.visititems(look)
     return rng.choice(names) if names else None
 
 

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import math
 import random
 import shutil
 import sys
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import h5py
 import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -23,7 +25,12 @@ RIGHT = ("ok", "refused")
 
 
 class Target:
-    """One kind of file: sound ones, how they are damaged, how they are read."""
+    """One kind of file: sound ones, how they are damaged, how they are read.
+
+    share: of the mutants of a reader, where several kinds share one.
+    """
+
+    share = 1.0
 
     def __init__(self, name) -> None:
         """Take the kind's name."""
@@ -109,7 +116,7 @@ def main(description, command, targets, available, kinds):
         kinds: what the option is called that chooses among them.
     """
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
-    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--count", type=int, default=2000, help="mutants of each reader, at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(f"--{kinds}", nargs="+", choices=targets, default=available, dest="kinds")
     parser.add_argument("--json", type=Path)
@@ -117,14 +124,13 @@ def main(description, command, targets, available, kinds):
     asked = parser.parse_args()
     found, bad = {}, False
     for name in asked.kinds:
+        count = math.ceil(asked.count * targets[name].share)
         with Watched() as watched:
             begun = time.monotonic()
-            outcomes, wrong, slowest = fuzz(
-                targets[name], asked.count, asked.seed, watched, asked.keep
-            )
+            outcomes, wrong, slowest = fuzz(targets[name], count, asked.seed, watched, asked.keep)
         bad |= bool(wrong)
         found[name] = {
-            "mutants": asked.count, **dict(sorted(outcomes.items())),
+            "mutants": count, **dict(sorted(outcomes.items())),
             "seconds": round(time.monotonic() - begun, 1), "slowest": round(slowest, 2),
         }  # fmt: skip
         print(name, found[name], flush=True)
@@ -143,6 +149,8 @@ def report(path, command, found):
         "date": f"{datetime.date.today()}",
         "python": sys.version.split()[0],
         "torch": torch.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
         "limit_seconds": SECONDS,
         "containers": found,
     }

@@ -23,7 +23,9 @@ from ltkit.training import checkpoint, run
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 """The classes of a file of groups."""
 
-BLOCK_BYTES = 256
+BLOCK_BYTES, COUNTS_BYTES = 256, 1 << 12
+"""Bytes of a block; more where a label may stand for millions of classes, each with a count."""
+
 RECIPE = {"arch": "digits_net", "epochs": 3}
 
 
@@ -89,12 +91,13 @@ def sweep(folder):
 def arrays(folder):
     """Import arrays, then validate and read what came of them."""
     names = folder / "names.txt"
-    import_.import_(
-        folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
-        quiet=True,
-    )  # fmt: skip
-    contents = features.read(folder / "o.h5")
-    validate.validate([folder / "o.h5"], isolate=False)
+    with mock.patch.object(records, "BLOCK_BYTES", COUNTS_BYTES):
+        import_.import_(
+            folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
+            quiet=True,
+        )  # fmt: skip
+        contents = features.read(folder / "o.h5")
+        validate.validate([folder / "o.h5"], isolate=False)
     show(contents.splits, contents.classes, contents.head)
 
 
