@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import io
 import json
+import math
 import os
 import pickle
 import sys
@@ -271,7 +272,8 @@ def test_another_format_version(path, native, version):
 @pytest.mark.parametrize(
     "change",
     [{"scale": "big"}, {"scale": [1]}, {"mean": 3},
-     {"std": ["a"]}, {"recipe": "none"}, {"recipe": {"dataset": 3}}],
+     {"std": ["a"]}, {"mean": [torch.ones((), requires_grad=True)]}, {"recipe": "none"},
+     {"recipe": {"dataset": 3}}],
 )  # fmt: skip
 def test_entries_of_another_kind(path, native, change):
     native(changes=change)
@@ -282,8 +284,8 @@ def test_entries_of_another_kind(path, native, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"mean": [0.5] * 3}, {"std": []}, {"std": [0.0]}, {"std": ["nan"]}, {"mean": ["inf"]},
-     {"scale": "nan"}],
+    [{"mean": [0.5] * 3}, {"std": []}, {"std": [0.0]}, {"std": [math.nan]},
+     {"mean": [math.inf]}, {"scale": math.nan}],
 )  # fmt: skip
 def test_a_normalisation_that_does_not_fit(path, native, change):
     native(changes=change)

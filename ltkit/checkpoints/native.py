@@ -41,8 +41,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         raise FormatError(f"{path}: {missing[0]}: absent; train it again")
     arch = wanted.arch or str(top["arch"])[:40]
     try:
-        scale = float(top["scale"])
-        mean, std = (tuple(map(float, top[key])) for key in ("mean", "std"))
+        scale = _number(top["scale"])
+        mean, std = (tuple(map(_number, top[key])) for key in ("mean", "std"))
         trained_on = dict(top["recipe"].get("dataset", {}))
     except (AttributeError, TypeError, ValueError) as error:
         raise FormatError(
@@ -64,3 +64,10 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         content, "native", arch, head, stored, wanted, normalisation=(mean, std),
         trained_on=trained_on,
     )  # fmt: skip
+
+
+def _number(value: object) -> float:
+    """Return a number; a tensor would be one too, with a warning where it has a gradient."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"found {type(value).__name__}, expected a number")
+    return float(value)
