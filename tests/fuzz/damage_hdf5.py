@@ -12,6 +12,10 @@ from ltkit.files import hdf5
 # Metadata, with its checksums made right again
 
 
+UNWRITABLE = "/proc/version"
+"""A file outside that even root cannot write: a later change may write where this one leads."""
+
+
 def lookup3(raw):
     """The checksum of HDF5's metadata, Jenkins's lookup3."""
     mask = 0xFFFFFFFF
@@ -125,7 +129,7 @@ def craft_links(file, name, rng):
         file.move(holder, "elsewhere")
     file[holder if kind < 4 else f"checksums/{rng.choice('abc')}"] = rng.choice((
         h5py.SoftLink("/elsewhere"), h5py.SoftLink(f"/{holder}"), h5py.ExternalLink("f.h5", "/"),
-        h5py.ExternalLink("/etc/passwd", "/x"), file.get("checksums", file),
+        h5py.ExternalLink(UNWRITABLE, "/x"), file.get("checksums", file),
         file, h5py.SoftLink("../x" * 100), h5py.ExternalLink("/dev/zero", "/"),
     ))  # fmt: skip
 
@@ -137,13 +141,13 @@ def craft_storage(file, name, rng):
     kind = rng.randrange(9)
     if kind == 0:
         layout = h5py.VirtualLayout(shape, dtype)
-        source = rng.choice((".", "f.h5", "/etc/passwd", "none.h5"))
+        source = rng.choice((".", "f.h5", UNWRITABLE, "none.h5"))
         layout[...] = h5py.VirtualSource(source, f"/{name}", shape)
         del file[name]
         file.create_virtual_dataset(name, layout)
     elif kind == 1:
         size = rng.choice((old.nbytes, h5py.h5f.UNLIMITED))
-        outside = rng.choice(("/etc/passwd", "/dev/zero", "../x", "f.h5"))
+        outside = rng.choice((UNWRITABLE, "/dev/zero", "x", "f.h5"))
         replaced(file, name, shape=shape, dtype=dtype, external=[(outside, 0, size)])
     elif kind < 5:
         how = rng.choice(({"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True},

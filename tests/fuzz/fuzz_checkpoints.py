@@ -281,7 +281,7 @@ def mutate_onnx(raw, rng):
     elif kind == 3 and tensor.external_data:
         entry = rng.choice(list(tensor.external_data))
         entry.value = rng.choice(
-            ("../x", "/etc/passwd", "-1", str(1 << 62), "x", "", "m.onnx", "é\0", "1e3")
+            ("../x", "/proc/version", "-1", str(1 << 62), "x", "", "m.onnx", "é\0", "1e3")
         )
     elif kind == 4:
         node.op_type = rng.choice(

@@ -563,7 +563,7 @@ class Arrays(Plain):
 
 WORDS = (
     "0", "-1", "1", "999999999", "10000001", "1e3", "0.5", "", " ", "\t", ",", '"', "\0", "\r",
-    "\n", "..", "/", "../x", "/etc/passwd", "é", "١", "²", "\ufeff", "\u2028", "\x1b[2J",
+    "\n", "..", "/", "../x", "/proc/version", "é", "١", "²", "\ufeff", "\u2028", "\x1b[2J",
     "a" * 5000, "9" * 19, "9" * 5000,
     "NaN", "null", "train", "val", "test", "label", "path", "split", "C:\\x",
     "=cmd", "'", '"""', "a/b", "\x85", "\x1c", "{", "[1]", "\ud800",
@@ -755,7 +755,7 @@ class Folder(Plain):
             new = "/".join(parts)
             if any(new.startswith(f"{n}/") or n.startswith(f"{new}/") for n in files):
                 continue
-            link = rng.choice((".", "..", "/dev/zero", "/etc/passwd", "none", parts[-1]))
+            link = rng.choice((".", "..", "/dev/zero", "/proc/version", "none", parts[-1]))
             files[new] = link if kind == 1 else b""
         return files, -1
 
