@@ -1,6 +1,7 @@
 """What hangs, fills the memory or crashes in a child process is a line in this one."""
 
 import os
+import signal
 import time
 
 import made
@@ -118,3 +119,26 @@ def test_a_folder_of_modules_is_not_looked_into(path, monkeypatch):
     (path.parent / "numpy.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(path.parent)
     assert isolated.call(soundness.problems, path) == []
+
+
+def test_a_fork_meets_the_signal_first(path):
+    """And nothing of what it does, says or raises is seen here."""
+    begun = os.getpid()
+
+    def crash():
+        if os.getpid() != begun:
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    made.refused(
+        lambda: isolated.try_first(crash, path), "f.h5", "was ended by SIGSEGV", error=FormatError
+    )
+
+
+def test_a_fork_that_raises_or_ends_says_nothing(path, capfd):
+    def noisy():
+        os.write(1, b"said")
+        raise ValueError
+
+    assert isolated.try_first(noisy, path) is None
+    assert isolated.try_first(lambda: None, path) is None
+    assert capfd.readouterr() == ("", "")

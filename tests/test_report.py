@@ -832,7 +832,8 @@ def drawn(monkeypatch, write):
 
 
 def test_figures_are_written_in_three_forms(tmp_path, monkeypatch):
-    def write(figures, paths):
+    def write(figures, paths, *, width, height):
+        assert (width, height) == (900, [440] * 3)
         for figure, path in zip(figures, paths, strict=True):
             path.write_text(f"{path.suffix} {figure.layout.title.text}")
 
@@ -844,7 +845,7 @@ def test_figures_are_written_in_three_forms(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("said", ["\nImage export needs kaleido,\n  more\n", ""])
 def test_without_a_browser_figures_are_refused(tmp_path, monkeypatch, said):
-    def write(figures, paths):
+    def write(figures, paths, **size):
         raise ValueError(said)
 
     exhibits = drawn(monkeypatch, write)

@@ -27,7 +27,7 @@ from ltkit.losses import (
     swrm,
 )
 from ltkit.settings import TrainSettings
-from ltkit.training import run
+from ltkit.training import mixing, run
 from ltkit.training.schedules import class_probabilities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -982,8 +982,11 @@ def test_it_trains_from_the_command_line(ltkit, folder, name):
 
 def test_the_list_says_what_the_stateful_losses_are(ltkit):
     _, output, _ = ltkit("train", "--list")
-    lines = {line.split()[0]: line for line in output.splitlines()}
+    losses_, _, mixings = output.partition("--mix ")
+    lines = {line.split()[0]: line for line in losses_.splitlines()}
     assert sorted(lines) == registry.names(losses)
+    found = [line.split()[0] for line in mixings.replace("--mix ", "").splitlines()]
+    assert found == registry.names(mixing)
     assert "[p=0.8, q=2.0, eps=0.01, counts=online]" in lines["seesaw"]
     for name in STATEFUL:
         assert "arXiv" in lines[name] or "doi:" in lines[name]

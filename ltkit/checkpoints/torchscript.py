@@ -18,6 +18,7 @@ from ltkit.checkpoints._program import Made, aten, last_layer, recognise
 from ltkit.checkpoints._recognised import Recognised
 from ltkit.checkpoints._torch_file import DAMAGED
 from ltkit.errors import FormatError, InputError
+from ltkit.files import isolated
 from ltkit.settings import LoadSettings
 
 SUMMARY = "TorchScript programs (torch.jit.save), with --trust-code"
@@ -42,6 +43,17 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"{content.path}: is TorchScript, which is code: pass --trust-code if you trust its "
             "maker, or save the weights: torch.save(torch.jit.load(path).state_dict(), 'm.pt')"
         )
+    isolated.try_first(lambda: _alone(content, wanted), content.path)
+    return _load(content, wanted)
+
+
+def _alone(content: Content, wanted: LoadSettings) -> None:
+    torch.set_num_threads(1)  # a fork has none of the threads that others would wait for
+    _load(content, wanted)
+
+
+def _load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Load the program, and run it on images; a damaged one may end the process."""
     try:
         with warnings.catch_warnings(action="ignore"):  # torch calls TorchScript deprecated
             module = torch.jit.load(content.path, map_location="cpu").eval().float()
