@@ -367,8 +367,8 @@ def table(path: Path = RESULTS) -> list[str]:
         "after 160 and 180, momentum 0.9, decay 2e-4, crop and flip, unless the flags or the "
         'column epochs say otherwise. Mean ± standard deviation over n seeds. "Last" and the '
         'groups are of the last epoch, "best on val" of the one with the best balanced accuracy on '
-        "the validation split (– where its weights were not kept). Rows of fewer epochs, as many as "
-        "a CPU had time for, do not compare with published numbers, only with each other. "
+        "the validation split (– where its weights were not kept). Rows of fewer epochs, as many "
+        "as a CPU had time for, do not compare with published numbers, only with each other. "
         "Published numbers are as a rule the epoch that is best on the test set.",
         "",
     ]
