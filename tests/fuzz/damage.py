@@ -182,7 +182,7 @@ def exchange(tree, rng, strange):
         holder.extend([strange(rng)] * rng.choice((1, 3)))
     elif kind == 4:
         new = strange(rng)
-        holder[new if new.__hash__ and not isinstance(new, torch.Tensor) else str(key)[::-1]] = (
+        holder[new if new.__hash__ and not isinstance(new, torch.Tensor) else ascii(type(key))] = (
             holder.pop(key)
         )
     else:
