@@ -273,7 +273,7 @@ def test_another_format_version(path, native, version):
     "change",
     [{"scale": "big"}, {"scale": [1]}, {"mean": 3},
      {"std": ["a"]}, {"mean": [torch.ones((), requires_grad=True)]}, {"recipe": "none"},
-     {"recipe": {"dataset": 3}}],
+     {"recipe": {"dataset": 3}}, {"cosine": torch.ones(2)}],
 )  # fmt: skip
 def test_entries_of_another_kind(path, native, change):
     native(changes=change)

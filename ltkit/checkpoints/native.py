@@ -44,6 +44,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         scale = _number(top["scale"])
         mean, std = (tuple(map(_number, top[key])) for key in ("mean", "std"))
         trained_on = dict(top["recipe"].get("dataset", {}))
+        cosine = bool(_number(top["cosine"]))
     except (AttributeError, TypeError, ValueError) as error:
         raise FormatError(
             f"{path}: scale, mean, std or recipe are not what ltkit writes ({reason(error)}); "
@@ -58,7 +59,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         )
     weight = content.tensors.get("head.weight")
     num_classes = len(weight) if weight is not None and weight.ndim else 1
-    head = make_head(spec.features, num_classes, cosine=bool(top["cosine"]), scale=scale)
+    head = make_head(spec.features, num_classes, cosine=cosine, scale=scale)
     stored = {name: Stored(content.place, name) for name in content.tensors}
     return assemble(
         content, "native", arch, head, stored, wanted, normalisation=(mean, std),
