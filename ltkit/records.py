@@ -8,21 +8,20 @@ Records check their shapes once, on construction; inside, code trusts them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.settings import BINS
+from ltkit.settings import BINS, SHOT_GROUPS
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 Normalize = Literal["none", "features", "cosine"]
 
 SPLITS = ("train", "val", "test")
-SHOT_GROUPS = ("few", "medium", "many")
 
 
 class Rows(Protocol):
@@ -359,6 +358,42 @@ class Correction:
             raise ValueError(
                 f"weight {self.weight.shape}, bias {self.bias.shape}, runs x rows {shape}"
             )
+
+    @classmethod
+    def baseline(cls, base: Classifier) -> "Correction":
+        """Return the correction that leaves a classifier as it is, in one run."""
+        weight, bias = base.weight[None, :0], base.bias[None, :0]
+        return cls("baseline", np.arange(0), weight, bias, ({},), base.normalize_features)
+
+    def only(self, runs: Sequence[int]) -> "Correction":
+        """Return some of the runs."""
+        rows = list(runs)
+        return replace(
+            self,
+            weight=self.weight[rows],
+            bias=self.bias[rows],
+            runs=tuple(self.runs[run] for run in rows),
+            extra={name: values[rows] for name, values in self.extra.items()},
+        )
+
+    @classmethod
+    def whole(
+        cls, method: str, classifier: Classifier, run: Mapping[str, Any] | None = None
+    ) -> "Correction":
+        """Return a classifier as a correction of every class, in one run.
+
+        Raises:
+            InputError: when its numbers are not finite.
+        """
+        weight, bias = classifier.weight, classifier.bias
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise InputError(
+                f"{method}: gives numbers that are not finite; choose other parameters"
+            )
+        ids = np.arange(classifier.num_classes)
+        return cls(
+            method, ids, weight[None], bias[None], (run or {},), classifier.normalize_features
+        )
 
     def classifier(self, base: Classifier, run: int) -> Classifier:
         """Return the corrected classifier of one run; other rows are `base`'s, bit for bit."""

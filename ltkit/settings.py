@@ -16,6 +16,10 @@ Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cuto
 Activation = Literal["leaky_relu", "relu", "tanh"]
 BaseSampling = Literal["class-balanced", "uniform"]
 EpochChoice = Literal["best", "last"]
+SHOT_GROUPS = ("few", "medium", "many")
+GROUPS = (*SHOT_GROUPS, "all", "balanced")
+"""What accuracies are given of: all, the mean over samples, and balanced, that over classes."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]

@@ -1,7 +1,7 @@
 """AlphaNet over many settings at once: neighbours and joint fits, and the choice among them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ltkit import alphanet, evaluation, hierarchy
 from ltkit import neighbors as search
 from ltkit.class_means import class_means
 from ltkit.errors import InputError
+from ltkit.evaluation import choice, metrics
 from ltkit.files import classifiers, hdf5
 from ltkit.records import Correction, FeatureSet, Ints, Neighbors, ShotGroups, joined
 from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings, Select
@@ -197,10 +198,7 @@ class _Score:
 
     def baseline(self) -> Point:
         base = self.features.classifier()
-        own = Correction(
-            "baseline", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},),
-            base.normalize_features,
-        )  # fmt: skip
+        own = Correction.baseline(base)
         rows = evaluation.run_accuracies(self.features.split("val"), base, own, self.groups)
         return Point(0, "none", 0.0, 1, *_summary(rows))
 
@@ -208,13 +206,11 @@ class _Score:
 def _summary(
     rows: Sequence[Mapping[str, float | None]],
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    mean: dict[str, float | None] = {}
-    std: dict[str, float | None] = {}
-    for name in rows[0]:
-        values = [value for row in rows if (value := row[name]) is not None]
-        mean[name] = float(np.mean(values)) if values else None
-        std[name] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return mean, std
+    mean = {
+        name: None if value is None else float(np.mean([row[name] for row in rows]))
+        for name, value in rows[0].items()
+    }
+    return mean, metrics.deviations(rows) or dict.fromkeys(mean)
 
 
 def choose(
@@ -243,27 +239,9 @@ def choose(
                 f"accuracy, expected at most {100 * at_most_loss:g}; allow more, or a larger --rho"
             )
         points = kept
-    return max(points, key=lambda point: _value(point, select))
-
-
-def _value(point: Point, select: Select) -> float:
-    if select == "harmonic":
-        present = [v for name in ("few", "medium", "many")
-                   if (v := point.accuracy[name]) is not None]  # fmt: skip
-        return len(present) / sum(1 / v for v in present) if all(present) else 0.0
-    value = point.accuracy[select]
-    if value is None:
-        raise InputError(f"--select {select}: no such class in the validation split; use all")
-    return value
+    return max(points, key=lambda point: choice.value(point.accuracy, select))
 
 
 def only(correction: Correction, point: Point) -> Correction:
     """Return the runs of one setting."""
-    rows = [n for n, run in enumerate(correction.runs) if run["rho"] == point.rho]
-    return replace(
-        correction,
-        weight=correction.weight[rows],
-        bias=correction.bias[rows],
-        runs=tuple(correction.runs[n] for n in rows),
-        extra={name: values[rows] for name, values in correction.extra.items()},
-    )
+    return correction.only([n for n, run in enumerate(correction.runs) if run["rho"] == point.rho])

@@ -11,12 +11,17 @@ import argparse
 import difflib
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+SPEED = re.compile(r"[\d.]+ (samples|images)/s, \d+ s left")
+CHANGING = (".jsonl", ".safetensors")
+"""Files with speeds in them, and with metadata whose order is drawn."""
 
 DEMO = Path(__file__).parents[1] / "ltkit" / "data" / "demo"
 
@@ -83,7 +88,8 @@ def keep(folder: Path) -> None:
                 f"$ ltkit {command}\n{done.stdout}--- stderr\n{done.stderr}--- {done.returncode}\n"
             )
             (folder / f"{number:02}.txt").write_text(kept, encoding="utf-8")
-        lines = [f"{_digest(path)}  {path.name}" for path in sorted(Path(scratch).iterdir())]
+        files = sorted(path for path in Path(scratch).iterdir() if path.suffix not in CHANGING)
+        lines = [f"{_digest(path)}  {path.name}" for path in files]
     (folder / "files.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

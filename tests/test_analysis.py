@@ -7,8 +7,7 @@ import pytest
 from made import refused
 from scipy import stats
 
-from ltkit import analysis, metrics
-from ltkit.evaluation import Entry
+from ltkit.evaluation import Entry, analysis, metrics
 from ltkit.records import Classifier, Correction, Neighbors, shot_groups
 
 C = 9

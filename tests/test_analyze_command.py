@@ -18,6 +18,7 @@ from ltkit.errors import InputError
 from ltkit.evaluation import predict
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
+from ltkit.records import Correction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = Path(studies.__file__).parent / "data" / "demo" / "feats.h5"
@@ -69,7 +70,8 @@ def known(made):
     features = features_file.read(made / "feats.h5")
     correction, _ = classifiers.read(made / "euclidean.h5")
     data = features.split("test")
-    own, (found,) = predict(data, features.classifier(), [correction])
+    base = features.classifier()
+    own, found = predict(data, base, [Correction.baseline(base), correction])
     rho = np.array([r["rho"] for r in correction.runs])
     train = features.split("train")
     means = np.stack(

@@ -101,13 +101,14 @@ def run(problem, method, *, cuts=(), block=1 << 20, stream=8):
             )
             module = registry.load(methods, method)
             classifier = module.fit(base, train, counts, **METHODS[method])
-            correction = evaluation.as_correction(method, classifier, [METHODS[method]])
+            correction = records.Correction.whole(method, classifier, METHODS[method])
             classifiers.write(fitted, correction, settings={}, inputs={}, command="x")
             correction, _ = classifiers.read(fitted)
             means, _ = class_means(train, len(counts))
             every = np.arange(len(counts))
             near = nearest(means, every[:2], every[2:], NeighborSettings(1))
-            own, (predictions,) = evaluation.predict(found.split("test"), base, [correction])
+            every = [records.Correction.baseline(base), correction]
+            own, predictions = evaluation.predict(found.split("test"), base, every)
         return {
             "weight": correction.weight[0], "bias": correction.bias[0], "means": means,
             "distance": near.distance, "near": near.base_class,
@@ -211,9 +212,10 @@ def test_parts_of_a_split_give_what_the_whole_gives(problem, first, second):
     np.testing.assert_array_equal(counts, of)
     np.testing.assert_allclose(sums / counts[:, None], means, rtol=1e-12)
     base = Head(problem.weight, problem.bias).fold()
-    whole, _ = evaluation.predict(FeatureSplit(rows, labels), base)
+    own = [records.Correction.baseline(base)]
+    (whole,) = evaluation.predict(FeatureSplit(rows, labels), base, own)
     parts = [
-        evaluation.predict(FeatureSplit(x, y), base)[0].predicted[0]
+        evaluation.predict(FeatureSplit(x, y), base, own)[0].predicted[0]
         for x, y in zip(np.split(rows, cuts), np.split(labels, cuts), strict=True) if len(x)
     ]  # fmt: skip
     np.testing.assert_array_equal(np.concatenate(parts), whole.predicted[0])

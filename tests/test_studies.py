@@ -16,7 +16,7 @@ from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
-from ltkit.records import shot_groups
+from ltkit.records import Correction, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 from ltkit.studies import Point
 
@@ -200,7 +200,7 @@ def test_a_third_of_the_rare_classes_is_left_out_and_corrected_afterwards(folder
     assert set(inputs) == {"features", "fit"}
 
     split, base = found.split("test"), found.classifier()
-    own, (after,) = evaluation.predict(split, base, [applied])
+    own, after = evaluation.predict(split, base, [Correction.baseline(base), applied])
     rows = np.isin(split.labels, held_out)
     before = (own.predicted[0] == split.labels)[rows].mean()
     gained = (after.predicted == split.labels)[:, rows].mean()

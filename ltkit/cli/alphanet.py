@@ -11,6 +11,7 @@ from ltkit.cli import _options, _output, _paths, compare, evaluate
 from ltkit.errors import InputError
 from ltkit.settings import (
     ALPHANET_VARIANTS,
+    GROUPS,
     Activation,
     AlphaNetSettings,
     BaseSampling,
@@ -25,8 +26,8 @@ from ltkit.settings import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ltkit.analysis import ClassChange
     from ltkit.evaluation import Entry
+    from ltkit.evaluation.analysis import ClassChange
     from ltkit.records import ClassTable, Correction, FeatureSet, ShotGroups
     from ltkit.studies import Study
 
@@ -358,10 +359,9 @@ def show(
 
     Example: ltkit alphanet show feats.h5 feats.alphanet.h5 --class wolf --rho 1
     """  # fmt: skip # noqa: D301 - for click, a backspace keeps the lines of a paragraph
-    from ltkit import analysis
-    from ltkit.comparison import predictions
-    from ltkit.evaluation import as_correction
+    from ltkit.evaluation import analysis, predict_classes
     from ltkit.files import features as features_file
+    from ltkit.records import Correction
 
     path, named = compare._inputs(files or [], quiet)
     features = features_file.read(path)
@@ -370,8 +370,7 @@ def show(
     runs = _runs_of(entry, rho, run or [])
     wanted = [_class_of(text, features, correction, entry.file) for text in class_ or []]
     data, base = features.split(split), features.classifier()
-    own = as_correction("baseline", base, [{}])
-    (before,), after = predictions(data, base, [own, correction])
+    (before,), after = predict_classes(data, base, [Correction.baseline(base), correction])
     changes = analysis.class_changes(
         correction, runs, base, before, after[runs], data.labels, wanted or correction.class_id
     )
@@ -475,7 +474,7 @@ def _shown(change: "ClassChange", classes: "ClassTable") -> dict[str, Any]:
     """Return a class's row for JSON."""
     import numpy as np
 
-    from ltkit.analysis import mean_and_std
+    from ltkit.evaluation.analysis import mean_and_std
 
     def three(values: Any) -> dict[str, float | None]:
         mean, std = mean_and_std(values[1:])
@@ -606,9 +605,6 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 
     found: dict[str, Any] = json.loads(json.dumps(settings))
     return found
-
-
-GROUPS = ("few", "medium", "many", "all", "balanced")
 
 
 def _row(point: Any, chosen: bool) -> dict[str, Any]:

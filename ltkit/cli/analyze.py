@@ -10,10 +10,10 @@ import typer
 
 from ltkit.cli import _options, _output, compare, evaluate
 from ltkit.errors import InputError
-from ltkit.settings import Metric, NeighborSettings, PathRule
+from ltkit.settings import GROUPS, Metric, NeighborSettings, PathRule
 
 if TYPE_CHECKING:
-    from ltkit.analysis import ByDistance, Case, Flow, RhoCurve
+    from ltkit.evaluation.analysis import ByDistance, Case, Flow, RhoCurve
     from ltkit.records import FeatureSet, Ints, Neighbors, ShotGroups
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def distance(
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     import numpy as np
 
-    from ltkit import analysis
+    from ltkit.evaluation import analysis
 
     read = _read(files, split, bins, csv, overwrite, quiet)
     means = _Means.of(read, quiet)
@@ -217,7 +217,7 @@ def deltas(
 
     Example: ltkit analyze deltas feats.h5 feats.alphanet.h5 feats.random.h5
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
-    from ltkit import analysis, metrics
+    from ltkit.evaluation import analysis, metrics
 
     read = _read(files, split, bins, csv, overwrite, quiet, with_rho=True)
     every = analysis.rho_curves(read.cases, read.before, read.labels, read.num_classes, read.groups)
@@ -287,12 +287,10 @@ def _read(
     with_rho: bool = False,
 ) -> _Read:
     """Read features and corrections; `with_rho`: of those not named, the ones that have a rho."""
-    from ltkit import analysis
-    from ltkit.comparison import predictions
-    from ltkit.evaluation import as_correction
+    from ltkit.evaluation import analysis, predict_classes
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import shot_groups
+    from ltkit.records import Correction, shot_groups
 
     path, named = compare._inputs(files or [], quiet)
     features = features_file.read(path)
@@ -306,8 +304,8 @@ def _read(
     data, base = features.split(split), features.classifier()
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
-    own = as_correction("baseline", base, [{}])
-    before, *after = predictions(data, base, [own, *(e.correction for e in entries)])
+    own = Correction.baseline(base)
+    before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
     described = {
         "features": str(path), "split": split, "bins": _options.whole_numbers(bins, "--bins")
     }  # fmt: skip
@@ -355,7 +353,7 @@ def _feature_neighbors(
     read: _Read, settings: NeighborSettings, quiet: bool
 ) -> list[dict[str, Any]]:
     """Return the groups of samples with their neighbours in feature space."""
-    from ltkit import analysis
+    from ltkit.evaluation import analysis
 
     means, kinds = _Means.of(read, quiet), []
     for samples, among in (("few", "base"), ("base", "few"), ("all", "all")):
@@ -374,7 +372,8 @@ def _wordnet_neighbors(
     read: _Read, wnids: Sequence[str], rule: PathRule, level: int
 ) -> list[dict[str, Any]]:
     """Return the groups of samples with the neighbours that their classes have in WordNet."""
-    from ltkit import analysis, hierarchy
+    from ltkit import hierarchy
+    from ltkit.evaluation import analysis
     from ltkit.records import members
 
     pairs = analysis.pairs_within(hierarchy.related_classes(wnids, rule=rule, level=level))
@@ -391,7 +390,7 @@ def _number(value: float) -> float | None:
 
 
 def _distance_row(case: "Case", by: "ByDistance") -> dict[str, Any]:
-    from ltkit.analysis import mean_and_std
+    from ltkit.evaluation.analysis import mean_and_std
 
     accuracy, std = mean_and_std(by.after)
     several = len(by.after) > 1
@@ -409,7 +408,7 @@ def _flow_row(read: _Read, case: "Case | None", kind: dict[str, Any]) -> dict[st
     """Return the flows of a group of samples; of the own head's predictions without a case."""
     import numpy as np
 
-    from ltkit import analysis
+    from ltkit.evaluation import analysis
 
     inside = np.isin(read.labels, kind["of"])
     after: Any = read.before[None] if case is None else case.predicted
@@ -438,7 +437,7 @@ def _flow_row(read: _Read, case: "Case | None", kind: dict[str, Any]) -> dict[st
 
 def _point(curve: "RhoCurve", place: int) -> dict[str, Any]:
     change, std = (
-        {g: _number(parts[g][place]) if g in parts else None for g in evaluate.COLUMNS}
+        {g: _number(parts[g][place]) if g in parts else None for g in GROUPS}
         for parts in (curve.change, curve.std)
     )
     return {
@@ -480,7 +479,7 @@ def _write_distance(target: Path, document: dict[str, Any]) -> None:
 
 
 def _write_flows(target: Path, document: dict[str, Any]) -> None:
-    from ltkit.analysis import STATUSES
+    from ltkit.evaluation.analysis import STATUSES
 
     rows = [
         [row["label"], row["runs"], row["samples"], row["by"], row["n"], before, after,
@@ -499,7 +498,7 @@ def _write_deltas(target: Path, document: dict[str, Any]) -> None:
          point["change"][group], point["std"] and point["std"][group]]
         for curve in document["curves"]
         for point in curve["points"]
-        for group in evaluate.COLUMNS
+        for group in GROUPS
     ]  # fmt: skip
     heading = ["curve", "metric", "k", "rho", "runs", "group", "change", "std"]
     _write(target, heading, rows)
@@ -590,7 +589,7 @@ def _print_flows(document: dict[str, Any]) -> None:
     """Print for each correction the flows of every group: samples, and their share in %."""
     from itertools import groupby
 
-    from ltkit.analysis import STATUSES
+    from ltkit.evaluation.analysis import STATUSES
 
     words = ("correct", "neighbour", "other")
     for (file, _), rows in groupby(document["rows"], lambda r: (r["file"], r["label"])):
@@ -633,7 +632,7 @@ def _count(value: float, n: int, std: float | None = None) -> str:
 def _print_deltas(document: dict[str, Any]) -> None:
     baseline = document["baseline"]
     same = abs(baseline["all"] - baseline["balanced"]) < 1e-9
-    columns = evaluate.COLUMNS[:-1] if same else evaluate.COLUMNS
+    columns = GROUPS[:-1] if same else GROUPS
     table = _table("change in points", "rho", "seeds", *columns)
     own = [_percent(baseline[name]) for name in columns]
     table.add_row("baseline, accuracy in %", "", "", *own, end_section=True)

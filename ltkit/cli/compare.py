@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output, _paths, evaluate
-from ltkit.settings import Select
+from ltkit.settings import GROUPS, Select
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +84,7 @@ def compare(
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
-    from ltkit import comparison
+    from ltkit import evaluation
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
@@ -95,7 +95,7 @@ def compare(
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
-    document = comparison.compare(
+    document = evaluation.compare(
         features, split, entries,
         bins=_options.whole_numbers(bins, "--bins"),
         select=None if every_setting else select,
@@ -154,7 +154,7 @@ def _write_csv(target: Path, document: dict[str, Any]) -> None:
     for method in document["methods"]:
         for point in method["points"]:
             names = [_output.spreadsheet_safe(n) for n in (method["name"], point["label"])]
-            for group in evaluate.COLUMNS:
+            for group in GROUPS:
                 std = point["std"] and point["std"][group]
                 values = [point["accuracy"][group], std, *(point["interval"][group] or [None] * 2)]
                 cells = ["" if value is None else f"{value:.6f}" for value in values]
@@ -169,7 +169,7 @@ def _print(document: dict[str, Any]) -> None:
         for method in document["methods"]
         for point in method["points"]
     )
-    columns = evaluate.COLUMNS[:-1] if even else evaluate.COLUMNS  # they coincide when balanced
+    columns = GROUPS[:-1] if even else GROUPS  # they coincide when balanced
     _print_points(document, columns)
     if document["pairs"]:
         _print_pairs(document, columns)

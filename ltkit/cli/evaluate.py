@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output, _paths
-from ltkit.settings import PathRule
+from ltkit.settings import GROUPS, PathRule
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ltkit.evaluation import Entry, Grouping
     from ltkit.records import FeatureSet
-
-COLUMNS = ("few", "medium", "many", "all", "balanced")
 
 
 def evaluate(
@@ -186,9 +184,9 @@ def _limit(text: str) -> tuple[str, float]:
         limit = float(value)
     except ValueError:
         limit = -1.0
-    if name not in COLUMNS or not 0 <= limit <= 1:
+    if name not in GROUPS or not 0 <= limit <= 1:
         raise InputError(
-            f"--fail-under: found {text!r}, expected GROUP=X with a group of {', '.join(COLUMNS)} "
+            f"--fail-under: found {text!r}, expected GROUP=X with a group of {', '.join(GROUPS)} "
             "and X from 0 to 1, as few=0.35"
         )
     return name, limit
@@ -241,7 +239,7 @@ def _print_table(document: dict[str, Any]) -> None:
     rows = document["rows"]
     accuracies = [row["accuracy"] for row in rows]
     even = all(a["all"] is None or abs(a["all"] - a["balanced"]) < 1e-9 for a in accuracies)
-    columns = COLUMNS[:-1] if even else COLUMNS  # they coincide on a balanced split
+    columns = GROUPS[:-1] if even else GROUPS  # they coincide on a balanced split
     _output.print_fitting(
         partial(_accuracies, document, columns),
         f"{document['features']}, {document['split']} split, {document['n']} samples",

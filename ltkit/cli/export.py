@@ -51,7 +51,7 @@ def export(
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
-    from ltkit.records import shot_groups
+    from ltkit.records import Correction, shot_groups
     from ltkit.settings import LoadSettings
 
     forms = (*exporting.FORMS, *handover.FORMS)
@@ -70,7 +70,7 @@ def export(
     if own and into is not None:
         raise InputError(f"{classifier}: is the features file, expected a classifier for --into")
     if own:
-        correction = evaluation.as_correction("baseline", base, [{}])
+        correction = Correction.whole("baseline", base)
     else:
         correction, _ = classifiers.read(classifier)
     if to == "latex":

@@ -54,10 +54,7 @@ def posthoc(
 
     Example: ltkit posthoc logit-adjust feats.h5 --set tau=1
     """
-    from functools import partial
     from itertools import product
-
-    import numpy as np
 
     from ltkit import evaluation
     from ltkit import posthoc as methods
@@ -66,7 +63,7 @@ def posthoc(
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import joined, shot_groups
+    from ltkit.records import Correction, joined, shot_groups
 
     if list_:
         for line in described(methods, "fit"):
@@ -104,31 +101,24 @@ def posthoc(
     every = defaults(module.fit) | given
     runs = [every | p | _seed(every, n) for p in tried for n in range(seeds)]
     fitted = _fit(module, base, train, counts, runs)
-    chosen = slice(None)
     settings |= {"method": method, "select": None if sweep else select, "bins": bins}
+    correction = joined([Correction.whole(name, *fit) for fit in zip(fitted, runs, strict=True)])
     if free and not sweep and val is not None:
-        score = partial(
-            evaluation.objective,
-            labels=val.labels,
-            num_classes=base.num_classes,
-            groups=shot_groups(counts, _options.whole_numbers(bins, "--bins")),
-            select=select,
-        )
-        _, found = evaluation.choose(list(zip(runs, fitted, strict=True)), val, score)
-        scores = np.reshape(found, (-1, seeds)).mean(axis=1).tolist()
+        groups = shot_groups(counts, _options.whole_numbers(bins, "--bins"))
+        (found,) = evaluation.predict_classes(val, base, [correction])
+        every_score = [
+            evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found
+        ]
+        of = [range(n, n + seeds) for n in range(0, len(runs), seeds)]
+        best, scores = evaluation.best(every_score, of)
         scale = _output.scale_of([scores])
         for parameters, value in zip(tried, scores, strict=True):
             line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on val"
             bar = _output.interval_bar(value, value, scale, 25) if sys.stderr.isatty() else ""
             _output.say(f"{line:<50} {bar}".rstrip(), quiet)
-        best = int(np.argmax(scores))
         _output.say(f"chosen: {_shown(tried[best])}", quiet)
         settings |= {"tried": tried, "val": scores}
-        chosen = slice(best * seeds, (best + 1) * seeds)
-    correction = joined([
-        evaluation.as_correction(name, classifier, [parameters])
-        for classifier, parameters in zip(fitted[chosen], runs[chosen], strict=True)
-    ])  # fmt: skip
+        correction = correction.only(of[best])
     classifiers.write(
         target, correction, settings=settings, inputs=inputs, command=_output.command_line()
     )

@@ -360,11 +360,10 @@ def _from_features(
     """Train a head for each seed; write them as the runs of one file."""
     import torch
 
-    from ltkit import evaluation
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import joined
+    from ltkit.records import Correction, joined
     from ltkit.settings import as_json
     from ltkit.training import distributed, heads, run
 
@@ -387,7 +386,7 @@ def _from_features(
                 report=out.saying("samples", of_seed),
             )  # fmt: skip
             parameters = one.parameters | {"seed": seeded.seed}
-            corrections.append(evaluation.as_correction(method, head, [parameters]))
+            corrections.append(Correction.whole(method, head, parameters))
         if distributed.rank() > 0:
             return
     then = asked[0].stage

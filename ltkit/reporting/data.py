@@ -8,7 +8,7 @@ Accuracies and shares are fractions in 0..1.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import analysis, metrics
-from ltkit.analysis import STATUSES, Case
 from ltkit.class_means import class_means
-from ltkit.comparison import compare, predictions
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, evaluate, predict, settings_of
+from ltkit.evaluation import (
+    Entry,
+    Grouping,
+    analysis,
+    compare,
+    evaluate,
+    metrics,
+    predict,
+    predict_classes,
+    settings_of,
+)
+from ltkit.evaluation.analysis import STATUSES, Case
 from ltkit.files import hdf5
 from ltkit.hierarchy import load_wordnet, readable_names, related_classes
 from ltkit.records import (
@@ -191,11 +199,8 @@ def gather(
             features, split, entries, select=select, against="baseline", **options
         )  # fmt: skip
     data, base = features.split(split), features.classifier()
-    own = Correction(
-        "baseline", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},),
-        base.normalize_features,
-    )  # fmt: skip
-    before, *after = predictions(data, base, [own, *(e.correction for e in entries)])
+    corrections = [Correction.baseline(base), *(e.correction for e in entries)]
+    before, *after = predict_classes(data, base, corrections)
     cases = analysis.cases(entries, after)
     chosen = [
         point["in_pairs"]
@@ -350,23 +355,18 @@ def _reliability(source: Source) -> dict[str, Any]:
     labels, chosen = source.labels, []
     for place in source.detailed:
         entry, runs = source.made[place]
-        made = entry.correction
-        chosen.append(
-            replace(
-                made, weight=made.weight[runs], bias=made.bias[runs],
-                runs=tuple(made.runs[run] for run in runs), extra={},
-            )
-        )  # fmt: skip
-    own, after = predict(source.features.split(source.split), source.base, chosen)
+        chosen.append(entry.correction.only(runs))
+    corrections = [Correction.baseline(source.base), *chosen]
+    found = predict(source.features.split(source.split), source.base, corrections)
     groups = metrics.group_weights(labels, len(source.classes), source.groups)
     inside = {name: w[labels] > 0 for name, w in groups.items() if name != "balanced"}
     rows = []
-    for found in (own, *after):
-        right = found.predicted == labels
+    for one in found:
+        right = one.predicted == labels
         row = {}
         for name, within in inside.items():
             count, sure, correct = metrics.reliability(
-                found.confidence[:, within].astype(np.float64).ravel(), right[:, within].ravel()
+                one.confidence[:, within].astype(np.float64).ravel(), right[:, within].ravel()
             )
             some = np.where(count, count, np.nan)
             row[name] = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from ltkit.records import SHOT_GROUPS
 from ltkit.reporting.data import details
+from ltkit.settings import GROUPS, SHOT_GROUPS
 
 COLORS = {"few": "#d1495b", "medium": "#b7791f", "many": "#2a7fb8", "all": "#6b7683"}
 """Legible on white and on near-black."""
@@ -22,7 +22,6 @@ BEFORE = "#828d99"
 SERIES = (
     "#2a7fb8", "#d1495b", "#2f8f5b", "#8a63c9", "#b7791f", "#13929c", "#c2569b", "#7a7d2a",
 )  # fmt: skip
-SUMMARY = (*SHOT_GROUPS, "all", "balanced")
 
 CIVIDIS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffea46")
 """From low to high; even for readers who see no red or green."""
@@ -192,7 +191,7 @@ def _headline(gathered: Mapping[str, Any]) -> list[Exhibit]:
         r["accuracy"]["all"] is None or abs(r["accuracy"]["all"] - r["accuracy"]["balanced"]) < 1e-9
         for r in rows
     )
-    columns = SUMMARY[:-1] if even else SUMMARY
+    columns = GROUPS[:-1] if even else GROUPS
     caption = (
         f"Top-1 accuracy in % on the {document['split']} split, {document['n']} samples; few, "
         f"medium and many by training count (below {document['bins'][0]}, to "
@@ -249,12 +248,12 @@ def _headline_rows(name: str, row: Mapping[str, Any]) -> list[Row]:
             *ends("interval", group), row.get("difference", {}).get(group),
             *ends("difference_interval", group),
         ]
-        for group in SUMMARY
+        for group in GROUPS
     ]  # fmt: skip
 
 
 def _headline_figure(detailed: Sequence[tuple[str, Mapping[str, Any]]]) -> Exhibit:
-    present = [g for g in SUMMARY[:-1] if detailed[0][1]["accuracy"][g] is not None]
+    present = [g for g in GROUPS[:-1] if detailed[0][1]["accuracy"][g] is not None]
     traces, rows = [], []
     for place, (name, row) in enumerate(detailed):
         bars = [(g, row["accuracy"][g], row["interval"][g] or (None, None)) for g in present]
@@ -296,7 +295,7 @@ def _grouped(detailed: Sequence[tuple[str, Mapping[str, Any]]], columns: Sequenc
         cells.append(line)
         rows += [
             [name, g, grouped["accuracy"][g], *(grouped["interval"][g] or (None, None))]
-            for g in SUMMARY
+            for g in GROUPS
         ]
     caption = (
         f"A prediction counts when it falls in the true class's group, by {visible(about['by'])}"

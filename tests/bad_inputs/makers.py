@@ -16,10 +16,10 @@ import payloads
 import torch
 from PIL import Image
 
-from ltkit import architectures, datasets, evaluation, importing
+from ltkit import architectures, datasets, importing
 from ltkit.files import classifiers, features, hdf5, neighbors
 from ltkit.posthoc import ncm
-from ltkit.records import Neighbors
+from ltkit.records import Correction, Neighbors
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -100,7 +100,7 @@ def corrected(name: str = "feats.ncm.h5", path: str = "feats.h5") -> Maker:
     def make():
         found = features.read(Path(path))
         base, train = found.classifier(), found.split("train")
-        correction = evaluation.as_correction("ncm", ncm.fit(base, train, np.array(COUNTS)), [{}])
+        correction = Correction.whole("ncm", ncm.fit(base, train, np.array(COUNTS)))
         inputs = {"features": found.digest}
         classifiers.write(Path(name), correction, settings={}, inputs=inputs, command="made")
 

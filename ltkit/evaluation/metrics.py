@@ -1,12 +1,13 @@
 """Scores of predictions: pure functions of arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.records import SHOT_GROUPS, Ints, ShotGroups
+from ltkit.records import Ints, ShotGroups
+from ltkit.settings import GROUPS
 
 Floats = NDArray[np.float64]
 
@@ -78,56 +79,38 @@ def summarize(by_class: Floats, weights: Mapping[str, Floats]) -> dict[str, floa
         0.75
     """
     known = np.nan_to_num(by_class)
-    names = (*SHOT_GROUPS, "all", "balanced")
     means = {name: float(known @ weight) for name, weight in weights.items()}
     # Sums of the same hits must compare as equal, whatever order they were rounded in.
-    return {name: round(means[name], 12) if name in means else None for name in names}
+    return {name: round(means[name], 12) if name in means else None for name in GROUPS}
 
 
-def bootstrap_classes(
-    correct: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
-) -> Floats:
-    """Resample the test samples of each class; return the class accuracies of every replicate.
-
-    The stratified bootstrap of a mean needs no resampling of samples: n draws from a class's
-    samples are a multinomial draw over its distinct values. For values 0 and 1 that is a binomial.
+def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None] | None:
+    """Return the standard deviation over runs of every group's accuracy; None of a single run.
 
     Args:
-        correct: (N,) values in 0..1: right or wrong, or the mean over seeds of it.
-        labels: (N,) true classes.
-        num_classes: C.
-        replicates: R.
-        seed: of the draws.
-
-    Returns:
-        (R, C); 0 for a class without a sample.
+        runs: of `summarize`, one of each run.
 
     Example:
-        >>> x = bootstrap_classes(np.array([1, 1]), np.array([0, 0]), 1, replicates=3, seed=0)
-        >>> x.tolist()
-        [[1.0], [1.0], [1.0]]
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 (stratified samples).
+        >>> deviations([{"all": 0.25, "few": None}, {"all": 0.75, "few": None}])  # sqrt(2 / 16)
+        {'all': 0.3535533905932738, 'few': None}
     """
-    rng = np.random.default_rng(seed)
-    values, codes = np.unique(correct, return_inverse=True)
-    table = np.bincount(labels * len(values) + codes, minlength=num_classes * len(values))
-    table = table.reshape(num_classes, len(values))  # samples of a class with a value
-    means = np.zeros((num_classes, replicates))
-    for class_id, counts in enumerate(table):
-        n = counts.sum()
-        if n == 0:
-            continue
-        present = np.flatnonzero(counts)
-        if len(present) <= 2:
-            low, high = values[present[0]], values[present[-1]]
-            drawn = rng.binomial(n, counts[present[-1]] / n, size=replicates)
-            means[class_id] = low + (high - low) * drawn / n
-        else:
-            drawn = rng.multinomial(n, counts[present] / n, size=replicates)
-            means[class_id] = drawn @ values[present] / n
-    return means.T
+    if len(runs) < 2:
+        return None
+    return {
+        name: None if value is None else float(np.std([run[name] for run in runs], ddof=1))  # type: ignore[arg-type]
+        for name, value in runs[0].items()
+    }
+
+
+def spread_groups(labels: Ints, weights: Mapping[str, Floats]) -> list[str]:
+    """Return the groups that have a spread: classes of one sample say nothing of that within.
+
+    Args:
+        labels: (N,) true classes of the split.
+        weights: of `group_weights`.
+    """
+    counts = np.bincount(labels, minlength=len(next(iter(weights.values()))))
+    return [name for name, weight in weights.items() if counts[weight > 0].max() > 1]
 
 
 def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
@@ -150,53 +133,6 @@ def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
     best = np.max(references, axis=0)
     unknown = np.full(np.shape(best), np.nan)
     return np.asarray(np.divide(accuracy, best, out=unknown, where=best > 0))
-
-
-def bootstrap_jointly(
-    values: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
-) -> Floats:
-    """Resample the test samples of each class as `bootstrap_classes` does, for M values of each.
-
-    A sample's values are drawn together, so that what the models agree on cancels in a ratio.
-
-    Args:
-        values: (M, N) in 0..1, one row a model.
-        labels: (N,) true classes.
-        num_classes: C.
-        replicates: R.
-        seed: of the draws.
-
-    Returns:
-        (M, R, C); 0 for a class without a sample.
-
-    Example:
-        >>> right = np.array([[1, 0, 0, 1], [1, 0, 0, 1]])
-        >>> a, b = bootstrap_jointly(right, np.zeros(4, int), 1, replicates=9, seed=0)
-        >>> bool((a == b).all()), len(np.unique(a)) > 1
-        (True, True)
-    """
-    rng = np.random.default_rng(seed)
-    patterns, codes = np.unique(values, axis=1, return_inverse=True)  # (M, P), (N,)
-    size = patterns.shape[1]
-    table = np.bincount(labels * size + codes, minlength=num_classes * size)
-    means = np.zeros((len(patterns), replicates, num_classes))
-    for class_id, counts in enumerate(table.reshape(num_classes, size)):
-        if n := counts.sum():
-            present = counts > 0
-            drawn = rng.multinomial(n, counts[present] / n, size=replicates)  # (R, P)
-            means[:, :, class_id] = patterns[:, present] @ drawn.T / n
-    return means
-
-
-def interval(replicates: Floats, weights: Floats) -> list[float]:
-    """Return the 95 % percentile interval of a weighted mean of class accuracies.
-
-    Args:
-        replicates: (R, C), of `bootstrap_classes`.
-        weights: (C,), of `group_weights`.
-    """
-    low, high = np.quantile(replicates @ weights, (0.025, 0.975))
-    return [float(low), float(high)]
 
 
 def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats, Floats]:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import metrics
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, label, settings_of
+from ltkit.evaluation import metrics
+from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.records import Classifier, Correction, Ints, Neighbors, ShotGroups
 
 STATUSES = ("correct", "neighbor", "other")
@@ -53,7 +53,7 @@ def cases(entries: Iterable[Entry], predicted: Iterable[NDArray[Any]]) -> list[C
 
     Args:
         entries: corrections.
-        predicted: (S, N) class ids of each, as `ltkit.comparison.predictions` gives them.
+        predicted: (S, N) class ids of each, as `ltkit.evaluation.predict_classes` gives them.
     """
     found = []
     for entry, rows in zip(entries, predicted, strict=True):

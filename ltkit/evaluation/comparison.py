@@ -1,24 +1,24 @@
-"""Corrections compared: paired differences, McNemar's test, and few-shot against overall accuracy.
+"""Corrections compared: paired differences, and few-shot against overall accuracy.
 
-Beside the dimensions of `ltkit.records`: `P` points, the settings of one method; `G` the figures of
-`ltkit.metrics.group_weights` that exist; `R` replicates of the bootstrap; `M` methods.
+Beside the dimensions of `ltkit.records`: `P` points, the settings of one method; `R` replicates of
+the bootstrap; `M` methods.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import combinations, pairwise, permutations
-from math import comb, erfc, sqrt
+from dataclasses import asdict, dataclass
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import metrics
 from ltkit.errors import InputError, nearest
-from ltkit.evaluation import Entry, check_fit, label, objective, settings_of
-from ltkit.frontier import corners, dominated_by, height, leaders, round_levels
+from ltkit.evaluation import choice, metrics
+from ltkit.evaluation.entries import Entry, label, settings_of
+from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
+from ltkit.evaluation.intervals import bootstrap, interval, majority, mcnemar, mean_over_seeds
+from ltkit.evaluation.prediction import predict_classes
 from ltkit.records import (
-    SHOT_GROUPS,
     Classifier,
     ClassTable,
     Correction,
@@ -26,222 +26,14 @@ from ltkit.records import (
     FeatureSplit,
     Ints,
     ShotGroups,
-    blocks,
     shot_groups,
 )
-from ltkit.settings import BINS, Select
+from ltkit.settings import BINS, GROUPS, Select
 
 SCHEMA = "ltkit.compare/1"
-GROUPS = (*SHOT_GROUPS, "all", "balanced")
-
-EXACT_BELOW = 25
-"""Of fewer samples on which two classifiers differ, McNemar's test is exact: there the chi-square
-distribution is no good approximation."""
-
-DRAWN_AT_ONCE = 1 << 22
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
-def predictions(
-    split: FeatureSplit, base: Classifier, corrections: Sequence[Correction]
-) -> list[NDArray[np.int32]]:
-    """Predict a split with every run of every correction; equal logits go to the lowest class.
-
-    `ltkit.evaluation.predict` without ranks and confidences. Of the classes that a correction
-    leaves as they are only the best logit counts, which all its runs share; a run that has the
-    rows of the one before it, and another bias, shares its matrix product.
-
-    Returns:
-        (S, N) class ids for each correction.
-
-    Raises:
-        InputError: when a correction does not fit the features, or logits are not finite.
-    """
-    for correction in corrections:
-        check_fit(correction, base)
-    same = [
-        [
-            bool(run) and np.array_equal(c.weight[run], c.weight[run - 1])
-            for run in range(len(c.runs))
-        ]
-        for c in corrections
-    ]
-    found: list[list[NDArray[np.int32]]] = [[] for _ in corrections]
-    kinds = {base.normalize_features, *(c.normalize_features for c in corrections)}
-    for _, features, _ in split.blocks():
-        prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
-        shared = prepared[base.normalize_features] @ base.weight.T + base.bias  # (B, C)
-        for parts, correction, again in zip(found, corrections, same, strict=True):
-            parts.append(_predict_block(correction, shared, prepared, again))
-    return [np.concatenate(parts, axis=1) for parts in found]
-
-
-def _predict_block(
-    correction: Correction,
-    shared: NDArray[np.float32],
-    prepared: Mapping[bool, NDArray[np.float32]],
-    same: Sequence[bool],
-) -> NDArray[np.int32]:
-    ids, features = correction.class_id, prepared[correction.normalize_features]
-    kept = np.delete(np.arange(shared.shape[1]), ids)
-    best, at = _best(shared[:, kept], kept)
-    rows = np.empty((len(correction.runs), len(features)), np.int32)
-    for run, (weight, bias) in enumerate(zip(correction.weight, correction.bias, strict=True)):
-        if not same[run]:
-            product = features @ weight.T  # (B, R)
-        own, own_at = _best(product + bias, ids)
-        rows[run] = np.where((own > best) | ((own == best) & (own_at < at)), own_at, at)
-    return rows
-
-
-def _best(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
-    """Return each row's largest logit and whose it is; minus infinity where there is no column."""
-    if not len(ids):
-        return np.full(len(logits), -np.inf, np.float32), np.zeros(len(logits), np.int64)
-    column = logits.argmax(axis=1)
-    best = np.take_along_axis(logits, column[:, None], axis=1)[:, 0]
-    if not np.isfinite(best).all():
-        raise InputError("logits: not finite; the classifier is damaged, or the features too large")
-    return best, ids[column]
-
-
-@dataclass(frozen=True, slots=True)
-class McNemar:
-    """A test of whether two classifiers are right equally often.
-
-    only_first, only_second: samples on which only that one is right.
-    statistic: chi-square with one degree of freedom; None where the test is exact.
-    p: two-sided.
-    """
-
-    only_first: int
-    only_second: int
-    statistic: float | None
-    p: float
-
-
-def mcnemar(first: Bools, second: Bools) -> McNemar:
-    r"""Test whether two classifiers are right equally often on the same samples.
-
-    With b and c samples on which only the first and only the second is right,
-
-    .. math:: \chi^2 = (|b - c| - 1)^2 / (b + c)
-
-    with one degree of freedom; the correction is at most the difference, so that b = c gives 0.
-    Below `EXACT_BELOW` such samples, the two-sided binomial test of b out of b + c against 1/2.
-
-    Args:
-        first: (N,) whether the first is right.
-        second: (N,) likewise.
-
-    Example:
-        >>> one, other = np.array([True] * 5 + [False]), np.array([False] * 5 + [True])
-        >>> mcnemar(one, other)  # 2 * (1 + 6) / 2**6
-        McNemar(only_first=5, only_second=1, statistic=None, p=0.21875)
-
-    Source:
-        McNemar, Psychometrika 12, 1947; the correction: Edwards, Psychometrika 13, 1948.
-    """
-    b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    differ = b + c
-    if differ < EXACT_BELOW:
-        tail = sum(comb(differ, i) for i in range(min(b, c) + 1)) / 2**differ
-        return McNemar(b, c, None, min(1.0, 2 * tail))
-    statistic = max(abs(b - c) - 1, 0) ** 2 / differ
-    return McNemar(b, c, statistic, erfc(sqrt(statistic / 2)))
-
-
-def majority(right: Bools) -> Bools:
-    """Return where more than half of S runs are right; at exactly half, the first run decides.
-
-    What McNemar's test takes for a setting of several seeds: a typical run. The vote over predicted
-    classes would be an ensemble, another classifier than any of the runs.
-
-    Args:
-        right: (S, N).
-
-    Example:
-        >>> majority(np.array([[True, False, True], [False, True, True]])).tolist()
-        [True, False, True]
-    """
-    share = right.mean(axis=0)
-    decided: Bools = np.where(share == 0.5, right[0], share > 0.5)
-    return decided
-
-
-def bootstrap(
-    right: Bools, labels: Ints, weights: Mapping[str, Floats], *, replicates: int, seed: int
-) -> Floats:
-    """Resample the samples of each class, the same ones for all runs; return every run's figures.
-
-    Args:
-        right: (S, N) whether each run is right.
-        labels: (N,) true classes.
-        weights: of `ltkit.metrics.group_weights`, G of them.
-        replicates: R.
-        seed: of the draws.
-
-    Returns:
-        (G, R, S).
-
-    Example:
-        >>> right, labels = np.array([[True, True], [False, False]]), np.array([0, 1])
-        >>> weights = {"all": np.array([0.5, 0.5])}
-        >>> bootstrap(right, labels, weights, replicates=2, seed=0).tolist()
-        [[[1.0, 0.0], [1.0, 0.0]]]
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 (stratified samples).
-    """
-    rng = np.random.default_rng(seed)
-    found = np.zeros((len(weights), replicates, len(right)))
-    order = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[order], np.arange(1 + len(next(iter(weights.values())))))
-    for class_id, (start, stop) in enumerate(pairwise(starts)):
-        n = int(stop - start)
-        if n == 0:
-            continue
-        own = right[:, order[start:stop]].T.astype(np.float32)  # (n, S)
-        parts = [(g, w[class_id] / n) for g, w in enumerate(weights.values()) if w[class_id]]
-        for rows in blocks(replicates, max(1, DRAWN_AT_ONCE // n)):
-            count = rows.stop - rows.start
-            drawn = rng.integers(0, n, size=(count, n)) + n * np.arange(count)[:, None]
-            times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
-            hits = times.astype(np.float32) @ own  # (R, S), whole numbers
-            for g, weight in parts:
-                found[g, rows] += weight * hits
-    return found
-
-
-def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
-    """Return the mean over the S runs of a setting in each replicate, with the runs drawn too.
-
-    S runs are drawn with replacement in each replicate, the same ones for equal `seed`. S values
-    drawn from S have (S - 1) / S of their variance; their distance from the mean over all runs is
-    stretched by sqrt(S / (S - 1)), so that the spread over replicates is that of the samples and
-    std² / S of the seeds together. One run stays as it is.
-
-    Args:
-        drawn: (G, R, S), a setting's part of `bootstrap`.
-        seed: of the draws.
-
-    Returns:
-        (G, R).
-
-    Source:
-        Rao and Wu, Resampling inference with complex survey data, JASA 83, 1988 (rescaling).
-    """
-    _, replicates, runs = drawn.shape
-    mean: Floats = drawn.mean(axis=2)
-    if runs == 1:
-        return mean
-    picks = np.random.default_rng(list(seed)).integers(0, runs, size=(1, replicates, runs))
-    picked = np.take_along_axis(drawn, picks, axis=2).mean(axis=2)
-    mean += sqrt(runs / (runs - 1)) * (picked - mean)
-    return mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,11 +127,7 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    own = Correction(
-        "baseline", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},),
-        base.normalize_features,
-    )  # fmt: skip
-    entries = [Entry("baseline", features.source, own), *entries]
+    entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
     groups = shot_groups(features.classes.train_count, bins)
     validated = [_validate(features, base, e.correction, groups, select) for e in entries]
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
@@ -401,14 +189,14 @@ def _validate(
             f"{features.source}: no validation split to choose a setting of {correction.method} "
             "on; pass --every-setting, or compare files with one setting each"
         )
-    (predicted,) = predictions(val, base, [correction])
+    (predicted,) = predict_classes(val, base, [correction])
     weights = metrics.group_weights(val.labels, base.num_classes, groups)
     hits = metrics.class_accuracy(predicted == val.labels, val.labels, base.num_classes)
     accuracy = [metrics.summarize(hits[runs].mean(axis=0), weights) for runs in settings]
     if select is None:
         return accuracy, range(len(settings))
-    score = [objective(p, val.labels, base.num_classes, groups, select) for p in predicted]
-    return accuracy, [int(np.argmax([np.mean([score[r] for r in runs]) for runs in settings]))]
+    scores = [choice.objective(p, val.labels, base.num_classes, groups, select) for p in predicted]
+    return accuracy, [choice.best(scores, settings)[0]]
 
 
 def _measure(
@@ -420,11 +208,10 @@ def _measure(
     seed: int,
 ) -> list[list[Point]]:
     """Return the points of every method; all runs are resampled together."""
-    predicted = predictions(data, base, [e.correction for e in entries])
+    predicted = predict_classes(data, base, [e.correction for e in entries])
     right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
     drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
-    counts = np.bincount(data.labels, minlength=base.num_classes)
-    spread = [name for name, w in weights.items() if counts[w > 0].max() > 1]
+    spread = metrics.spread_groups(data.labels, weights)
     found, first = [], 0
     for number, entry in enumerate(entries):
         settings = list(settings_of(entry.correction))
@@ -442,7 +229,7 @@ def _measure(
                     majority(right[rows]),
                     hits.mean(axis=0),
                     metrics.summarize(hits.mean(axis=0), weights),
-                    _deviation(each) if len(runs) > 1 else None,
+                    metrics.deviations(each),
                     {name: d for name, d in zip(weights, means, strict=True) if name in spread},
                 )
             )
@@ -459,13 +246,6 @@ def _overall_and_few(
     return overall, few
 
 
-def _deviation(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    return {
-        name: None if value is None else float(np.std([e[name] for e in each], ddof=1))  # type: ignore[arg-type]
-        for name, value in each[0].items()
-    }
-
-
 def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
     """Return who is meant by a label, or by the name of a method with one setting here."""
     found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
@@ -477,14 +257,8 @@ def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Metho
     return found[0]
 
 
-def _interval(values: Floats | None) -> list[float | None] | None:
-    """Return the 95 % percentile interval; None for a bound that is infinite."""
-    if values is None or not len(values):
-        return None
-    # With infinite values there is nothing between two order statistics.
-    method = "linear" if np.isfinite(values).all() else "inverted_cdf"
-    bounds = np.quantile(values, (0.025, 0.975), method=method)  # type: ignore[call-overload]
-    return [float(b) if np.isfinite(b) else None for b in bounds]
+def _interval(drawn: Mapping[str, Floats], name: str) -> list[float | None] | None:
+    return interval(drawn[name]) if name in drawn else None
 
 
 def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
@@ -503,7 +277,7 @@ def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
                     "runs": p.runs,
                     "accuracy": p.accuracy,
                     "std": p.std,
-                    "interval": {name: _interval(p.drawn.get(name)) for name in GROUPS},
+                    "interval": {name: _interval(p.drawn, name) for name in GROUPS},
                     "val": method.val and method.val[number],
                     "in_pairs": number in method.chosen,
                     "on_curve": number in method.walk,
@@ -529,7 +303,7 @@ def _pair_row(first: Point, second: Point, classes: ClassTable) -> dict[str, Any
         for (name, a), b in zip(first.accuracy.items(), second.accuracy.values(), strict=True)
     }
     drawn = {name: first.drawn[name] - second.drawn[name] for name in first.drawn}
-    pair["interval"] = {name: _interval(drawn.get(name)) for name in GROUPS}
+    pair["interval"] = {name: _interval(drawn, name) for name in GROUPS}
     pair["mcnemar"] = asdict(mcnemar(first.right, second.right))
     pair["classes"] = {
         "wins": named(np.flatnonzero(gains > 0)),
@@ -562,12 +336,13 @@ def _frontier(
         found = {"first": first, "second": second, "overall": levels[level]}
         if not (np.isfinite(one) and np.isfinite(other)):
             return found | {"gap": None, "interval": None}
-        values = None
+        ends = None
         if drawn is not None:
             ours, theirs = drawn[rows[first], :, level], drawn[rows[second], :, level]
             reached = np.isfinite(ours) | np.isfinite(theirs)
-            values = ours[reached] - theirs[reached]
-        return found | {"gap": round(float(one - other), 12), "interval": _interval(values)}
+            if reached.any():
+                ends = interval(ours[reached] - theirs[reached])
+        return found | {"gap": round(float(one - other), 12), "interval": ends}
 
     if rival is None:
         pairs = list(permutations(names, 2))
