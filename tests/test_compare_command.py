@@ -236,7 +236,7 @@ def test_which_files_are_read(feats, ltkit, monkeypatch):
     assert [m["name"] for m in document("feats.h5", EARLIER[1])["methods"]] == names[1]
     assert [m["name"] for m in document(EARLIER[1])["methods"]] == names[1]
     assert document(EARLIER[1])["features"] == "feats.h5"
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{EARLIER[1]}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{EARLIER[1]}\n".encode())))
     assert ltkit("compare", "-", "--replicates", "100")[0] == 0
 
 

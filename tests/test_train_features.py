@@ -520,7 +520,7 @@ def test_stages_deferring_and_class_means(ltkit, folder):
 
 
 def test_a_path_from_stdin(ltkit, folder, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("f.h5\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"f.h5\n")))
     assert ltkit("train", "ce", "-", "--epochs", "1", "-q")[:2] == (0, "f.ce.h5\n")
 
 

@@ -25,7 +25,7 @@ def posthoc(
         Select, typer.Option(help="What parameters are chosen by, on the validation split.")
     ] = "balanced",
     bins: _options.Bins = "20,100",
-    seeds: Annotated[int, typer.Option(help="Runs with different seeds.", min=1)] = 1,
+    seeds: _options.Seeds = 1,
     from_: Annotated[
         Path | None,
         typer.Option(
@@ -111,7 +111,7 @@ def posthoc(
             evaluation.objective,
             labels=val.labels,
             num_classes=base.num_classes,
-            groups=shot_groups(counts, _options.whole_numbers(bins, "--bins")),
+            groups=shot_groups(counts, _options.bins(bins)),
             select=select,
         )
         _, found = evaluation.choose(list(zip(runs, fitted, strict=True)), val, score)
