@@ -46,7 +46,7 @@ least 0')
         """Say which numbers, for messages."""
         kind = "a whole number" if self.whole else "a number"
         if self.most == math.inf:
-            kind = "a finite number" + ("" if self.least == -math.inf else ",")
+            kind = "a finite number" + "," * (self.least > -math.inf and not self.above)
         between = "" if self.above or self.most == math.inf else "from "
         return f"{kind} {between}{self.span}".strip()
 
@@ -164,11 +164,10 @@ def shown(text: str, always: bool = False) -> str:
         always: whether it has quotes in any case.
 
     Example:
-        >>> shown("1_0"), shown(""), shown("x" * 100)
-        ('1_0', "''", "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'")
+        >>> shown("1_0"), shown(""), len(shown("x" * 100))
+        ('1_0', "''", 63)
     """
-    if len(text) > SHOWN:
-        half = SHOWN // 2
-        return repr(f"{text[: half - 1]}...{text[-half:]}")
-    plain = text and text.isprintable() and text == text.strip()
-    return text if plain and not always else repr(text)
+    plain = not always and text and text.isprintable() and text == text.strip()
+    told = text if plain else repr(text)
+    half = SHOWN // 2
+    return told if len(told) <= SHOWN else f"{told[:half]}...{told[-half:]}"

@@ -299,10 +299,10 @@ def test_what_the_two_losses_can_do():
         ({"settings": replace(FOUR, steps=(float("nan"),))}, "steps: found nan"),
         (
             {"settings": replace(FOUR, step_factor=0.0)},
-            "--step-factor: found 0.0, expected above 0",
+            "step_factor: found 0.0, expected a number above 0",
         ),
-        ({"settings": replace(FOUR, step_factor=1.5)}, "--step-factor: found 1.5"),
-        ({"settings": replace(FOUR, step_factor=float("nan"))}, "--step-factor: found nan"),
+        ({"settings": replace(FOUR, step_factor=1.5)}, "step_factor: found 1.5"),
+        ({"settings": replace(FOUR, step_factor=float("nan"))}, "step_factor: found nan"),
     ],
 )
 def test_out_of_range(digits, output, options, message):

@@ -1,5 +1,6 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
+import errno
 import re
 import signal
 import sys
@@ -38,6 +39,9 @@ LONGEST, CUT = 300, " ... "
 OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
 """What torch says of it, on a CPU and on a GPU."""
 
+MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
+"""What to do, for errors of the system whose own words do not say it."""
+
 LESS = "take less at a time, or a machine with more"
 
 UsageError: Any = typer.BadParameter.__base__
@@ -60,7 +64,7 @@ def _in_one_line(run: Callable[..., Any], *words: Any, **named: Any) -> Any:
     try:
         return run(*words, **named)
     except UsageError as error:
-        said = error.format_message().rstrip(".")
+        said = error.format_message().replace("Value error, ", "").rstrip(".")
         if said.startswith("Usage: "):
             raise  # nothing was asked for: it prints the help
         where = error.ctx.command_path if error.ctx else "ltkit"
@@ -120,7 +124,7 @@ def main() -> None:
         if error.filename is None and error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}")
+        _fail(f"{where}{error.strerror}{MENDED.get(error.errno or 0, '')}")
     except RecursionError:
         _fail("an input is nested too deeply to be read; make it again, flatter")
     except MemoryError as error:

@@ -26,7 +26,7 @@ def parameters_of(function: Callable[..., Any], given: list[str], method: str) -
         InputError: for an unknown name (the nearest are said) or a value of another type.
     """
     known, parameters = defaults(function), {}
-    for written, text in _options.pairs(given, "--set"):
+    for written, text in _options.pairs(given, "--set", "NAME=VALUE"):
         name = written.replace("-", "_")
         if name not in known:
             hint = nearest(name, known) if known else "it has no parameters"

@@ -166,8 +166,8 @@ def words(text: str, option: str, separator: str = ",") -> list[str]:
     return found
 
 
-def pairs(given: list[str], option: str) -> list[tuple[str, str]]:
-    """Return the parts of ``name=value`` items.
+def pairs(given: list[str], option: str, example: str) -> list[tuple[str, str]]:
+    """Return the parts of ``name=value`` items, as in the example.
 
     Raises:
         InputError: for an item without a name, and a name that is there twice.
@@ -176,7 +176,7 @@ def pairs(given: list[str], option: str) -> list[tuple[str, str]]:
     for item in given:
         name, equals, value = item.partition("=")
         if not name.strip() or not equals:
-            raise InputError(f"{option} {shown(item)}: expected NAME=VALUE")
+            raise InputError(f"{option} {shown(item)}: expected {example}")
         found.append((name.strip(), value))
     check_once([name.replace("-", "_") for name, _ in found], option)
     return found
@@ -188,7 +188,10 @@ def settings(given: list[str], option: str) -> dict[str, float]:
     Raises:
         InputError: for an item that is none; the message names the option.
     """
-    return {name: numerals.number(v, f"{option} {shown(name)}") for name, v in pairs(given, option)}
+    return {
+        name: numerals.number(v, f"{option} {shown(name)}")
+        for name, v in pairs(given, option, "rho=1")
+    }
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> str:

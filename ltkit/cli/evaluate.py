@@ -81,7 +81,10 @@ def evaluate(
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
-    limits = [_limit(name, text) for name, text in _options.pairs(fail_under or [], "--fail-under")]
+    limits = [
+        _limit(name, text)
+        for name, text in _options.pairs(fail_under or [], "--fail-under", "GROUP=X, as few=0.35")
+    ]
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
     entries = read_entries(path, features, classifier, quiet)
