@@ -12,7 +12,6 @@ Source:
 
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -50,8 +49,8 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 MOST_HOURS = 100.0
 """How long a fit may be expected to take."""
 
-MOST_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-"""Memory that networks and drawn samples may take: what the machine has."""
+MOST_BYTES = 16 << 30
+"""Memory that networks and drawn samples may take."""
 
 MOST_LAYERS = 16
 """Hidden layers of a network."""
@@ -295,7 +294,7 @@ def _check_cost(
     if needed > MOST_BYTES:
         raise InputError(
             f"{what}: need about {needed / 2**30:.3g} GiB of memory, expected at most "
-            f"{MOST_BYTES / 2**30:.3g}, what this machine has; {less}"
+            f"{MOST_BYTES / 2**30:.3g}; {less}"
         )
     steps = settings.epochs * math.ceil(max(rows) / settings.batch_size)
     products = 3 * len(runs) * len(neighbors.few_class) * weights  # forward, and twice backward

@@ -78,7 +78,7 @@ least 0')
 
 
 ANY = Range()
-WHOLES = Range(-(2**63), 2**63 - 1, whole=True)
+WHOLES = Range(-(2**62), 2**62, whole=True)
 
 
 def number(text: str, name: str, within: Range = ANY) -> float:
