@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adamw import adamw
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.records import (
     Classifier,
     Correction,
@@ -35,6 +35,7 @@ from ltkit.records import (
     blocks,
 )
 from ltkit.settings import Activation, AlphaNetSettings, as_json
+from ltkit.settings import check as check_ranges
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of AdamW: PyTorch's defaults, as in the released code."""
@@ -45,8 +46,17 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
-MAX_RHO = 1000.0
-"""Base samples per few-shot sample; more only takes time."""
+MOST_HOURS = 100.0
+"""How long a fit may be expected to take."""
+
+MOST_BYTES = 16 << 30
+"""Memory that networks and drawn samples may take."""
+
+MOST_LAYERS = 16
+"""Hidden layers of a network."""
+
+STEP_SECONDS, PRODUCTS_PER_SECOND = 1e-3, {"cpu": 2e10, "cuda": 2e12}
+"""What a step takes at least, and how many products a device makes, for the estimate: roughly."""
 
 SHARED_PRODUCTS = 1 << 25
 """Products of a step's first layer from which several threads are used."""
@@ -90,6 +100,7 @@ def fit(
             loss that is not finite.
     """
     _check(runs)
+    _check_cost(base, neighbors, train, runs, device)
     runs = sorted(runs, key=lambda run: (-run.rho, run.seed))  # longer epochs first
     few, settings = neighbors.few_class, runs[0]
     absent = np.arange(0) if absent is None else absent
@@ -251,21 +262,47 @@ def _check(runs: Sequence[AlphaNetSettings]) -> None:
     if not runs:
         raise InputError("--seeds: found 0 runs, expected at least one seed and one rho")
     for run in runs:
-        if not 0 < run.rho <= MAX_RHO:
-            raise InputError(f"--rho: found {run.rho}, expected above 0, at most {MAX_RHO:g}")
-        for name in ("epochs", "batch_size", "min_epochs"):
-            if getattr(run, name) < 1:
-                raise InputError(f"{name}: found {getattr(run, name)}, expected at least 1")
-        for name in ("learning_rate", "logit_scale"):
-            if not 0 < getattr(run, name) < math.inf:
-                raise InputError(f"{name}: found {getattr(run, name)}, expected above 0")
-        if not run.hidden or min(run.hidden) < 1:
-            raise InputError(f"hidden: found {run.hidden}, expected sizes from 1, as 32,32,32")
+        check_ranges(run)
+        if not 1 <= len(run.hidden) <= MOST_LAYERS:
+            raise SettingError(
+                "hidden", f"found {len(run.hidden)} layers, expected 1 to {MOST_LAYERS}, as 32,32"
+            )
         for field in fields(run):
             if field.name not in ("rho", "seed") and getattr(run, field.name) != getattr(
                 runs[0], field.name
             ):
                 raise ValueError(f"runs differ in {field.name}; only rho and seed may differ")
+
+
+def _check_cost(
+    base: Classifier,
+    neighbors: Neighbors,
+    train: FeatureSplit,
+    runs: Sequence[AlphaNetSettings],
+    device: str,
+) -> None:
+    """Refuse what would take too long or too much memory, before any of it is made."""
+    settings, samples = runs[0], int(np.isin(train.labels, neighbors.few_class).sum())
+    own = settings.network_input == "own+neighbors"
+    sizes = ((neighbors.k + own) * base.feature_size, *settings.hidden, neighbors.k)
+    weights = sum((size_in + 1) * size for size_in, size in itertools.pairwise(sizes))
+    rows = [int((1 + run.rho) * samples) for run in runs]
+    networks = weights * 5 + sum(sizes) * len(neighbors.few_class)  # gradients, averages, the best
+    needed = 4 * len(runs) * networks + 16 * settings.epochs * sum(rows)
+    what = f"{len(runs)} runs of {settings.epochs} epochs"
+    less = "take fewer seeds, rhos or epochs, or smaller hidden layers"
+    if needed > MOST_BYTES:
+        raise InputError(
+            f"{what}: need about {needed / 2**30:.3g} GiB of memory, expected at most "
+            f"{MOST_BYTES / 2**30:.3g}; {less}"
+        )
+    steps = settings.epochs * math.ceil(max(rows) / settings.batch_size)
+    products = 3 * len(runs) * len(neighbors.few_class) * weights  # forward, and twice backward
+    each = max(STEP_SECONDS, products / PRODUCTS_PER_SECOND[torch.device(device).type])
+    if (hours := steps * each / 3600) > MOST_HOURS:
+        raise InputError(
+            f"{what}: would take about {hours:.3g} hours, expected at most {MOST_HOURS:g}; {less}"
+        )
 
 
 class _Draws:

@@ -1,7 +1,5 @@
 """A corrected head back into the checkpoint that production loads, or alone in a file."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from ltkit import checkpoints
 from ltkit.errors import InputError
 from ltkit.extraction import TOLERANCE
 from ltkit.files.atomic import replacing
+from ltkit.files.tables import as_csv
 from ltkit.records import Classifier, Correction
 from ltkit.settings import LoadSettings
 
@@ -156,9 +155,6 @@ def export_head(classifier: Classifier, form: str, output: Path) -> None:
         elif form == "onnx":
             temporary.write_bytes(checkpoints.head_model(classifier, output))
         else:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))])
-            for class_id, (row, offset) in enumerate(zip(weight, bias, strict=True)):
-                writer.writerow([class_id, repr(float(offset)), *map(repr, map(float, row))])
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+            heading = ["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))]
+            rows = ([c, bias[c], *row.tolist()] for c, row in enumerate(weight))
+            temporary.write_text(as_csv(heading, rows, digits=None), encoding="utf-8")

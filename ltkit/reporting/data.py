@@ -1,6 +1,6 @@
 """Everything that a report shows, gathered from features and corrections: plain data, no drawing.
 
-Numbers come from `ltkit.evaluation`, `ltkit.comparison` and `ltkit.analysis`, so that the page says
+Numbers come from `ltkit.evaluation`, so that the page says
 what ``evaluate``, ``compare`` and ``analyze`` print. What is returned holds lists, texts, numbers
 and None only, and nothing of the size of the split: a section of a thousand classes is small.
 Accuracies and shares are fractions in 0..1.

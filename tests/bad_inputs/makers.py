@@ -4,6 +4,7 @@ Each function returns a maker: called with nothing, it writes files beside ``fea
 with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net of ten classes).
 """
 
+import os
 import warnings
 import zipfile
 from argparse import Namespace
@@ -68,6 +69,16 @@ def gone(name: str) -> Maker:
 def link(name: str, target: str) -> Maker:
     """Make a symbolic link."""
     return lambda: Path(name).symlink_to(target)
+
+
+def variable(name: str, value: str, make: Maker) -> Maker:
+    """Set a variable of the environment, which a test takes back, and run another maker."""
+
+    def set_it():
+        os.environ[name] = value
+        make()
+
+    return set_it
 
 
 def npz(**changes) -> Maker:
