@@ -112,12 +112,9 @@ def check_fit(correction: Correction, base: Classifier) -> None:
     Raises:
         InputError: when its rows are not as long as the base's, or it has classes beyond them.
     """
-    size, most = correction.weight.shape[2], int(correction.class_id.max(initial=-1))
-    if size != base.feature_size or most >= base.num_classes:
-        raise InputError(
-            f"{correction.method}: found {size} features and class ids up to {most}, expected "
-            f"{base.feature_size} and {base.num_classes - 1}; it was fitted on other features"
-        )
+    misfit = correction.misfit(base.num_classes, base.feature_size)
+    if misfit is not None:
+        raise InputError(f"{correction.method}: {misfit}; it was fitted on other features")
 
 
 def _predict_block(

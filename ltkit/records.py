@@ -360,6 +360,23 @@ class Correction:
                 f"weight {self.weight.shape}, bias {self.bias.shape}, runs x rows {shape}"
             )
 
+    def misfit(self, num_classes: int, feature_size: int) -> str | None:
+        """Say why it is no correction of a classifier of that many classes and features.
+
+        Returns:
+            What was found and expected; None where it fits.
+        """
+        size, most = self.weight.shape[2], int(self.class_id.max(initial=-1))
+        near = self.extra.get("neighbor")
+        if near is not None and near.dtype.kind in "iu":
+            most = max(most, int(near.max(initial=-1)))
+        if size == feature_size and most < num_classes:
+            return None
+        return (
+            f"found {size} features and class ids up to {most}, expected {feature_size} and at "
+            f"most {num_classes - 1}"
+        )
+
     def classifier(self, base: Classifier, run: int) -> Classifier:
         """Return the corrected classifier of one run; other rows are `base`'s, bit for bit."""
         weight, bias = base.weight.copy(), base.bias.copy()

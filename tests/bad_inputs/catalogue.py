@@ -452,7 +452,7 @@ POSTHOC = [
     Row("run that is not there", "posthoc ncm --from feats.ncm.h5 --run rho=1 -o o.h5",
         ["found 0 of 1 runs"], corrected()),
     Row("correction of other features", "posthoc ncm b.h5 --from feats.ncm.h5 -o o.h5",
-        ["feats.ncm.h5: made from the features"],
+        ["feats.ncm.h5: fitted on features"],
         several(corrected(), put("b.h5", bias=np.ones(6)))),
 ]  # fmt: skip
 
