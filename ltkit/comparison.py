@@ -27,6 +27,8 @@ from ltkit.records import (
     Ints,
     ShotGroups,
     blocks,
+    products,
+    shifted,
     shot_groups,
 )
 from ltkit.settings import BINS, Select
@@ -73,7 +75,8 @@ def predictions(
     kinds = {base.normalize_features, *(c.normalize_features for c in corrections)}
     for _, features, _ in split.blocks():
         prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
-        shared = prepared[base.normalize_features] @ base.weight.T + base.bias  # (B, C)
+        features = prepared[base.normalize_features]
+        shared = shifted(products(features, base.weight), base.bias)  # (B, C)
         for parts, correction, again in zip(found, corrections, same, strict=True):
             parts.append(_predict_block(correction, shared, prepared, again))
     return [np.concatenate(parts, axis=1) for parts in found]
@@ -81,7 +84,7 @@ def predictions(
 
 def _predict_block(
     correction: Correction,
-    shared: NDArray[np.float32],
+    shared: NDArray[Any],
     prepared: Mapping[bool, NDArray[np.float32]],
     same: Sequence[bool],
 ) -> NDArray[np.int32]:
@@ -91,13 +94,13 @@ def _predict_block(
     rows = np.empty((len(correction.runs), len(features)), np.int32)
     for run, (weight, bias) in enumerate(zip(correction.weight, correction.bias, strict=True)):
         if not same[run]:
-            product = features @ weight.T  # (B, R)
-        own, own_at = _best(product + bias, ids)
+            product = products(features, weight)  # (B, R)
+        own, own_at = _best(shifted(product, bias), ids)
         rows[run] = np.where((own > best) | ((own == best) & (own_at < at)), own_at, at)
     return rows
 
 
-def _best(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
+def _best(logits: NDArray[Any], ids: Ints) -> tuple[NDArray[Any], Ints]:
     """Return each row's largest logit and whose it is; minus infinity where there is no column."""
     if not len(ids):
         return np.full(len(logits), -np.inf, np.float32), np.zeros(len(logits), np.int64)

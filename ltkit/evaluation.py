@@ -17,6 +17,8 @@ from ltkit.records import (
     FeatureSplit,
     Ints,
     ShotGroups,
+    products,
+    shifted,
     shot_groups,
 )
 from ltkit.settings import BINS, Select
@@ -89,7 +91,8 @@ def predict(
         prepared = {
             n: _with(base, n).prepare(features) for n in {c.normalize_features for c in every}
         }
-        shared = prepared[base.normalize_features] @ base.weight.T + base.bias  # (B, C)
+        own = products(prepared[base.normalize_features], base.weight)
+        shared = shifted(own, base.bias)  # (B, C)
         for found, correction in zip(parts, every, strict=True):
             found.append(_predict_block(correction, shared, prepared, labels))
     joined = [
@@ -119,18 +122,18 @@ def check_fit(correction: Correction, base: Classifier) -> None:
 
 def _predict_block(
     correction: Correction,
-    shared: NDArray[np.float32],
+    shared: NDArray[Any],
     prepared: Mapping[bool, NDArray[np.float32]],
     labels: Ints,
 ) -> Predictions:
     features = prepared[correction.normalize_features]
     rows = []
     for weight, bias in zip(correction.weight, correction.bias, strict=True):
-        own = features @ weight.T + bias  # (B, R)
+        own = shifted(products(features, weight), bias)  # (B, R)
         if len(correction.class_id) == shared.shape[1]:
             logits = own
         elif len(correction.class_id):
-            logits = shared.copy()
+            logits = shared.astype(np.promote_types(shared.dtype, own.dtype))  # a copy
             logits[:, correction.class_id] = own
         else:
             logits = shared
@@ -138,7 +141,7 @@ def _predict_block(
     return Predictions(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
+def _read_off(logits: NDArray[Any], labels: Ints) -> tuple[Ints, Ints, NDArray[Any]]:
     """Return predictions, ranks and confidences of (B, C) logits."""
     predicted = logits.argmax(axis=1)
     best = np.take_along_axis(logits, predicted[:, None], axis=1)

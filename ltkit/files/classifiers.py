@@ -115,7 +115,7 @@ def read_for(path: Path, features: FeatureSet) -> Correction:
     if made_from != features.digest:
         raise InputError(
             f"{path}: fitted on features {made_from[:12]}, found {features.digest[:12]} in "
-            f"{features.source}; fit it again on these"
+            f"{features.source}; fit it again on these, or name the features it was made from"
         )
     misfit = correction.misfit(len(features.classes), features.feature_size)
     if misfit is not None:
@@ -196,7 +196,7 @@ def _plain(value: object) -> bool:
 
 
 KNOWN: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
-    "rho": ("a number above 0", lambda value: _number(value, 0) and value > 0),
+    "rho": ("a number from 0", lambda value: _number(value, 0)),
     "tau": ("a number", _number),
     "k": ("a whole number from 1", lambda value: _whole(value, 1)),
     "seed": ("a whole number from 0", lambda value: _whole(value, 0)),
