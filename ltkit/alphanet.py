@@ -176,7 +176,7 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
         InputError: when the correction has no networks, or they take other inputs.
     """
     parameters = [
-        torch.from_numpy(np.array(correction.extra[name]))
+        torch.from_numpy(np.array(correction.extra[name], np.float32))
         for name in sorted(
             (n for n in correction.extra if n.startswith("network.")),
             key=lambda name: int(name.partition(".")[2]),

@@ -160,7 +160,7 @@ def problem(correction: Correction) -> Problem | None:
 
 def _problems(correction: Correction) -> Iterator[Problem]:
     method, runs = correction.method, correction.runs
-    if not isinstance(method, str) or not 0 < len(method) <= LONGEST_NAME:
+    if not isinstance(method, str) or not 0 < len(method) <= LONGEST_NAME or _halved(method):
         yield "method", _told(method), f"a name of at most {LONGEST_NAME} characters"
     if not 0 < len(runs) <= MOST_RUNS:
         yield "runs", f"{len(runs)} runs", f"1 to {MOST_RUNS}"
@@ -176,6 +176,19 @@ def _problems(correction: Correction) -> Iterator[Problem]:
         for where, found, expected in _run_problems(run, runs[0]):
             yield f"runs: {where}", f"{_told(found)} in row {row}", expected
     yield from _extra_problems(correction)
+
+
+def _halved(text: str) -> bool:
+    """Tell whether a text has bytes or halves of characters that are no text."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _finite(values: NDArray[Any]) -> bool:
+    """Tell whether values are floats that float32 holds."""
+    if values.dtype.kind != "f":
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())
 
 
 def _number(value: object, least: float = -inf) -> bool:
@@ -233,7 +246,7 @@ def _extra_problems(correction: Correction) -> Iterator[Problem]:
             continue
         if values.ndim != 3 or values.shape[:2] != shape or values.shape[2] < 1:
             yield f"extra/{name}", values.shape, f"{shape} and the neighbours"
-        if name == "alpha" and (values.dtype.kind != "f" or not np.isfinite(values).all()):
+        if name == "alpha" and not _finite(values):
             yield "extra/alpha", "NaN, infinity or no floats", "finite floats"
         if name == "neighbor" and (values.dtype.kind not in "iu" or values.min(initial=0) < 0):
             yield "extra/neighbor", "numbers below 0 or no integers", "class ids"
@@ -269,7 +282,7 @@ def _network_problems(correction: Correction) -> Iterator[Problem]:
     for layer in range(0, len(names), 2):
         weight, bias = extra[names[layer]], extra[names[layer + 1]]
         for name, values in zip(names[layer : layer + 2], (weight, bias), strict=True):
-            if values.dtype.kind != "f" or not np.isfinite(values).all():
+            if not _finite(values):
                 yield f"extra/{name}", "NaN, infinity or no floats", "finite floats"
         last = layer == len(names) - 2
         outputs = near if last else weight.shape[1] if weight.ndim > 1 else 0
