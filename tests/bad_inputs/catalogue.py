@@ -5,7 +5,7 @@ input is made beside ``feats.h5`` and ``m.pt``, and the exit code. With code 0 t
 the words are in what is printed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -568,6 +568,22 @@ SHOW = "alphanet show feats.h5 feats.alphanet.h5 --rho 1"
 LEFT_OUT = ["note: left out: feats.alphanet.h5", "test split, 120 samples"]
 WIDE = np.ones((2, 2, 9), np.float32)
 
+
+def each_split(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the features of every split, changed."""
+    usual = makers.arrays()
+    names = [f"{split}_features" for split in ("train", "val", "test")]
+    return {name: change(usual[name]).astype(np.float32) for name in names}
+
+
+ODD = {
+    "features of 1e-25": each_split(lambda x: x * 1e-25),
+    "features of 1e25": each_split(lambda x: x * 1e25),
+    "one feature": each_split(lambda x: x[:, :1]) | {"weight": makers.arrays()["weight"][:, :1]},
+    "zeros": each_split(lambda x: x * 0),
+    "equal rows": each_split(lambda x: x * 0 + 1 / 3),
+}
+
 RECORDS_AND_NUMBERS = [
     Row("a sound fit", SOUND, ["sound"], fitted(), 0),
     Row("a sound fit is applied", f"{APPLY} -o o.h5", ["wrote o.h5"], fitted(), 0),
@@ -710,6 +726,16 @@ RECORDS_AND_NUMBERS = [
         ["found distances up to", "another unit"],
         put("b.h5", train_features=makers.arrays()["train_features"].clip(-1, 1) *
             np.float32(3e38))),
+    *(
+        Row(f"report on {what}", "report b.h5 -o r.html", ["wrote r.html"],
+            several(put("b.h5", **changes), corrected("b.ncm.h5", "b.h5")), 0)
+        for what, changes in ODD.items()
+    ),
+    *(
+        Row(f"blend on {what}", "posthoc blend b.h5", ["wrote b.blend.h5"],
+            put("b.h5", **changes), 0)
+        for what, changes in ODD.items()
+    ),
     Row("a head beyond float32", "evaluate bad.h5", ["head: found rows", "at scale 1e+39"],
         makers.scalar_head("scale", 1e39)),
 ]  # fmt: skip
