@@ -107,12 +107,14 @@ def fit(
     draws = [_Draws(train.labels, few, base.num_classes, run, absent) for run in runs]
     used = np.unique(np.concatenate([np.unique(d.rows) for d in draws]))
     network = _Networks(base, neighbors, runs, device)
-    base = _times(base, settings.logit_scale)
-    data = _reduce(base, neighbors, train, used, absent).to(device)
+    scaled = _times(base, settings.logit_scale)
+    data = _reduce(scaled, neighbors, train, used, absent)
+    _check_sizes(network.inputs, data, settings.logit_scale)
+    data = data.to(device)
     watched = None
     if val is not None and settings.epoch_choice == "best":
         there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
-        watched = _reduce(base, neighbors, val, there, absent).to(device)
+        watched = _reduce(scaled, neighbors, val, there, absent).to(device)
 
     alpha, bias = network.alphas().detach(), network.few_bias
     kept = network.parameters
@@ -148,11 +150,19 @@ def fit(
     extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept)}
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = combine(base, neighbors, extra["alpha"])
+        biases = (bias.cpu().numpy() / settings.logit_scale).astype(np.float32)
+    if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
+        raise InputError(
+            f"alphanet: gives numbers that are not finite at learning rate "
+            f"{settings.learning_rate:g}; lower --lr"
+        )
     return Correction(
         "alphanet",
         few,
-        combine(_times(base, 1 / settings.logit_scale), neighbors, extra["alpha"]),
-        bias.cpu().numpy() / np.float32(settings.logit_scale),
+        rows,
+        biases,
         tuple({"k": neighbors.k, "metric": neighbors.metric} | as_json(run) for run in runs),
         base.normalize_features,
         extra,
@@ -177,7 +187,7 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
         InputError: when the correction has no networks, or they take other inputs.
     """
     parameters = [
-        torch.from_numpy(np.array(correction.extra[name]))
+        torch.from_numpy(np.array(correction.extra[name], np.float32))
         for name in sorted(
             (n for n in correction.extra if n.startswith("network.")),
             key=lambda name: int(name.partition(".")[2]),
@@ -209,7 +219,8 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
 def _times(base: Classifier, factor: float) -> Classifier:
     if factor == 1:
         return base
-    scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
+    with np.errstate(over="ignore", invalid="ignore"):  # `_check_sizes` refuses what comes of it
+        scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
     return Classifier(*scaled, base.normalize_features, base.experts)
 
 
@@ -229,7 +240,8 @@ def _alphas(inputs: Tensor, parameters: Sequence[Tensor], activation: Activation
     for weight, bias in zip(parameters[2::2], parameters[3::2], strict=False):
         hidden = ACTIVATIONS[activation](hidden)
         hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))  # (S, F, size)
-    return hidden / hidden.abs().sum(dim=2, keepdim=True).clamp_min(1e-12)
+    size = hidden.abs().sum(dim=2, keepdim=True)
+    return hidden / torch.where(size > 0, size, 1)
 
 
 def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDArray[np.float32]:
@@ -256,6 +268,38 @@ def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDAr
     added = np.einsum("sfk,fkd->sfd", alpha.astype(np.float64), rows[neighbors.base_class])
     combined: NDArray[np.float32] = (rows[neighbors.few_class] + added).astype(np.float32)
     return combined
+
+
+LOGITS, ROWS = (1e-6, 1e6), (1e-9, 1e9)
+"""The largest logit, and the largest number of a row of the head, with which a fit learns."""
+
+
+def _check_sizes(inputs: Tensor, data: "_Reduced", logit_scale: float) -> None:
+    """Refuse logits and rows of a size at which a network learns nothing, or not to a finite loss.
+
+    All zeros are as good as any: there is nothing to learn.
+
+    Raises:
+        InputError: saying what to multiply with what.
+    """
+    size = float(inputs.abs().max()) if inputs.numel() else 0.0
+    if size and not ROWS[0] <= size <= ROWS[1]:
+        raise InputError(
+            f"head: found {size:.2g} as the largest number of the rows that the networks read, "
+            f"expected {ROWS[0]:g} to {ROWS[1]:g}; multiply the head by a number, and divide the "
+            "features by it"
+        )
+    parts = (data.few, data.near, data.base_best, data.base_target)
+    most = max(float(part.abs().max()) if part.numel() else 0.0 for part in parts)
+    if (most or logit_scale != 1) and not LOGITS[0] <= most <= LOGITS[1]:
+        usual = logit_scale / most if 0 < most < math.inf else 1.0
+        way_out = f"set it to about {usual:.0e}"
+        if not 1e-30 < usual < 1e30:
+            way_out = "import the features in another unit"
+        raise InputError(
+            f"--logit-scale: found {logit_scale:g}, with which the largest logit is {most:.2g}, "
+            f"expected {LOGITS[0]:g} to {LOGITS[1]:g}; {way_out}"
+        )
 
 
 def _check(runs: Sequence[AlphaNetSettings]) -> None:

@@ -86,7 +86,7 @@ class _Table:
             logits -= logits.max(axis=1, keepdims=True)
             np.exp(logits, out=logits)
             logits /= logits.sum(axis=1, keepdims=True)
-            yield rows, logits
+            yield rows, logits.astype(np.float32, copy=False)
 
     def cleanlab(self, output: Path) -> None:
         """Write an npz."""

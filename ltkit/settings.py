@@ -18,6 +18,7 @@ Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
 Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
+NetworkInput = Literal["neighbors", "own+neighbors"]
 BaseSampling = Literal["class-balanced", "uniform"]
 EpochChoice = Literal["best", "last"]
 SHOT_GROUPS = ("few", "medium", "many")
@@ -212,7 +213,7 @@ class AlphaNetSettings:
     decay_every: int = 10
     decay_factor: float = 0.1
     hidden: tuple[int, ...] = (32, 32, 32)
-    network_input: Literal["neighbors", "own+neighbors"] = "neighbors"
+    network_input: NetworkInput = "neighbors"
     few_biases: Literal["learned", "frozen"] = "learned"
     activation: Activation = "leaky_relu"
     base_sampling: BaseSampling = "class-balanced"

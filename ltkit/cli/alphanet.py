@@ -9,7 +9,7 @@ import typer
 
 from ltkit import numerals
 from ltkit.cli import _options, _output, _paths, compare, evaluate
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import (
     ALPHANET_VARIANTS,
     GROUPS,
@@ -305,10 +305,14 @@ def apply(
     check_output(target, overwrite=overwrite, inputs=(path, fitted))
     correction, _ = classifiers.read(fitted)
     features, settings = features_file.read(path), hdf5.read(fitted, hdf5.CLASSIFIER).settings
-    run = correction.runs[0] if correction.runs else {}
-    if not {"k", "metric", "network_input", "activation"} <= run.keys():
-        raise InputError(f"{fitted}: was not written by alphanet fit, so it has no networks")
-    wanted, groups = _study(features, "few", str(settings.get("bins", "20,100")), None)
+    if "network.0" not in correction.extra:
+        raise InputError(
+            f"{fitted}: was not written by alphanet fit, so it has no networks; name a fit"
+        )
+    run, bins = correction.runs[0], settings.get("bins", "20,100")
+    if not isinstance(bins, str):
+        raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
+    wanted, groups = _study(features, "few", bins, None)
     if of is None:
         ids = np.setdiff1d(groups.few, correction.class_id)
         if not len(ids):
@@ -319,7 +323,7 @@ def apply(
     else:
         ids = _class_ids(of, "--of", len(features.classes))
     chosen = type(wanted)(features, ids, wanted.among, wanted.absent, wanted.means)
-    near = chosen.neighbors(int(run["k"]), run["metric"], int(run["seed"]))
+    near = chosen.neighbors(run["k"], run["metric"], run["seed"])
     applied = alphanet.apply(correction, features.classifier(), near)
     classifiers.write(
         target, applied, settings={"of": ids.tolist()},
@@ -418,7 +422,7 @@ def show(
 METRICS = ("euclidean", "cosine", "random", "wordnet")
 
 NAMED = 3
-"""Classes named of those that a class is mistaken for."""
+"""Classes named of those that a class is mistaken for, and files in a message."""
 
 
 def _only_fit(path: Path, entries: "list[Entry]") -> "Entry":
@@ -431,14 +435,17 @@ def _only_fit(path: Path, entries: "list[Entry]") -> "Entry":
     if len(fits) == 1:
         return fits[0]
     if not fits:
-        looked = ", ".join(entry.file for entry in entries) or "no correction beside it"
+        looked = _named(entries) or "no correction beside it"
         raise InputError(
             f"{path}: found {looked}, expected what alphanet fit wrote; fit one, or name it"
         )
-    raise InputError(
-        f"{path}: found {len(fits)} fits, expected one; name it: "
-        f"{', '.join(entry.file for entry in fits)}"
-    )
+    raise InputError(f"{path}: found {len(fits)} fits, expected one; name it: {_named(fits)}")
+
+
+def _named(entries: "list[Entry]") -> str:
+    """Return the files of some entries, and how many more there are."""
+    more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+    return f"{', '.join(entry.file for entry in entries[:NAMED])}{more}"
 
 
 def _runs_of(entry: "Entry", rho: float | None, run: list[str]) -> list[int]:
@@ -480,9 +487,10 @@ def _class_of(text: str, features: "FeatureSet", correction: "Correction", file:
             f"{', '.join(map(str, same))}"
         )
     if same[0] not in correction.class_id:
+        as_those = "".join(f", as {features.classes.name(int(c))}" for c in correction.class_id[:1])
         raise InputError(
             f"--class: {text!r} is not among the {len(correction.class_id)} classes that {file} "
-            f"corrects, as {features.classes.name(int(correction.class_id[0]))}"
+            f"corrects{as_those}"
         )
     return same[0]
 

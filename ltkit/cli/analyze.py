@@ -450,7 +450,7 @@ def _write_distance(target: Path, document: dict[str, Any]) -> None:
 
     rows = [
         [row["label"], row["runs"], c["class"], c["name"], c["train_count"], c["samples"],
-         c["distance"], row["accuracy"][place], row["std"] and row["std"][place],
+         _length(c["distance"]), row["accuracy"][place], row["std"] and row["std"][place],
          row["change"][place] if "change" in row else None]
         for row in document["rows"]
         for place, c in enumerate(document["classes"])
@@ -458,6 +458,11 @@ def _write_distance(target: Path, document: dict[str, Any]) -> None:
     heading = ["setting", "runs", "class", "name", "train_count", "samples", "distance",
                "accuracy", "std", "change"]  # fmt: skip
     write_csv(target, heading, rows)
+
+
+def _length(value: float) -> float | str:
+    """Return a length in the features' unit as a cell, with its digits where it is small."""
+    return f"{value:.6e}" if 0 < value < 1e-3 else value
 
 
 def _write_flows(target: Path, document: dict[str, Any]) -> None:

@@ -120,25 +120,28 @@ def read_entries(
 ) -> "list[Entry]":
     """Read the classifier files that are named, or all beside the features file made from it.
 
+    Of those that are not named, one that cannot be used is left out, and a note says why.
+
     Raises:
-        InputError: when one was made from other features.
+        FormatError: when one that is named is not sound.
+        InputError: when one that is named was made from other features.
     """
-    from ltkit.errors import InputError
+    from ltkit.errors import LtkitError
     from ltkit.evaluation import Entry
     from ltkit.files import classifiers
 
     files = _paths.classifiers_of(path, features.digest) if named is None else named
-    if named is None and files:
-        _output.say(f"with {', '.join(f.name for f in files)}", quiet)
-    files = list({file.resolve(): file for file in files}.values())
-    read = [(file, *classifiers.read(file)) for file in files]
-    for file, _, inputs in read:
-        if inputs.get("features") != features.digest:
-            raise InputError(
-                f"{file}: fitted on features {str(inputs.get('features'))[:12]}, found "
-                f"{features.digest[:12]} in {path}; fit it again on these"
-            )
-    methods, stems = [c.method for _, c, _ in read], [file.stem for file in files]
+    read = []
+    for file in {file.resolve(): file for file in files}.values():
+        try:
+            read.append((file, classifiers.read_for(file, features)))
+        except LtkitError as error:
+            if named is not None:
+                raise
+            _output.say(f"note: left out: {error}", quiet)
+    if named is None and read:
+        _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
+    methods, stems = [c.method for _, c in read], [file.stem for file, _ in read]
     return [
         Entry(
             c.method if methods.count(c.method) == 1
@@ -147,7 +150,7 @@ def read_entries(
             str(file),
             c,
         )
-        for file, c, _ in read
+        for file, c in read
     ]  # fmt: skip
 
 

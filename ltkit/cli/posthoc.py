@@ -144,12 +144,7 @@ def _start(
     from ltkit import exporting
     from ltkit.files import classifiers, hdf5
 
-    before, made_from = classifiers.read(from_)
-    if made_from.get("features") != features.digest:
-        raise InputError(
-            f"{from_}: made from the features {str(made_from.get('features'))[:12]}, found "
-            f"{features.digest[:12]} in {features.source}; name the features it was made from"
-        )
+    before = classifiers.read_for(from_, features)
     number = exporting.pick(before, _options.settings(run, "--run"))
     settings = {"from": {"method": before.method, "run": dict(before.runs[number])}}
     inputs["from"] = hdf5.header(from_)["digest"]

@@ -44,6 +44,28 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
         raise InputError(f"{name}: found {value!r}, unknown; {nearest(value, known)}")
 
 
+SIZES = (1e-6, 1e6)
+"""Of the largest feature, logit or weight: what gradient descent with usual rates can learn on."""
+
+
+def check_size(what: str, largest: float, way_out: str) -> None:
+    """Refuse numbers of a size at which gradient descent learns nothing, or diverges.
+
+    Args:
+        what: they are.
+        largest: of their absolute values; all zeros are as good as any.
+        way_out: what to do.
+
+    Raises:
+        InputError: naming the size.
+    """
+    if largest and not SIZES[0] <= largest <= SIZES[1]:
+        raise InputError(
+            f"{what}: found {largest:.2g} as the largest, expected {SIZES[0]:g} to {SIZES[1]:g}; "
+            f"{way_out}"
+        )
+
+
 def check_train(train: FeatureSplit | None, num_classes: int) -> FeatureSplit:
     """Return the train split of a method that learns from every class's samples.
 

@@ -6,6 +6,7 @@ and None only, and nothing of the size of the split: a section of a thousand cla
 Accuracies and shares are fractions in 0..1.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.class_means import class_means
+from ltkit.class_means import around_centre, class_means
 from ltkit.errors import InputError
 from ltkit.evaluation import (
     Entry,
@@ -250,6 +251,13 @@ def _numbers(values: NDArray[Any], digits: int = 6) -> list[Any]:
     return numbers
 
 
+def _lengths(values: NDArray[Any], digits: int = 6) -> list[Any]:
+    """Return numbers in the features' unit, which may be small, with so many digits at least."""
+    largest = float(np.nanmax(np.abs(values), initial=0))
+    more = -math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
+    return _numbers(values, digits + more)
+
+
 def _settings(source: Source, chosen: int) -> dict[str, Any]:
     """Return every setting's label, and the positions of those in detail; 0 is the baseline."""
     return {
@@ -395,8 +403,8 @@ def _neighbors(source: Source) -> dict[str, Any]:
         "metric": near.metric,
         "class": near.few_class.tolist(),
         "neighbor": near.base_class.tolist(),
-        "distance": _numbers(near.distance),
-        "mean": _numbers(near.distance.mean(axis=1, dtype=np.float64)),
+        "distance": _lengths(near.distance),
+        "mean": _lengths(near.distance.mean(axis=1, dtype=np.float64)),
         "spearman": related,
     }
 
@@ -497,7 +505,7 @@ def _norms(source: Source) -> dict[str, Any]:
         rows = entry.correction.weight[runs].astype(np.float64)
         after[entry.correction.class_id] = np.linalg.norm(rows, axis=2).mean(axis=0)
         found.append(after)
-    return {"class": source.order.tolist(), "norm": [_numbers(n[source.order]) for n in found]}
+    return {"class": source.order.tolist(), "norm": [_lengths(n[source.order]) for n in found]}
 
 
 def _weights(source: Source) -> dict[str, Any]:
@@ -547,21 +555,22 @@ def _map(source: Source) -> dict[str, Any]:
     if len(trained) < 3:
         raise InputError(f"{len(trained)} classes with training samples, too few for a map")
     order = trained[np.lexsort(means[trained].T)]  # ids must not matter
-    points = means[order]
-    size = min(2, points.shape[1])
-    pca = PCA(size, random_state=source.seed)
-    plane = np.zeros((len(order), 2))
-    plane[:, :size] = pca.fit_transform(points)
-    found = {"PCA": plane}
-    if 4 <= len(order) <= MAPPED and np.ptp(points, axis=0).any():
+    points = around_centre(means[order])
+    if not points.any():
+        raise InputError("all classes have the same mean feature, which leaves nothing to map")
+    if points.shape[1] < 2:
+        points = np.hstack([points, np.zeros_like(points)])
+    pca = PCA(2, random_state=source.seed)
+    found = {"PCA": pca.fit_transform(points)}
+    if 4 <= len(order) <= MAPPED:
         tsne = TSNE(
             2, perplexity=min(30.0, (len(order) - 1) / 3), init="pca", random_state=source.seed
         )
-        found["t-SNE"] = tsne.fit_transform((points - points.mean(axis=0)).astype(np.float32))
+        found["t-SNE"] = tsne.fit_transform(points.astype(np.float32))
     near = source.near
     return {
         "class": order.tolist(),
-        "points": {name: _numbers(xy, 4) for name, xy in found.items()},
+        "points": {name: _lengths(xy, 4) for name, xy in found.items()},
         "explained": _numbers(pca.explained_variance_ratio_),
         "lines": [
             [int(c), int(other)]
