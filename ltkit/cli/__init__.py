@@ -128,7 +128,7 @@ def main() -> None:
     except RecursionError:
         _fail("an input is nested too deeply to be read; make it again, flatter")
     except MemoryError as error:
-        _fail(f"out of memory: {error or 'what was asked for'} is too large; {LESS}")
+        _fail(f"out of memory: {str(error) or 'what was asked for'} is too large; {LESS}")
     except RuntimeError as error:
         if not (found := OUT_OF_MEMORY.search(str(error))):
             raise

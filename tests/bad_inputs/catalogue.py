@@ -174,7 +174,7 @@ DATA = [
     Row("unknown dataset", "data info digit_lt", ["did you mean digits_lt"]),
     Row("unknown parameter", "data info digits_lt:imb=3", ["imb", "ir"]),
     Row("unknown profile", "data info digits_lt:profile=steep", ["profile: found steep"]),
-    Row("parameter that is no number", "data info digits_lt:ir=x", ["ir: found 'x'", "a number"]),
+    Row("parameter that is no number", "data info digits_lt:ir=x", ["ir: found x", "a number"]),
     Row("imbalance below 1", "data info digits_lt:ir=0.5", ["ir: found 0.5"]),
     Row("imbalance NaN", "data info digits_lt:ir=nan", ["ir: found nan"]),
     Row("negative seed", "data info digits_lt:seed=-1", ["seed: found -1", "0 to"]),
@@ -424,8 +424,8 @@ NEIGHBORS_AND_ALPHANET = [
 ]  # fmt: skip
 
 POSTHOC = [
-    Row("tau without bound", "posthoc logit-adjust feats.h5 --set tau=1e300",
-        ["logit-adjust: gives numbers that are not finite"]),
+    Row("bias without bound", "posthoc group-bias feats.h5 --set few=1e300 --set medium=0",
+        ["group-bias: gives numbers that are not finite"]),
     Row("tau NaN", "posthoc tau-norm feats.h5 --set tau=nan", ["tau: found nan"]),
     Row("tau without validation", "posthoc tau-norm b.h5", ["no validation split", "--set tau"],
         put("b.h5", val_features=None, val_labels=None)),
@@ -570,7 +570,7 @@ LONG = "1" * 5000
 ARGUMENTS_AND_STREAMS = [
     Row("an option that there is not", "evaluate feats.h5 --colour red", ["--colour", "--help"]),
     Row("a command that there is not", "evalaute feats.h5", ["'evalaute'", "evaluate", "--help"]),
-    Row("an option without its value", "evaluate feats.h5 --split", ["--split", "--help"]),
+    Row("an option without its value", "data info digits_lt --root", ["--root", "--help"]),
     Row("too many words", "evaluate feats.h5 more.h5", ["more.h5", "--help"]),
     Row("a word that is none of the option's", "neighbors feats.h5 --metric 'a\nb'",
         ["--metric", "a\\nb", "euclidean"]),
