@@ -588,7 +588,7 @@ def test_a_missing_image_is_named(tmp_path):
     write_images(tmp_path, ["0.png", "1.png"])
     train = write_list(tmp_path / "list.txt", [("0.png", 0), ("1.png", 0), ("2.png", 0)])
     dataset = datasets.load(f"{train}:val=none")
-    with pytest.raises(InputError, match=r"2\.png: image 2: not found; check --root"):
+    with pytest.raises(InputError, match=r"2\.png: not found, expected image 2; check --root"):
         dataset.split("train").images[:]
 
 
