@@ -277,14 +277,14 @@ def test_another_format_version(path, native, version):
      ({"mean": [torch.ones((), requires_grad=True)]}, "mean: found a Tensor"),
      ({"mean": {0.5: 1}}, "mean: found a dict"), ({"mean": "0.5"}, "mean: found '0.5'"),
      ({"recipe": "none"}, "recipe: found 'none'"), ({"recipe": {"dataset": 3}}, "recipe: found"),
-     ({"cosine": torch.ones(2)}, "cosine: found a Tensor"), ({"cosine": "no"}, "cosine: found 'no'"),
+     ({"cosine": torch.ones(2)}, "cosine: found a Tensor"), ({"cosine": "x"}, "cosine: found 'x'"),
      ({"std": [0.0]}, "std: found 0.0, expected a number from 1e-06"),
      ({"std": [-0.5]}, "std: found -0.5"), ({"std": [math.nan]}, "std: found nan"),
      ({"std": [1e-300]}, "std: found 1e-300"), ({"mean": [math.inf]}, "mean: found inf"),
-     ({"mean": [10**400]}, "mean: found a number of 1329 bits"),
+     ({"mean": [10**60]}, "mean: found a number of 200 bits"),
      ({"scale": math.nan}, "scale: found nan"), ({"scale": 0}, "scale: found 0"),
      ({"scale": -30.0}, "scale: found -30.0"), ({"scale": 1e300}, "scale: found 1e+300"),
-     ({"scale": True}, "scale: found True"), ({"scale": 10**5000}, "a number of 16610 bits")],
+     ({"scale": True}, "scale: found True"), ({"scale": 10**60}, "scale: found a number of")],
 )  # fmt: skip
 def test_entries_that_cannot_be(path, native, change, words):
     native(changes=change)

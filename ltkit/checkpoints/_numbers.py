@@ -139,7 +139,7 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str):
-        return ascii(value[:40])
+        return ascii(value[:40])[:60]
     if isinstance(value, list | tuple) and len(value) <= 4:
         return f"[{', '.join(one if len(one := shown(v)) < 30 else '...' for v in value)}]"
     if isinstance(value, Sequence):
