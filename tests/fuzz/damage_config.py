@@ -12,8 +12,10 @@ SIZES = (0, -1, 1, 3, 7, 224, 2048, 2049, 8000, 65536, 10**6, 4 * 10**8, 1 << 31
          [], [0.5], [8] * 5000, {"height": 8}, {"shortest_edge": -1}, {"a": 8})  # fmt: skip
 """What numbers are exchanged for."""
 
-TRIPLES = ([0.0] * 3, [0.5, 0.5, -0.5], [1e-300] * 3, [0.5] * 2, [0.5] * 4, ["0.5"] * 3, [True] * 3,
-           [float("nan")] * 3, [10**400] * 3, [[0.5]] * 3, 0.5, "0.5", None, {}, [0.25] * 3)  # fmt: skip
+TRIPLES = (
+    [0.0] * 3, [0.5, 0.5, -0.5], [1e-300] * 3, [0.5] * 2, [0.5] * 4, ["0.5"] * 3, [True] * 3,
+    [float("nan")] * 3, [10**400] * 3, [[0.5]] * 3, 0.5, "0.5", None, {}, [0.25] * 3,
+)  # fmt: skip
 """What means and deviations are exchanged for."""
 
 SAID = {
@@ -95,7 +97,7 @@ def graphs(files, rng):
         )
     model.opset_import.append(helper.make_opsetid("ours", 1))
     added = [*rng.choice(kinds), node("ReduceSum", ["large"], ["s"], keepdims=0),
-             node("Mul", ["s", "zero"], ["nothing"]), node("Add", ["f", "nothing"], ["g"])]  # fmt: skip
+             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["g"])]  # fmt: skip
     graph.node[-1].input[0] = "g"
     for one in reversed(added):
         graph.node.insert(len(graph.node) - 1, one)
