@@ -270,26 +270,47 @@ def test_another_format_version(path, native, version):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"scale": "big"}, {"scale": [1]}, {"mean": 3},
-     {"std": ["a"]}, {"mean": [torch.ones((), requires_grad=True)]}, {"recipe": "none"},
-     {"recipe": {"dataset": 3}}, {"cosine": torch.ones(2)}],
+    ("change", "words"),
+    [({"scale": "big"}, "scale: found 'big'"), ({"scale": [1]}, "scale: found [1]"),
+     ({"mean": 3}, "mean: found 3, expected a list of numbers; say --mean"),
+     ({"std": ["a"]}, "std: found 'a'"), ({"std": [True]}, "std: found True"),
+     ({"mean": [torch.ones((), requires_grad=True)]}, "mean: found a Tensor"),
+     ({"mean": {0.5: 1}}, "mean: found a dict"), ({"mean": "0.5"}, "mean: found '0.5'"),
+     ({"recipe": "none"}, "recipe: found 'none'"), ({"recipe": {"dataset": 3}}, "recipe: found"),
+     ({"cosine": torch.ones(2)}, "cosine: found a Tensor"), ({"cosine": "x"}, "cosine: found 'x'"),
+     ({"std": [0.0]}, "std: found 0.0, expected a number from 1e-06"),
+     ({"std": [-0.5]}, "std: found -0.5"), ({"std": [math.nan]}, "std: found nan"),
+     ({"std": [1e-300]}, "std: found 1e-300"), ({"mean": [math.inf]}, "mean: found inf"),
+     ({"mean": [10**60]}, "mean: found a number of 200 bits"),
+     ({"scale": math.nan}, "scale: found nan"), ({"scale": 0}, "scale: found 0"),
+     ({"scale": -30.0}, "scale: found -30.0"), ({"scale": 1e300}, "scale: found 1e+300"),
+     ({"scale": True}, "scale: found True"), ({"scale": 10**60}, "scale: found a number of")],
 )  # fmt: skip
-def test_entries_of_another_kind(path, native, change):
+def test_entries_that_cannot_be(path, native, change, words):
     native(changes=change)
-    made.refused(
-        load(path), "m.pt: scale, mean, std or recipe", "train it again", error=FormatError
-    )
+    made.refused(load(path), f"m.pt: {words}", error=FormatError)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"mean": [0.5] * 3}, {"std": []}, {"std": [0.0]}, {"std": [math.nan]},
-     {"mean": [math.inf]}, {"scale": math.nan}],
-)  # fmt: skip
-def test_a_normalisation_that_does_not_fit(path, native, change):
+@pytest.mark.parametrize("change", [{"mean": [0.5] * 3}, {"std": []}])
+def test_statistics_of_other_channels(path, native, change):
     native(changes=change)
-    made.refused(load(path), "m.pt: scale, mean, std: found", "and 1 each", error=FormatError)
+    words = ("m.pt: mean, std: found", "expected 1 each for digits_net; say --mean and --std")
+    made.refused(load(path), *words, error=InputError)
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_the_user_may_say_what_the_file_says_wrongly(path, native, field):
+    native(changes={field: "x"})
+    found = checkpoints.load(path, LoadSettings(**{field: (0.125,)}))
+    assert getattr(found, field) == (0.125,)
+    wild = LoadSettings(**{field: (1e300,)})
+    made.refused(lambda: checkpoints.load(path, wild), f"{field}: found 1e+300", error=FormatError)
+
+
+def test_a_head_of_other_features_is_refused_before_it_is_built(path, native):
+    native(changes={"state_dict": {"head.weight": torch.zeros(10**6, 1, dtype=torch.uint8)}})
+    words = ("m.pt: head: found (1000000, 1), expected 64 x classes",)
+    made.refused(load(path), *words, error=FormatError)
 
 
 # Files that are no checkpoints, or unsafe ones

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ltkit.losses import Stateful
+    from ltkit.records import Dataset
     from ltkit.training.mixing import Mixing
     from ltkit.training.run import OfBatch, Progress
 
-OF_IMAGES = ("root", "arch", "augment", "mix", "freeze", "keep_best")
+OF_IMAGES = ("root", "follow_links", "arch", "augment", "mix", "freeze", "keep_best")
 """Options that mean nothing where a head is trained on cached features."""
 
 
@@ -52,6 +53,7 @@ def train(
         ),
     ] = None,
     root: _options.Root = None,
+    follow_links: _options.FollowLinks = False,
     arch: Annotated[str, typer.Option(help="Architecture.")] = "resnet32",
     cosine: Annotated[
         bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
@@ -248,7 +250,8 @@ def train(
     try:
         if data is not None:
             settings = replace(settings, augment=augment)
-            _from_images(data, root, arch, asked, settings, class_means, chosen_device, out)
+            load = functools.partial(_load_images, data, root, follow_links)
+            _from_images(load, arch, asked, settings, class_means, chosen_device, out)
         else:
             for name in OF_IMAGES:
                 if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
@@ -310,9 +313,14 @@ class _Output:
         return report
 
 
+def _load_images(data: str, root: Path | None, follow_links: bool) -> "Dataset":
+    from ltkit import datasets
+
+    return datasets.load(data, root, follow_links=follow_links)
+
+
 def _from_images(
-    data: str,
-    root: Path | None,
+    load: "Callable[[], Dataset]",
     arch: str,
     asked: "list[_Asked]",
     settings: TrainSettings,
@@ -323,7 +331,6 @@ def _from_images(
     """Train a network for each seed, one after another; they share the images."""
     import torch
 
-    from ltkit import datasets
     from ltkit.files.atomic import check_output
     from ltkit.training import distributed, run
 
@@ -334,7 +341,7 @@ def _from_images(
             check_output(path, overwrite=out.overwrite)
             if out.keep_best and not goes_on:
                 check_output(run.best_path(path), overwrite=out.overwrite)
-    dataset = datasets.load(data, root)
+    dataset = load()
     counts = torch.from_numpy(dataset.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
     with distributed.group(device) as own:

@@ -9,7 +9,7 @@ import os
 import warnings
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -18,12 +18,13 @@ import numpy as np
 import payloads
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from ltkit import architectures, datasets, importing
+from ltkit import architectures, checkpoints, datasets, extraction, importing
 from ltkit.files import classifiers, features, hdf5, neighbors
 from ltkit.posthoc import ncm
 from ltkit.records import Correction, Neighbors
-from ltkit.settings import AlphaNetSettings, as_json
+from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -108,13 +109,15 @@ def test_only(name: str, **changes) -> Maker:
     return put(name, **absent, train_counts=np.array(COUNTS), **changes)
 
 
-def corrected(name: str = "feats.ncm.h5", path: str = "feats.h5") -> Maker:
+def corrected(
+    name: str = "feats.ncm.h5", path: str = "feats.h5", counts: Sequence[int] = COUNTS
+) -> Maker:
     """Correct a features file by its class means, as ``ltkit posthoc ncm`` does."""
 
     def make():
         found = features.read(Path(path))
         base, train = found.classifier(), found.split("train")
-        correction = Correction.whole("ncm", ncm.fit(base, train, np.array(COUNTS)))
+        correction = Correction.whole("ncm", ncm.fit(base, train, np.array(counts)))
         inputs = {"features": found.digest}
         classifiers.write(Path(name), correction, settings={}, inputs=inputs, command="made")
 
@@ -364,5 +367,70 @@ def cifar10(size: int) -> Maker:
             "batches.meta.txt",
         ):
             Path("cifar-10-batches-bin", name).write_bytes(bytes(size))
+
+    return make
+
+
+def linked_picture(name: str, target: str) -> Maker:
+    """Make pictures, one more outside, and a link at or in their folder."""
+
+    def make():
+        Path("other/cow").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save("other/cow/9.png")
+        Path("pics", name).symlink_to(target)
+
+    return several(pictures(listed="ant/0.png 0\nbee/9.png 1\n"), make)
+
+
+def pipe(name: str) -> Maker:
+    """Make a pipe that nobody writes to, in the place of what is there."""
+
+    def make():
+        Path(name).unlink(missing_ok=True)
+        os.mkfifo(name)
+
+    return make
+
+
+def downloaded(name: str = "", target: str = "", **files: str) -> Maker:
+    """Make ``hf``, a folder with weights and files of others', and a link in it."""
+
+    def make():
+        Path("hf").mkdir()
+        Path("secret.txt").write_text("mine", encoding="utf-8")
+        state = network().state_dict()
+        if "index" in files:
+            index = {"weight_map": dict.fromkeys(state, "a.safetensors") | {"x": files["index"]}}
+            Path("hf/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+            save_file(state, "hf/a.safetensors")
+        else:
+            save_file(state, "hf/model.safetensors")
+        if name:
+            Path("hf", name).unlink(missing_ok=True)
+            Path("hf", name).symlink_to(target)
+
+    return make
+
+
+def of_features(made: Maker, checkpoint: str) -> Maker:
+    """Extract features of the digits from a checkpoint, and correct them."""
+
+    def make():
+        made()
+        wanted = LoadSettings(mean=(0.3,), std=(0.4,))
+        model = checkpoints.load(Path(checkpoint), wanted)
+        dataset = datasets.load("digits_lt")
+        extraction.extract(model, dataset, ["train"], Path("d.h5"), ExtractSettings())
+        corrected("d.ncm.h5", "d.h5", dataset.classes.train_count)()
+
+    return make
+
+
+def lightning(count: int) -> Maker:
+    """Write a small file of Lightning's with so many attributes, of ten numbers each."""
+
+    def make():
+        state = {f"a{i}.b{j}": torch.zeros(()) for i in range(count) for j in range(10)}
+        torch.save({"pytorch-lightning_version": "2.0.0", "state_dict": state}, "bad.pt")
 
     return make

@@ -31,6 +31,7 @@ import warnings
 from collections import Counter, OrderedDict
 from pathlib import Path
 
+import damage_config
 import numpy as np
 import torch
 from damage import (
@@ -351,7 +352,8 @@ CONTAINERS = {
     "torch-zip": lambda: of_torch(True), "torch-legacy": lambda: of_torch(False),
     "safetensors": safetensors, "sharded": sharded, "hugging-face": hugging_face,
     "lightning": lightning, "alphanet": alphanet, "torchscript": torchscript,
-    "torch-export": torch_export, "onnx": onnx_models,
+    "torch-export": torch_export, "onnx": onnx_models, "onnx-graphs": onnx_models,
+    "hugging-face-numbers": lambda: hugging_face()[:1],
 }  # fmt: skip
 """Kinds of containers to what makes sound ones: names of files to their bytes."""
 
@@ -359,7 +361,7 @@ CONTAINERS = {
 def available():
     """The containers that can be made here."""
     there = importlib.util.find_spec("onnx") is not None
-    return [name for name in CONTAINERS if there or name != "onnx"]
+    return [name for name in CONTAINERS if there or not name.startswith("onnx")]
 
 
 class Checkpoints(Target):
@@ -373,6 +375,8 @@ class Checkpoints(Target):
         """Damage one, or what is saved in it."""
         if self.name in ("torch-zip", "torch-legacy") and rng.random() < 0.35:
             return changed_objects(rng, self.name == "torch-zip"), None
+        if self.name in damage_config.KINDS:
+            return damage_config.KINDS[self.name](files, rng), None
         return mutate(files, seeds, rng, canary), None
 
     def read(self, watched, folder, files, note, number, **limits):
@@ -383,7 +387,8 @@ class Checkpoints(Target):
                 "extract", checkpoint=folder / "classifier.pth", from_alphanet=folder,
                 output=folder / "f.h5", overwrite=True, quiet=True, writes=folder, **limits,
             )  # fmt: skip
-        given = folder if self.name in ("sharded", "hugging-face") and number % 2 else first
+        either = self.name in ("sharded", "hugging-face") and number % 2
+        given = folder if either or self.name == "hugging-face-numbers" else first
         program = self.name in ("torchscript", "torch-export")
         trusted = program and number % 4 > 0  # else it is refused whatever is in it
         return watched.run(
