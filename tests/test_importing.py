@@ -57,7 +57,7 @@ def wrong(run, tmp_path):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("block", [32, 1 << 20])
 def test_every_key(run, save, block, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", block)
     names = np.array(["a", "b", "ü", "d"])
     given = arrays(
         class_names=names,
@@ -171,7 +171,7 @@ class Lazy(importing.Archive):
 
 def test_features_are_read_block_by_block(run, monkeypatch):
     monkeypatch.setattr(importing, "Archive", Lazy)
-    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 14)
     values = np.random.default_rng(0).normal(size=(10_000, 6)).astype(np.float32)
     found, _ = run(test_features=values, test_labels=np.arange(10_000) % 4)
     assert 0 < Lazy.most <= 1 << 14

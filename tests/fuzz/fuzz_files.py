@@ -149,7 +149,7 @@ class Plain(Target):
 
 def small_blocks():
     """Write files with many blocks, as the child does."""
-    return mock.patch.object(records, "BLOCK_BYTES", BLOCK_BYTES)
+    return mock.patch.object(records.arrays, "BLOCK_BYTES", BLOCK_BYTES)
 
 
 def written(write):

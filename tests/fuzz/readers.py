@@ -33,7 +33,7 @@ RECIPE = {"arch": "digits_net", "epochs": 3}
 def prepare():
     """Import what is imported on the way; have small files with many blocks."""
     Image.init()
-    records.BLOCK_BYTES = BLOCK_BYTES
+    records.arrays.BLOCK_BYTES = BLOCK_BYTES
 
 
 def show(*things):
@@ -145,7 +145,7 @@ def sweep(folder):
 def arrays(folder):
     """Import arrays, then validate and read what came of them."""
     names = folder / "names.txt"
-    with mock.patch.object(records, "BLOCK_BYTES", COUNTS_BYTES):
+    with mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES):
         import_.import_(
             folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
             quiet=True,
