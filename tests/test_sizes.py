@@ -253,6 +253,11 @@ def test_means_that_differ_by_their_rounding_are_the_same():
     found = neighbors.nearest(means, np.array([2]), np.arange(4), NeighborSettings(k=3))
     assert found.base_class.tolist() == [[0, 1, 3]]
     assert found.distance[0, :2].tolist() == [0, 0]
+    links = np.ones((4, 4), np.int32)
+    for metric, table in (("random", None), ("wordnet", links)):
+        wanted = NeighborSettings(k=3, metric=metric)
+        found = neighbors.nearest(means, np.array([2]), np.arange(4), wanted, table)
+        assert found.base_class.tolist() == [[0, 1, 3]], metric
 
 
 @pytest.mark.parametrize("scale", [1e39, 1e-50])

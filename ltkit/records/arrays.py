@@ -101,8 +101,8 @@ def products(features: NDArray[Any], weight: Floats) -> NDArray[Any]:
         weight: (R, D) float32.
 
     Example:
-        >>> products(np.float32([[1e30]]), np.float32([[1e30], [2]])).round(-50).tolist()
-        [[1e+60, 0.0]]
+        >>> [f"{p:.3g}" for p in products(np.float32([[1e30]]), np.float32([[1e30], [2]]))[0]]
+        ['1e+60', '2e+30']
     """
     most = _largest(features) * _largest(weight)
     if PRODUCTS[0] <= most <= PRODUCTS[1] or most == 0:

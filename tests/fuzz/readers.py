@@ -70,7 +70,24 @@ def ltkit_file(path):
 
 
 def records_file(folder):
-    """Have every command read a classifier file; it must be the same to all of them."""
+    """Have every command read a classifier file; it must be the same to all of them.
+
+    Its structure is sound, and takes the most time: each file is opened once for all of them.
+    """
+    opened, read = {}, hdf5.read
+
+    def once(path, *kinds):
+        key = path, *(kind.name for kind in kinds)
+        if key not in opened:
+            opened[key] = read(path, *kinds)
+        return opened[key]
+
+    with mock.patch.object(hdf5, "read", once):
+        read_by_all(folder)
+
+
+def read_by_all(folder):
+    """Have every command read ``fit.h5`` beside ``feats.h5``."""
     feats, fit = folder / "feats.h5", folder / "fit.h5"
     found = features.read(feats)
     wrong = soundness.problems(fit)
