@@ -174,7 +174,7 @@ DATA = [
     Row("unknown dataset", "data info digit_lt", ["did you mean digits_lt"]),
     Row("unknown parameter", "data info digits_lt:imb=3", ["imb", "ir"]),
     Row("unknown profile", "data info digits_lt:profile=steep", ["profile: found steep"]),
-    Row("parameter that is no number", "data info digits_lt:ir=x", ["ir: found x", "finite number"]),
+    Row("parameter that is no number", "data info digits_lt:ir=x", ["found x", "finite number"]),
     Row("imbalance below 1", "data info digits_lt:ir=0.5", ["ir: found 0.5"]),
     Row("imbalance NaN", "data info digits_lt:ir=nan", ["ir: found nan"]),
     Row("negative seed", "data info digits_lt:seed=-1", ["seed: found -1", "0 to"]),
