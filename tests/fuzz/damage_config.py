@@ -31,6 +31,34 @@ SAID = {
 }  # fmt: skip
 
 
+def folders():
+    """Sound folders of transformers: a ViT and a ResNet."""
+    import torch
+    from extras import conftest  # noqa: F401  declares what torchvision's import needs
+    from safetensors.torch import save
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    vit = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8,
+           "intermediate_size": 32, "image_size": 32}  # fmt: skip
+    resnet = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    images = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+              "do_rescale": True, "rescale_factor": 1 / 255, "resample": 3}  # fmt: skip
+    found = []
+    for kind, said in (("vit", vit), ("resnet", resnet)):
+        config = AutoConfig.for_model(kind, num_labels=3, **said)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = AutoModelForImageClassification.from_config(config)
+        named = {"architectures": [type(model).__name__], "model_type": kind, **said,
+                 "id2label": {"0": "a", "1": "b", "2": "c"}}  # fmt: skip
+        found.append({
+            "config.json": json.dumps(named).encode(),
+            "preprocessor_config.json": json.dumps(images).encode(),
+            "model.safetensors": save(model.state_dict(), {"format": "pt"}),
+        })  # fmt: skip
+    return found
+
+
 def numbers(files, rng):
     """Exchange numbers of a folder's configurations, or add others."""
     found = dict(files)
@@ -97,9 +125,9 @@ def graphs(files, rng):
         )
     model.opset_import.append(helper.make_opsetid("ours", 1))
     added = [*rng.choice(kinds), node("ReduceSum", ["large"], ["s"], keepdims=0),
-             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["g"])]  # fmt: skip
-    graph.node[-1].input[0] = "g"
-    for one in reversed(added):
+             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["more"])]  # fmt: skip
+    graph.node[-1].input[0] = "more"
+    for one in added:
         graph.node.insert(len(graph.node) - 1, one)
     for name, value in values.items():
         graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))

@@ -353,15 +353,18 @@ CONTAINERS = {
     "safetensors": safetensors, "sharded": sharded, "hugging-face": hugging_face,
     "lightning": lightning, "alphanet": alphanet, "torchscript": torchscript,
     "torch-export": torch_export, "onnx": onnx_models, "onnx-graphs": onnx_models,
-    "hugging-face-numbers": lambda: hugging_face()[:1],
+    "hugging-face-numbers": damage_config.folders,
 }  # fmt: skip
 """Kinds of containers to what makes sound ones: names of files to their bytes."""
 
 
 def available():
     """The containers that can be made here."""
-    there = importlib.util.find_spec("onnx") is not None
-    return [name for name in CONTAINERS if there or not name.startswith("onnx")]
+    needs = {"onnx": "onnx", "onnx-graphs": "onnx", "hugging-face-numbers": "transformers"}
+    return [
+        name for name in CONTAINERS
+        if name not in needs or importlib.util.find_spec(needs[name]) is not None
+    ]  # fmt: skip
 
 
 class Checkpoints(Target):
