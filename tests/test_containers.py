@@ -847,9 +847,9 @@ def test_pickles_in_torchscript_that_are_not_weights(path, tmp_path):
     words = "m.pt: w: claims 4398046511104 bytes that are not in the file"
     made.refused(lambda: found(path), words, error=FormatError)
     script_with(path, member("w", (1 << 20,), (1,)))
-    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "setStorage")
+    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "values of w are not")
     script_with(path, member("w", (1,), (1,), b"ctorch\nQInt8Storage\n"))
-    made.refused(lambda: found(path), "not sound TorchScript", "torch.QInt8Storage")
+    made.refused(lambda: found(path), "not sound TorchScript", "torch.qint8")
     script_with(path, pickle.dumps(Malicious(tmp_path / "canary"), 2))
     made.refused(lambda: found(path), "m.pt: not sound TorchScript", error=FormatError)
     assert not (tmp_path / "canary").exists()
@@ -881,8 +881,8 @@ def ints(*values):
     ("changes", "words"),
     [
         ({"sizes": ints(1 << 20, 1 << 20), "strides": ints(0, 0)}, ["claims 4398046511104 bytes"]),
-        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "setStorage"]),
-        ({"path_name": "../../../x"}, ["not a sound torch.export file"]),
+        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "are not in the file"]),
+        ({"path_name": "../../../x"}, ["its member", "is absent"]),
         ({"dtype": 99}, ["not a sound torch.export file"]),
         ({"sizes": 3}, ["not a sound torch.export file"]),
         ({"tensor_meta": None}, ["not a sound torch.export file"]),
