@@ -26,13 +26,18 @@ get smaller, only text does."""
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 """Names that lead out of the folder that they are in."""
 
-STORED, DEFLATED = 0, 8
+STORED, DEFLATED, NEWEST = 0, 8, 63
+"""Ways of packing that are read, and the newest version of zips, times ten."""
+
 FOLLOWS, UTF_8, KNOWN_FLAGS = 1 << 3, 1 << 11, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
 """Of a member's flags: its sizes and checksum follow its bytes; its name is UTF-8; and those that
 change nothing for a reader besides, as how hard the writer tried."""
 
 END, END_64, LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LOCAL, LISTED, AFTER = b"PK\x03\x04", b"PK\x01\x02", b"PK\x07\x08"
+FOLDER = 1 << 4
+"""Of a member's attributes: it is a folder, of which libtorch reads nothing."""
+
 FULL_2, FULL_4 = 0xFFFF, 0xFFFFFFFF
 """Numbers that say that the true one is elsewhere, in eight bytes."""
 
@@ -64,6 +69,7 @@ class _Listed:
     size: int
     header: int
     crc_at: int
+    folder: bool
 
 
 class Zip:
@@ -254,13 +260,13 @@ class Zip:
     def _listing(self, raw: bytes, place: int, start: int) -> tuple[_Listed, int]:
         """Return one entry of the list, and where the next begins."""
         fields = struct.unpack_from("<4s4H4x3I5H2I", raw, place)
-        mark, _, _, flags, method, crc, packed, size, name, extra, comment, disk = fields[:12]
+        mark, _, needed, flags, method, crc, packed, size, name, extra, comment, disk = fields[:12]
         header = fields[14]
         names = place + 46
         end = names + name + extra + comment
         if mark != LISTED or end > len(raw) or disk:
             raise self._bad("its list is damaged")
-        if flags & ~KNOWN_FLAGS or method not in (STORED, DEFLATED):
+        if flags & ~KNOWN_FLAGS or method not in (STORED, DEFLATED) or needed > NEWEST:
             raise self._bad(f"a member is encrypted, or packed in way {method}, not as torch does")
         wide = self._wide(raw[names + name : names + name + extra])
         numbers = []
@@ -271,6 +277,7 @@ class Zip:
         entry = _Listed(
             raw[names : names + name], flags, method, crc, numbers[1], numbers[0], numbers[2],
             start + place + 16,
+            bool(fields[13] & FOLDER) or raw[names : names + name].endswith(b"/"),
         )  # fmt: skip
         return entry, end
 
@@ -303,6 +310,8 @@ class Zip:
                 raise self._bad(f"two members are called {name[:80]!r}")
             if one.method == STORED and one.size != one.packed:
                 raise self._bad(f"its member {name} is stored in other bytes than it has")
+            if one.folder and one.packed:
+                raise self._bad(f"its member {name} is a folder with bytes of its own")
             seen.add(one.name.lower())  # libtorch takes upper and lower case as one
             found[name] = one
         unpacked = sum(one.size for one in listed)

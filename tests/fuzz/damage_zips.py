@@ -36,7 +36,7 @@ def header(one, changes):
         "version": 20, "flags": 0x800 | (8 if one.described is not None else 0), "method": 0,
         "time": 0, "date": 33, "crc": zlib.crc32(one.content), "packed": len(data),
         "size": len(one.content), "name": one.name, "extra": b"", "comment": b"", "disk": 0,
-        "header": one.header, **changes,
+        "header": one.header, "attributes": 0, **changes,
     }  # fmt: skip
 
 
@@ -73,7 +73,8 @@ def write(ones, end=None, wide=None, before=b"", gap=b"", after=b"", shift=0):
     for one in ones:
         own = header(one, one.listed)
         listing += (b"PK\x01\x02\x14\0" + packed(own) + struct.pack(
-            "<HHHII", len(own["comment"]), own["disk"], 0, 0, own["header"] & 0xFFFFFFFF
+            "<HHHII", len(own["comment"]), own["disk"], 0, own["attributes"],
+            own["header"] & 0xFFFFFFFF
         ) + own["name"] + own["extra"] + own["comment"]) * one.listings  # fmt: skip
     count = sum(one.listings for one in ones)
     raw += listing
@@ -126,6 +127,7 @@ def mutate(raw, rng):
     elif kind == 3:
         key = rng.choice(("version", "flags", "method", "packed", "size"))
         rng.choice((one.local, one.listed))[key] = number
+        one.listed["attributes"] = rng.choice((0, 0, 0x10, 0x41ED0010))
     elif kind == 4:
         one.listed["header"] = rng.choice((0, number))
         must = one is not ones[0]

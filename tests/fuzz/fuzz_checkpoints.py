@@ -9,9 +9,9 @@ joined; opcodes of pickles exchanged, with payloads among them that would make a
 members of zips renamed, doubled, compressed, swollen; values in JSON, and objects in what is saved,
 exchanged for others of any kind; pickles made of opcodes at random; zips written with wrong fields
 or two lists of contents; single bits flipped in what sound zips hold. Each is read as ``ltkit
-inspect FILE`` does (programs mostly with ``--trust-code``, pickles of the published AlphaNet code as
-``ltkit extract --from-alphanet``), in a child process with limited memory and time. The same count
-and seed give the same mutants.
+inspect FILE`` does (programs mostly with ``--trust-code``, pickles of the published AlphaNet code
+as ``ltkit extract --from-alphanet``), in a child process with limited memory and time. The same
+count and seed give the same mutants.
 
 Outcomes: ok and refused (exit codes 0 and 2) are right. Wrong are noise (warnings, or more than the
 one line), a traceback (exit code 1), a crash, a hang of more than 5 s of processor time, executed
