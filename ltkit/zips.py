@@ -222,7 +222,7 @@ class Zip:
         at = self.size - 22
         raw = self._at(max(at, 0), 22)
         if at < 0 or raw[:4] != END:
-            raise self._bad("its end is cut off, or something follows it")
+            raise self._bad("it is truncated, or something follows its end")
         disk, of, here, count, length, start, comment = struct.unpack("<4H2IH", raw[4:])
         if disk or of or here != count or comment:
             raise self._bad("it is one of several parts, or has a comment")

@@ -303,7 +303,7 @@ def test_a_normalisation_that_does_not_fit(path, native, change):
         (b"version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
         (b"hello", ["m.pt"]),
         (b"\x80\x02}q\x00.", ["m.pt"]),
-        (b"PK\x03\x04", ["is not a sound zip", "its end is cut off"]),
+        (b"PK\x03\x04", ["is not a sound zip", "it is truncated"]),
         (b"\x10\0\0\0\0\0\0\0{", ["not sound safetensors"]),
         (b"\x10\0\0\0\0\0\0\0{               ", ["not sound safetensors"]),
     ],
