@@ -6,6 +6,7 @@ reader that checks it, and another to the one that runs it. Here both have to ag
 with nothing before, between and after; and a member is given only with its checksum.
 """
 
+import io
 import os
 import re
 import struct
@@ -78,12 +79,15 @@ class Zip:
     entries: what it holds, by name, in the order of the list at its end.
     """
 
-    def __init__(self, path: Path, budget: Budget | None = None) -> None:
+    def __init__(
+        self, path: Path, budget: Budget | None = None, inside: bytes | bytearray | None = None
+    ) -> None:
         """Read the list, and every member's own header.
 
         Args:
             path: the file.
             budget: what reading it may take.
+            inside: the zip, where it is a member of that file.
 
         Raises:
             InputError: when there is no such file.
@@ -91,9 +95,11 @@ class Zip:
                 is, or has members outside of it.
         """
         self.path = path
-        self.file = opened(path, "a zip")
+        self.file: io.BufferedIOBase = (
+            opened(path, "a zip") if inside is None else io.BytesIO(inside)
+        )
         try:
-            self.size = os.fstat(self.file.fileno()).st_size
+            self.size = self.file.seek(0, os.SEEK_END)
             self.budget = budget or Budget(path, self.size)
             listed, end = self._listed()
             self.entries = self._entries(listed, end)
@@ -269,11 +275,7 @@ class Zip:
         if flags & ~KNOWN_FLAGS or method not in (STORED, DEFLATED) or needed > NEWEST:
             raise self._bad(f"a member is encrypted, or packed in way {method}, not as torch does")
         wide = self._wide(raw[names + name : names + name + extra])
-        numbers = []
-        for number in (size, packed, header):
-            if number == FULL_4:
-                number, wide = int.from_bytes(wide[:8], "little"), wide[8:]
-            numbers.append(number)
+        numbers = self._widened((size, packed, header), wide)
         entry = _Listed(
             raw[names : names + name], flags, method, crc, numbers[1], numbers[0], numbers[2],
             start + place + 16,
@@ -294,6 +296,17 @@ class Zip:
         if len(found) > 1:
             raise self._bad("a header has wide sizes twice")
         return found[0] if found else b""
+
+    def _widened(self, numbers: tuple[int, ...], wide: bytes) -> list[int]:
+        """Return numbers; those that are elsewhere are taken from the wide ones, in their order."""
+        found = []
+        for number in numbers:
+            if number == FULL_4:
+                if len(wide) < 8:
+                    raise self._bad("a header's wide sizes are absent")
+                number, wide = int.from_bytes(wide[:8], "little"), wide[8:]
+            found.append(number)
+        return found
 
     def _entries(self, listed: list[_Listed], end: int) -> dict[str, Entry]:
         """Return the members, when their own headers say the same as the list."""
@@ -335,10 +348,7 @@ class Zip:
         more = self._at(one.header + 30, length + extra)
         wide = self._wide(more[length:])
         start = one.header + 30 + length + extra
-        said = [size, packed]
-        for n, number in enumerate(said):
-            if number == FULL_4 and wide:
-                said[n], wide = int.from_bytes(wide[:8], "little"), wide[8:]
+        said = self._widened((size, packed), wide)
         same = (crc, said[1], said[0]) == (one.crc, one.packed, one.size)
         later = bool(flags & FOLLOWS) and not (crc or said[0] or said[1])
         alike = mark == LOCAL and (flags, method, more[:length]) == (

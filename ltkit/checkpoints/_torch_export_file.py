@@ -7,6 +7,7 @@ is run only when the user says that it may be.
 """
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltkit.checkpoints import _torch_zip
 from ltkit.checkpoints._content import Content, Place, State
 from ltkit.checkpoints._members import Member, overwrite, refuse_shared, tensors
 from ltkit.checkpoints._opening import reason, zipped
@@ -51,9 +53,12 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
                     "again with torch 2.8 or newer"
                 )
             found = tensors(archive, _placed(archive))
+            for name in archive.entries:
+                if name.endswith(".pt"):  # what torch would load of it has an end, too
+                    _torch_zip.load(path, archive.budget, archive.read(name))
             archive.verify()
             return {}, {PLACE: found}, ()
-    except (*DAMAGED, RecursionError) as error:
+    except (*DAMAGED, RecursionError, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not a sound torch.export file ({reason(error)}); fetch it again"
         ) from error

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltkit.budget import Budget
 from ltkit.checkpoints._content import Place
 from ltkit.checkpoints._members import Member, overwrite
 from ltkit.checkpoints._old_file import embedded_storage
@@ -21,14 +22,21 @@ from ltkit.checkpoints._reader import Reader, room
 from ltkit.zips import Zip
 
 
-def load(path: Path) -> tuple[Any, tuple[str, ...]]:
+def load(
+    path: Path, budget: Budget | None = None, inside: bytearray | None = None
+) -> tuple[Any, tuple[str, ...]]:
     """Return the object that was saved, and what became a stand-in.
+
+    Args:
+        path: the file.
+        budget: what reading it may take.
+        inside: the zip, where it is a member of that file.
 
     Raises:
         ValueError, UnpicklingError: when it is none of torch's zips, or is damaged.
         FormatError: when the zip is damaged, or takes more than its budget.
     """
-    with Zip(path) as archive:
+    with Zip(path, budget, inside) as archive:
         pickled = _pickled(archive)
         storages = _Storages(archive)
         reader = Reader(

@@ -104,8 +104,8 @@ def twice_listed(found):
 
 
 def over_the_edge():
-    """Write ``bad.pt`` with a tensor that begins at a storage's second value and has all of them."""
-    first = [raw for name, raw in members("m.pt").items() if name.endswith("data/0")][0]
+    """Write ``bad.pt`` with a tensor that has a value more than its storage."""
+    first = next(raw for name, raw in members("m.pt").items() if name.endswith("data/0"))
     count = payloads.number(len(first) // 4)
     storage = payloads.items(
         payloads.text("storage"), payloads.named("torch", "FloatStorage"), payloads.text("0"),
@@ -149,7 +149,7 @@ def put(program: bytes, where: str = "zip") -> Maker:
             arrays = {"feats": np.ones((9, 6), np.float32), "labels": np.arange(9) % 4, "x": MARK}
             Path("train.pkl").write_bytes(pickle.dumps(arrays, 2).replace(mark, program))
         else:
-            cifar(x=MARK)
+            cifar({b"x": MARK})
             path = Path("cifar-10-batches-py/data_batch_1")
             path.write_bytes(path.read_bytes().replace(mark, program))
 
@@ -181,11 +181,11 @@ def heads(weight=None, bias=None, **experts) -> Maker:
     return make
 
 
-def cifar(**more):
+def cifar(more):
     """Make the Python archive of CIFAR-10 with ten images a file; the first has more in it."""
     folder = Path("cifar-10-batches-py")
     folder.mkdir()
-    plain = {"data": np.zeros((10, 3072), np.uint8), "labels": list(range(10))}
+    plain = {b"data": np.zeros((10, 3072), np.uint8), b"labels": list(range(10))}
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
         folder.joinpath(name).write_bytes(pickle.dumps(plain | more, 2))
         more = {}
@@ -195,7 +195,7 @@ def labels(program: bytes) -> Maker:
     """Make the Python archive of CIFAR-10 with labels that some opcodes make."""
 
     def make():
-        cifar(labels=MARK)
+        cifar({b"labels": MARK})
         path = Path("cifar-10-batches-py/data_batch_1")
         path.write_bytes(path.read_bytes().replace(payloads.text(MARK), program))
 
