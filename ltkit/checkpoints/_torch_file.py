@@ -143,7 +143,7 @@ def _unsafe_global(message: str) -> str:
     """Return what torch's loader refused, in a few words."""
     if found := re.search(r"nsupported (?:global: )?GLOBAL (\S{1,120})", message):
         return f"it holds {found[1]}, not plain data"
-    if found := re.search(r"Unsupported (?:class|operand).{0,100}", message):
+    if found := re.search(r"Unsupported (?:class|persistent|extension).{0,100}", message):
         return found[0]
     if "truncated" in message:
         return "its pickle is truncated"
