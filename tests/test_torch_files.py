@@ -81,7 +81,7 @@ ONES = b"(" + b"K\x01" * 17 + b"t"
      (called("torch.storage", "_load_from_bytes", payloads.raw(b"PK\3\4")), "refused"),
      (payloads.build(payloads.ORDERED, payloads.mapping(_metadata=payloads.mapping(a=b"]"))),
       "class of versions"),
-     (payloads.build(payloads.named("torch", "Size"), payloads.EMPTY), "class Maker to be changed")],
+     (payloads.build(payloads.named("torch", "Size"), payloads.EMPTY), "Maker to be changed")],
 )  # fmt: skip
 def test_what_is_not_built(path, program, words):
     zipped(path, program)
@@ -123,7 +123,7 @@ def test_what_is_built(path):
         assert found["state"]._metadata == state._metadata
         assert callable(found["a"].float)
         assert callable(found["p"].detach)
-        assert list(found["storage"].untyped()) == list(given["storage"])
+        assert list(found["storage"]._untyped_storage) == list(given["storage"])
 
 
 def old_file(path, *, objects=None, keys=("0",), values=None, magic=None, version=1001):
@@ -153,16 +153,16 @@ SIX = (6).to_bytes(8, "little")
 
 @pytest.mark.parametrize(
     ("parts", "words"),
-    [({"magic": 1}, "does not begin as torch's files do"), ({"version": 1}, "expected version 1001"),
+    [({"magic": 1}, "does not begin as torch's files do"), ({"version": 1}, "version 1001"),
      ({"keys": ()}, "the values of 1 storages are not in the file"),
      ({"keys": ("0", "0")}, "of a storage twice"), ({"keys": ("1",)}, "or of one that it has not"),
      ({"keys": ((1,),)}, "key of a storage"), ({"values": b"\5" + bytes(31)}, "has other values"),
      ({"values": SIX + bytes(20)}, "its values are cut off"),
-     ({"objects": tensor(stored(1 << 40, "FloatStorage", "0", b"N"))}, "claims 4398046511104 bytes"),
+     ({"objects": tensor(stored(1 << 40, "FloatStorage", "0", b"N"))}, "4398046511104 bytes"),
      ({"objects": tensor(stored(-1, "FloatStorage", "0", b"N"))}, "a storage's size is damaged"),
      ({"objects": payloads.listed(tensor(stored(6, "FloatStorage", "0", b"N")), HALF)},
       "two types or sizes"),
-     ({"objects": tensor(stored(6, "FloatStorage", "0", VIEW))}, "a part of a storage is not in it"),
+     ({"objects": tensor(stored(6, "FloatStorage", "0", VIEW))}, "a part of a storage is not"),
      ({"objects": payloads.call(payloads.named("torch.storage", "_load_from_bytes"),
                                 payloads.raw(b"x"))}, "m.pt")],
 )  # fmt: skip
