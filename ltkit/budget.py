@@ -6,11 +6,11 @@ them here, and adds up what a file says of itself before anything of that size i
 """
 
 import errno
+import io
 import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from ltkit.errors import FormatError, InputError
 
@@ -64,7 +64,8 @@ class Budget:
         self.bytes += count
         if count < 0 or self.bytes > self.most_bytes:
             raise FormatError(
-                f"{self.path}: {what + ': ' if what else ''}claims {count} bytes, expected at most "
+                f"{self.path}: {what + ': ' if what else ''}claims "
+                f"{min(count, 0) or self.bytes} bytes, expected at most "
                 f"{self.most_bytes} for a file of {self.size}; it is damaged or hostile, make it "
                 "again"
             )
@@ -83,7 +84,7 @@ class Budget:
             )
 
 
-def opened(path: Path, what: str, mend: str = "check the path") -> BinaryIO:
+def opened(path: Path, what: str, mend: str = "check the path") -> io.BufferedReader:
     """Open a file for reading, and no pipe, device or folder, which might never answer.
 
     Args:

@@ -17,8 +17,8 @@ def test_small_claims_add_up(tmp_path):
     spent = Budget(file)
     for _ in range(8):
         spent.take(budget.BYTES // 8, "part")
-    with pytest.raises(FormatError, match="x: part: claims 17 bytes, expected at most"):
-        spent.take(17, "part")  # 4 bytes allow 16 more
+    with pytest.raises(FormatError, match="x: part: claims 536870929 bytes, expected at most"):
+        spent.take(17, "part")  # 4 bytes allow 16 more than BYTES
 
 
 def test_negative_claims_are_refused(tmp_path):

@@ -324,7 +324,7 @@ def test_a_head_of_other_features_is_refused_before_it_is_built(path, native):
         (b"version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
         (b"hello", ["m.pt"]),
         (b"\x80\x02}q\x00.", ["m.pt"]),
-        (b"PK\x03\x04", ["not a checkpoint that torch reads"]),
+        (b"PK\x03\x04", ["is not a sound zip", "it is truncated"]),
         (b"\x10\0\0\0\0\0\0\0{", ["not sound safetensors"]),
         (b"\x10\0\0\0\0\0\0\0{               ", ["not sound safetensors"]),
     ],
@@ -373,15 +373,19 @@ def test_a_tensor_larger_than_its_storage(path):
     state = published()
     state["linear.weight"] = torch.zeros(1).expand(1 << 20, 1 << 20)
     torch.save(state, path)
-    made.refused(load(path), "linear.weight: claims 4398046511104 bytes", error=FormatError)
+    made.refused(
+        load(path),
+        "linear.weight: found a tensor that claims 4398046511104 bytes",
+        error=FormatError,
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (lambda t: t.to_sparse(), "sparse_coo tensor on cpu"),
-        (lambda t: t.to("meta"), "tensor on meta"),
-        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "unquantised"),
+        (lambda t: t.to_sparse(), "a sparse tensor"),
+        (lambda t: t.to("meta"), "a meta tensor"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import made
 import numpy as np
+import payloads
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +24,7 @@ from torch import nn
 from ltkit import architectures, checkpoints, exporting, extraction
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program
-from ltkit.checkpoints import _folder, lightning
+from ltkit.checkpoints import _folder, _safetensors_file, lightning
 from ltkit.checkpoints._content import Content
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
@@ -442,6 +444,42 @@ def test_dots_in_a_name_lead_nowhere(path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("m/..x/y..", b"x")
     assert checkpoints.load(path).family == "state-dict"
+
+
+def test_safetensors_that_are_cut_while_they_are_read(path, monkeypatch):
+    """A mapped file would end the process."""
+    save_file({"w": torch.zeros(1 << 20), "z": torch.ones(3)}, path)
+    whole = _safetensors_file._header
+
+    def cut(*given):
+        found = whole(*given)
+        os.truncate(path, 100_000)
+        return found
+
+    monkeypatch.setattr(_safetensors_file, "_header", cut)
+    words = ("m.pt: not sound safetensors", "its values are cut off")
+    made.refused(lambda: checkpoints.read(path), *words, error=FormatError)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}, "are not its own"),
+     ({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "4 bytes are of no tensor"),
+     ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, True]}}, "no two numbers"),
+     ({"w": {"dtype": "F32", "shape": [-2, -1], "data_offsets": [0, 8]}}, "its shape is no list"),
+     ({"w": {"dtype": 5, "shape": [2], "data_offsets": [0, 8]}}, "values of type 5"),
+     ({"w": 1}, "no two numbers"), ([], "no mapping of texts"),
+     ({"__metadata__": {"a": 1}}, "no mapping of texts"), ({"__metadata__": 7}, "no mapping"),
+     (b'{"w": 1, "w": 2}', "there twice"), (b'{"\\ud800": 1}', "is no JSON"),
+     (b"{\xff}", "is no JSON"), (b'{"w":' + b"[" * 100_000, "is no JSON")],
+)  # fmt: skip
+def test_safetensors_whose_header_is_wrong(path, header, words):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    raw = b"{" + raw[1:] if raw[:1] == b"[" else raw
+    raw = raw if words != "no mapping of texts" or header else b"[]"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + b"\0" * 8)
+    found = _safetensors_file.read
+    made.refused(lambda: found(path), "m.pt", words, error=FormatError)
 
 
 # Programs
@@ -931,9 +969,9 @@ def test_pickles_in_torchscript_that_are_not_weights(path, tmp_path):
     words = "m.pt: w: claims 4398046511104 bytes that are not in the file"
     made.refused(lambda: found(path), words, error=FormatError)
     script_with(path, member("w", (1 << 20,), (1,)))
-    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "setStorage")
+    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "values of w are not")
     script_with(path, member("w", (1,), (1,), b"ctorch\nQInt8Storage\n"))
-    made.refused(lambda: found(path), "not sound TorchScript", "torch.QInt8Storage")
+    made.refused(lambda: found(path), "not sound TorchScript", "torch.qint8")
     script_with(path, pickle.dumps(Malicious(tmp_path / "canary"), 2))
     made.refused(lambda: found(path), "m.pt: not sound TorchScript", error=FormatError)
     assert not (tmp_path / "canary").exists()
@@ -965,8 +1003,8 @@ def ints(*values):
     ("changes", "words"),
     [
         ({"sizes": ints(1 << 20, 1 << 20), "strides": ints(0, 0)}, ["claims 4398046511104 bytes"]),
-        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "setStorage"]),
-        ({"path_name": "../../../x"}, ["not a sound torch.export file"]),
+        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "are not in the file"]),
+        ({"path_name": "../../../x"}, ["its member", "is absent"]),
         ({"dtype": 99}, ["not a sound torch.export file"]),
         ({"sizes": 3}, ["not a sound torch.export file"]),
         ({"tensor_meta": None}, ["not a sound torch.export file"]),
@@ -982,6 +1020,27 @@ def test_pickled_weights_of_torch_export_are_not_read(path):
     found = checkpoints.read(path).states["program",]
     assert "head.weight" not in found
     assert "head.bias" in found
+
+
+def test_what_torch_export_packs_in_turn_has_an_end(path):
+    """The sample inputs: torch reads them before the program runs."""
+    exported(small(), path)
+    key = payloads.whole(b"}" + payloads.ONE + b"2\x86" * 64 + b"Ns")
+
+    def change(name, content):
+        if not name.endswith(".pt"):
+            return content
+        with zipfile.ZipFile(io.BytesIO(content)) as inner:
+            members = {own: inner.read(own) for own in inner.namelist()}
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as inner:
+            for own, raw in members.items():
+                inner.writestr(own, key if own.endswith("data.pkl") else raw)
+        return file.getvalue()
+
+    rezip(path, change)
+    words = ("not a sound torch.export file", "of too many values")
+    made.refused(lambda: checkpoints.load(path, TRUSTED), *words, error=FormatError)
 
 
 def test_files_of_an_older_torch_export(path):

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ltkit.budget import read_bytes, stays_in
+from ltkit.budget import Budget, read_bytes, stays_in
 from ltkit.checkpoints import _safetensors_file, _torch_file
 from ltkit.checkpoints._content import Content, Place, State, states_in
 from ltkit.checkpoints._numbers import shown
@@ -182,7 +182,7 @@ def _shard(path: Path) -> Content:
     start_of(path)
     kind = _kind(path)
     top, states, skipped = kind.read(path)
-    found = states or dict(states_in(top))
+    found = states or dict(states_in(top, Budget(path)))
     return Content(path, kind.__name__, top, {(): found.get((), {})}, "", skipped)
 
 

@@ -5,11 +5,15 @@ input is made beside ``feats.h5`` and ``m.pt``, and the exit code. With code 0 t
 the words are in what is printed.
 """
 
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import payloads
+import torch
 from bad_inputs import makers
+from bad_inputs import torch_makers as torched
 from bad_inputs.makers import Maker, corrected, file, folder, nothing, npz, pictures, put, several
 
 
@@ -955,7 +959,128 @@ FOLDERS = [
     Row("tiny deviation", f"{OWN} --std 1e-300", ["m.pt: std: found 1e-300", "--std"]),
 ]  # fmt: skip
 
+SAFE = "extract bad.safetensors --data digits_lt -o o.h5"
+ALPHANET = "extract c.pth --from-alphanet . -o o.h5"
+CIFAR = "data info cifar10_lt:ir=1,val=none --root ."
+KEY, STEPS = "refused: Unsupported class of key", "steps; it is damaged or hostile"
+PLACES = {"zip": EXTRACT, "old": EXTRACT, "script": EXTRACT, "alphanet": ALPHANET, "cifar": CIFAR}
+
+
+def everywhere(case, program, said, places=tuple(PLACES)):
+    """One row for each place where strangers' pickles are read."""
+    return [
+        Row(f"{case}, {place}", PLACES[place], said, torched.put(program, place))
+        for place in places
+    ]
+
+
+TORCH_FILES = [
+    # wrong bytes
+    Row("torch zip with a flipped bit", EXTRACT, ["the checksum of its member", "is wrong"],
+        torched.raw(torched.flipped)),
+    Row("torch zip with a wrong checksum", EXTRACT, ["the checksum of its member", "is wrong"],
+        torched.raw(torched.wrong_checksum)),
+    Row("torch zip without checksums", EXTRACT, ["has no checksums", "save it again with them"],
+        torched.unsummed),
+    Row("old torch file that leaves out a storage", EXTRACT,
+        ["the values of 1 storages are not in the file"], torched.without_a_storage),
+    Row("complex head", EXTRACT, ["head.weight: found torch.complex64", "real numbers"],
+        torched.head(lambda w: w.to(torch.complex64))),
+    Row("whole numbers as a head", EXTRACT, ["head.weight: found torch.int64", "torch.float32"],
+        torched.head(lambda w: w.long())),
+    Row("booleans as a head", EXTRACT, ["head.weight: found torch.bool", "torch.float32"],
+        torched.head(lambda w: w > 0)),
+    Row("big-endian torch zip", EXTRACT, ["big-endian"],
+        torched.rezipped(lambda found: {n: b"big" if n.endswith("byteorder") else r
+                                for n, r in found.items()})),
+    Row("tensor over other bytes", EXTRACT, ["values are not in the file"],
+        torched.over_the_edge),
+    # zips with two readings
+    Row("zip with two lists", EXTRACT, ["is not a sound zip"], torched.raw(torched.twice_listed)),
+    Row("zip with something before it", EXTRACT, ["is not a sound zip"],
+        torched.raw(lambda found: b"PK" + found)),
+    Row("zip with something after it", EXTRACT, ["something follows its end"],
+        torched.raw(lambda found: found + b"\0")),
+    Row("zip with a comment", EXTRACT, ["truncated, or something follows"],
+        torched.raw(lambda found: found[:-2] + b"\x01\0x")),
+    Row("zip with a member twice", EXTRACT, ["two members are called", "DATA.PKL"],
+        torched.rezipped(torched.twice)),
+    Row("zip packed with LZMA", EXTRACT, ["packed in way 14"],
+        torched.rezipped(lambda found: found, zipfile.ZIP_LZMA)),
+    Row("zip packed with bzip2", EXTRACT, ["packed in way 12"],
+        torched.rezipped(lambda found: found, zipfile.ZIP_BZIP2)),
+    # pickles without an end
+    *everywhere("nested tuples as a key", torched.AS_KEY, ["of too many values"],
+                ("zip", "old", "script", "alphanet")),
+    Row("nested tuples as a key, cifar", CIFAR, ["of too many values"],
+        torched.put(torched.AS_KEY, "cifar")),
+    *everywhere("nested tuples in a set", torched.IN_SET, ["of too many values"]),
+    *everywhere("nested tuples in a frozen set", torched.FROZEN, ["of too many values"]),
+    *everywhere("keys that collide", torched.COLLIDING + b"u", [STEPS]),
+    *everywhere("a dictionary of itself", torched.ITSELF, ["steps; it"], ("zip", "old")),
+    Row("a storage in a storage", ALPHANET, ["refused: it holds torch.storage._load_from_bytes"],
+        torched.put(payloads.call(torched.LOAD, payloads.raw(payloads.whole(
+            payloads.call(torched.LOAD, payloads.raw(b"x"))))), "alphanet")),
+    *everywhere("the same bytes again and again", torched.BYTES_AGAIN, ["its pickle: claims"],
+                ("zip", "old", "alphanet")),
+    *everywhere("twenty thousand classes", torched.CLASSES, ["one of too many"],
+                ("zip", "old", "script", "alphanet")),
+    Row("labels of CIFAR in lists of lists", CIFAR, ["labels that are no list of whole numbers"],
+        torched.labels(torched.LISTS)),
+    Row("a key of another class", EXTRACT, ["Unsupported class complex as a key"],
+        torched.put(b"}" + payloads.call(payloads.named("builtins", "complex"), b"K\x01") + b"Ns")),
+    Row("versions that are no versions", EXTRACT, ["Unsupported class of versions"],
+        torched.put(payloads.build(payloads.ORDERED, payloads.mapping(_metadata=b"K\x05")))),
+    # tensors that are not plain
+    Row("sparse head", EXTRACT, ["head.weight: found a sparse tensor", "save dense"],
+        torched.head(lambda w: w.to_sparse())),
+    Row("sparse rows as a head", EXTRACT, ["head.weight: found a sparse tensor"],
+        torched.head(lambda w: w.to_sparse_csr())),
+    Row("quantised head", EXTRACT, ["head.weight: found a quantised tensor"],
+        torched.head(lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8))),
+    Row("nested head", EXTRACT, ["head.weight: found a nested tensor"],
+        torched.head(torched.nested)),
+    Row("meta head", EXTRACT, ["head.weight: found a meta tensor"],
+        torched.head(lambda w: w.to("meta"))),
+    Row("head of four bits", EXTRACT, ["head.weight: found a torch.float4_e2m1fn_x2 tensor"],
+        torched.head(lambda w: w.to(torch.uint8).view(torch.float4_e2m1fn_x2))),
+    Row("head of raw bits", EXTRACT, ["head.weight: found a torch.bits8 tensor"],
+        torched.head(lambda w: w.to(torch.uint8).view(torch.bits8))),
+    Row("negated head", EXTRACT, ["head.weight: found a conjugated or negated tensor"],
+        torched.head(lambda w: torch._neg_view(w))),
+    Row("head that repeats values", EXTRACT, ["head.weight: found a tensor that claims"],
+        torched.head(lambda w: w[:1, :1].clone().expand(w.shape))),
+    Row("head of many dimensions", EXTRACT, ["a tensor has 40 dimensions"],
+        torched.head(lambda w: w.reshape([1] * 38 + list(w.shape)))),
+    Row("attributes with the names of methods", EXTRACT, ["wrote o.h5"], torched.shadowed, 0),
+    Row("one storage shown ten thousand times", EXTRACT, ["tensors: claims"],
+        lambda: torched.views(10_000)),
+    # safetensors
+    Row("safetensors cut", SAFE, ["not sound safetensors"],
+        lambda: (torched.tensors()(), torched.cut("bad.safetensors"))),
+    Row("safetensors with a gap", SAFE, ["not sound safetensors", "head.bias"],
+        torched.tensors(head__bias={"data_offsets": [8, 48]})),
+    Row("safetensors of four bits", SAFE, ["head.bias: found values of type F4", "expected"],
+        torched.tensors(head__bias={"dtype": "F4"})),
+    Row("safetensors of another shape", SAFE, ["head.bias: bytes"],
+        torched.tensors(head__bias={"shape": [7]})),
+    Row("safetensors of a wild shape", SAFE, ["head.bias: its shape"],
+        torched.tensors(head__bias={"shape": [0, 1 << 70]})),
+    # the published code's files
+    Row("complex weights of AlphaNet", ALPHANET, ["c.pth: weight"],
+        torched.heads(torch.ones(4, 6, dtype=torch.complex64))),
+    Row("complex bias of AlphaNet", ALPHANET, ["c.pth: bias"],
+        torched.heads(bias=torch.ones(4, dtype=torch.complex64))),
+    Row("whole numbers as weights of AlphaNet", ALPHANET, ["weight, bias: found int64"],
+        torched.heads(torch.ones(4, 6, dtype=torch.int64))),
+    Row("experts of experts", ALPHANET.replace("c.pth", "a.pth"), ["b.pth: weight: absent"],
+        torched.heads(a=["b.pth"], b=["a.pth"])),
+    Row("expert with a strange name", ALPHANET.replace("c.pth", "a.pth"), ["lies outside"],
+        torched.heads(a=["c\0.pth"])),
+]  # fmt: skip
+
 ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
+    *TORCH_FILES,
 )  # fmt: skip

@@ -124,8 +124,12 @@ def graphs(files, rng):
             helper.make_function("ours", f"f{depth}", ["v0"], [f"v{wide}"], calls, opsets)
         )
     model.opset_import.append(helper.make_opsetid("ours", 1))
-    added = [*rng.choice(kinds), node("ReduceSum", ["large"], ["s"], keepdims=0),
-             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["more"])]  # fmt: skip
+    added = [
+        *rng.choice(kinds),
+        node("ReduceSum", ["large"], ["s"], keepdims=0),
+        node("Mul", ["s", "zero"], ["none"]),
+        node("Add", ["f", "none"], ["more"]),
+    ]
     graph.node[-1].input[0] = "more"
     for one in added:
         graph.node.insert(len(graph.node) - 1, one)
