@@ -276,8 +276,8 @@ def test_what_is_no_archive(tmp_path, content):
 
 
 def test_no_such_archive(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path):
-        made.refused(lambda p=path: import_arrays(p, tmp_path / "f.h5"), "not found")
+    for path, word in ((tmp_path / "none.npz", "not found"), (tmp_path, "is a folder")):
+        made.refused(lambda p=path: import_arrays(p, tmp_path / "f.h5"), word)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -329,7 +329,7 @@ def member(tmp_path, name, content):
         (lambda kept: kept + b"x", "longer than its header says"),
         (lambda kept: b"", "cannot be read"),
         (lambda kept: b"hello", "cannot be read"),
-        (lambda kept: kept.replace(b"(12, 6)", b"(12, 7)"), "columns"),
+        (lambda kept: kept.replace(b"(12, 6)", b"(12, 7)"), "it is truncated"),
         (lambda kept: kept.replace(b"'<f4'", b"'<q4'"), "cannot be read"),
         (lambda kept: kept.replace(b"(12, 6), }", b"(12, 6)   "), "cannot be read"),
     ],
@@ -388,4 +388,7 @@ def test_the_command_reads_names(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
     run = ltkit(tmp_path, "a.npz", "--names", "names.txt", "--overwrite")
     assert run.returncode == 2
-    assert run.stderr == "ltkit: names.txt: found other bytes, expected UTF-8 text\n"
+    assert run.stderr == (
+        "ltkit: names.txt: cannot be read as names of classes, one a line (line 1 or later: "
+        "invalid start byte), expected UTF-8 text; save it as UTF-8\n"
+    )

@@ -28,6 +28,7 @@ from ltkit.errors import FormatError, InputError
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.files.narrowing import first_lost
 from ltkit.records import Ints, block_rows
+from ltkit.texts import in_array
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
@@ -242,7 +243,7 @@ def encode(strings: NDArray[np.str_] | tuple[str, ...]) -> NDArray[np.bytes_]:
 
     File names may hold bytes that are no UTF-8; they become escapes.
     """
-    text = np.asarray(strings, dtype=np.str_)
+    text = strings if isinstance(strings, np.ndarray) else in_array(strings, "names")
     encoded: NDArray[np.bytes_] = np.char.encode(text, "utf-8", "backslashreplace")
     return encoded if encoded.itemsize else encoded.astype("S1")
 

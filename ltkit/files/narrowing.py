@@ -24,7 +24,7 @@ def first_lost(values: NDArray[Any], stored: NDArray[Any]) -> int | None:
         stored: the same in another type.
 
     Example:
-        >>> rows = np.float32([[1, 1e-9], [3e-8, 2e-8]])
+        >>> rows = np.float32([[1, 0], [3e-8, 2e-8]])
         >>> first_lost(rows, rows.astype(np.float16))
         1
     """
