@@ -362,14 +362,19 @@ def _text(archive: Archive, name: str, count: int) -> NDArray[np.str_] | None:
     if shape != (count,):
         raise InputError(f"{archive.path}: {name}: found shape {shape}, expected {count} strings")
     values = archive.whole(name, "US")
-    if values.dtype.kind == "U":
-        signs = values.view(values.dtype.str[0] + "u4").reshape(count, values.itemsize // 4)
-        wrong = np.flatnonzero((signs > LAST_SIGN).any(axis=1))
-        if len(wrong):
+    wide = values.dtype.kind == "U"
+    signs = values.view(f"{values.dtype.str[0]}u4" if wide else np.uint8)
+    signs = signs.reshape(count, values.itemsize // signs.itemsize)
+    for bad, found in (
+        ((signs > LAST_SIGN).any(axis=1), "a sign that Unicode does not have"),
+        (((signs[:, 1:] != 0) & (signs[:, :-1] == 0)).any(axis=1), "NUL within a text"),
+    ):
+        if bad.any():
             raise InputError(
-                f"{archive.path}: {name}: row {wrong[0]}: found {hex(signs[wrong[0]].max())}, "
-                "expected signs of Unicode; the array is damaged, save it again"
+                f"{archive.path}: {name}: row {bad.argmax()}: found {found}, expected text; the "
+                "array is damaged, save it again"
             )
+    if wide:
         return values.astype(np.str_)
     try:
         return np.char.decode(values, "utf-8")

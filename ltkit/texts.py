@@ -15,11 +15,14 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.budget import Budget, opened
+from ltkit.budget import opened
 from ltkit.errors import InputError
 
-MOST_BYTES = 1 << 30
-"""Bytes of a text file: a list of twenty million images."""
+MOST_BYTES, MOST_LINES = 1 << 30, 20_000_000
+"""Bytes and lines of a text file, which every image there is would not fill."""
+
+LINES, LINES_FOLD = 1_000_000, 0.5
+"""Lines that a small packed file may hold, and how many a byte of a large one."""
 
 MOST_LINE = 1 << 20
 """Characters of a line."""
@@ -41,25 +44,24 @@ def lines(path: Path, what: str) -> Iterator[str]:
     Raises:
         InputError: when there is no such file, it is no regular file, it cannot be unpacked, it is
             not text, or larger than such a file is; the message names the line.
-        FormatError: when it unpacks to more lines than a file of its size holds.
     """
     with opened(path, what) as file:
         size = os.fstat(file.fileno()).st_size
         packed = path.suffix == ".gz"
-        most = UNPACKED + UNPACKED_FOLD * size if packed else MOST_BYTES
-        if size > MOST_BYTES:
-            raise _too_large(path, what, size, MOST_BYTES)
+        most, most_lines = MOST_BYTES, MOST_LINES
+        if packed:
+            most = min(most, UNPACKED + UNPACKED_FOLD * size)
+            most_lines = min(most_lines, LINES + int(LINES_FOLD * size))
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
         text = io.TextIOWrapper(stream, encoding="utf-8-sig")
-        budget, number, read = Budget(path, size), 1, 0
+        number, left = 1, most - size
         try:
-            while line := text.readline(MOST_LINE):
-                budget.step()
-                read += len(line)
-                if read > most:
-                    raise _too_large(path, what, read, most)
+            while left >= 0 and (line := text.readline(MOST_LINE)):
+                left -= len(line) if packed else 0
                 yield _checked(line, path, number, what)
                 number += 1
+                if number > most_lines + 1:
+                    left = -1
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}: cannot be read as {what} (line {number} or later: {error.reason}), "
@@ -69,6 +71,11 @@ def lines(path: Path, what: str) -> Iterator[str]:
             raise InputError(
                 f"{path}: cannot be read as {what} ({error}); make the file again"
             ) from error
+        if left < 0:
+            raise InputError(
+                f"{path}: found more than {most} bytes or {most_lines} lines, expected {what}; "
+                + ("unpack it, and name that file" if packed else "check the path")
+            )
 
 
 def _checked(line: str, path: Path, number: int, what: str) -> str:
@@ -84,13 +91,6 @@ def _checked(line: str, path: Path, number: int, what: str) -> str:
             "the path"
         )
     return line.removesuffix("\n")
-
-
-def _too_large(path: Path, what: str, found: int, most: int) -> InputError:
-    return InputError(
-        f"{path}: found over {found} bytes of text, expected at most {most} of {what}; check the "
-        "path, or name an unpacked file"
-    )
 
 
 def in_array(texts: Sequence[str], where: str) -> NDArray[np.str_]:

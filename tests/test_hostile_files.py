@@ -331,6 +331,32 @@ def test_coarse_names_that_are_no_text(tmp_path):
     )  # fmt: skip
 
 
+def test_one_superclass_a_class(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    pixels = np.zeros((200, 3074), np.uint8)
+    pixels[:, 0], pixels[:, 1] = np.arange(200) % 20, np.arange(200) % 100
+    (folder / "test.bin").write_bytes(pixels.tobytes())
+    pixels[107, 0] = 9
+    (folder / "train.bin").write_bytes(pixels.tobytes())
+    made.refused(
+        lambda: datasets.load("cifar100_lt:ir=1,val=none", tmp_path),
+        "coarse labels: found several for class 7", error=FormatError,
+    )  # fmt: skip
+
+
+def test_an_archive_of_images_has_a_size(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name in ("train.bin", "test.bin"):
+        (folder / name).touch()
+        os.truncate(folder / name, 3 << 30)
+    made.refused(
+        lambda: datasets.load("cifar100_lt", tmp_path), "train.bin: found 3221225472 bytes",
+        "images of CIFAR-100", error=FormatError,
+    )  # fmt: skip
+
+
 # Images
 
 
