@@ -537,7 +537,7 @@ def test_digests_tell_lists_apart(tmp_path):
         ("../a.png 0\n", r"line 1: path '\.\./a.png', expected one relative"),
         ("a/../../b.png 0\n", "line 1: path"),
         ("/etc/passwd 0\n", "line 1: path '/etc/passwd'"),
-        ("a\0.png 0\n", r"line 1: path 'a\\x00.png'"),
+        ("a\0.png 0\n", "line 1: found a NUL"),
         ("a.png 0\nb.png 2\n", "found no training image of class 1, .* 3 classes"),
         ("a.png 1\n", "found no training image of class 0"),
         ("a.png 0\nb.png 999999999999\n", "found no training image of class 1,"),
@@ -758,6 +758,39 @@ def test_a_table_with_class_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na,0\nb,1\nc,10\n".replace("10", "2"),
+        "path, label\na, 0\nb, 1\nc, 2\n",
+        "path,label\ra,0\rb,1\rc,2\r",
+        "path,label\r\na,0.0\r\nb,1.0\r\nc,2.0\r\n\r\n,\r\n",
+        "label,path,split\n0,a,\n1,b, train \n2,c,train\n\n \n",
+    ],
+)
+def test_tables_that_say_the_same(tmp_path, text):
+    (tmp_path / "table.csv").write_bytes(text.encode())
+    dataset = datasets.load(f"{tmp_path / 'table.csv'}:val=none")
+    assert dataset.split("train").ids.tolist() == ["a", "b", "c"]
+    assert dataset.split("train").labels.tolist() == [0, 1, 2]
+    assert dataset.classes.names is None
+
+
+def test_names_that_python_would_split_stay_whole(tmp_path):
+    names = ("a\u2028b", "a\x85b", "a\x0bb", "a\x1cb")
+    rows = "".join(f"{i},{name}\n" for i, name in enumerate(names))
+    (tmp_path / "table.csv").write_bytes(f"path,label\n{rows}".encode())
+    dataset = datasets.load(f"{tmp_path / 'table.csv'}:val=none")
+    assert sorted(dataset.classes.names) == sorted(names)
+
+
+def test_a_list_may_end_its_lines_in_any_way(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "list.txt").write_bytes(f"a b.png 0{end}\tc.png 1{end}{end}".encode())
+        listing = lists.read_list(tmp_path / "list.txt")
+        assert (listing.paths, listing.labels.tolist()) == (["a b.png", "c.png"], [0, 1])
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "found the columns none, expected path, label"),
@@ -775,6 +808,17 @@ def test_a_table_with_class_names(tmp_path):
         ("path,label\na,0\nb,2\n", "found no training image of class 1"),
         ("path,label,split\na,cat,train\nb,dog,test\n", "found no training image of class dog"),
         ("path,label\n" + "x" * 200_000 + ",0\n", "line .: not readable as CSV"),
+        ("path,label,label\na,0,1\n", "found label as 2 columns"),
+        ("path,label,path\na,0,b\n", "found path as 2 columns"),
+        ("path,split,label,split\na,train,0,test\n", "found split as 2 columns"),
+        ("path,label\na,b.png,0\nc,1\n", "line 2: found 3 columns, expected 2; put quotes"),
+        ("path,label,split\na,0,train\nb,1\n", "line 3: found 2 columns, expected 3; .* comma"),
+        ('path,label\n"a,0\nb,1\n', "line 3: not readable as CSV .unexpected end of data"),
+        ('path,label\n"a,0\nb",1\nc"d,0\n"e"f,1\n', "line 5: not readable as CSV"),
+        ("path,label\na,0\nb,1\0\n", "line 3: found a NUL"),
+        ("path,label\na,ant\n\ufeffb,bee\n", "line 3: found a byte order mark"),
+        ("path,label\na,0\nb,1.5\n", "line 3: label: found '1.5', expected a whole number"),
+        ("path,label\n" + "x" * 5000 + ",0\n", "line 2: found a path of 5000 characters"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path, text, message):

@@ -18,13 +18,18 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.budget import Budget, opened
+from ltkit.budget import Budget, opened, read_bytes
 from ltkit.datasets import longtail
 from ltkit.errors import FormatError, InputError
 from ltkit.records import ClassTable, Dataset, ImageSplit, Ints
+from ltkit.texts import lines
 from ltkit.unpickling import Unpickler
 
 PIXELS = 3 * 32 * 32
+
+MOST_RECORDS = 60_000
+"""Images of a file: all that there are."""
+
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """The normalisation of the reference schedule, for both datasets."""
 
@@ -159,7 +164,9 @@ def _read_binary(folder: Path, layout: Layout, part: str) -> Part:
     record = layout.label_bytes + PIXELS
     records = []
     for name in layout.binary_files[part]:
-        raw = np.fromfile(folder / name, dtype=np.uint8)
+        what = f"images of CIFAR-{layout.num_classes}"
+        content = read_bytes(folder / name, what, MOST_RECORDS * record)
+        raw = np.frombuffer(content, dtype=np.uint8)
         if raw.size == 0 or raw.size % record:
             raise FormatError(
                 f"{folder / name}: found {raw.size} bytes, expected a multiple of {record}; "
@@ -286,13 +293,17 @@ def _coarse_names(train: Part, folder: Path, num_classes: int) -> tuple[str, ...
     if train.coarse is None:
         return None
     text, meta = folder / "coarse_label_names.txt", folder / "meta"
-    try:
-        names = text.read_text(encoding="utf-8").split() if text.is_file() else []
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{text}: is not UTF-8 text; unpack the archive again") from error
+    written = lines(text, "the names of superclasses") if text.exists() else ()
+    names = [name.strip() for name in written if name.strip()]
     if meta.is_file():
         with _pickled(meta) as content:
             names = [name.decode() for name in content[b"coarse_label_names"]]
     of_class = np.zeros(num_classes, dtype=np.int64)
     of_class[train.labels] = train.coarse
+    several = np.flatnonzero(of_class[train.labels] != train.coarse)
+    if len(several):
+        raise FormatError(
+            f"{folder}: coarse labels: found several for class {train.labels[several[0]]}, "
+            "expected one; unpack the archive again"
+        )
     return tuple(names[c] if c < len(names) else f"superclass {c}" for c in of_class)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5
 from ltkit.files.atomic import publish
+from ltkit.files.narrowing import first_lost
 from ltkit.records import (
     BLOCK_BYTES,
     SPLITS,
@@ -264,10 +265,7 @@ class FeaturesWriter:
                 f"{split}: found features {features.shape}, expected at most {left - waiting} rows "
                 f"of {self.plan.feature_size}"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = features.astype(self._dtype)
-        if not np.isfinite(stored).all():
-            self._refuse(f"{split}: row", self.done(split) + waiting, features, stored)
+        stored = narrowed(features, self._dtype, f"{split}: row", self.done(split) + waiting)
         pending.append(stored)
         if waiting + len(stored) < min(self._rows, left):
             return
@@ -277,20 +275,6 @@ class FeaturesWriter:
             rows = rows[self._rows :]
             left = self._total(split) - self.done(split)
         self._pending[split] = [rows]
-
-    def _refuse(
-        self, where: str, first: int, features: NDArray[Any], stored: NDArray[Any]
-    ) -> NoReturn:
-        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-        if np.isfinite(features[row]).all():
-            largest = float(np.abs(features[row]).max())
-            hint = "use --dtype float32" if self.plan.dtype == "float16" else "scale the features"
-            raise InputError(
-                f"{where} {first + row}: value {largest:g} does not fit {self.plan.dtype}; {hint}"
-            )
-        raise InputError(
-            f"{where} {first + row}: features are not finite; the model or the image is damaged"
-        )
 
     def _write_block(self, split: str, block: NDArray[Any]) -> None:
         value = hdf5.checksum(block)
@@ -346,6 +330,55 @@ class FeaturesWriter:
     def close(self) -> None:
         """Let go of an unfinished file, so that it can be resumed."""
         self._files.close()
+
+
+def narrowed(features: NDArray[Any], dtype: np.dtype[Any], where: str, first: int) -> NDArray[Any]:
+    """Return features in the type in which they are stored.
+
+    Args:
+        features: (B, D) numbers.
+        dtype: float32 or float16.
+        where: what they are, for messages, to which the row is added.
+        first: number of the first row.
+
+    Raises:
+        InputError: for a row that is not finite, or that the type does not hold: values too large
+            for it, or so small that they vanish (see `first_lost`).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = features.astype(dtype)
+    hint = "use --dtype float32" if dtype.itemsize == 2 else "scale the features"
+    if not np.isfinite(stored).all():
+        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
+        if not np.isfinite(features[row]).all():
+            raise InputError(
+                f"{where} {first + row}: features are not finite; the model or the image is damaged"
+            )
+        found = f"value {float(np.abs(features[row]).max()):g} does not fit {dtype.name}"
+        raise InputError(f"{where} {first + row}: {found}; {hint}")
+    lost = first_lost(features, stored)
+    if lost is not None:
+        sizes = np.abs(features[lost])
+        raise InputError(
+            f"{where} {first + lost}: values of {sizes[sizes > 0].min():.2g} to "
+            f"{sizes.max():.2g} lose more than 0.4 % in {dtype.name}; {hint}"
+        )
+    return stored
+
+
+@dataclass(frozen=True, eq=False)
+class _Narrowed(hdf5.StoredRows):
+    """Features that another program wrote as float64: read as float32, or refused."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read consecutive rows.
+
+        Raises:
+            FormatError: as for other rows. InputError: when float32 does not hold them.
+        """
+        where = f"{self.path}: {self.name}: row"
+        first = rows.indices(self.shape[0])[0]
+        return narrowed(super().__getitem__(rows), np.dtype(np.float32), where, first)
 
 
 def is_finished(path: Path) -> bool:
@@ -412,6 +445,8 @@ def read(path: Path) -> FeatureSet:
     for name in SPLITS:
         if f"{name}/features" in contents.datasets:
             features = contents.stored(f"{name}/features", "f", None, size)
+            if features.dtype.itemsize > 4:
+                features = _Narrowed(**vars(features))
             length, size = features.shape
             labels = contents.integers(f"{name}/labels", length, below=len(counts))
             splits[name] = FeatureSplit(features, labels, _strings(contents, f"{name}/ids", length))
@@ -441,8 +476,8 @@ def _read_head(contents: hdf5.Contents, num_classes: int, feature_size: int) -> 
     scale, normalize, aggregate = (
         contents.attributes["head"][name] for name in ("scale", "normalize", "aggregate")
     )
-    if not isinstance(scale, float | int) or not math.isfinite(scale):
-        raise contents.wrong("head: scale", scale, "a finite number")
+    if isinstance(scale, bool) or not isinstance(scale, float | int) or not _is_normal(scale):
+        raise contents.wrong("head: scale", scale, "a finite number other than 0 in float32")
     if normalize not in get_args(Normalize):
         raise contents.wrong("head: normalize", normalize, " or ".join(get_args(Normalize)))
     if aggregate != "mean":
@@ -453,3 +488,9 @@ def _read_head(contents: hdf5.Contents, num_classes: int, feature_size: int) -> 
         scale,
         normalize,
     )
+
+
+def _is_normal(scale: float) -> bool:
+    """Say whether float32, in which logits are computed, holds a scale to its last digits."""
+    numbers = np.finfo(np.float32)
+    return float(numbers.tiny) <= abs(scale) <= float(numbers.max)

@@ -172,6 +172,17 @@ def arrays(folder):
     show(contents.splits, contents.classes, contents.head)
 
 
+def headers(folder):
+    """Read features, or import arrays: the numbers, in whatever type."""
+    if not (folder / "f.h5").exists():
+        return arrays(folder)
+    validate.validate([folder / "f.h5"], isolate=False)
+    contents = features.read(folder / "f.h5")
+    for name, split in sorted(contents.splits.items()):
+        show(name, split.features[:].astype(np.float64), split.labels, split.ids)
+    return show(contents.classes, contents.head)
+
+
 def dataset(spec, root):
     """Load a dataset."""
     data.info(str(spec), root, json=True)
