@@ -26,7 +26,7 @@ from ltkit import architectures, cli, datasets, extraction
 from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised
 from ltkit.errors import InputError
-from ltkit.files import features
+from ltkit.files import atomic, features
 from ltkit.files.atomic import write_text
 from ltkit.files.features import FeaturesWriter
 from ltkit.settings import ExtractSettings
@@ -177,19 +177,22 @@ def test_an_interrupted_extraction_says_how_to_go_on(tmp_path, monkeypatch, caps
 # Other writers
 
 
-def test_a_writer_that_finishes_while_another_opens_its_journal(tmp_path, monkeypatch):
+def test_a_writer_that_finishes_while_another_opens_its_lock(tmp_path, monkeypatch):
     """The lock is free then, but of a file that has no name any more."""
-    path, lock = tmp_path / "f.h5", fcntl.flock
+    lock, locked = fcntl.flock, []
 
     def finished(file, how):
-        (tmp_path / "f.h5.journal").unlink()
+        if not locked:
+            (found,) = tmp_path.glob(".ltkit-lock-*")
+            found.unlink()
+        locked.append(os.fstat(file).st_ino)
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", finished)
-    made.refused(
-        lambda: FeaturesWriter(path, made.plan(), command="x", resume=False),
-        "f.h5: another process", "is writing it",
-    )  # fmt: skip
+    with atomic.locked(tmp_path / "f.h5"):
+        (found,) = tmp_path.glob(".ltkit-lock-*")
+        assert found.stat().st_ino == locked[-1]
+        assert len(locked) == 2
 
 
 def test_a_finished_file_of_another_plan_is_not_gone_on_with(tmp_path):

@@ -28,6 +28,7 @@ from ltkit.cli import (
     validate,
 )
 from ltkit.errors import LtkitError
+from ltkit.files import atomic
 
 LONGEST = 2000
 """Characters of a message."""
@@ -77,7 +78,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
     sys.unraisablehook = _unraisable
     try:
-        app()
+        with atomic.command():
+            app()
     except LtkitError as error:
         _fail(str(error))
     except OSError as error:
