@@ -1,5 +1,6 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
+import contextlib
 import io
 import os
 import signal
@@ -106,5 +107,6 @@ def _fail(message: str) -> None:
     line = _output.printable(message)
     if len(line) > LONGEST:  # a name out of a damaged file
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-    typer.echo(f"ltkit: {line}", err=True)
+    with contextlib.suppress(OSError):  # there is nowhere else to say it
+        typer.echo(f"ltkit: {line}", err=True)
     sys.exit(2)

@@ -328,6 +328,7 @@ def _from_images(
             check_output(path, overwrite=out.overwrite, writes=writes)
         elif writes:
             hold(path)
+        run.check_beside(path, resume=goes_on)
         if out.keep_best:
             best = run.best_path(path)
             check_output(best, overwrite=out.overwrite or goes_on, writes=writes)
@@ -378,10 +379,11 @@ def _from_features(
         target, overwrite=out.overwrite, inputs=(path,), writes=distributed.writes()
     )  # fmt: skip
     targets = out.of_seeds(target)
-    if distributed.writes():
-        for of_seed in targets:
-            hold(of_seed)
     resumed = out.resumed(targets)
+    for of_seed, goes_on in zip(targets, resumed, strict=True):
+        if distributed.writes():
+            hold(of_seed)
+        run.check_beside(of_seed, resume=goes_on)
     features = features_file.read(path)
     counts = torch.from_numpy(features.classes.train_count)
     means = _means_of(asked[0], class_means, counts)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5, isolated
-from ltkit.files.atomic import locked, open_own, replacing, stranger
+from ltkit.files.atomic import locked, open_own, replacing, stranger, temporary_beside
 
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that know no hard links."""
@@ -102,8 +102,7 @@ class Parts:
         self.folder, self.run = folder, dict(run)
         self._line = _line(run)
         found = self._owned()
-        if not resume:
-            self._all_own()
+        self._check()
         if resume and found is not None and found != self._line:
             raise InputError(
                 f"{folder}: belongs to a sweep with other settings; resume with the settings of "
@@ -152,25 +151,22 @@ class Parts:
             (made / self.MARK).write_bytes(self._line)
         self._ready = True
 
-    def _all_own(self) -> list[Path]:
-        """Return all that is in the folder, the mark last."""
+    def _check(self) -> None:
+        """Refuse a folder with something in it that is not known to be ltkit's."""
         line = self._owned()
         if line is None:
-            return []
-        mark = self.folder / self.MARK
-        found = [path for path in sorted(self.folder.iterdir()) if path != mark]
-        for path in found:
-            if not _temporary(path) and not self._is_part(path, line):
+            return
+        for path in sorted(self.folder.iterdir()):
+            if path.name != self.MARK and not _temporary(path) and not self._is_part(path, line):
                 raise stranger(path)
-        return [*found, mark]
 
     def _is_part(self, path: Path, line: bytes) -> bool:
         """Say whether a file is a part of the run of a line."""
         file = opened(path)
-        if file is None or path.suffix != ".h5":
+        if file is None:
             return False
         with file:
-            if file.read(len(hdf5.MAGIC)) != hdf5.MAGIC:
+            if path.suffix != ".h5" or file.read(len(hdf5.MAGIC)) != hdf5.MAGIC:
                 return False
         try:
             isolated.try_first(lambda: hdf5.read(path, hdf5.CLASSIFIER), path)
@@ -185,11 +181,11 @@ class Parts:
         Raises:
             InputError: when something in it is not known to be ltkit's; then nothing is removed.
         """
-        found = self._all_own()
-        for path in found:
-            path.unlink(missing_ok=True)
-        if found:
-            self.folder.rmdir()
+        self._check()
+        if os.path.lexists(self.folder):
+            with temporary_beside(self.folder) as gone:  # which a kill leaves, under that name
+                gone.unlink()
+                self.folder.rename(gone)
 
 
 def _line(run: Mapping[str, Any]) -> bytes:

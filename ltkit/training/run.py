@@ -350,7 +350,7 @@ def fit(
     settings, loss, labels = job.settings, job.loss, job.labels
     _check_batches(job)
     partial, first = _partial(output), distributed.rank() == 0
-    log = output.with_name(f"{output.name}.jsonl")
+    log = _log(output)
     state, own = (job.whole, job.optimizer, job.generator), scratch.digest_of(recipe)
     if resume:
         job.epoch = checkpoint.load_partial(partial, recipe, *state)
@@ -403,6 +403,23 @@ def fit(
 
 def _partial(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
+
+
+def check_beside(output: Path, *, resume: bool) -> None:
+    """Refuse what lies under the names beside an output, before any work is done; see `fit`.
+
+    Raises:
+        InputError: when it is not ltkit's. FormatError: when it is damaged, or no text.
+    """
+    log = _log(output)
+    lines = _log_lines(log)
+    if not resume:
+        checkpoint.is_partial(_partial(output))
+        _check_log(log, lines, None)
+
+
+def _log(output: Path) -> Path:
+    return output.with_name(f"{output.name}.jsonl")
 
 
 def begun(output: Path) -> bool:

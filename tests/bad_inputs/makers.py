@@ -4,6 +4,7 @@ Each function returns a maker: called with nothing, it writes files beside ``fea
 with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net of ten classes).
 """
 
+import hashlib
 import warnings
 import zipfile
 from argparse import Namespace
@@ -17,9 +18,9 @@ import torch
 from PIL import Image
 
 from ltkit import architectures, datasets, evaluation, importing
-from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files import classifiers, features, hdf5, neighbors, scratch
 from ltkit.posthoc import ncm
-from ltkit.records import Neighbors
+from ltkit.records import Correction, Neighbors
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -297,5 +298,25 @@ def cifar10(size: int) -> Maker:
             "batches.meta.txt",
         ):
             Path("cifar-10-batches-bin", name).write_bytes(bytes(size))
+
+    return make
+
+
+def lock(name: str, content: str | None) -> Maker:
+    """Put something under the name of the lock of an output: a file, or a link to feats.h5."""
+    path = Path(f".ltkit-lock-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+    return file(str(path), content) if content is not None else link(str(path), "feats.h5")
+
+
+def parts(name: str) -> Maker:
+    """Leave a finished fit of an interrupted sweep."""
+
+    def make() -> None:
+        run = {"seed": 5}
+        kept = scratch.Parts(Path(name), run, resume=False)
+        kept.begin()
+        weight, bias = np.zeros((1, 1, 8), np.float32), np.zeros((1, 1), np.float32)
+        fit = Correction("alphanet", np.array([5]), weight, bias, ({"rho": 1.0, "seed": 5},))
+        classifiers.write(kept.path("euclidean-2"), fit, settings=run, inputs={}, command="")
 
     return make
