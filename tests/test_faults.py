@@ -35,6 +35,7 @@ from ltkit.training import checkpoint
 sys.path.append(str(Path(__file__).parent / "faults"))
 import disk
 import kill
+import overlap
 import warm
 from warm import Ended, Fault
 
@@ -123,6 +124,35 @@ def test_a_folder_that_is_read_only(own, inputs, tmp_path, name, number):
     ended = own.run(tmp_path, *command.words.split(), fault=Fault(1, "on", number))
     assert "cannot write there; choose another output" in ended.message
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(command.inputs)
+
+
+# Two writers
+
+
+@pytest.fixture(scope="module")
+def pair(own):
+    with warm.Warm() as other:
+        overlap.prepare(own.inputs)
+        yield own.run, other.run
+
+
+def overlapped(pair, inputs, folder, name, count):
+    found = overlap.Overlapper(overlap.KINDS[name], pair, inputs, folder)
+    overlap.overlap(found, count, SEED, name)
+    assert not found.wrong
+    assert found.found["overlaps"] == count
+    assert found.found["one ended with 0"] + found.found["both ended with 0"] >= count // 2
+
+
+@pytest.mark.parametrize("name", overlap.KINDS)
+def test_two_writers_of_one_output(pair, inputs, tmp_path, name):
+    overlapped(pair, inputs, tmp_path, name, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", overlap.KINDS)
+def test_two_writers_of_one_output_a_hundred_times(pair, inputs, tmp_path, name):
+    overlapped(pair, inputs, tmp_path, name, 100)
 
 
 # Signals and streams
@@ -405,3 +435,38 @@ def test_what_a_kill_spoils_is_seen(tmp_path, told, files, problem):
     assert problem in "".join(killer.wrong)
     assert killer.found["identical"] == (not problem)
     assert killer.found["kills"] == (told == (-9,))
+
+
+@pytest.mark.parametrize(("codes", "flags", "files", "problem"), [
+    ((0, 2), ("", ""), {"o.h5": "0"}, ""),
+    ((2, 0), ("", ""), {"o.h5": "1"}, ""),
+    ((0, 2), ("", ""), {"o.h5": "1"}, "not the result of one that ended with 0"),
+    ((0, 2), ("", ""), {"o.h5": "01"}, "not the result"),
+    ((0, 2), ("", ""), {}, "not the result"),
+    ((0, 2), ("", ""), {"o.h5": "0", "o.h5.partial": "x"}, "left: ['o.h5.partial']"),
+    ((0, 2), ("", ""), {"o.h5": "0", "o.h5.jsonl": "{}"}, "the log is that of no training"),
+    ((2, 2), ("", ""), {}, ""),
+    ((2, 2), ("", ""), {"o.h5": "0"}, "not the result"),
+    ((0, 0), ("", ""), {"o.h5": "1"}, "neither was to replace anything"),
+    ((0, 0), ("", "--overwrite"), {"o.h5": "1"}, ""),
+    ((0, 0), ("", "--resume"), {"o.h5": "0"}, ""),
+    ((0, 1), ("", ""), {"o.h5": "0"}, "exit code 1"),
+])  # fmt: skip
+def test_what_two_writers_spoil_is_seen(tmp_path, codes, flags, files, problem):
+    class Alone:
+        """Each command gives its own result alone."""
+
+        def __call__(self, folder, *words):
+            (folder / "o.h5").write_text(words[1])
+            return ended(0)
+
+    kind = overlap.Kind(("make 0", "make 1"), flags=tuple(dict.fromkeys(flags)))
+    found = overlap.Overlapper(kind, (Alone(), None), tmp_path, tmp_path)
+    found.lay(before=False)
+    for name, content in files.items():
+        (found.folder / name).write_text(content)
+    lines = [f"make {n} {flag} -o o.h5".replace("  ", " ") for n, flag in enumerate(flags)]
+    both = [ended(code, "ltkit: o.h5: another process\n" if code else "") for code in codes]
+    seen = found.look(lines, both, before=False)
+    assert problem in seen
+    assert bool(problem) == bool(seen)
