@@ -89,7 +89,7 @@ def locked(path: Path) -> Iterator[None]:
 def _lock(file: Path, path: Path) -> int:
     """Lock the file that stands for an output, made where it is absent; return its descriptor."""
     while True:
-        handle = open_own(file, os.O_RDONLY | os.O_CREAT)
+        handle = open_own(file, os.O_RDWR | os.O_CREAT)  # NFS locks only what may be written
         with ExitStack() as undo:
             undo.callback(os.close, handle)
             own = os.fstat(handle)
