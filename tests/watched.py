@@ -176,6 +176,10 @@ class Hook:
         if event in ("compile", "exec"):
             file = getattr(arguments[0], "co_filename", None) or str(arguments[-1])
             return not file.startswith(self.own) and not self.importing()
+        if event == "os.fork" and sys._getframe(2).f_code.co_filename.endswith("isolated.py"):
+            return False  # the fork that reads a file first
+        if event in ("os.putenv", "os.unsetenv") and b"PYDANTIC_DISABLE_PLUGINS" in arguments:
+            return False  # what parses a command line does it each time
         if self.writes and any(str(a).startswith(self.writes) for a in arguments):
             return False
         return event.startswith(ACTS) and event not in LOOKS and not self.importing()

@@ -331,16 +331,21 @@ def _from_images(
     """Train a network for each seed, one after another; they share the images."""
     import torch
 
-    from ltkit.files.atomic import check_output
+    from ltkit.files.atomic import check_output, hold
     from ltkit.training import distributed, run
 
     targets = out.of_seeds(out.given or Path(f"{asked[0].first.method}.pt"))
     resumed = out.resumed(targets)
+    writes = distributed.writes()
     for path, goes_on in zip(targets, resumed, strict=True):
         if not (goes_on and out.seeds > 1) or run.begun(path):
-            check_output(path, overwrite=out.overwrite)
-            if out.keep_best and not goes_on:
-                check_output(run.best_path(path), overwrite=out.overwrite)
+            check_output(path, overwrite=out.overwrite, writes=writes)
+        elif writes:
+            hold(path)
+        run.check_beside(path, resume=goes_on)
+        if out.keep_best:
+            best = run.best_path(path)
+            check_output(best, overwrite=out.overwrite or goes_on, writes=writes)
     dataset = load()
     counts = torch.from_numpy(dataset.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
@@ -355,7 +360,7 @@ def _from_images(
                 dataset, arch, one.loss(counts), replace(settings, seed=settings.seed + number),
                 path, **one.record(), mixing=one.mixing, class_means=means, device=own,
                 images=images, keep_best=out.keep_best, resume=resumed[number],
-                report=out.saying("images", path),
+                overwrite=out.overwrite, report=out.saying("images", path),
             )  # fmt: skip
             if first and out.keep_best:
                 _output.say(f"wrote {run.best_path(path)}", out.quiet)
@@ -376,16 +381,22 @@ def _from_features(
 
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
-    from ltkit.files.atomic import check_output
+    from ltkit.files.atomic import check_output, hold
     from ltkit.records import Correction, joined
     from ltkit.settings import as_json
     from ltkit.training import distributed, heads, run
 
     method = asked[0].first.method
     target = _paths.output_path(out.given, path, method)
-    check_output(target, overwrite=out.overwrite, inputs=(path,))
+    check_output(
+        target, overwrite=out.overwrite, inputs=(path,), writes=distributed.writes()
+    )  # fmt: skip
     targets = out.of_seeds(target)
     resumed = out.resumed(targets)
+    for of_seed, goes_on in zip(targets, resumed, strict=True):
+        if distributed.writes():
+            hold(of_seed)
+        run.check_beside(of_seed, resume=goes_on)
     features = features_file.read(path)
     counts = torch.from_numpy(features.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
@@ -396,7 +407,7 @@ def _from_features(
             seeded = replace(settings, seed=settings.seed + number)
             head = heads.train(
                 features, one.loss(counts), seeded, of_seed, **one.record(), class_means=means,
-                device=own, held=held, resume=resumed[number],
+                device=own, held=held, resume=resumed[number], overwrite=out.overwrite,
                 report=out.saying("samples", of_seed),
             )  # fmt: skip
             parameters = one.parameters | {"seed": seeded.seed}

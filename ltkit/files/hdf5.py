@@ -481,6 +481,15 @@ def command_of(path: Path) -> str:
         return _root(file, path)["command"]
 
 
+def is_unfinished(path: Path, kind: Kind) -> bool:
+    """Say whether a file is one of ltkit's own whose writing has begun and not ended."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return (_plain(file.attrs["format"]), _whole(file.attrs["complete"])) == (kind.name, 0)
+    except DAMAGED:
+        return False
+
+
 def sniff(path: Path) -> None:
     """Refuse what is not an HDF5 file, saying what it seems to be.
 

@@ -65,6 +65,12 @@ def group(device: str) -> Iterator[str]:
         distributed.destroy_process_group()
 
 
+def writes() -> bool:
+    """Say whether this process is the one that writes files, also before the group is joined."""
+    alone = "WORLD_SIZE" not in os.environ or "RANK" not in os.environ
+    return alone or os.environ["RANK"] == "0"
+
+
 def rank() -> int:
     """Return the number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0

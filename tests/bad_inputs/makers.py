@@ -5,6 +5,7 @@ with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net o
 """
 
 import gzip
+import hashlib
 import json
 import os
 import warnings
@@ -22,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ltkit import architectures, checkpoints, datasets, extraction, importing
-from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files import classifiers, features, hdf5, neighbors, scratch
 from ltkit.posthoc import ncm
 from ltkit.records import Correction, Neighbors
 from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
@@ -531,3 +532,23 @@ def bfloat16(name: str) -> Maker:
         h5py.h5d.create(f.id, name.encode(), kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, values)
 
     return opened(change)
+
+
+def lock(name: str, content: str | None) -> Maker:
+    """Put something under the name of the lock of an output: a file, or a link to feats.h5."""
+    path = Path(f".ltkit-lock-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+    return file(str(path), content) if content is not None else link(str(path), "feats.h5")
+
+
+def parts(name: str) -> Maker:
+    """Leave a finished fit of an interrupted sweep."""
+
+    def make() -> None:
+        run = {"seed": 5}
+        kept = scratch.Parts(Path(name), run, resume=False)
+        kept.begin()
+        weight, bias = np.zeros((1, 1, 8), np.float32), np.zeros((1, 1), np.float32)
+        fit = Correction("alphanet", np.array([5]), weight, bias, ({"rho": 1.0, "seed": 5},))
+        classifiers.write(kept.path("euclidean-2"), fit, settings=run, inputs={}, command="")
+
+    return make

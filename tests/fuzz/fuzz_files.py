@@ -365,10 +365,8 @@ class Resumed(Own):
                 with FeaturesWriter(path, plan, command="ltkit extract x", resume=False) as writer:
                     made.append(writer, plan, None if stop > 100 else stop)
                 found.append({p.name: p.read_bytes() for p in Path(folder).iterdir()})
-        sealed = written(features_file)
         self.pieces = {}
-        return [*found,
-                {"f.h5.partial": sealed, "f.h5.journal": found[-1]["f.h5.journal"]}]  # fmt: skip
+        return found
 
     def command(self, folder, files):
         """Go on."""
@@ -409,14 +407,16 @@ class Sweep(Own):
             importing.import_arrays(folder / "a.npz", folder / "feats.h5")
             with contextlib.redirect_stdout(io.StringIO()):
                 readers.sweep(folder)
-            kept = ("feats.h5", "out.h5.parts/euclidean-1.h5", "out.h5.parts/euclidean-2.h5")
-            files = {name: (folder / name).read_bytes() for name in kept}
-        self.pieces = {files[name]: metadata(files[name]) for name in kept[1:]}
-        return [files, dict(list(files.items())[:2])]
+            parts = [
+                f"out.h5.parts/{x}" for x in ("ltkit-parts", "euclidean-1.h5", "euclidean-2.h5")
+            ]
+            files = {name: (folder / name).read_bytes() for name in ("feats.h5", *parts)}
+        self.pieces = {files[name]: metadata(files[name]) for name in parts[1:]}
+        return [files, dict(list(files.items())[:3])]
 
     def mutant(self, files, seeds, rng, canary):
         """Damage a fit."""
-        parts = {name: raw for name, raw in files.items() if name != "feats.h5"}
+        parts = {name: raw for name, raw in files.items() if name.startswith("out.h5.parts/euc")}
         name = rng.choice(sorted(parts))
         new, _ = self.damage(name, files[name], [*parts.values()], rng, canary)
         return {**files, name: new}, seeds.index(files)
@@ -429,7 +429,7 @@ class Sweep(Own):
         """Where it hangs or crashes the library, read the fits as `validate` does."""
         found = Plain.read(self, watched, folder, files, note, number, **limits)
         if found.kind in ("hang", "crash"):
-            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").iterdir())]
+            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").glob("*.h5"))]
             return next((part for part in parts if part.kind != "changed"), parts[0])
         return found
 

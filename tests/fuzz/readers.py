@@ -10,13 +10,14 @@ from unittest import mock
 import made
 import numpy as np
 import torch
+import typer
 from PIL import Image
 
 from ltkit import architectures, hierarchy, records
-from ltkit.cli import alphanet, analyze, compare, data, evaluate, export, import_, validate
+from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
-from ltkit.files import classifiers, features, hdf5, soundness
+from ltkit.files import classifiers, features, hdf5, scratch, soundness
 from ltkit.files.features import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.training import checkpoint, run
@@ -26,6 +27,9 @@ NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 
 BLOCK_BYTES, COUNTS_BYTES = 256, 1 << 12
 """Bytes of a block; more where a label may stand for millions of classes, each with a count."""
+
+COMMANDS = typer.main.get_command(app)
+"""Made once: that compiles, and `watched` puts another app in the place of this one."""
 
 RECIPE = {"arch": "digits_net", "epochs": 3}
 
@@ -150,13 +154,20 @@ def resumed(folder):
 
 def sweep(folder):
     """Go on with an interrupted sweep."""
-    with mock.patch("shutil.rmtree"):
+    with mock.patch.object(scratch.Parts, "remove"):
         alphanet.sweep(
             str(folder / "feats.h5"), k="1,2", rho="1", metric="euclidean", seeds=1, epochs=1,
             bins="20,100", device="cpu", output=folder / "out.h5", resume=True, overwrite=True,
             quiet=True, json=True,
         )  # fmt: skip
     show((folder / "out.h5").read_bytes())
+
+
+def line(words, output):
+    """Run a command line that writes; show what it wrote."""
+    COMMANDS.main(words, standalone_mode=False)
+    digest = hdf5.header(output).get("digest")
+    show(digest or torch.load(output, weights_only=True)["state_dict"])
 
 
 def arrays(folder):
