@@ -22,6 +22,7 @@ from ltkit.evaluation.analysis.distance import (
     thirds,
 )
 from ltkit.evaluation.analysis.flows import (
+    SIDES,
     STATUSES,
     Flow,
     Kind,
@@ -37,6 +38,7 @@ from ltkit.evaluation.analysis.flows import (
 from ltkit.evaluation.analysis.subject import Case, Subject, cases, mean_and_std, observe
 
 __all__ = [
+    "SIDES",
     "STATUSES",
     "ByDistance",
     "Case",
