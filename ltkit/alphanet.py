@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adamw import adamw
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.records import (
     Classifier,
     Correction,
@@ -35,6 +35,7 @@ from ltkit.records import (
     blocks,
 )
 from ltkit.settings import Activation, AlphaNetSettings, as_json
+from ltkit.settings import check as check_ranges
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of AdamW: PyTorch's defaults, as in the released code."""
@@ -45,8 +46,17 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
-MAX_RHO = 1000.0
-"""Base samples per few-shot sample; more only takes time."""
+MOST_HOURS = 100.0
+"""How long a fit may be expected to take."""
+
+MOST_BYTES = 16 << 30
+"""Memory that networks and drawn samples may take."""
+
+MOST_LAYERS = 16
+"""Hidden layers of a network."""
+
+STEP_SECONDS, PRODUCTS_PER_SECOND = 1e-3, {"cpu": 2e10, "cuda": 2e12}
+"""What a step takes at least, and how many products a device makes, for the estimate: roughly."""
 
 SHARED_PRODUCTS = 1 << 25
 """Products of a step's first layer from which several threads are used."""
@@ -90,18 +100,21 @@ def fit(
             loss that is not finite.
     """
     _check(runs)
+    _check_cost(base, neighbors, train, runs, device)
     runs = sorted(runs, key=lambda run: (-run.rho, run.seed))  # longer epochs first
     few, settings = neighbors.few_class, runs[0]
     absent = np.arange(0) if absent is None else absent
     draws = [_Draws(train.labels, few, base.num_classes, run, absent) for run in runs]
     used = np.unique(np.concatenate([np.unique(d.rows) for d in draws]))
     network = _Networks(base, neighbors, runs, device)
-    base = _times(base, settings.logit_scale)
-    data = _reduce(base, neighbors, train, used, absent).to(device)
+    scaled = _times(base, settings.logit_scale)
+    data = _reduce(scaled, neighbors, train, used, absent)
+    _check_sizes(network.inputs, data, settings.logit_scale)
+    data = data.to(device)
     watched = None
     if val is not None and settings.epoch_choice == "best":
         there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
-        watched = _reduce(base, neighbors, val, there, absent).to(device)
+        watched = _reduce(scaled, neighbors, val, there, absent).to(device)
 
     alpha, bias = network.alphas().detach(), network.few_bias
     kept = network.parameters
@@ -137,11 +150,19 @@ def fit(
     extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept)}
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = combine(base, neighbors, extra["alpha"])
+        biases = (bias.cpu().numpy() / settings.logit_scale).astype(np.float32)
+    if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
+        raise InputError(
+            f"alphanet: gives numbers that are not finite at learning rate "
+            f"{settings.learning_rate:g}; lower --lr"
+        )
     return Correction(
         "alphanet",
         few,
-        combine(_times(base, 1 / settings.logit_scale), neighbors, extra["alpha"]),
-        bias.cpu().numpy() / np.float32(settings.logit_scale),
+        rows,
+        biases,
         tuple({"k": neighbors.k, "metric": neighbors.metric} | as_json(run) for run in runs),
         base.normalize_features,
         extra,
@@ -166,7 +187,7 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
         InputError: when the correction has no networks, or they take other inputs.
     """
     parameters = [
-        torch.from_numpy(np.array(correction.extra[name]))
+        torch.from_numpy(np.array(correction.extra[name], np.float32))
         for name in sorted(
             (n for n in correction.extra if n.startswith("network.")),
             key=lambda name: int(name.partition(".")[2]),
@@ -198,7 +219,8 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
 def _times(base: Classifier, factor: float) -> Classifier:
     if factor == 1:
         return base
-    scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
+    with np.errstate(over="ignore", invalid="ignore"):  # `_check_sizes` refuses what comes of it
+        scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
     return Classifier(*scaled, base.normalize_features, base.experts)
 
 
@@ -218,7 +240,8 @@ def _alphas(inputs: Tensor, parameters: Sequence[Tensor], activation: Activation
     for weight, bias in zip(parameters[2::2], parameters[3::2], strict=False):
         hidden = ACTIVATIONS[activation](hidden)
         hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))  # (S, F, size)
-    return hidden / hidden.abs().sum(dim=2, keepdim=True).clamp_min(1e-12)
+    size = hidden.abs().sum(dim=2, keepdim=True)
+    return hidden / torch.where(size > 0, size, 1)
 
 
 def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDArray[np.float32]:
@@ -247,25 +270,83 @@ def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDAr
     return combined
 
 
+LOGITS, ROWS = (1e-6, 1e6), (1e-9, 1e9)
+"""The largest logit, and the largest number of a row of the head, with which a fit learns."""
+
+
+def _check_sizes(inputs: Tensor, data: "_Reduced", logit_scale: float) -> None:
+    """Refuse logits and rows of a size at which a network learns nothing, or not to a finite loss.
+
+    All zeros are as good as any: there is nothing to learn.
+
+    Raises:
+        InputError: saying what to multiply with what.
+    """
+    size = float(inputs.abs().max()) if inputs.numel() else 0.0
+    if size and not ROWS[0] <= size <= ROWS[1]:
+        raise InputError(
+            f"head: found {size:.2g} as the largest number of the rows that the networks read, "
+            f"expected {ROWS[0]:g} to {ROWS[1]:g}; multiply the head by a number, and divide the "
+            "features by it"
+        )
+    parts = (data.few, data.near, data.base_best, data.base_target)
+    most = max(float(part.abs().max()) if part.numel() else 0.0 for part in parts)
+    if (most or logit_scale != 1) and not LOGITS[0] <= most <= LOGITS[1]:
+        usual = logit_scale / most if 0 < most < math.inf else 1.0
+        way_out = f"set it to about {usual:.0e}"
+        if not 1e-30 < usual < 1e30:
+            way_out = "import the features in another unit"
+        raise InputError(
+            f"--logit-scale: found {logit_scale:g}, with which the largest logit is {most:.2g}, "
+            f"expected {LOGITS[0]:g} to {LOGITS[1]:g}; {way_out}"
+        )
+
+
 def _check(runs: Sequence[AlphaNetSettings]) -> None:
     if not runs:
         raise InputError("--seeds: found 0 runs, expected at least one seed and one rho")
     for run in runs:
-        if not 0 < run.rho <= MAX_RHO:
-            raise InputError(f"--rho: found {run.rho}, expected above 0, at most {MAX_RHO:g}")
-        for name in ("epochs", "batch_size", "min_epochs"):
-            if getattr(run, name) < 1:
-                raise InputError(f"{name}: found {getattr(run, name)}, expected at least 1")
-        for name in ("learning_rate", "logit_scale"):
-            if not 0 < getattr(run, name) < math.inf:
-                raise InputError(f"{name}: found {getattr(run, name)}, expected above 0")
-        if not run.hidden or min(run.hidden) < 1:
-            raise InputError(f"hidden: found {run.hidden}, expected sizes from 1, as 32,32,32")
+        check_ranges(run)
+        if not 1 <= len(run.hidden) <= MOST_LAYERS:
+            raise SettingError(
+                "hidden", f"found {len(run.hidden)} layers, expected 1 to {MOST_LAYERS}, as 32,32"
+            )
         for field in fields(run):
             if field.name not in ("rho", "seed") and getattr(run, field.name) != getattr(
                 runs[0], field.name
             ):
                 raise ValueError(f"runs differ in {field.name}; only rho and seed may differ")
+
+
+def _check_cost(
+    base: Classifier,
+    neighbors: Neighbors,
+    train: FeatureSplit,
+    runs: Sequence[AlphaNetSettings],
+    device: str,
+) -> None:
+    """Refuse what would take too long or too much memory, before any of it is made."""
+    settings, samples = runs[0], int(np.isin(train.labels, neighbors.few_class).sum())
+    own = settings.network_input == "own+neighbors"
+    sizes = ((neighbors.k + own) * base.feature_size, *settings.hidden, neighbors.k)
+    weights = sum((size_in + 1) * size for size_in, size in itertools.pairwise(sizes))
+    rows = [int((1 + run.rho) * samples) for run in runs]
+    networks = weights * 5 + sum(sizes) * len(neighbors.few_class)  # gradients, averages, the best
+    needed = 4 * len(runs) * networks + 16 * settings.epochs * sum(rows)
+    what = f"{len(runs)} runs of {settings.epochs} epochs"
+    less = "take fewer seeds, rhos or epochs, or smaller hidden layers"
+    if needed > MOST_BYTES:
+        raise InputError(
+            f"{what}: need about {needed / 2**30:.3g} GiB of memory, expected at most "
+            f"{MOST_BYTES / 2**30:.3g}; {less}"
+        )
+    steps = settings.epochs * math.ceil(max(rows) / settings.batch_size)
+    products = 3 * len(runs) * len(neighbors.few_class) * weights  # forward, and twice backward
+    each = max(STEP_SECONDS, products / PRODUCTS_PER_SECOND[torch.device(device).type])
+    if (hours := steps * each / 3600) > MOST_HOURS:
+        raise InputError(
+            f"{what}: would take about {hours:.3g} hours, expected at most {MOST_HOURS:g}; {less}"
+        )
 
 
 class _Draws:

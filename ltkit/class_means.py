@@ -5,6 +5,34 @@ from numpy.typing import NDArray
 
 from ltkit.records import FeatureSplit
 
+ROUNDING = 1e-12
+"""Of the largest number: what differs by less is the same, but for the rounding of a mean."""
+
+
+def around_centre(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points less their mean, in a unit that methods with fixed tolerances can take.
+
+    Args:
+        points: (C, D), finite.
+
+    Returns:
+        (C, D), all zeros where the points are the same; divided by a power of two where the
+        numbers are far from 1.
+
+    Example:
+        >>> around_centre(np.array([[1.0], [3.0]])).tolist()
+        [[-1.0], [1.0]]
+        >>> around_centre(np.array([[0.1 + 0.2], [0.3]])).tolist()
+        [[0.0], [0.0]]
+    """
+    centred: NDArray[np.float64] = points - points.mean(axis=0)
+    size = float(np.abs(centred).max(initial=0))
+    if size <= ROUNDING * np.abs(points).max(initial=0):
+        return np.zeros_like(centred)
+    if not 2**-20 <= size <= 2**20:
+        centred = centred * 2.0 ** -round(np.log2(size))
+    return centred
+
 
 def class_means(
     split: FeatureSplit, num_classes: int

@@ -16,8 +16,31 @@ class InputError(LtkitError):
     """A wrong argument, or data that a command cannot work with."""
 
 
+class SettingError(InputError):
+    """A setting out of its range; the command line shows the option that it is set with.
+
+    name: of the setting.
+    said: what was found and what was expected.
+    """
+
+    def __init__(self, name: str, said: str) -> None:
+        """Put both together."""
+        super().__init__(f"{name}: {said}")
+        self.name, self.said = name, said
+
+
 class FormatError(LtkitError):
     """A file that is not what it should be."""
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters shown as escapes, on one line.
+
+    Example:
+        >>> printable("a\x1b[31mred\nb")
+        'a\\x1b[31mred\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

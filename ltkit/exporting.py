@@ -1,7 +1,6 @@
 """A corrected head back into the checkpoint that production loads, or alone in a file."""
 
-import csv
-import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,14 @@ from ltkit import checkpoints
 from ltkit.errors import InputError
 from ltkit.extraction import TOLERANCE
 from ltkit.files.atomic import replacing
+from ltkit.files.tables import as_csv
 from ltkit.records import Classifier, Correction
 from ltkit.settings import LoadSettings
 
 FORMS = ("npz", "safetensors", "csv", "onnx")
+TOLD = 8
+"""Values of a setting that a message lists."""
+
 PROBES = 8
 """Random images that the exported network must classify as the correction does."""
 
@@ -40,13 +43,18 @@ def pick(correction: Correction, wanted: dict[str, float]) -> int:
         return fitting[0]
     first = correction.runs[0]
     knobs = sorted(k for k in first if len({repr(run.get(k)) for run in correction.runs}) > 1)
-    ranges = "; ".join(
-        f"{k}: {', '.join(sorted({f'{run[k]:g}' for run in correction.runs}))}" for k in knobs
-    )
+    ranges = "; ".join(f"{k}: {_range([run[k] for run in correction.runs])}" for k in knobs)
     raise InputError(
         f"--run: found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with "
         f"--run NAME=VALUE ({ranges or 'there is one run; leave --run out'})"
     )
+
+
+def _range(values: Sequence[Any]) -> str:
+    """Return the values that runs have, the first of many."""
+    every = {f"{v:g}" if isinstance(v, int | float) else str(v)[:20]: None for v in values}
+    texts = sorted(every)
+    return ", ".join(texts[:TOLD]) + ", ..." * (len(texts) > TOLD)
 
 
 def export_into(
@@ -156,9 +164,6 @@ def export_head(classifier: Classifier, form: str, output: Path) -> None:
         elif form == "onnx":
             temporary.write_bytes(checkpoints.head_model(classifier, output))
         else:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))])
-            for class_id, (row, offset) in enumerate(zip(weight, bias, strict=True)):
-                writer.writerow([class_id, repr(float(offset)), *map(repr, map(float, row))])
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+            heading = ["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))]
+            rows = ([c, bias[c], *row.tolist()] for c, row in enumerate(weight))
+            temporary.write_text(as_csv(heading, rows, digits=None), encoding="utf-8")

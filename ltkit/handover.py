@@ -86,7 +86,7 @@ class _Table:
             logits -= logits.max(axis=1, keepdims=True)
             np.exp(logits, out=logits)
             logits /= logits.sum(axis=1, keepdims=True)
-            yield rows, logits
+            yield rows, logits.astype(np.float32, copy=False)
 
     def cleanlab(self, output: Path) -> None:
         """Write an npz."""
@@ -184,7 +184,9 @@ def latex(document: dict[str, Any]) -> str:
     for row in document["rows"]:
         told = knobs(row["settings"], siblings(row, document["rows"]))
         setting = ", ".join(f"{knob} {value}" for knob, value in told.items())
-        cells = [_escaped(row["name"] + (f" ({setting})" if setting else ""))]
+        name = _escaped(row["name"] + (f" ({setting})" if setting else ""))
+        # Behind a line's end, a bracket or a star would be read as the end's own argument.
+        cells = [f"{{}}{name}" if name.startswith(("[", "*")) else name]
         for name in columns:
             value, std = row["accuracy"][name], (row["std"] or {}).get(name)
             text = "--" if value is None else f"{100 * value:.1f}"

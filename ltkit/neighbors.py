@@ -11,6 +11,9 @@ from ltkit.settings import NeighborSettings
 DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
 
+ROUNDING = 1e-12
+"""Of the largest number in a mean: means that are no farther apart are the same."""
+
 SPARE = 16
 """Candidates beyond k that the float32 search gives to the float64 ranking."""
 
@@ -100,6 +103,7 @@ def nearest(
         )
     if settings.metric == "cosine":
         means = _on_sphere(means, used)
+    same = ROUNDING * float(np.abs(means[used]).max())
     if settings.metric == "random":
         chosen = _drawn(of, among, settings)
         distances = np.linalg.norm(means[of][:, None] - means[chosen], axis=2)
@@ -109,10 +113,17 @@ def nearest(
     elif path_length is not None:
         chosen, distances = _by_links(means, of, among, settings.k, path_length)
     else:
-        chosen, distances = _ranked(means, of, among, settings.k)
+        chosen, distances = _ranked(means, of, among, settings.k, same)
     if settings.metric == "cosine":
         distances = distances**2 / 2  # |a - b|^2 = 2 - 2 cos(a, b) on the sphere
-    return Neighbors(of, chosen, distances.astype(np.float32), settings.metric)
+    with np.errstate(over="ignore"):
+        stored = distances.astype(np.float32)
+    if not np.isfinite(stored).all() or ((stored == 0) & (distances > same)).any():
+        raise InputError(
+            f"features: found distances up to {distances.max():.2g}, which float32 does not hold; "
+            "import the features in another unit"
+        )
+    return Neighbors(of, chosen, stored, settings.metric)
 
 
 def _on_sphere(means: NDArray[np.float64], used: Ints) -> NDArray[np.float64]:
@@ -149,8 +160,9 @@ def _drawn(of: Ints, among: Ints, settings: NeighborSettings) -> Ints:
 
 
 def _ranked(
-    means: NDArray[np.float64], of: Ints, among: Ints, k: int
+    means: NDArray[np.float64], of: Ints, among: Ints, k: int, same: float
 ) -> tuple[Ints, NDArray[np.float64]]:
+    """Return the k nearest of each class; distances up to `same` are 0."""
     candidates = min(k + 1 + SPARE, len(among))
     large = len(of) * len(among) * means.shape[1] > DIRECT_LIMIT and candidates < len(among)
     shortlist = _search(means, of, among, candidates) if large else [among] * len(of)
@@ -158,10 +170,17 @@ def _ranked(
     for class_id, among_row in zip(of, shortlist, strict=True):
         options = among_row[among_row != class_id]
         distance = np.sqrt(((means[options] - means[class_id]) ** 2).sum(axis=1))
+        distance[distance <= same] = 0  # the rounding of two means
         order = np.lexsort((options, distance))[:k]
         classes.append(options[order])
         distances.append(distance[order])
     return np.stack(classes), np.stack(distances)
+
+
+def _unit_of(values: NDArray[np.float64]) -> float:
+    """Return a power of two that brings the largest number near 1, where it is far from it."""
+    largest = float(np.abs(values).max())
+    return 1.0 if 2**-20 <= largest <= 2**20 or not largest else 2.0 ** -round(np.log2(largest))
 
 
 def _search(means: NDArray[np.float64], of: Ints, among: Ints, candidates: int) -> list[Ints]:
@@ -173,8 +192,9 @@ def _search(means: NDArray[np.float64], of: Ints, among: Ints, candidates: int) 
     import faiss
 
     centre = means[among].mean(axis=0)  # distances do not change, rounding does
-    base = np.ascontiguousarray(means[among] - centre, dtype=np.float32)
-    query = np.ascontiguousarray(means[of] - centre, dtype=np.float32)
+    unit = _unit_of(means[np.union1d(of, among)] - centre)
+    base = np.ascontiguousarray((means[among] - centre) * unit, dtype=np.float32)
+    query = np.ascontiguousarray((means[of] - centre) * unit, dtype=np.float32)
     index = faiss.IndexFlatL2(base.shape[1])
     index.add(base)
     squared, positions = index.search(query, candidates)

@@ -62,6 +62,80 @@ def block_rows(row_bytes: int) -> int:
     return max(1, BLOCK_BYTES // max(1, row_bytes))
 
 
+MIDDLING = (1e-12, 1e12)
+"""Lengths of float32 rows whose squares are surely neither lost nor infinite."""
+
+
+def lengths(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the L2 norms over the last axis, which stays, however small or large numbers are.
+
+    Example:
+        >>> lengths(np.float32([[3e-30, 4e-30]])).round(32).tolist()
+        [[5.000000015855384e-30]]
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        norms: NDArray[Any] = np.linalg.norm(rows, axis=-1, keepdims=True)
+        odd = ~((norms >= MIDDLING[0]) & (norms <= MIDDLING[1]))
+        if odd.any():
+            exact = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
+            norms = np.where(odd, exact, norms).astype(norms.dtype)
+    return norms
+
+
+def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Divide by the L2 norms over the last axis, however small or large numbers are; zeros stay.
+
+    Example:
+        >>> unit_rows(np.float32([[3e-30, 4e-30], [0, 0]])).round(2).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    norms = lengths(rows)
+    odd = ~((norms >= MIDDLING[0]) & (norms <= MIDDLING[1]))
+    unit: NDArray[Any] = rows / np.where(odd, 1, norms).astype(norms.dtype)
+    if odd.any():
+        which = odd[..., 0]
+        exact = rows[which].astype(np.float64)
+        exact_norms = np.linalg.norm(exact, axis=-1, keepdims=True)
+        unit[which] = exact / np.where(exact_norms > 0, exact_norms, 1)
+    return unit
+
+
+PRODUCTS = (1e-20, 1e30)
+"""Of the largest feature times the largest weight: where sums of products are safe in float32."""
+
+
+def products(features: NDArray[Any], weight: Floats) -> NDArray[Any]:
+    """Return the (B, R) products ``features @ weight.T``.
+
+    In float32, unless its range could cut off what float64 holds: there the products of finite
+    numbers are finite, and tiny ones are not lost.
+
+    Args:
+        features: (B, D) float32.
+        weight: (R, D) float32.
+
+    Example:
+        >>> products(np.float32([[1e30]]), np.float32([[1e30], [2]])).round(-50).tolist()
+        [[1e+60, 0.0]]
+    """
+    most = _largest(features) * _largest(weight)
+    if PRODUCTS[0] <= most <= PRODUCTS[1] or most == 0:
+        return np.asarray(features @ weight.T)
+    return np.asarray(features.astype(np.float64) @ weight.T.astype(np.float64))
+
+
+def shifted(logits: NDArray[Any], bias: Floats) -> NDArray[Any]:
+    """Return (B, R) products and the biases added up, in float64 where float32 may not hold it."""
+    if _largest(bias) > PRODUCTS[1]:
+        logits = logits.astype(np.float64)
+    return np.asarray(logits + bias)
+
+
+def _largest(values: NDArray[Any]) -> float:
+    """Return the largest absolute value, 0 where there is none; NaN where there is one."""
+    return max(float(values.max(initial=0)), -float(values.min(initial=0)))
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A linear classifier: the common coin that every method takes and gives.
@@ -103,14 +177,12 @@ class Classifier:
         if not self.normalize_features:
             return features
         parts = features.reshape(len(features), self.experts, -1)  # (B, E, D / E)
-        norms = np.linalg.norm(parts, axis=2, keepdims=True)
-        prepared: NDArray[np.float32] = parts / np.maximum(norms, 1e-12)
+        prepared: NDArray[np.float32] = unit_rows(parts)
         return prepared.reshape(features.shape)
 
-    def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
+    def logits(self, features: NDArray[Any]) -> NDArray[Any]:
         """Return (B, C) logits of (B, D) features as stored."""
-        logits: NDArray[np.float32] = self.prepare(features) @ self.weight.T + self.bias
-        return logits
+        return shifted(products(self.prepare(features), self.weight), self.bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +225,9 @@ class Head:
     def fold(self) -> Classifier:
         """Return the linear classifier with the same logits.
 
+        Raises:
+            InputError: when its numbers are too large for float32.
+
         Example:
             >>> head = Head(np.float32([[3, 4]]), np.float32([0]), scale=10, normalize="cosine")
             >>> head.fold().weight.tolist()  # 10 * (3, 4) / 5
@@ -160,9 +235,14 @@ class Head:
         """
         weight = self.weight.reshape(self.experts, self.num_classes, -1).astype(np.float32)
         if self.normalize == "cosine":
-            norms = np.linalg.norm(weight, axis=2, keepdims=True)
-            weight = weight / np.maximum(norms, 1e-12)
-        weight = weight * np.float32(self.scale / self.experts)  # (E, C, D / E)
+            weight = unit_rows(weight)
+        with np.errstate(over="ignore"):
+            weight = weight * np.float32(self.scale / self.experts)  # (E, C, D / E)
+        if not np.isfinite(weight).all():
+            raise InputError(
+                f"head: found rows that float32 does not hold at scale {self.scale:g}; divide the "
+                "rows by a number, and multiply the features with it"
+            )
         return Classifier(
             np.ascontiguousarray(weight.transpose(1, 0, 2).reshape(self.num_classes, -1)),
             self.bias.reshape(self.experts, -1).astype(np.float32).mean(axis=0),
@@ -393,6 +473,23 @@ class Correction:
         ids = np.arange(classifier.num_classes)
         return cls(
             method, ids, weight[None], bias[None], (run or {},), classifier.normalize_features
+        )
+
+    def misfit(self, num_classes: int, feature_size: int) -> str | None:
+        """Say why it is no correction of a classifier of that many classes and features.
+
+        Returns:
+            What was found and expected; None where it fits.
+        """
+        size, most = self.weight.shape[2], int(self.class_id.max(initial=-1))
+        near = self.extra.get("neighbor")
+        if near is not None and near.dtype.kind in "iu":
+            most = max(most, int(near.max(initial=-1)))
+        if size == feature_size and most < num_classes:
+            return None
+        return (
+            f"found {size} features and class ids up to {most}, expected {feature_size} and at "
+            f"most {num_classes - 1}"
         )
 
     def classifier(self, base: Classifier, run: int) -> Classifier:

@@ -292,18 +292,32 @@ def test_same_seed_same_bytes():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rho": 0.0}, "--rho: found 0.0"),
-        ({"rho": float("nan")}, "--rho: found nan"),
+        ({"rho": 0.0}, "rho: found 0.0"),
+        ({"rho": float("nan")}, "rho: found nan"),
         ({"rho": 0.01}, "no base sample"),
         ({"epochs": 0}, "epochs: found 0"),
         ({"learning_rate": -1.0}, "learning_rate: found -1.0"),
-        ({"learning_rate": 1e30}, "not finite"),
+        ({"learning_rate": 1e30}, "learning_rate: found 1e.30"),
+        ({"hidden": (65_536,) * 2}, "need about .* GiB of memory, expected at most .*smaller hid"),
+        (
+            {"hidden": (4096,) * 2, "epochs": 100_000, "batch_size": 1, "rho": 100.0},
+            "take about .* h",
+        ),
     ],
 )
 def test_settings_out_of_range(change, words):
     base, train, val = made()
     with pytest.raises(InputError, match=words):
         alphanet.fit(base, neighbors_of(train), train, val, [replace(QUICK, **change)])
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    base, train, val = made()
+    with pytest.raises(InputError, match="loss: not finite in epoch 1"):
+        alphanet.fit(
+            replace(base, weight=base.weight * np.float32(1e38)), neighbors_of(train), train, val,
+            [QUICK],
+        )  # fmt: skip
 
 
 def test_no_runs_and_runs_that_differ():
@@ -433,8 +447,8 @@ def test_the_last_epoch_may_be_taken():
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"logit_scale": 0.0}, "logit_scale: found 0.0"), ({"hidden": ()}, "hidden: found ()"),
-     ({"hidden": (4, 0)}, "hidden: found (4, 0)"),
+    [({"logit_scale": 0.0}, "logit_scale: found 0.0"), ({"hidden": ()}, "hidden: found 0 layers"),
+     ({"hidden": (4, 0)}, "hidden: found 0, expected"),
      ({"logit_scale": float("inf")}, "logit_scale: found inf")],
 )  # fmt: skip
 def test_more_settings_out_of_range(change, said):

@@ -138,15 +138,6 @@ def test_a_limit_that_is_met_exactly_is_met(folder, ltkit):
     assert ltkit("evaluate", "b.h5", "--fail-under", "all=0.961")[0] == 1
 
 
-def test_the_same_rho_twice_is_one_setting(folder, ltkit):
-    code, _, err = ltkit("alphanet", "fit", "--k", "2", "--rho", "1,1.0", "--epochs", "2")
-    assert code == 0
-    assert "note" not in err
-    _, out, _ = ltkit("evaluate")
-    assert "alphanet k 2 rho 1 " in out
-    assert "seeds" not in out
-
-
 @pytest.mark.parametrize("command", ["evaluate", "posthoc tau-norm", "posthoc ncm", "posthoc crt"])
 def test_logits_that_overflow_are_one_line(folder, ltkit, command):
     rng = np.random.default_rng(0)

@@ -143,7 +143,7 @@ def test_the_head_alone(folder):
     [
         (["--into", "model.pt"], "found 2 of 2 runs.*seed: 0, 1"),
         (["--into", "model.pt", "--run", "seed=7"], "found 0 of 2 runs"),
-        (["--into", "model.pt", "--run", "seed=x"], "--run seed: found 'x'"),
+        (["--into", "model.pt", "--run", "seed=x"], "--run seed: found x"),
         ([], "either --into CHECKPOINT or --to"),
         (["--to", "npz", "--into", "model.pt"], "either --into CHECKPOINT or --to"),
         (["--to", "npy"], "--to: found npy"),

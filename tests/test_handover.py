@@ -70,6 +70,12 @@ def test_parquet_without_its_library_leaves_nothing(case, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_is_no_argument_of_the_line_before():
+    row = {"settings": {}, "runs": 1, "accuracy": {"all": 0.5}, "std": None}
+    lines = handover.latex({"rows": [row | {"name": name} for name in ("[b]", "*c")]}).splitlines()
+    assert [line[:5] for line in lines[4:6]] == ["{}[b]", "{}*c "]
+
+
 def test_latex_escapes_and_leaves_absent_groups_out():
     row = {"name": "a_b%", "settings": {"tau": 1.5, "seed": 3, "variant": "x"}, "runs": 1,
            "accuracy": {"few": None, "all": 0.5}, "std": None}  # fmt: skip

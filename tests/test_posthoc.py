@@ -202,7 +202,9 @@ def test_bad_parameters(name, parameter):
 
 
 def test_a_target_that_is_no_number():
-    with pytest.raises(InputError, match=r"target: found 'unifrm', expected uniform, train"):
+    with pytest.raises(
+        InputError, match=r"target: found 'unifrm', expected numbers, as 3,1,2, or one of uniform"
+    ):
         log_target("unifrm", COUNTS)
 
 

@@ -505,7 +505,7 @@ def test_a_classifier_of_other_features(feats, ltkit):
     assert ltkit("import", "other.npz", "-o", "other.h5", "-q")[0] == 0
     code, _, err = ltkit("posthoc", "lade", "other.h5", "--from", "feats.ncm.h5", "-o", "x.h5")
     assert code == 2
-    assert err.startswith("ltkit: feats.ncm.h5: made from the features ")
+    assert err.startswith("ltkit: feats.ncm.h5: fitted on features ")
     assert "name the features it was made from" in err
     assert not Path("x.h5").exists()
 

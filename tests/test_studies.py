@@ -212,7 +212,7 @@ def test_what_apply_refuses(folder):
     result = run("apply", "feats.alphanet.h5", "feats.h5", code=2)
     assert "corrects all 30 rare classes" in str(result.exception)
     result = run("apply", "feats.alphanet.h5", "feats.h5", "--of", "100", code=2)
-    assert "--of: found 100, expected class ids from 0 to 99" in str(result.exception)
+    assert "--of: found 100, expected a whole number from 0 to 99" in str(result.exception)
     result = CliRunner().invoke(app, ["posthoc", "logit-adjust", "--set", "tau=1", "-q"])
     result = run("apply", "feats.logit-adjust.h5", "feats.h5", "--of", "99", code=2)
     assert "was not written by alphanet fit" in str(result.exception)

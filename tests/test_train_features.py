@@ -391,10 +391,10 @@ def test_a_loss_that_is_not_finite_keeps_the_state_before(output):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 0}, "--batch-size: found 0, expected at least 1"),
-        ({"epochs": 0}, "--epochs: found 0, expected at least 1"),
-        ({"learning_rate": -1.0}, "--lr: found -1.0, expected above 0"),
-        ({"weight_decay": -1.0}, "--weight-decay: found -1.0"),
+        ({"batch_size": 0}, "batch_size: found 0, expected a whole number from 1"),
+        ({"epochs": 0}, "epochs: found 0, expected a whole number from 1"),
+        ({"learning_rate": -1.0}, "learning_rate: found -1.0, expected a number above 0"),
+        ({"weight_decay": -1.0}, "weight_decay: found -1.0"),
     ],
 )
 def test_settings_out_of_range(output, change, message):
@@ -520,7 +520,7 @@ def test_stages_deferring_and_class_means(ltkit, folder):
 
 
 def test_a_path_from_stdin(ltkit, folder, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("f.h5\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"f.h5\n")))
     assert ltkit("train", "ce", "-", "--epochs", "1", "-q")[:2] == (0, "f.ce.h5\n")
 
 
@@ -535,8 +535,8 @@ def test_a_path_from_stdin(ltkit, folder, monkeypatch):
         (["f.h5", "--root", "."], "--root: found a features file"),
         (["f.h5", "--from-epoch", "1", "--freeze", "backbone"], "--freeze: found a features file"),
         (["g.h5"], "g.h5: not found"),
-        (["f.h5", "--lr", "0"], "--lr: found 0.0, expected above 0"),
-        (["f.h5", "--batch-size", "0"], "--batch-size: found 0, expected at least 1"),
+        (["f.h5", "--lr", "0"], "--lr: found 0, expected a number above 0"),
+        (["f.h5", "--batch-size", "0"], "--batch-size: found 0, expected a whole number from 1"),
         (["f.h5", "--seeds", "0"], "seeds"),
         (["f.h5", "-o", "f.h5"], "f.h5: is an input too"),
         (["f.h5", "--class-means", "f.h5"], "--class-means: ce takes none; swrm does"),

@@ -1,16 +1,19 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
-import io
-import os
+import errno
+import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from ltkit.cli import (
     _output,
+    _streams,
     alphanet,
     analyze,
     compare,
@@ -27,13 +30,50 @@ from ltkit.cli import (
     train,
     validate,
 )
-from ltkit.errors import LtkitError
+from ltkit.errors import InputError, LtkitError, SettingError
+from ltkit.settings import flag
 
-LONGEST = 2000
-"""Characters of a message."""
+LONGEST, CUT = 300, " ... "
+"""Characters of a message, and what stands for those of a longer one: its middle."""
+
+OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
+"""What torch says of it, on a CPU and on a GPU."""
+
+MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
+"""What to do, for errors of the system whose own words do not say it."""
+
+LESS = "take less at a time, or a machine with more"
+
+UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for a wrong command line; it has no name of its own there."""
+
+
+class _OneLine(TyperGroup):
+    """The commands; what is wrong with a command line is one line, too."""
+
+    def make_context(self, *words: Any, **named: Any) -> Any:
+        """Read the options before the command."""
+        return _in_one_line(super().make_context, *words, **named)
+
+    def invoke(self, context: Any) -> Any:
+        """Read those of the command, and run it."""
+        return _in_one_line(super().invoke, context)
+
+
+def _in_one_line(run: Callable[..., Any], *words: Any, **named: Any) -> Any:
+    try:
+        return run(*words, **named)
+    except UsageError as error:
+        said = error.format_message().replace("Value error, ", "").rstrip(".")
+        if said.startswith("Usage: "):
+            raise  # nothing was asked for: it prints the help
+        where = error.ctx.command_path if error.ctx else "ltkit"
+        raise InputError(f"{said}; see {where} --help") from None
+
 
 app = typer.Typer(
     name="ltkit",
+    cls=_OneLine,
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
     no_args_is_help=True,
     add_completion=False,
@@ -72,19 +112,27 @@ def version(
 
 def main() -> None:
     """Run the command line; turn what a user can mend into one line and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
+    _streams.prepare()
     sys.unraisablehook = _unraisable
     try:
         app()
+    except SettingError as error:
+        _fail(f"{flag(error.name)}: {error.said}")
     except LtkitError as error:
         _fail(str(error))
     except OSError as error:
         if error.filename is None and error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}")
+        _fail(f"{where}{error.strerror}{MENDED.get(error.errno or 0, '')}")
+    except RecursionError:
+        _fail("an input is nested too deeply to be read; make it again, flatter")
+    except MemoryError as error:
+        _fail(f"out of memory: {error or 'what was asked for'} is too large; {LESS}")
+    except RuntimeError as error:
+        if not (found := OUT_OF_MEMORY.search(str(error))):
+            raise
+        _fail(f"out of memory: {found[0]}; {LESS}")
 
 
 def _unraisable(event: Any) -> None:
@@ -97,12 +145,11 @@ def _unraisable(event: Any) -> None:
 
 
 def _fail(message: str) -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:  # what cannot be printed would be tried once more at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Say what was wrong, in one line, and exit."""
+    _streams.give_up_stdout()
     line = _output.printable(message)
     if len(line) > LONGEST:  # a name out of a damaged file
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        half = (LONGEST - len(CUT)) // 2
+        line = f"{line[:half]}{CUT}{line[-half:]}"
     typer.echo(f"ltkit: {line}", err=True)
     sys.exit(2)

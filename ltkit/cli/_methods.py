@@ -5,8 +5,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ltkit import registry
+from ltkit import numerals, registry
+from ltkit.cli import _options
 from ltkit.errors import InputError, nearest
+from ltkit.numerals import shown
 
 load = registry.load
 
@@ -24,18 +26,22 @@ def parameters_of(function: Callable[..., Any], given: list[str], method: str) -
         InputError: for an unknown name (the nearest are said) or a value of another type.
     """
     known, parameters = defaults(function), {}
-    for item in given:
-        name, _, text = item.partition("=")
-        name = name.strip().replace("-", "_")
+    for written, text in _options.pairs(given, "--set", "NAME=VALUE"):
+        name = written.replace("-", "_")
         if name not in known:
             hint = nearest(name, known) if known else "it has no parameters"
-            raise InputError(f"--set {item}: {method} has no parameter {name}; {hint}")
-        kind = type(known[name])
-        try:
-            parameters[name] = kind(text)
-        except ValueError:
-            raise InputError(f"--set {item}: found {text!r}, expected a {kind.__name__}") from None
+            raise InputError(
+                f"--set {shown(written)}: {method} has no parameter of that name; {hint}"
+            )
+        parameters[name] = _value(text, type(known[name]), f"--set {name}")
     return parameters
+
+
+def _value(text: str, kind: type, name: str) -> Any:
+    """Return a value of the type that the default has."""
+    if kind is str:
+        return text
+    return kind(numerals.number(text, name, numerals.WHOLES if kind is int else numerals.ANY))
 
 
 def described(package: ModuleType, function: str) -> list[str]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ltkit import numerals
 from ltkit.cli import _options, _output, _paths, compare, evaluate
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import (
     ALPHANET_VARIANTS,
     GROUPS,
+    RANGES,
     Activation,
     AlphaNetSettings,
     BaseSampling,
@@ -36,7 +38,8 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
 )  # fmt: skip
 
-Seeds = Annotated[int, typer.Option(help="Runs with different seeds.", min=1)]
+RHO = RANGES["rho"].span
+
 VariantName = Annotated[
     Variant, typer.Option(help="The paper's text, or the code that made its numbers.")
 ]
@@ -49,18 +52,28 @@ FewBiases = Annotated[
     typer.Option(help="Biases of few-shot classes; default: the variant's.", show_default=False),
 ]
 Of = Annotated[str, typer.Option(help="Which classes are corrected: few, or medium+few.")]
-Hidden = Annotated[str, typer.Option(help="Sizes of the hidden layers.")]
-Epochs = Annotated[int, typer.Option()]
-MinEpochs = Annotated[int, typer.Option(help="First epoch that may be chosen on validation data.")]
+Hidden = Annotated[
+    str, typer.Option(help=f"Sizes of the hidden layers, each {RANGES['hidden'].span}.")
+]
+Epochs = Annotated[int, _options.setting("epochs")]
+MinEpochs = Annotated[
+    int | None,
+    _options.setting(
+        "min_epochs",
+        "First epoch that may be chosen on validation data. Default: "
+        f"{AlphaNetSettings.min_epochs}, or the last where there are fewer.",
+        show_default=False,
+    ),
+]
 Choice = Annotated[
     EpochChoice, typer.Option(help="The best epoch on validation data, or the last.")
 ]
-BatchSize = Annotated[int, typer.Option()]
-Lr = Annotated[float, typer.Option(help="Learning rate.")]
+BatchSize = Annotated[int, _options.setting("batch_size")]
+Lr = Annotated[float, _options.setting("learning_rate", "Learning rate.")]
 Sampling = Annotated[
     BaseSampling, typer.Option(help="Whether base classes or base samples are equally likely.")
 ]
-LogitScale = Annotated[float, typer.Option(help="Factor of all logits in training.")]
+LogitScale = Annotated[float, _options.setting("logit_scale", "Factor of all logits in training.")]
 ActivationName = Annotated[Activation, typer.Option()]
 LeaveOut = Annotated[
     str | None,
@@ -78,11 +91,11 @@ def group() -> None:
 @app.command()
 def fit(
     feats: _options.Feats = None,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.")] = NeighborSettings.k,
+    k: _options.Neighbours = NeighborSettings.k,
     rho: Annotated[
-        str, typer.Option(help="Base samples per few-shot sample; several: 0.5,1,1.5.")
+        str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; several: 0.5,1,1.5.")
     ] = "1",
-    seeds: Seeds = 1,
+    seeds: _options.Seeds = 1,
     metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
     variant: VariantName = "paper",
     network_input: NetworkInput = None,
@@ -91,7 +104,7 @@ def fit(
     hidden: Hidden = HIDDEN,
     activation: ActivationName = AlphaNetSettings.activation,
     epochs: Epochs = AlphaNetSettings.epochs,
-    min_epochs: MinEpochs = AlphaNetSettings.min_epochs,
+    min_epochs: MinEpochs = None,
     epoch_choice: Choice = AlphaNetSettings.epoch_choice,
     batch_size: BatchSize = AlphaNetSettings.batch_size,
     lr: Lr = AlphaNetSettings.learning_rate,
@@ -116,8 +129,9 @@ def fit(
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet")
     settings = AlphaNetSettings(
-        epochs=epochs, min_epochs=min_epochs, batch_size=batch_size, learning_rate=lr,
-        hidden=tuple(_options.whole_numbers(hidden, "--hidden")), activation=activation,
+        epochs=epochs, min_epochs=_min_epochs(min_epochs, epochs), batch_size=batch_size,
+        learning_rate=lr,
+        hidden=tuple(_options.whole_numbers(hidden, "hidden", once=False)), activation=activation,
         epoch_choice=epoch_choice, base_sampling=base_sampling, logit_scale=logit_scale,
         **_chosen(variant, network_input, few_biases),
     )  # fmt: skip
@@ -149,12 +163,12 @@ def sweep(
     feats: _options.Feats = None,
     k: Annotated[str, typer.Option("--k", help="Neighbours of each class, several.")] = "1,5,10",
     rho: Annotated[
-        str, typer.Option(help="Base samples per few-shot sample, several.")
+        str, typer.Option(help=f"Base samples per few-shot sample, several, each {RHO}.")
     ] = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
     metric: Annotated[
         str, typer.Option(help="Of the neighbours, several: euclidean,cosine,random,wordnet.")
     ] = "euclidean",
-    seeds: Seeds = 10,
+    seeds: _options.Seeds = 10,
     variant: VariantName = "paper",
     of: Of = "few",
     select: Annotated[
@@ -162,9 +176,9 @@ def sweep(
     ] = "balanced",
     at_most_loss: Annotated[
         float | None,
-        typer.Option(
-            help="Only settings that lose at most so many points of overall accuracy.",
-            min=0,
+        _options.setting(
+            "at_most_loss",
+            "Only settings that lose at most so many points of overall accuracy.",
             show_default=False,
         ),
     ] = None,
@@ -193,14 +207,16 @@ def sweep(
     from ltkit import studies
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
-    from ltkit.files.atomic import check_output, write_text
+    from ltkit.files.atomic import check_output
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-sweep")
     settings = AlphaNetSettings(epochs=epochs, **_chosen(variant, None, None))
     runs = _runs(settings, rho, seeds, seed)
-    metrics = [_options.one_of(name, METRICS, "--metric") for name in metric.split(",")]
-    ks = list(dict.fromkeys(_options.whole_numbers(k, "--k")))
+    metrics = [
+        _options.one_of(name, METRICS, "--metric") for name in _options.words(metric, "--metric")
+    ]
+    ks = _options.whole_numbers(k, "k")
     chosen_device = _options.device_of(device)
     features = features_file.read(path)
     check_output(target, overwrite=overwrite, inputs=(path,))
@@ -214,7 +230,7 @@ def sweep(
     if folder.exists() and not resume:
         shutil.rmtree(folder)
     points, baseline, files = studies.sweep(
-        wanted, ks, list(dict.fromkeys(metrics)), runs, groups,  # type: ignore[arg-type]
+        wanted, ks, metrics, runs, groups,  # type: ignore[arg-type]
         folder=folder, identity=_plain(asked | {"features": features.digest}), resume=resume,
         device=chosen_device, report=lambda line: _output.say(line, quiet),
     )  # fmt: skip
@@ -232,7 +248,7 @@ def sweep(
         inputs={"features": features.digest}, command=_output.command_line(),
     )  # fmt: skip
     if csv is not None:
-        write_text(csv, _csv(rows))
+        _write_csv(csv, rows)
         _output.say(f"wrote {csv}", quiet)
     shutil.rmtree(folder)
     _output.say(
@@ -289,10 +305,14 @@ def apply(
     check_output(target, overwrite=overwrite, inputs=(path, fitted))
     correction, _ = classifiers.read(fitted)
     features, settings = features_file.read(path), hdf5.read(fitted, hdf5.CLASSIFIER).settings
-    run = correction.runs[0] if correction.runs else {}
-    if not {"k", "metric", "network_input", "activation"} <= run.keys():
-        raise InputError(f"{fitted}: was not written by alphanet fit, so it has no networks")
-    wanted, groups = _study(features, "few", str(settings.get("bins", "20,100")), None)
+    if "network.0" not in correction.extra:
+        raise InputError(
+            f"{fitted}: was not written by alphanet fit, so it has no networks; name a fit"
+        )
+    run, bins = correction.runs[0], settings.get("bins", "20,100")
+    if not isinstance(bins, str):
+        raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
+    wanted, groups = _study(features, "few", bins, None)
     if of is None:
         ids = np.setdiff1d(groups.few, correction.class_id)
         if not len(ids):
@@ -303,7 +323,7 @@ def apply(
     else:
         ids = _class_ids(of, "--of", len(features.classes))
     chosen = type(wanted)(features, ids, wanted.among, wanted.absent, wanted.means)
-    near = chosen.neighbors(int(run["k"]), run["metric"], int(run["seed"]))
+    near = chosen.neighbors(run["k"], run["metric"], run["seed"])
     applied = alphanet.apply(correction, features.classifier(), near)
     classifiers.write(
         target, applied, settings={"of": ids.tolist()},
@@ -333,10 +353,11 @@ def show(
         ),
     ] = None,
     most: Annotated[
-        int, typer.Option(help="How many of those, 0 for all corrected classes.", min=0)
+        int, _options.setting("most", "How many of those, 0 for all corrected classes.")
     ] = 10,
     rho: Annotated[
-        float | None, typer.Option(help="Which rho, where there are several.", show_default=False)
+        float | None,
+        _options.setting("rho", "Which rho, where there are several.", show_default=False),
     ] = None,
     run: Annotated[
         list[str] | None,
@@ -401,7 +422,7 @@ def show(
 METRICS = ("euclidean", "cosine", "random", "wordnet")
 
 NAMED = 3
-"""Classes named of those that a class is mistaken for."""
+"""Classes named of those that a class is mistaken for, and files in a message."""
 
 
 def _only_fit(path: Path, entries: "list[Entry]") -> "Entry":
@@ -414,14 +435,17 @@ def _only_fit(path: Path, entries: "list[Entry]") -> "Entry":
     if len(fits) == 1:
         return fits[0]
     if not fits:
-        looked = ", ".join(entry.file for entry in entries) or "no correction beside it"
+        looked = _named(entries) or "no correction beside it"
         raise InputError(
             f"{path}: found {looked}, expected what alphanet fit wrote; fit one, or name it"
         )
-    raise InputError(
-        f"{path}: found {len(fits)} fits, expected one; name it: "
-        f"{', '.join(entry.file for entry in fits)}"
-    )
+    raise InputError(f"{path}: found {len(fits)} fits, expected one; name it: {_named(fits)}")
+
+
+def _named(entries: "list[Entry]") -> str:
+    """Return the files of some entries, and how many more there are."""
+    more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+    return f"{', '.join(entry.file for entry in entries[:NAMED])}{more}"
 
 
 def _runs_of(entry: "Entry", rho: float | None, run: list[str]) -> list[int]:
@@ -463,9 +487,10 @@ def _class_of(text: str, features: "FeatureSet", correction: "Correction", file:
             f"{', '.join(map(str, same))}"
         )
     if same[0] not in correction.class_id:
+        as_those = "".join(f", as {features.classes.name(int(c))}" for c in correction.class_id[:1])
         raise InputError(
             f"--class: {text!r} is not among the {len(correction.class_id)} classes that {file} "
-            f"corrects, as {features.classes.name(int(correction.class_id[0]))}"
+            f"corrects{as_those}"
         )
     return same[0]
 
@@ -550,12 +575,23 @@ def _chosen(variant: Variant, network_input: str | None, few_biases: str | None)
     return chosen
 
 
+def _min_epochs(given: int | None, epochs: int) -> int:
+    """Return the first epoch that may be chosen.
+
+    Raises:
+        InputError: when it is one that never comes.
+    """
+    if given is not None and given > epochs:
+        raise InputError(f"--min-epochs: found {given}, expected at most --epochs, {epochs}")
+    return AlphaNetSettings.min_epochs if given is None else given
+
+
 def _runs(settings: AlphaNetSettings, rho: str, seeds: int, seed: int) -> list[AlphaNetSettings]:
     from dataclasses import replace
 
     return [
         replace(settings, rho=value, seed=seed + number)
-        for value in dict.fromkeys(_options.numbers(rho, "--rho"))
+        for value in _options.numbers(rho, "rho")
         for number in range(seeds)
     ]
 
@@ -569,8 +605,9 @@ def _study(
     from ltkit import studies
     from ltkit.records import members, shot_groups
 
-    groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
-    corrected = np.sort(np.concatenate([members(groups, part, "--of") for part in of.split("+")]))
+    groups = shot_groups(features.classes.train_count, _options.bins(bins))
+    parts = _options.words(of, "--of", "+")
+    corrected = np.sort(np.concatenate([members(groups, part, "--of") for part in parts]))
     among = np.setdiff1d(groups.base, corrected)
     for name, ids in (("few-shot" if of == "few" else of, corrected), ("base", among)):
         if not len(ids):
@@ -593,10 +630,8 @@ def _study(
 def _class_ids(text: str, option: str, count: int) -> Any:
     import numpy as np
 
-    ids = np.unique(_options.whole_numbers(text, option))
-    if ids[0] < 0 or ids[-1] >= count:
-        raise InputError(f"{option}: found {text}, expected class ids from 0 to {count - 1}")
-    return ids
+    known = numerals.Range(0, count - 1, whole=True)
+    return np.sort(np.array(numerals.numbers(text, option, known, example="3,5"), np.int64))
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -663,18 +698,16 @@ def _rich_table(rows: Sequence[dict[str, Any]], select: str, look: _output.Look)
     return table
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    import csv
-    import io
+def _write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from ltkit.files.tables import write_csv
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = [f"{group}{suffix}" for group in GROUPS for suffix in ("", "_std")]
-    writer.writerow(["metric", "k", "rho", "seeds", *columns, "chosen"])
-    for row in rows:
-        values = [row[part][group] for group in GROUPS for part in ("accuracy", "std")]
-        shown = ["" if value is None else repr(value) for value in values]
-        writer.writerow(
-            [row["metric"], row["k"], row["rho"], row["seeds"], *shown, int(row["chosen"])]
-        )
-    return text.getvalue()
+    table = [
+        [
+            row["metric"], row["k"], row["rho"], row["seeds"],
+            *(row[part][group] for group in GROUPS for part in ("accuracy", "std")),
+            int(row["chosen"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    write_csv(target, ["metric", "k", "rho", "seeds", *columns, "chosen"], table, digits=None)

@@ -35,7 +35,6 @@ Files = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option(help="train, val or test.")]
-K = Annotated[int, typer.Option("--k", help="Neighbours of each class.", min=1)]
 MetricName = Annotated[Metric, typer.Option(help="Of the neighbours.")]
 Csv = Annotated[
     Path | None, typer.Option(help="Also write the figures to a CSV.", show_default=False)
@@ -50,7 +49,7 @@ def group() -> None:
 @app.command()
 def distance(
     files: Files = None,
-    k: K = NeighborSettings.k,
+    k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
     of: Annotated[str, typer.Option(help="Which classes: few, medium, many, base, all.")] = "few",
     among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
@@ -137,12 +136,12 @@ def flows(
             "both: WordNet where the classes have wnids."
         ),
     ] = "both",
-    k: K = NeighborSettings.k,
+    k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
     rule: Annotated[
         PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
     ] = "path",
-    level: Annotated[int, typer.Option(min=0)] = 4,
+    level: _options.Level = 4,
     split: Split = "test",
     bins: _options.Bins = "20,100",
     seed: _options.Seed = 0,
@@ -300,14 +299,14 @@ def _read(
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
-    groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
+    groups = shot_groups(features.classes.train_count, _options.bins(bins))
     data, base = features.split(split), features.classifier()
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
     own = Correction.baseline(base)
     before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
     described = {
-        "features": str(path), "split": split, "bins": _options.whole_numbers(bins, "--bins")
+        "features": str(path), "split": split, "bins": _options.bins(bins)
     }  # fmt: skip
     return _Read(
         path, features, groups, data.labels, before[0].astype("int64"),
@@ -446,40 +445,29 @@ def _point(curve: "RhoCurve", place: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(target: Path, heading: list[str], rows: list[list[Any]]) -> None:
-    """Write a CSV: numbers in six digits, empty where there is none."""
-    import csv
-    import io
-
-    from ltkit.files.atomic import write_text
-
-    def cell(value: Any) -> Any:
-        if isinstance(value, float):
-            return f"{value:.6f}"
-        return _output.spreadsheet_safe(value) if isinstance(value, str) else value
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows([[cell(value) for value in row] for row in rows])
-    write_text(target, text.getvalue())
-
-
 def _write_distance(target: Path, document: dict[str, Any]) -> None:
+    from ltkit.files.tables import write_csv
+
     rows = [
         [row["label"], row["runs"], c["class"], c["name"], c["train_count"], c["samples"],
-         c["distance"], row["accuracy"][place], row["std"] and row["std"][place],
+         _length(c["distance"]), row["accuracy"][place], row["std"] and row["std"][place],
          row["change"][place] if "change" in row else None]
         for row in document["rows"]
         for place, c in enumerate(document["classes"])
     ]  # fmt: skip
     heading = ["setting", "runs", "class", "name", "train_count", "samples", "distance",
                "accuracy", "std", "change"]  # fmt: skip
-    _write(target, heading, rows)
+    write_csv(target, heading, rows)
+
+
+def _length(value: float) -> float | str:
+    """Return a length in the features' unit as a cell, with its digits where it is small."""
+    return f"{value:.6e}" if 0 < value < 1e-3 else value
 
 
 def _write_flows(target: Path, document: dict[str, Any]) -> None:
     from ltkit.evaluation.analysis import STATUSES
+    from ltkit.files.tables import write_csv
 
     rows = [
         [row["label"], row["runs"], row["samples"], row["by"], row["n"], before, after,
@@ -489,10 +477,12 @@ def _write_flows(target: Path, document: dict[str, Any]) -> None:
         for a, after in enumerate(STATUSES)
     ]  # fmt: skip
     heading = ["setting", "runs", "samples", "by", "n", "before", "after", "count", "std", "share"]
-    _write(target, heading, rows)
+    write_csv(target, heading, rows)
 
 
 def _write_deltas(target: Path, document: dict[str, Any]) -> None:
+    from ltkit.files.tables import write_csv
+
     rows = [
         [curve["name"], curve["metric"], curve["k"], point["rho"], point["runs"], group,
          point["change"][group], point["std"] and point["std"][group]]
@@ -501,7 +491,7 @@ def _write_deltas(target: Path, document: dict[str, Any]) -> None:
         for group in GROUPS
     ]  # fmt: skip
     heading = ["curve", "metric", "k", "rho", "runs", "group", "change", "std"]
-    _write(target, heading, rows)
+    write_csv(target, heading, rows)
 
 
 def _table(first: str, *columns: str) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ltkit import numerals
 from ltkit.cli import _options, _output, _paths, evaluate
 from ltkit.settings import GROUPS, Select
 
@@ -49,9 +50,7 @@ def compare(
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     bins: _options.Bins = "20,100",
-    replicates: Annotated[
-        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
-    ] = 2000,
+    replicates: _options.Replicates = 2000,
     seed: _options.Seed = 0,
     csv: Annotated[
         Path | None,
@@ -97,7 +96,7 @@ def compare(
         check_output(csv, overwrite=overwrite, inputs=read)
     document = evaluation.compare(
         features, split, entries,
-        bins=_options.whole_numbers(bins, "--bins"),
+        bins=_options.bins(bins),
         select=None if every_setting else select,
         against=against,
         at=levels,
@@ -133,33 +132,25 @@ def _inputs(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:
 
 
 def _levels(text: str) -> list[float]:
-    from ltkit.errors import InputError
-
-    levels = [round(value / 100, 12) for value in _options.numbers(text, "--at")]
-    if not all(0 <= level <= 1 for level in levels):
-        raise InputError(f"--at: found {text}, expected overall accuracies from 0 to 100, in %")
-    return levels
+    given = numerals.numbers(text, "--at", numerals.Range(0, 100), example="40,41.5")
+    return [round(value / 100, 12) for value in given]
 
 
 def _write_csv(target: Path, document: dict[str, Any]) -> None:
     """Write a line for each setting and group; fractions, empty where there is none."""
-    import csv
-    import io
+    from ltkit.files.tables import write_csv
 
-    from ltkit.files.atomic import write_text
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "setting", "seeds", "group", "accuracy", "std", "low", "high"])
-    for method in document["methods"]:
-        for point in method["points"]:
-            names = [_output.spreadsheet_safe(n) for n in (method["name"], point["label"])]
-            for group in GROUPS:
-                std = point["std"] and point["std"][group]
-                values = [point["accuracy"][group], std, *(point["interval"][group] or [None] * 2)]
-                cells = ["" if value is None else f"{value:.6f}" for value in values]
-                writer.writerow([*names, point["runs"], group, *cells])
-    write_text(target, text.getvalue())
+    rows = [
+        [
+            method["name"], point["label"], point["runs"], group, point["accuracy"][group],
+            point["std"] and point["std"][group], *(point["interval"][group] or (None, None)),
+        ]
+        for method in document["methods"]
+        for point in method["points"]
+        for group in GROUPS
+    ]  # fmt: skip
+    heading = ["method", "setting", "seeds", "group", "accuracy", "std", "low", "high"]
+    write_csv(target, heading, rows)
 
 
 def _print(document: dict[str, Any]) -> None:

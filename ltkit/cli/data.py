@@ -49,7 +49,7 @@ def info(
     dataset = datasets.load(spec, root)
     _output.say_of_doubles(dataset)
     counts = dataset.classes.train_count
-    groups = shot_groups(counts, _options.whole_numbers(bins, "--bins"))
+    groups = shot_groups(counts, _options.bins(bins))
     document = {
         "schema": "ltkit.data-info/1",
         "dataset": dict(dataset.record),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ltkit import numerals
 from ltkit.cli import _options, _output, _paths
 from ltkit.settings import GROUPS, PathRule
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from ltkit.evaluation import Entry, Grouping
     from ltkit.records import FeatureSet
+
+FRACTION = numerals.Range(0, 1)
 
 
 def evaluate(
@@ -34,7 +37,7 @@ def evaluate(
     rule: Annotated[
         PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
     ] = "path",
-    level: Annotated[int, typer.Option(min=0)] = 4,
+    level: _options.Level = 4,
     topk: Annotated[
         str | None,
         typer.Option(
@@ -63,9 +66,7 @@ def evaluate(
         ),
     ] = None,
     bins: _options.Bins = "20,100",
-    replicates: Annotated[
-        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
-    ] = 2000,
+    replicates: _options.Replicates = 2000,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -79,7 +80,10 @@ def evaluate(
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
-    limits = [_limit(text) for text in fail_under or []]
+    limits = [
+        _limit(name, text)
+        for name, text in _options.pairs(fail_under or [], "--fail-under", "GROUP=X, as few=0.35")
+    ]
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
     entries = read_entries(path, features, classifier, quiet)
@@ -89,9 +93,9 @@ def evaluate(
         check_output(per_class, overwrite=overwrite, inputs=read)
     document, by_class = evaluation.evaluate(
         features, split, entries,
-        bins=_options.whole_numbers(bins, "--bins"),
+        bins=_options.bins(bins),
         grouping=_grouping(group, rule, level, features),
-        topk=None if topk is None else _options.whole_numbers(topk, "--topk"),
+        topk=None if topk is None else _options.whole_numbers(topk, "topk"),
         references=[features_file.read(file) for file in references],
         replicates=replicates,
         seed=seed,
@@ -116,25 +120,28 @@ def read_entries(
 ) -> "list[Entry]":
     """Read the classifier files that are named, or all beside the features file made from it.
 
+    Of those that are not named, one that cannot be used is left out, and a note says why.
+
     Raises:
-        InputError: when one was made from other features.
+        FormatError: when one that is named is not sound.
+        InputError: when one that is named was made from other features.
     """
-    from ltkit.errors import InputError
+    from ltkit.errors import LtkitError
     from ltkit.evaluation import Entry
     from ltkit.files import classifiers
 
     files = _paths.classifiers_of(path, features.digest) if named is None else named
-    if named is None and files:
-        _output.say(f"with {', '.join(f.name for f in files)}", quiet)
-    files = list({file.resolve(): file for file in files}.values())
-    read = [(file, *classifiers.read(file)) for file in files]
-    for file, _, inputs in read:
-        if inputs.get("features") != features.digest:
-            raise InputError(
-                f"{file}: fitted on features {str(inputs.get('features'))[:12]}, found "
-                f"{features.digest[:12]} in {path}; fit it again on these"
-            )
-    methods, stems = [c.method for _, c, _ in read], [file.stem for file in files]
+    read = []
+    for file in {file.resolve(): file for file in files}.values():
+        try:
+            read.append((file, classifiers.read_for(file, features)))
+        except LtkitError as error:
+            if named is not None:
+                raise
+            _output.say(f"note: left out: {error}", quiet)
+    if named is None and read:
+        _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
+    methods, stems = [c.method for _, c in read], [file.stem for file, _ in read]
     return [
         Entry(
             c.method if methods.count(c.method) == 1
@@ -143,7 +150,7 @@ def read_entries(
             str(file),
             c,
         )
-        for file, c, _ in read
+        for file, c in read
     ]  # fmt: skip
 
 
@@ -176,20 +183,9 @@ def _grouping(group: str, rule: PathRule, level: int, features: "FeatureSet") ->
     return Grouping(hierarchy.group_members(groups), {"by": group})
 
 
-def _limit(text: str) -> tuple[str, float]:
-    from ltkit.errors import InputError
-
-    name, _, value = text.partition("=")
-    try:
-        limit = float(value)
-    except ValueError:
-        limit = -1.0
-    if name not in GROUPS or not 0 <= limit <= 1:
-        raise InputError(
-            f"--fail-under: found {text!r}, expected GROUP=X with a group of {', '.join(GROUPS)} "
-            "and X from 0 to 1, as few=0.35"
-        )
-    return name, limit
+def _limit(name: str, text: str) -> tuple[str, float]:
+    _options.one_of(name, GROUPS, "--fail-under")
+    return name, numerals.number(text, f"--fail-under {name}", FRACTION)
 
 
 def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:
@@ -212,26 +208,24 @@ def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list
 def _write_per_class(
     target: Path, features: "FeatureSet", split: str, bins: str, by_class: dict[str, Any]
 ) -> None:
-    import csv
-    import io
-
     import numpy as np
 
-    from ltkit.files.atomic import write_text
+    from ltkit.files.tables import write_csv
     from ltkit.records import shot_groups
 
     classes = features.classes
-    groups = shot_groups(classes.train_count, _options.whole_numbers(bins, "--bins"))
+    groups = shot_groups(classes.train_count, _options.bins(bins))
     group_of = {int(c): name for name, ids in groups.items() for c in ids}
     counts = np.bincount(features.split(split).labels, minlength=len(classes))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "name", "group", "train_count", f"{split}_count", *by_class])
-    for c in range(len(classes)):
-        accuracy = ["" if np.isnan(v[c]) else f"{v[c]:.6f}" for v in by_class.values()]
-        name = _output.spreadsheet_safe(classes.name(c))
-        writer.writerow([c, name, group_of[c], classes.train_count[c], counts[c], *accuracy])
-    write_text(target, text.getvalue())
+    heading = ["class", "name", "group", "train_count", f"{split}_count", *by_class]
+    rows = [
+        [
+            c, classes.name(c), group_of[c], classes.train_count[c], counts[c],
+            *(values[c] for values in by_class.values()),
+        ]
+        for c in range(len(classes))
+    ]  # fmt: skip
+    write_csv(target, heading, rows)
 
 
 def _print_table(document: dict[str, Any]) -> None:

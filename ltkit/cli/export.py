@@ -72,7 +72,7 @@ def export(
     if own:
         correction = Correction.whole("baseline", base)
     else:
-        correction, _ = classifiers.read(classifier)
+        correction = classifiers.read_for(classifier, features)
     if to == "latex":
         entries = read_entries(path, features, None if own else [classifier], quiet)
         document, _ = evaluation.evaluate(features, split, entries, topk=())

@@ -31,9 +31,9 @@ def extract(
         str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = ExtractSettings.dtype,
-    batch_size: Annotated[int, typer.Option(min=1)] = ExtractSettings.batch_size,
+    batch_size: Annotated[int, _options.setting("batch_size")] = ExtractSettings.batch_size,
     workers: Annotated[
-        int, typer.Option(min=1, help="Threads that decode images.")
+        int, _options.setting("workers", "Threads that decode images.")
     ] = ExtractSettings.workers,
     amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
     on_error: Annotated[
@@ -94,7 +94,7 @@ def extract(
         _output.say(f"note: {note}", quiet)
     if model.skipped:
         _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
-    wanted = SPLITS if splits is None else tuple(splits.split(","))
+    wanted = SPLITS if splits is None else tuple(_options.words(splits, "--splits"))
     names = [s for s in wanted if splits is not None or s in dataset.splits]
     described = ", ".join(f"{name} {len(dataset.split(name))}" for name in names)
     _output.say(f"{dataset.record['spec']}: {described} images", quiet)

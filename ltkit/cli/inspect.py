@@ -35,7 +35,7 @@ def inspect(
     else:
         from ltkit.files import isolated
 
-        wanted_bins = _options.whole_numbers(bins, "--bins")
+        wanted_bins = _options.bins(bins)
         document = (
             isolated.call(_ltkit_file, file, wanted_bins)
             if isolate

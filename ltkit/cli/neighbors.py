@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def neighbors(
     feats: _options.Feats = None,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.")] = NeighborSettings.k,
+    k: _options.Neighbours = NeighborSettings.k,
     metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
     of: Annotated[
         str, typer.Option(help="Whose neighbours: few, medium, many, base, all.")
@@ -46,7 +46,7 @@ def neighbors(
     if output is not None:
         check_output(output, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
-    groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
+    groups = shot_groups(features.classes.train_count, _options.bins(bins))
     chosen = members(groups, of, "--of")
     if not len(chosen):
         raise InputError(f"{path}: --of {of}: found no such class with bins {bins}")

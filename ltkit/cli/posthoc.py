@@ -25,7 +25,7 @@ def posthoc(
         Select, typer.Option(help="What parameters are chosen by, on the validation split.")
     ] = "balanced",
     bins: _options.Bins = "20,100",
-    seeds: Annotated[int, typer.Option(help="Runs with different seeds.", min=1)] = 1,
+    seeds: _options.Seeds = 1,
     from_: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +104,7 @@ def posthoc(
     settings |= {"method": method, "select": None if sweep else select, "bins": bins}
     correction = joined([Correction.whole(name, *fit) for fit in zip(fitted, runs, strict=True)])
     if free and not sweep and val is not None:
-        groups = shot_groups(counts, _options.whole_numbers(bins, "--bins"))
+        groups = shot_groups(counts, _options.bins(bins))
         (found,) = evaluation.predict_classes(val, base, [correction])
         every_score = [
             evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found
@@ -144,12 +144,7 @@ def _start(
     from ltkit import exporting
     from ltkit.files import classifiers, hdf5
 
-    before, made_from = classifiers.read(from_)
-    if made_from.get("features") != features.digest:
-        raise InputError(
-            f"{from_}: made from the features {str(made_from.get('features'))[:12]}, found "
-            f"{features.digest[:12]} in {features.source}; name the features it was made from"
-        )
+    before = classifiers.read_for(from_, features)
     number = exporting.pick(before, _options.settings(run, "--run"))
     settings = {"from": {"method": before.method, "run": dict(before.runs[number])}}
     inputs["from"] = hdf5.header(from_)["digest"]

@@ -49,14 +49,10 @@ def report(
     rule: Annotated[
         PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
     ] = "path",
-    level: Annotated[int, typer.Option(min=0)] = 4,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.", min=1)] = (
-        NeighborSettings.k
-    ),
+    level: _options.Level = 4,
+    k: _options.Neighbours = NeighborSettings.k,
     bins: _options.Bins = "20,100",
-    replicates: Annotated[
-        int, typer.Option(help="Of the bootstrap.", min=100, max=1_000_000)
-    ] = 2000,
+    replicates: _options.Replicates = 2000,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -81,7 +77,7 @@ def report(
     pictured = pictures.thumbnails(features, images) if images else {}
     gathered = data.gather(
         features, split, entries,
-        bins=_options.whole_numbers(bins, "--bins"),
+        bins=_options.bins(bins),
         grouping=evaluate._grouping(_group(group, features), rule, level, features),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed,
     )  # fmt: skip

@@ -56,22 +56,26 @@ def train(
     cosine: Annotated[
         bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
     ] = False,
-    scale: Annotated[float, typer.Option(help="Scale of a cosine head.")] = 30.0,
+    scale: Annotated[float, _options.setting("scale", "Scale of a cosine head.")] = 30.0,
     epochs: Annotated[
-        int | None, typer.Option(help=_defaults("epochs"), show_default=False)
+        int | None, _options.setting("epochs", _defaults("epochs"), show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option()] = TrainSettings.batch_size,
-    lr: Annotated[float, typer.Option(help="Base learning rate.")] = TrainSettings.learning_rate,
+    batch_size: Annotated[int, _options.setting("batch_size")] = TrainSettings.batch_size,
+    lr: Annotated[
+        float, _options.setting("learning_rate", "Base learning rate.")
+    ] = TrainSettings.learning_rate,
     weight_decay: Annotated[
-        float | None, typer.Option(help=_defaults("weight_decay"), show_default=False)
+        float | None,
+        _options.setting("weight_decay", _defaults("weight_decay"), show_default=False),
     ] = None,
     schedule: Annotated[
         Schedule | None, typer.Option(help=_defaults("schedule"), show_default=False)
     ] = None,
     warmup_epochs: Annotated[
         int | None,
-        typer.Option(
-            help=f"Of the step and cosine schedules. {_defaults('warmup_epochs')}",
+        _options.setting(
+            "warmup_epochs",
+            f"Of the step and cosine schedules. {_defaults('warmup_epochs')}",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +83,8 @@ def train(
         str, typer.Option(help="Parts of the run after which the step schedule lowers the rate.")
     ] = ",".join(map(str, TrainSettings.steps)),
     step_factor: Annotated[
-        float, typer.Option(help="By which it does each time.")
+        float,
+        _options.setting("step_factor", "Factor of the learning rate after each of the --steps."),
     ] = TrainSettings.step_factor,
     augment: Annotated[
         Augment, typer.Option(help="standard is crop and flip, which the others have, too.")
@@ -104,18 +109,19 @@ def train(
     ] = "instance",
     drw: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            metavar="EPOCH",
-            help="Deferred re-weighting: the loss's class weights from this many finished epochs "
-            "on, uniform ones before.",
+        _options.setting(
+            "drw",
+            "Deferred re-weighting: the loss's class weights from this many finished epochs on, "
+            "uniform ones before.",
             show_default=False,
         ),
     ] = None,
     from_epoch: Annotated[
         int | None,
-        typer.Option(
-            help="A second stage starts when so many epochs are finished.", show_default=False
+        _options.setting(
+            "from_epoch",
+            "A second stage starts when so many epochs are finished.",
+            show_default=False,
         ),
     ] = None,
     then: Annotated[
@@ -132,9 +138,11 @@ def train(
     ] = None,
     then_lr: Annotated[
         float | None,
-        typer.Option(
-            help="The second stage's learning rate; each stage then has its own schedule. "
-            "Default: one schedule for both.",
+        _options.setting(
+            "learning_rate",
+            "The second stage's learning rate; each stage then has its own schedule. Default: one "
+            "schedule for both.",
+            called="--then-lr",
             show_default=False,
         ),
     ] = None,
@@ -161,10 +169,10 @@ def train(
     seed: _options.Seed = 0,
     seeds: Annotated[
         int,
-        typer.Option(
-            help="Train with so many seeds, from --seed on: networks <stem>.seed0.pt and so on; "
-            "heads are runs of one file.",
-            min=1,
+        _options.setting(
+            "seeds",
+            "Train with so many seeds, from --seed on: networks <stem>.seed0.pt and so on; heads "
+            "are runs of one file.",
         ),
     ] = 1,
     device: _options.Device = "auto",
@@ -211,8 +219,6 @@ def train(
         return
     if method is None:
         raise InputError("METHOD: absent; ltkit train --list names the losses")
-    if not scale > 0:
-        raise InputError(f"--scale: found {scale:g}, expected above 0")
     if (data is None) == (feats is None):
         found = "neither" if data is None else "both"
         raise InputError(
@@ -225,7 +231,8 @@ def train(
     }  # fmt: skip
     settings = (TrainSettings if data is not None else HeadSettings)(
         batch_size=batch_size, learning_rate=lr, step_factor=step_factor,
-        steps=tuple(_options.numbers(steps, "--steps")), amp=amp, compile=compile_, seed=seed,
+        steps=tuple(_options.numbers(steps, "steps", once=False)),
+        amp=amp, compile=compile_, seed=seed,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
     asked = [

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ltkit import numerals
 from ltkit.errors import InputError, nearest
+from ltkit.numerals import shown
 from ltkit.records import Dataset, Ints
 
 ROOT_VARIABLE = "LTKIT_DATA"
@@ -203,16 +205,16 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
     """Read ``key=value,...`` over the defaults of a dataset."""
     known = CATALOGUE[name].parameters if known is None else known
     parameters = dict(known)
-    for item in filter(None, text.split(",")):
-        key, _, value = item.partition("=")
+    items = [item.partition("=") for item in filter(None, text.split(","))]
+    numerals.check_once([key for key, _, _ in items], name)
+    for key, _, value in items:
         if key not in known:
-            raise InputError(f"{name}: unknown parameter {key}; {nearest(key, known)}")
+            raise InputError(f"{name}: unknown parameter {shown(key)}; {nearest(key, known)}")
         kind = type(known[key])
-        try:
-            parameters[key] = kind(value)
-        except ValueError:
-            expected = "a number" if kind is float else "a whole number"
-            raise InputError(f"{name}: {key}: found {value!r}, expected {expected}") from None
+        parameters[key] = value
+        if kind is not str:
+            within = numerals.WHOLES if kind is int else numerals.ANY
+            parameters[key] = numerals.number(value, f"{name}: {key}", within)
     rules = VAL_RULES[VAL_RULES.index(known["val"]) :]
     if parameters["val"] not in rules:
         raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.records import Classifier, Correction, FeatureSplit, Floats, Ints
+from ltkit.records import (
+    Classifier,
+    Correction,
+    FeatureSplit,
+    Floats,
+    Ints,
+    products,
+    shifted,
+)
 
 T = TypeVar("T")
 
@@ -105,7 +113,8 @@ def _over_blocks(
     found: list[list[T]] = [[] for _ in corrections]
     for _, features, labels in split.blocks():
         prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
-        shared = prepared[base.normalize_features] @ base.weight.T + base.bias  # (B, C)
+        product = products(prepared[base.normalize_features], base.weight)
+        shared = shifted(product, base.bias)  # (B, C)
         for parts, correction, again in zip(found, corrections, repeats, strict=True):
             own = _logits(correction, prepared, again)
             parts.append(read_off(_Block(labels, shared, correction.class_id, own)))
@@ -120,8 +129,8 @@ def _logits(
     def own() -> Iterator[Floats]:
         for weight, bias, again in zip(correction.weight, correction.bias, repeats, strict=True):
             if not again:
-                product = features @ weight.T  # (B, R)
-            yield product + bias
+                product = products(features, weight)  # (B, R)
+            yield shifted(product, bias)
 
     return own
 
@@ -132,12 +141,9 @@ def check_fit(correction: Correction, base: Classifier) -> None:
     Raises:
         InputError: when its rows are not as long as the base's, or it has classes beyond them.
     """
-    size, most = correction.weight.shape[2], int(correction.class_id.max(initial=-1))
-    if size != base.feature_size or most >= base.num_classes:
-        raise InputError(
-            f"{correction.method}: found {size} features and class ids up to {most}, expected "
-            f"{base.feature_size} and {base.num_classes - 1}; it was fitted on other features"
-        )
+    misfit = correction.misfit(base.num_classes, base.feature_size)
+    if misfit is not None:
+        raise InputError(f"{correction.method}: {misfit}; it was fitted on other features")
 
 
 def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
@@ -147,7 +153,7 @@ def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
         if len(block.class_id) == block.shared.shape[1]:
             logits = own
         elif len(block.class_id):
-            logits = block.shared.copy()
+            logits = block.shared.astype(np.promote_types(block.shared.dtype, own.dtype))  # a copy
             logits[:, block.class_id] = own
         else:
             logits = block.shared

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ltkit import __version__
 from ltkit.errors import FormatError, InputError
+from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Ints, block_rows
 
@@ -253,8 +254,8 @@ def root_attributes(
         "format_version": FORMAT_VERSION,
         "written_by": f"ltkit {__version__}",
         "command": command.encode("utf-8", "backslashreplace").decode(),
-        "settings": json.dumps(settings, sort_keys=True),
-        "inputs": json.dumps(inputs, sort_keys=True),
+        "settings": strict_json.dumps(settings),
+        "inputs": strict_json.dumps(inputs),
     }
 
 
@@ -551,7 +552,10 @@ def _root(file: Any, path: Path) -> dict[str, str]:
 
 def _object(root: Mapping[str, str], name: str) -> dict[str, Any]:
     """Return a root attribute that is a JSON object."""
-    value = json.loads(root[name])
+    try:
+        value = strict_json.loads(root[name])
+    except ValueError as error:
+        raise ValueError(f"{name}: found {error} in its JSON") from error
     if not isinstance(value, dict):
         raise TypeError(f"{name} is not a JSON object")
     return value

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ltkit.class_means import around_centre
 from ltkit.errors import InputError
 from ltkit.losses import (
     SIMILARITIES,
@@ -168,8 +169,8 @@ def project(means: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         [-1.0, 1.0, 0.0]
     """
     order = np.lexsort(means.T)
-    centred = (means - means.mean(axis=0))[order]
-    if np.ptp(centred) == 0:
+    centred = around_centre(means)[order]
+    if not centred.any():
         return np.zeros(len(means))
     if len(means) < 4:
         _, _, rows = np.linalg.svd(centred, full_matrices=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.posthoc import check_range
+from ltkit.posthoc import check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks
 
 Single = NDArray[np.float32]
@@ -65,6 +65,7 @@ class Inputs:
         width: W.
         made_of: the (B, W) inputs of (B, D) features as stored.
         once: each drawn row is needed once, as in a single epoch; nothing is held.
+        what: the first columns are, for messages: features, beside which a 1 may stand, or logits.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class Inputs:
         made_of: Callable[[NDArray[Any]], Single],
         *,
         once: bool = False,
+        what: str = "features",
     ) -> None:
         """Read the split if it fits."""
         self.labels, self.width = split.labels, width
-        self._split, self._made_of = split, made_of
+        self._split, self._made_of, self._what = split, made_of, what
+        self._largest = 0.0
         self._held: Single | None = None
         if len(split) <= self._room and not once:
             self._held = self._read(np.arange(len(split)))
@@ -120,7 +123,24 @@ class Inputs:
             if first < last:
                 within = used[first:last] - rows.start
                 values[first:last] = self._made_of(self._split.features[rows][within])
+                measured = values[first:last, : self._split.features.shape[1]]
+                if self._what == "logits":
+                    measured = values[first:last]
+                self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
         return values
+
+    def check_size(self) -> None:
+        """Refuse inputs, of those read so far, of a size that SGD cannot learn on.
+
+        Raises:
+            InputError: when the largest of them is far too large or too small.
+        """
+        check_size(
+            self._what, self._largest,
+            "multiply the head's weight and bias by a number"
+            if self._what == "logits"
+            else "import them in another unit, or use ridge or blend, which have none",
+        )  # fmt: skip
 
 
 def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
@@ -134,7 +154,7 @@ def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
 
 def logits_of(base: Classifier, split: FeatureSplit, epochs: int) -> Inputs:
     """Return (N, C) inputs: the classifier's logits, of a single epoch only those that it draws."""
-    return Inputs(split, base.num_classes, base.logits, once=epochs == 1)
+    return Inputs(split, base.num_classes, base.logits, once=epochs == 1, what="logits")
 
 
 def softmax(logits: Single) -> Single:
@@ -238,6 +258,7 @@ def train(
             at_once = max(1, inputs.draws_at_once(len(orders)) // size) * size
             for part in blocks(len(orders[0]), at_once):
                 take = inputs.taker([order[part] for order in orders])
+                inputs.check_size()
                 for batch in blocks(part.stop - part.start, size):
                     done = epoch + (part.start + batch.start) / (steps * size)
                     factor = 0.5 + 0.5 * np.cos(np.pi * done / first.epochs)
@@ -320,8 +341,11 @@ def balanced_moments(
 
     classes = len(weights)
     sums, products, counts = np.zeros((classes, size)), np.zeros((size, size)), np.zeros(classes)
+    first = np.zeros(0)  # taken off all rows: what they have in common cancels no digits
     for features, labels in rows:
         x = features.astype(np.float64)
+        first = first if len(first) else x[0].copy()
+        x -= first
         members = csr_array(
             (np.ones(len(labels)), (labels, np.arange(len(labels)))), (classes, len(labels))
         )
@@ -331,4 +355,5 @@ def balanced_moments(
         products += x.T @ x
     means = sums / counts[:, None]
     centre = means.mean(axis=0)
-    return means, centre, products / counts.sum() - np.outer(centre, centre)
+    covariance = products / counts.sum() - np.outer(centre, centre)
+    return means + first, centre + first, covariance

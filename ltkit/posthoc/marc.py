@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.posthoc import _stacked, check_train, log_prior
+from ltkit.posthoc import _stacked, check_size, check_train, log_prior
 from ltkit.posthoc._stacked import Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints
 
@@ -73,6 +73,7 @@ def fit_many(
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
     shift = log_prior(class_counts).astype(np.float32)
+    check_size("head/weight", float(np.abs(base.weight).max()), "multiply it by a number")
     norms = np.linalg.norm(base.weight.astype(np.float64), axis=1).astype(np.float32)
 
     def balanced_softmax(logits: Single, labels: Ints) -> Single:

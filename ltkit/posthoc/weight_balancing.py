@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ltkit.errors import InputError
-from ltkit.posthoc import _stacked, check_range, check_train
+from ltkit.posthoc import _stacked, check_range, check_size, check_train
 from ltkit.posthoc._stacked import Double, Run, Single
-from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records import Classifier, FeatureSplit, Ints, lengths
 
 GRID = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 """Around the 0.01 of the released code, and below: there the decay of 0.1 all but removes rows that
@@ -87,12 +87,13 @@ def fit_many(
     threshold = tried[0]["threshold"]
     check_range("threshold", threshold, 0, 1)
     weights = _class_weights(class_counts, tried[0]["beta"]).astype(np.float32)
-    norms = np.linalg.norm(base.weight, axis=1)
+    check_size("head/weight", float(np.abs(base.weight).max()), "multiply it by a number")
+    norms = lengths(base.weight)
     longest = norms.min() + threshold * (norms.max() - norms.min())
 
     def project(parameters: Single) -> None:
-        norms = np.linalg.norm(parameters[..., :-1], axis=2, keepdims=True)
-        parameters[..., :-1] *= np.minimum(1, longest / np.maximum(norms, 1e-12))
+        norms = lengths(parameters[..., :-1])
+        parameters[..., :-1] *= np.minimum(1, longest / np.where(norms > 0, norms, np.inf))
 
     def binary(logits: Single, labels: Ints) -> Single:
         return _binary(logits, labels, weights)

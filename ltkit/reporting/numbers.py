@@ -1,5 +1,6 @@
 """Numbers for a page: rounded, None for what is not defined; as texts and in per cent."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,18 @@ def numbers(values: NDArray[Any], digits: int = 6) -> list[Any]:
     found[np.isnan(rounded)] = None
     listed: list[Any] = found.tolist()
     return listed
+
+
+def lengths(values: NDArray[Any], digits: int = 6) -> list[Any]:
+    """Return numbers in the features' unit, which may be small, with so many digits at least.
+
+    Example:
+        >>> lengths(np.array([0.000123456789]))
+        [0.000123457]
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0))
+    more = -math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
+    return numbers(values, digits + more)
 
 
 def number(value: float | None, digits: int = 6) -> float | None:

@@ -20,25 +20,10 @@ from ltkit.architectures.network import Network
 from ltkit.errors import FormatError, InputError
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
+from ltkit.settings import flag
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1
-
-FLAGS = {
-    "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
-    "features": "FEATS", "method": "METHOD", "momentum": "momentum",
-}  # fmt: skip
-"""What is not called by its name on the command line."""
-
-
-def flag(name: str) -> str:
-    """Return how a setting is called on the command line.
-
-    Example:
-        >>> flag("learning_rate"), flag("batch_size")
-        ('--lr', '--batch-size')
-    """
-    return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def save(

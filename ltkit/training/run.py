@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures.network import Network
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.files.atomic import write_text
 from ltkit.losses import Moment, Stateful
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
-from ltkit.settings import Augment, TrainSettings, as_json
+from ltkit.settings import RANGES, Augment, TrainSettings, as_json
+from ltkit.settings import check as check_ranges
 from ltkit.training import checkpoint, distributed
 from ltkit.training.augment import ImageStore
 from ltkit.training.mixing import Mixed, Mixing
@@ -424,24 +425,13 @@ def check(settings: TrainSettings) -> None:
     """Refuse settings out of range.
 
     Raises:
-        InputError: naming the option.
+        SettingError: naming the first such setting.
+        InputError: when the network is to be compiled, and there is no compiler.
     """
-    least = {"epochs": 1, "batch_size": 1, "warmup_epochs": 0, "momentum": 0, "weight_decay": 0}
-    for name, bound in least.items():
-        found = getattr(settings, name)
-        if not bound <= found < np.inf:
-            raise InputError(f"{checkpoint.flag(name)}: found {found}, expected at least {bound}")
-    if not (0 < settings.step_factor <= 1):
-        raise InputError(
-            f"--step-factor: found {settings.step_factor}, expected above 0 and at most 1"
-        )
-    if list(settings.steps) != sorted(s for s in settings.steps if 0 <= s <= 1):
-        raise InputError(
-            f"--steps: found {', '.join(map(str, settings.steps))}, expected rising parts of the "
-            "run, 0 to 1"
-        )
-    if not 0 < settings.learning_rate < np.inf:
-        raise InputError(f"--lr: found {settings.learning_rate}, expected above 0")
+    check_ranges(settings)
+    if list(settings.steps) != sorted(settings.steps):
+        found = ", ".join(map(str, settings.steps))
+        raise SettingError("steps", f"found {found}, expected rising parts of the run, 0 to 1")
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise InputError(f"--compile: found no C++ compiler, expected {' or '.join(COMPILERS)}")
 
@@ -476,8 +466,8 @@ def check_stages(loss: OfBatch | Stateful, settings: TrainSettings, then: Stage 
                 f"second stage: found epoch {found}, expected from {least} to {settings.epochs - 1}"
                 "; change --from-epoch or --drw, or --epochs"
             )
-    if then and then.learning_rate is not None and not 0 < then.learning_rate < np.inf:
-        raise InputError(f"--then-lr: found {then.learning_rate}, expected above 0")
+    if then and then.learning_rate is not None:
+        RANGES["learning_rate"].check(then.learning_rate, "--then-lr")
 
 
 def _check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | None) -> None:

@@ -4,11 +4,14 @@ Each function returns a maker: called with nothing, it writes files beside ``fea
 with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net of ten classes).
 """
 
+import json
+import os
 import warnings
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -20,6 +23,7 @@ from ltkit import architectures, datasets, importing
 from ltkit.files import classifiers, features, hdf5, neighbors
 from ltkit.posthoc import ncm
 from ltkit.records import Correction, Neighbors
+from ltkit.settings import AlphaNetSettings, as_json
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -70,6 +74,16 @@ def link(name: str, target: str) -> Maker:
     return lambda: Path(name).symlink_to(target)
 
 
+def variable(name: str, value: str, make: Maker) -> Maker:
+    """Set a variable of the environment, which a test takes back, and run another maker."""
+
+    def set_it():
+        os.environ[name] = value
+        make()
+
+    return set_it
+
+
 def npz(**changes) -> Maker:
     """Write ``bad.npz``."""
     return lambda: np.savez("bad.npz", **arrays(**changes))
@@ -103,6 +117,59 @@ def corrected(name: str = "feats.ncm.h5", path: str = "feats.h5") -> Maker:
         correction = Correction.whole("ncm", ncm.fit(base, train, np.array(COUNTS)))
         inputs = {"features": found.digest}
         classifiers.write(Path(name), correction, settings={}, inputs=inputs, command="made")
+
+    return make
+
+
+def fitted(
+    name: str = "feats.alphanet.h5",
+    run: dict | str | None = None,
+    settings: dict | str | None = None,
+    runs: int = 2,
+    method: object = "alphanet",
+    inputs: dict | None = None,
+    **datasets,
+) -> Maker:
+    """Write a small file as ``ltkit alphanet fit`` does, with changes that it would not write.
+
+    Args:
+        name: of the file.
+        run: what is different in every run's record, ... to take it away; or the text of the last.
+        settings: in place of those of the file; or their text.
+        runs: how many there are, which differ in rho.
+        method: its name.
+        inputs: in place of the features' digest.
+        **datasets: in place of others, None takes one away; ``__`` stands for ``/``.
+    """
+
+    def make():
+        rng = np.random.default_rng(0)
+        shapes = {"weight": (2, 8), "bias": (2,), "extra/alpha": (2, 2)}
+        shapes |= {"extra/network.0": (3, 16), "extra/network.1": (3,)}
+        shapes |= {"extra/network.2": (2, 3), "extra/network.3": (2,)}
+        content = {n: rng.normal(size=(runs, *s)).astype(np.float32) for n, s in shapes.items()}
+        content["class_id"] = np.array([4, 5])
+        content["extra/neighbor"] = np.tile(np.array([[0, 1], [2, 0]]), (runs, 1, 1))
+        usual = as_json(AlphaNetSettings()) | {"k": 2, "metric": "euclidean"}
+        records = [usual | {"rho": 1.0 + number} for number in range(runs)]
+        if isinstance(run, dict):
+            records = [{k: v for k, v in (r | run).items() if v is not ...} for r in records]
+        texts = [json.dumps(record) for record in records]
+        if isinstance(run, str):
+            texts[-1] = run
+        content["runs"] = np.array([text.encode() for text in texts], dtype=bytes)
+        content |= {name.replace("__", "/"): values for name, values in datasets.items()}
+        content = {name: values for name, values in content.items() if values is not None}
+        digest = hdf5.header(Path("feats.h5"))["digest"]
+        with mock.patch.object(
+            hdf5.strict_json, "dumps", lambda v: v if isinstance(v, str) else json.dumps(v)
+        ):
+            hdf5.write(
+                Path(name), hdf5.CLASSIFIER, content,
+                {"/": {"method": method, "normalize_features": 0}},
+                settings={"bins": "20,100"} if settings is None else settings,
+                inputs={"features": digest} if inputs is None else inputs, command="made",
+            )  # fmt: skip
 
     return make
 

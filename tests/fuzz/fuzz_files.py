@@ -59,6 +59,7 @@ from damage import (
     zipped,
 )
 from damage_hdf5 import CRAFTS, any_dataset, metadata, repaired, resealed
+from fuzz_records import Records
 from fuzzing import Target, main
 from readers import BLOCK_BYTES, NAMES, RECIPE, state
 from watched import Outcome
@@ -830,6 +831,7 @@ TARGETS = {
         Resumed("extraction"), Sweep("sweep"), Training("training"), Arrays("arrays"),
         Lists("lists"), Groups("groups"), Cifar("cifar-python"), Cifar("cifar-binary"),
         Folder("folder"), Pictures("images"),
+        Records("run-records"),
     )
 }  # fmt: skip
 

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from ltkit import architectures, hierarchy, records
-from ltkit.cli import alphanet, data, import_, validate
+from ltkit.cli import alphanet, analyze, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
-from ltkit.files import features, hdf5
+from ltkit.errors import FormatError, InputError, LtkitError
+from ltkit.files import classifiers, features, hdf5, soundness
 from ltkit.files.features import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.training import checkpoint, run
@@ -66,6 +67,59 @@ def ltkit_file(path):
     validate.validate([path], isolate=False)
     contents = hdf5.read(path, *hdf5.KINDS.values())
     show(contents.settings, contents.inputs, READERS[contents.kind.name](path))
+
+
+def records_file(folder):
+    """Have every command read a classifier file; it must be the same to all of them."""
+    feats, fit = folder / "feats.h5", folder / "fit.h5"
+    found = features.read(feats)
+    wrong = soundness.problems(fit)
+    try:
+        correction, inputs = classifiers.read(fit)
+        usable = not correction.misfit(len(found.classes), found.feature_size)
+        usable &= inputs.get("features") == found.digest
+    except LtkitError:
+        hold(wrong, "validate calls it sound")
+        usable = False
+    else:
+        hold(not wrong, "validate calls it unsound")
+    few = {"quiet": True, "json": True}
+    named = {
+        "evaluate": lambda: evaluate.evaluate(str(feats), [fit], replicates=100, **few),
+        "compare": lambda: compare.compare([str(feats), str(fit)], replicates=100, **few),
+        "flows": lambda: analyze.flows([str(feats), str(fit)], by="features", k=1, **few),
+        "show": lambda: alphanet.show([str(feats), str(fit)], **few),
+        "export": lambda: export.export(
+            fit, to="npz", output=folder / "o.npz", overwrite=True, quiet=True
+        ),
+    }
+    said = ""
+    for name, command in named.items():
+        try:
+            command()
+        except LtkitError as error:
+            asked = isinstance(error, InputError) and name in ("show", "export")
+            hold(not usable or asked, f"{name}: {error}")
+            said = said or str(error)
+        else:
+            hold(usable, f"{name} takes it")
+    evaluate.evaluate(str(feats), replicates=100, **few)  # with what can be used beside it
+    try:
+        alphanet.apply(fit, str(feats), "2", folder / "o.h5", overwrite=True, quiet=True)
+    except LtkitError as error:
+        asked = isinstance(error, InputError) or "bins" in str(error)
+        hold(wrong or asked, f"apply: {error}")
+    else:
+        hold(not wrong, "apply takes it")
+        hold(not soundness.problems(folder / "o.h5"), "what apply wrote is not sound")
+    if wrong or not usable:
+        raise FormatError((wrong or [said])[0])
+
+
+def hold(right, otherwise):
+    """End with an error of this text where something is not right."""
+    if not right:
+        raise AssertionError(otherwise)
 
 
 def resumed(folder):

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from ltkit.class_means import around_centre
 from ltkit.errors import InputError
 from ltkit.reporting.exhibits import Exhibit, View
 from ltkit.reporting.look import BEFORE, COLORS, axis
-from ltkit.reporting.numbers import numbers
+from ltkit.reporting.numbers import lengths, numbers
 from ltkit.reporting.source import Source
 from ltkit.settings import SHOT_GROUPS
 
@@ -27,21 +28,22 @@ def gather(source: Source) -> dict[str, Any]:
     if len(trained) < 3:
         raise InputError(f"{len(trained)} classes with training samples, too few for a map")
     order = trained[np.lexsort(means[trained].T)]  # ids must not matter
-    points = means[order]
-    size = min(2, points.shape[1])
-    pca = PCA(size, random_state=source.seed)
-    plane = np.zeros((len(order), 2))
-    plane[:, :size] = pca.fit_transform(points)
-    found = {"PCA": plane}
-    if 4 <= len(order) <= MAPPED and np.ptp(points, axis=0).any():
+    points = around_centre(means[order])
+    if not points.any():
+        raise InputError("all classes have the same mean feature, which leaves nothing to map")
+    if points.shape[1] < 2:
+        points = np.hstack([points, np.zeros_like(points)])
+    pca = PCA(2, random_state=source.seed)
+    found = {"PCA": pca.fit_transform(points)}
+    if 4 <= len(order) <= MAPPED:
         tsne = TSNE(
             2, perplexity=min(30.0, (len(order) - 1) / 3), init="pca", random_state=source.seed
         )
-        found["t-SNE"] = tsne.fit_transform((points - points.mean(axis=0)).astype(np.float32))
+        found["t-SNE"] = tsne.fit_transform(points.astype(np.float32))
     near = source.near
     return {
         "class": order.tolist(),
-        "points": {name: numbers(xy, 4) for name, xy in found.items()},
+        "points": {name: lengths(xy, 4) for name, xy in found.items()},
         "explained": numbers(pca.explained_variance_ratio_),
         "lines": [
             [int(c), int(other)]

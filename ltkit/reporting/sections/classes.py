@@ -12,7 +12,7 @@ from ltkit.evaluation.analysis import distance_rows
 from ltkit.records import Ints, Neighbors
 from ltkit.reporting.exhibits import Exhibit, View, visible
 from ltkit.reporting.look import BEFORE, COLORS, axis, log_axis
-from ltkit.reporting.numbers import hundred, number, numbers
+from ltkit.reporting.numbers import hundred, lengths, number, numbers
 from ltkit.reporting.source import Source
 from ltkit.settings import SHOT_GROUPS
 
@@ -67,8 +67,8 @@ def _neighbors(source: Source) -> dict[str, Any]:
         "metric": near.metric,
         "class": near.few_class.tolist(),
         "neighbor": near.base_class.tolist(),
-        "distance": numbers(near.distance),
-        "mean": numbers(near.distance.mean(axis=1, dtype=np.float64)),
+        "distance": lengths(near.distance),
+        "mean": lengths(near.distance.mean(axis=1, dtype=np.float64)),
         "spearman": [
             {"label": row["label"], "r": number(row["r"]), "change": number(row.get("change_r"))}
             for row in rows

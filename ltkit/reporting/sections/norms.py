@@ -6,7 +6,7 @@ import numpy as np
 
 from ltkit.reporting.exhibits import Exhibit, View
 from ltkit.reporting.look import axis, class_lines
-from ltkit.reporting.numbers import numbers
+from ltkit.reporting.numbers import lengths
 from ltkit.reporting.source import Source
 
 KEY = "norms"
@@ -22,7 +22,7 @@ def gather(source: Source) -> dict[str, Any]:
         rows = case.entry.correction.weight[case.runs].astype(np.float64)
         after[case.class_id] = np.linalg.norm(rows, axis=2).mean(axis=0)
         found.append(after)
-    return {"class": source.order.tolist(), "norm": [numbers(n[source.order]) for n in found]}
+    return {"class": source.order.tolist(), "norm": [lengths(n[source.order]) for n in found]}
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
