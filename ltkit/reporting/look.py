@@ -40,8 +40,12 @@ def bars(
 ) -> dict[str, Any]:
     """Return the bars of a setting in detail, one for each group, in per cent."""
     return {
-        "type": "bar", "name": label(name), "x": list(over), "y": heights,
-        "marker": {"color": series_color(place)}, **more,
+        "type": "bar",
+        "name": label(name),
+        "x": list(over),
+        "y": heights,
+        "marker": {"color": series_color(place)},
+        **more,
         "hovertemplate": "%{x}: %{y:.1f} %<extra>%{fullData.name}</extra>",
     }
 

@@ -206,8 +206,8 @@ def _notes(source: Source) -> str:
         notes.append(f"{untested} classes have no sample in this split and are left out.")
     if source.left_out:
         notes.append(
-            f"{source.left_out} more settings are in the tables only; narrow them with --classifier to see "
-            "them class by class."
+            f"{source.left_out} more settings are in the tables only; narrow them with "
+            "--classifier to see them class by class."
         )
     return "".join(f"<p>{_text(note)}</p>" for note in notes)
 

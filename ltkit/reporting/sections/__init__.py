@@ -6,8 +6,8 @@ A section is a module with
 - ``gather(source)``: the numbers, from a `ltkit.reporting.source.Source`. Lists, texts, numbers and
   None only, and nothing of the size of the split: a section of a thousand classes is small.
   Accuracies and shares are fractions in 0..1;
-- ``draw(found, source)``: the exhibits of what was gathered; of the source it takes what classes and
-  settings are called.
+- ``draw(found, source)``: the exhibits of what was gathered; of the source it takes what classes
+  and settings are called.
 
 Either raises `InputError` where there is nothing to show; the page then says why. A new section is
 a new file and its place in `ORDER`.

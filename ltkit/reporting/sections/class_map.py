@@ -65,7 +65,8 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "their nearest base classes. In t-SNE neighbourhoods mean something, distances and "
             "axes do not; PCA keeps large distances and loses small ones.",
             ("class", "name", "group", *(f"{n} {i}" for n in points for i in (1, 2))),
-            [[c, source.names[c], source.group[c], *(v for xy in points.values() for v in xy[place])]
+            [[c, source.names[c], source.group[c],
+              *(v for xy in points.values() for v in xy[place])]
              for place, c in enumerate(found["class"])],
             views, height=560,
         )
