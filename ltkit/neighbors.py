@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.records import Ints, Neighbors
+from ltkit.hierarchy import path_lengths
+from ltkit.records import FeatureSet, Ints, Neighbors
 from ltkit.settings import NeighborSettings
 
 DIRECT_LIMIT = 1 << 31
@@ -15,6 +16,39 @@ ROUNDING = 1e-12
 
 SPARE = 16
 """Candidates beyond k that the float32 search gives to the float64 ranking."""
+
+
+def nearest_classes(
+    features: FeatureSet,
+    means: NDArray[np.float64],
+    of: Ints,
+    among: Ints,
+    settings: NeighborSettings,
+) -> Neighbors:
+    """Find the nearest other classes of a features file, by any metric.
+
+    Args:
+        features: whose WordNet ids are asked for under ``wordnet``.
+        means: (C, D) class means of its training features.
+        of: as `nearest`.
+        among: likewise.
+        settings: likewise.
+
+    Raises:
+        InputError: as `nearest`; under ``wordnet`` for classes without WordNet ids.
+    """
+    links = path_lengths(_wnids(features)) if settings.metric == "wordnet" else None
+    return nearest(means, of, among, settings, links)
+
+
+def _wnids(features: FeatureSet) -> tuple[str, ...]:
+    wnids = features.classes.wnids
+    if wnids is None:
+        raise InputError(
+            f"{features.source}: classes/wnid: absent, so WordNet has no distance; use another "
+            "--metric"
+        )
+    return wnids
 
 
 def nearest(

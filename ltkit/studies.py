@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import alphanet, evaluation, hierarchy
-from ltkit import neighbors as search
+from ltkit import alphanet, evaluation
 from ltkit.class_means import class_means
 from ltkit.errors import InputError
 from ltkit.evaluation import choice, metrics
 from ltkit.files import classifiers, hdf5
 from ltkit.files.scratch import Parts
+from ltkit.neighbors import nearest_classes
 from ltkit.records import Correction, FeatureSet, Ints, Neighbors, ShotGroups, joined
 from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings, Select
 
@@ -38,13 +38,11 @@ class Study:
         """Return the neighbours of the classes to correct.
 
         Raises:
-            InputError: as `neighbors.nearest`; for classes without a wnid.
+            InputError: as `ltkit.neighbors.nearest_classes`.
         """
-        settings = NeighborSettings(k, metric, seed)
-        table = None
-        if metric == "wordnet":
-            table = hierarchy.path_lengths(wnids_of(self.features))
-        return search.nearest(self.means, self.of, self.among, settings, table)
+        return nearest_classes(
+            self.features, self.means, self.of, self.among, NeighborSettings(k, metric, seed)
+        )
 
     def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
             device: str = "cpu") -> Correction:  # fmt: skip
@@ -70,21 +68,6 @@ def study(features: FeatureSet, of: Ints, among: Ints, absent: Ints) -> Study:
     """
     means, _ = class_means(features.split("train"), len(features.classes))
     return Study(features, np.setdiff1d(of, absent), among, absent, means)
-
-
-def wnids_of(features: FeatureSet) -> tuple[str, ...]:
-    """Return the classes' WordNet ids.
-
-    Raises:
-        InputError: when the file has none.
-    """
-    wnids = features.classes.wnids
-    if wnids is None:
-        raise InputError(
-            f"{features.source}: classes/wnid: absent, so WordNet has no distance; use another "
-            "--metric"
-        )
-    return wnids
 
 
 @dataclass(frozen=True)

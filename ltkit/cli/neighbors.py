@@ -33,7 +33,7 @@ def neighbors(
 
     Example: ltkit neighbors feats.h5 --k 5
     """
-    from ltkit import hierarchy, studies
+    from ltkit import hierarchy
     from ltkit import neighbors as search
     from ltkit.class_means import class_means
     from ltkit.errors import InputError
@@ -55,8 +55,7 @@ def neighbors(
         raise InputError(f"{path}: --among {among}: found no such class with bins {bins}")
     means, _ = class_means(features.split("train"), len(features.classes))
     settings = NeighborSettings(k, metric, seed)
-    links = hierarchy.path_lengths(studies.wnids_of(features)) if metric == "wordnet" else None
-    found = search.nearest(means, chosen, others, settings, links)
+    found = search.nearest_classes(features, means, chosen, others, settings)
     same = found.few_class[(found.distance == 0).any(axis=1)]
     if len(same):
         _output.say(

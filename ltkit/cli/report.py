@@ -66,8 +66,7 @@ def report(
     """
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
-    from ltkit.reporting import data, drawing, page, pictures
-    from ltkit.reporting.figures import sections
+    from ltkit.reporting import drawing, page, pictures, sections, source
 
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
@@ -75,18 +74,17 @@ def report(
     read = (path, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)
     pictured = pictures.thumbnails(features, images) if images else {}
-    gathered = data.gather(
+    made = source.collect(
         features, split, entries,
         bins=_options.bins(bins),
         grouping=evaluate._grouping(_group(group, features), rule, level, features),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed,
     )  # fmt: skip
-    gathered["evaluate"]["features"] = str(path)
-    parts = sections(gathered)
+    parts = sections.make(made)
     text = page.render(
-        gathered,
+        made,
         parts,
-        provenance=data.provenance(read),
+        provenance=source.provenance(read),
         command=_output.command_line(),
         thumbnails=pictured,
     )

@@ -135,6 +135,23 @@ def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
     return np.asarray(np.divide(accuracy, best, out=unknown, where=best > 0))
 
 
+def confusions(predicted: NDArray[Any], labels: Ints) -> tuple[Ints, Ints, Floats]:
+    """Return (true, predicted, mean samples over S runs) of every pair that occurs.
+
+    Args:
+        predicted: (S, N) class ids.
+        labels: (N,) true classes.
+
+    Example:
+        >>> pairs = confusions(np.array([[0, 1], [1, 1]]), np.array([0, 1]))
+        >>> [column.tolist() for column in pairs]
+        [[0, 0, 1], [0, 1, 1], [0.5, 0.5, 1.0]]
+    """
+    size = int(max(predicted.max(), labels.max())) + 1
+    keys, count = np.unique(labels * size + predicted, return_counts=True)
+    return keys // size, keys % size, count / len(predicted)
+
+
 def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats, Floats]:
     """Return what a reliability diagram shows, of `ECE_BINS` equal bins of the confidence.
 

@@ -17,6 +17,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io
 import pytest
+from ltkit.reporting.figures import Exhibit, View, sections
 from made import refused
 from PIL import Image
 from sklearn.calibration import calibration_curve
@@ -30,7 +31,6 @@ from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head
 from ltkit.reporting import data, drawing, page, pictures
-from ltkit.reporting.figures import Exhibit, View, sections
 
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 FITS = ("feats.alphanet.h5", "feats.random.h5")

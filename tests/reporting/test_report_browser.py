@@ -6,11 +6,11 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from ltkit.reporting.figures import visible
 from test_report import HOSTILE, columns, correction, embedded, large, rendered, run, small
 
 from ltkit.evaluation import Entry
 from ltkit.files import classifiers
-from ltkit.reporting.figures import visible
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
