@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records import ClassTable
-from ltkit.texts import lines
+from ltkit.untrusted.texts import lines
 
 Rule = Literal["path", "ancestor"]
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ltkit.alphanet_data import import_alphanet
 from ltkit.cli import app
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
+from ltkit.sources.published_alphanet import import_alphanet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 C, D = 4, 6

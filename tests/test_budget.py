@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from ltkit import budget
-from ltkit.budget import Budget
 from ltkit.errors import FormatError, InputError
+from ltkit.untrusted import budget
+from ltkit.untrusted.budget import Budget
 
 
 def test_small_claims_add_up(tmp_path):

@@ -22,8 +22,9 @@ import torch.hub
 from shared_data import shared
 
 from ltkit import architectures, checkpoints, datasets
-from ltkit.checkpoints import _inert, _library
-from ltkit.checkpoints._content import Content
+from ltkit.checkpoints.containers import inert
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import _library
 from ltkit.cli import main
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
@@ -746,9 +747,9 @@ def test_of_a_scripts_arguments_plain_values_are_kept(path):
     torch.save({"args": argparse.Namespace(**plain, **others)}, path)
     content = checkpoints.read(path)
     assert "argparse.Namespace" in content.skipped
-    assert _inert.arguments_of(content.top["args"]) == plain
-    assert _inert.arguments_of(plain | {"set": {1}, "deep": [[1]]}) == plain
-    assert _inert.arguments_of(None) == {}
+    assert inert.arguments_of(content.top["args"]) == plain
+    assert inert.arguments_of(plain | {"set": {1}, "deep": [[1]]}) == plain
+    assert inert.arguments_of(None) == {}
 
 
 def test_only_zero_shot_heads_need_the_names_of_classes(path, native):

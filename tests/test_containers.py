@@ -21,15 +21,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ltkit import architectures, checkpoints, exporting, extraction
+from ltkit import architectures, checkpoints
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program
-from ltkit.checkpoints import _folder, _safetensors_file, lightning
-from ltkit.checkpoints._content import Content
+from ltkit.checkpoints.containers import folder as folder_container
+from ltkit.checkpoints.containers import safetensors_file
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import lightning
 from ltkit.errors import FormatError, InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 C = 7
@@ -172,13 +176,13 @@ def test_only_the_changed_shards_differ(folder, tmp_path, given):
 
 
 def test_an_export_that_fails_leaves_no_folder(folder, tmp_path, monkeypatch):
-    whole = _folder.rewrite
+    whole = folder_container.rewrite
 
     def halfway(content, output, changes):
         whole(content, output, changes)
         raise InputError("disk full")
 
-    monkeypatch.setattr(_folder, "rewrite", halfway)
+    monkeypatch.setattr(folder_container, "rewrite", halfway)
     with pytest.raises(InputError, match="disk full"):
         export(folder, tmp_path / "out")
     assert made.beside(folder) == ["hf"]
@@ -314,7 +318,7 @@ def test_a_shard_that_is_a_pipe_or_too_much_json(folder, monkeypatch):
     (folder / SECOND).unlink()
     os.mkfifo(folder / SECOND)
     made.refused(lambda: checkpoints.load(folder), SECOND, "a pipe", error=InputError)
-    monkeypatch.setattr(_folder, "MAX_JSON_BYTES", 100)
+    monkeypatch.setattr(folder_container, "MAX_JSON_BYTES", 100)
     made.refused(lambda: checkpoints.load(folder), INDEX, "expected at most 100")
 
 
@@ -449,14 +453,14 @@ def test_dots_in_a_name_lead_nowhere(path):
 def test_safetensors_that_are_cut_while_they_are_read(path, monkeypatch):
     """A mapped file would end the process."""
     save_file({"w": torch.zeros(1 << 20), "z": torch.ones(3)}, path)
-    whole = _safetensors_file._header
+    whole = safetensors_file._header
 
     def cut(*given):
         found = whole(*given)
         os.truncate(path, 100_000)
         return found
 
-    monkeypatch.setattr(_safetensors_file, "_header", cut)
+    monkeypatch.setattr(safetensors_file, "_header", cut)
     words = ("m.pt: not sound safetensors", "its values are cut off")
     made.refused(lambda: checkpoints.read(path), *words, error=FormatError)
 
@@ -478,7 +482,7 @@ def test_safetensors_whose_header_is_wrong(path, header, words):
     raw = b"{" + raw[1:] if raw[:1] == b"[" else raw
     raw = raw if words != "no mapping of texts" or header else b"[]"
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + b"\0" * 8)
-    found = _safetensors_file.read
+    found = safetensors_file.read
     made.refused(lambda: found(path), "m.pt", words, error=FormatError)
 
 
@@ -1137,7 +1141,7 @@ def test_lightnings_networks_under_any_attribute(path, tmp_path, prefix, head, m
     state = published(prefix, head) | (METRICS if metrics else {})
     ckpt(path, state)
     content = checkpoints.read(path)
-    special = [m for m in checkpoints.families() if not getattr(m, "GENERAL", False)]
+    special = [m for m in checkpoints.families.in_order() if not getattr(m, "GENERAL", False)]
     assert [m for m in special if m.matches(content, LoadSettings())] == [lightning]
     model, images = checkpoints.load(path), randn(2, 3, 32, 32)
     assert (model.family, model.arch) == ("lightning", "resnet20")

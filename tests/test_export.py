@@ -10,9 +10,10 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ltkit import checkpoints, datasets, exporting
+from ltkit import checkpoints, datasets
 from ltkit.cli import app
 from ltkit.errors import InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import Classifier, Correction, Head

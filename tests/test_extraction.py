@@ -14,7 +14,7 @@ from PIL import Image
 from shared_data import cifar10_root, shared
 from torch import nn
 
-from ltkit import architectures, checkpoints, datasets, extraction, records
+from ltkit import architectures, checkpoints, datasets, records
 from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
@@ -23,6 +23,7 @@ from ltkit.files import features
 from ltkit.losses import ce
 from ltkit.records import ClassTable, Dataset, Head, ImageSplit
 from ltkit.settings import ExtractSettings, TrainSettings
+from ltkit.sources import extraction
 from ltkit.training import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import ltkit
-from ltkit import architectures, cli, datasets, extraction
+from ltkit import architectures, cli, datasets
 from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised
 from ltkit.errors import InputError
@@ -30,6 +30,7 @@ from ltkit.files import atomic, features
 from ltkit.files.atomic import write_text
 from ltkit.files.features import FeaturesWriter
 from ltkit.settings import ExtractSettings
+from ltkit.sources import extraction
 from ltkit.training import checkpoint
 
 sys.path.append(str(Path(__file__).parent / "faults"))

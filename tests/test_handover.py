@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ltkit import handover
+from ltkit.exports import tables as handover
 from ltkit.records import Classifier, ClassTable, FeatureSplit, shot_groups
 
 COUNTS = np.array([200, 50, 5])

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ltkit import datasets, importing, records
+from ltkit import datasets, records
 from ltkit.datasets import cifar, lists
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5, soundness
 from ltkit.files.features import FeaturesWriter
+from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint, run
 
 

@@ -13,9 +13,9 @@ import torch
 from watched import Watched
 
 from ltkit import checkpoints
-from ltkit.alphanet_data import read_object
 from ltkit.errors import FormatError, LtkitError
 from ltkit.settings import LoadSettings
+from ltkit.sources.published_alphanet import read_object
 
 CONTAINERS = ("zip", "old", "alphanet")
 MARK = "@@@@@"

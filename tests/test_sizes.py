@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
-from ltkit import alphanet, evaluation, handover, neighbors, posthoc, registry
+from ltkit import alphanet, evaluation, neighbors, posthoc, registry
 from ltkit.class_means import around_centre, class_means
 from ltkit.errors import InputError
+from ltkit.exports import tables as handover
 from ltkit.losses import swrm
 from ltkit.posthoc import blend, logistic, ncm, ridge, tau_norm
 from ltkit.records import (

@@ -132,8 +132,8 @@ def test_a_block_is_read_whole_and_so_has_a_bound(path, monkeypatch):
 
 
 def test_sums_of_small_claims(path, monkeypatch):
-    monkeypatch.setattr("ltkit.budget.BYTES", 0)
-    monkeypatch.setattr("ltkit.budget.FOLD", 1)
+    monkeypatch.setattr("ltkit.untrusted.budget.BYTES", 0)
+    monkeypatch.setattr("ltkit.untrusted.budget.FOLD", 1)
     assert features.read(path).digest
     monkeypatch.setattr(hdf5, "TEXT_FOLD", 1000)
     made.refused(lambda: features.read(path), "claims", "damaged or hostile", error=FormatError)

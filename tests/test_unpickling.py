@@ -6,9 +6,9 @@ import pickle
 import payloads
 import pytest
 
-from ltkit.budget import Budget
 from ltkit.errors import FormatError
-from ltkit.unpickling import Unpickler
+from ltkit.untrusted.budget import Budget
+from ltkit.untrusted.unpickling import Unpickler
 
 
 def load(raw, kind=Unpickler, budget=None):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltkit import zips
 from ltkit.errors import FormatError
-from ltkit.zips import Zip
+from ltkit.untrusted import zips
+from ltkit.untrusted.zips import Zip
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 from damage_zips import One, deflated, write

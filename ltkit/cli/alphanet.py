@@ -449,8 +449,8 @@ def _named(entries: "list[Entry]") -> str:
 
 def _runs_of(entry: "Entry", rho: float | None, run: list[str]) -> list[int]:
     """Return the runs of one setting, or the single one asked for."""
-    from ltkit import exporting
     from ltkit.evaluation import settings_of
+    from ltkit.exports import checkpoint as exporting
 
     if run:
         wanted = _options.settings(run, "--run") | ({} if rho is None else {"rho": rho})

@@ -46,8 +46,10 @@ def export(
 
     Example: ltkit export feats.alphanet.h5 --into model.pt --run rho=1 --run seed=0 -o fixed.pt
     """
-    from ltkit import evaluation, exporting, handover
+    from ltkit import evaluation
     from ltkit.errors import InputError
+    from ltkit.exports import checkpoint as exporting
+    from ltkit.exports import tables as handover
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text

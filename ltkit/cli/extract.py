@@ -57,11 +57,13 @@ def extract(
 
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
-    from ltkit import alphanet_data, checkpoints, datasets, extraction
+    from ltkit import checkpoints, datasets
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.files.features import is_finished
     from ltkit.records import SPLITS
+    from ltkit.sources import extraction
+    from ltkit.sources import published_alphanet as alphanet_data
 
     if (data is None) == (from_alphanet is None):
         raise InputError("extract: expected --data, or --from-alphanet")

@@ -141,7 +141,7 @@ def _start(
             raise InputError("--run: names a run of --from, which is absent")
         return features.classifier(), method, {}, inputs
 
-    from ltkit import exporting
+    from ltkit.exports import checkpoint as exporting
     from ltkit.files import classifiers, hdf5
 
     before = classifiers.read_for(from_, features)

@@ -18,12 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.budget import Budget, opened, read_bytes
 from ltkit.datasets import longtail
 from ltkit.errors import FormatError, InputError
 from ltkit.records import ClassTable, Dataset, ImageSplit, Ints
-from ltkit.texts import lines
-from ltkit.unpickling import Unpickler
+from ltkit.untrusted.budget import Budget, opened, read_bytes
+from ltkit.untrusted.texts import lines
+from ltkit.untrusted.unpickling import Unpickler
 
 PIXELS = 3 * 32 * 32
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltkit.budget import opened, stays_in
 from ltkit.errors import InputError
+from ltkit.untrusted.budget import opened, stays_in
 
 Interpolation = Literal["bilinear", "bicubic"]
 

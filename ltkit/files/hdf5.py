@@ -23,13 +23,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from ltkit import __version__
-from ltkit.budget import Budget, opened
 from ltkit.errors import FormatError, InputError
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.files.narrowing import first_lost
 from ltkit.records import Ints, block_rows
-from ltkit.texts import in_array
+from ltkit.untrusted.budget import Budget, opened
+from ltkit.untrusted.texts import in_array
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1

@@ -23,9 +23,9 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.budget import Budget
 from ltkit.errors import FormatError, InputError
 from ltkit.files import isolated
+from ltkit.untrusted.budget import Budget
 
 SECONDS, BYTES_PER_SECOND = 2, 50e6
 """Processor time for a small model, and how much more a large one has."""

@@ -17,12 +17,12 @@ import torch
 
 from ltkit import __version__
 from ltkit.architectures.network import Network
-from ltkit.budget import opened
 from ltkit.errors import FormatError, InputError
 from ltkit.files import scratch
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
 from ltkit.settings import flag
+from ltkit.untrusted.budget import opened
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1

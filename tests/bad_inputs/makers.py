@@ -22,11 +22,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ltkit import architectures, checkpoints, datasets, extraction, importing
+from ltkit import architectures, checkpoints, datasets
 from ltkit.files import classifiers, features, hdf5, neighbors, scratch
 from ltkit.posthoc import ncm
 from ltkit.records import Correction, Neighbors
 from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
+from ltkit.sources import arrays as importing
+from ltkit.sources import extraction
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)

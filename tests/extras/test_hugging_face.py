@@ -12,11 +12,12 @@ import safetensors.torch
 import torch
 from round_trip import C, check, close, shaken
 
-from ltkit import budget, checkpoints
-from ltkit.checkpoints import _library
-from ltkit.checkpoints import hugging_face as family
+from ltkit import checkpoints
+from ltkit.checkpoints.families import _library
+from ltkit.checkpoints.families import hugging_face as family
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
+from ltkit.untrusted import budget
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 

@@ -13,13 +13,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ltkit import budget, checkpoints, exporting, extraction
-from ltkit.checkpoints import _onnx_file
+from ltkit import checkpoints
+from ltkit.checkpoints.containers import onnx_file
 from ltkit.errors import FormatError, InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import features as features_file
 from ltkit.files import onnx_runs
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
+from ltkit.untrusted import budget
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 C, D = 7, 6
@@ -449,10 +452,10 @@ def test_damaged_models_are_refused_or_read(path):
 
 def test_a_model_that_is_too_large(path, monkeypatch):
     save(model_of(), path, ("w",))
-    monkeypatch.setattr(_onnx_file, "MAX_BYTES", path.stat().st_size + len(W) - 1)
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", path.stat().st_size + len(W) - 1)
     words = ("m.onnx: has more than", "bytes of values")
     made.refused(lambda: checkpoints.load(path), *words, error=InputError)
-    monkeypatch.setattr(_onnx_file, "MAX_BYTES", path.stat().st_size + len(W))
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", path.stat().st_size + len(W))
     assert checkpoints.load(path).family == "onnx"
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from round_trip import C, close, dataset, normalised
 
-from ltkit import checkpoints, extraction
-from ltkit.checkpoints import open_clip as family
+from ltkit import checkpoints
+from ltkit.checkpoints.families import open_clip as family
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 

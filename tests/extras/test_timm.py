@@ -11,10 +11,11 @@ import torch
 from round_trip import C, check, close, dataset, normalised, shaken
 from torch import nn
 
-from ltkit import checkpoints, extraction
-from ltkit.checkpoints import timm as family
+from ltkit import checkpoints
+from ltkit.checkpoints.families import timm as family
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 

@@ -68,7 +68,7 @@ def test_a_network_is_recognised_by_its_tensors(name, classes):
     """Names and shapes alone: none of these is built with values."""
     from torchvision import models
 
-    from ltkit.checkpoints import torchvision as family
+    from ltkit.checkpoints.families import torchvision as family
 
     settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     try:
@@ -235,7 +235,7 @@ def test_the_view_is_torchvisions(name, side):
     from PIL import Image
     from torchvision import models
 
-    from ltkit.checkpoints.torchvision import _images
+    from ltkit.checkpoints.families.torchvision import _images
     from ltkit.datasets.images import transform
 
     images, _ = _images(checkpoints.Content(Path("m.pt"), "torch", {}, {}, ""), models, name, {})

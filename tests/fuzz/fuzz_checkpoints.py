@@ -59,7 +59,7 @@ from torch import nn
 
 from ltkit import architectures
 from ltkit.errors import FormatError
-from ltkit.zips import Zip
+from ltkit.untrusted.zips import Zip
 
 # Sound checkpoints
 

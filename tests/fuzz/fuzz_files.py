@@ -67,11 +67,12 @@ from fuzzing import Target, main
 from readers import BLOCK_BYTES, NAMES, RECIPE, state
 from watched import Outcome
 
-from ltkit import importing, records
+from ltkit import records
 from ltkit.errors import LtkitError
 from ltkit.files import classifiers, hdf5, neighbors
 from ltkit.files.features import FeaturesWriter
 from ltkit.records import Correction, Neighbors
+from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint
 
 PATIENCE = 1.0

@@ -14,10 +14,10 @@ from unittest import mock
 import numpy as np
 from fuzzing import Target
 
-from ltkit import importing
 from ltkit.files import classifiers, hdf5
 from ltkit.records import Correction
 from ltkit.settings import AlphaNetSettings, as_json
+from ltkit.sources import arrays as importing
 
 CLASSES, SIZE = 5, 6
 

@@ -31,10 +31,10 @@ sys.path.append(str(Path(__file__).parents[1]))
 from fuzz_files import problem
 from fuzzing import Target, main
 
-from ltkit import importing
 from ltkit.cli import app
 from ltkit.files import hdf5, scratch
 from ltkit.files.features import FeaturesWriter
+from ltkit.sources import arrays as importing
 
 STEP = "--epochs 2 --device cpu --quiet"
 MODEL = f"train ce --data digits_lt:ir=20 --arch digits_net {STEP} -o m.pt"
