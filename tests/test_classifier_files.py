@@ -127,8 +127,9 @@ def test_a_file_of_other_features(tmp_path, beside, error, said):
     assert "; " in str(caught.value)
 
 
-def test_neighbours_beyond_the_classes_do_not_fit():
-    near = {"neighbor": np.full((2, 2, 1), 7)}
+@pytest.mark.parametrize("kind", ["i8", "u1", "u8"])
+def test_neighbours_beyond_the_classes_do_not_fit(kind):
+    near = {"neighbor": np.full((2, 2, 1), 7, kind)}
     assert correction(extra=near).misfit(8, 3) is None
     assert "class ids up to 7" in correction(extra=near).misfit(7, 3)
 

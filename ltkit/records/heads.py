@@ -233,7 +233,7 @@ class Correction:
         size, most = self.weight.shape[2], int(self.class_id.max(initial=-1))
         near = self.extra.get("neighbor")
         if near is not None and near.dtype.kind in "iu":
-            most = max(most, int(near.max(initial=-1)))
+            most = max(most, int(near.max(initial=0)))
         if size == feature_size and most < num_classes:
             return None
         return (
