@@ -93,9 +93,10 @@ by a kill left for the next one.
 
 Two commands with one output in one folder, with other settings or of other kinds (`mixed`), with
 and without `--overwrite` and `--resume`, the second at a random moment of the first. Each ended
-with exit code 0, or 2 and one line. Wrong would be: in the end another file than the one that a command
-which ended with 0 gives alone, to the byte; a table or a log of another run than the output; two
-that ended with 0 where the second was not told to replace anything; a temporary file that is left.
+with exit code 0, or 2 and one line. Wrong would be: in the end another file than the one that a
+command which ended with 0 gives alone, to the byte; a table or a log of another run than the
+output; two that ended with 0 where the second was not told to replace anything; a temporary file
+that is left.
 """
 
 POWER = """\
