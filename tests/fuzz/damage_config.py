@@ -125,8 +125,8 @@ def graphs(files, rng):
         )
     model.opset_import.append(helper.make_opsetid("ours", 1))
     added = [*rng.choice(kinds), node("ReduceSum", ["large"], ["s"], keepdims=0),
-             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["more"])]  # fmt: skip
-    graph.node[-1].input[0] = "more"
+             node("Mul", ["s", "zero"], ["none"]), node("Add", ["f", "none"], ["h"])]  # fmt: skip
+    graph.node[-1].input[0] = "h"
     for one in added:
         graph.node.insert(len(graph.node) - 1, one)
     for name, value in values.items():
