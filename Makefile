@@ -63,11 +63,11 @@ slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow
 
 fuzz: .venv-extras/.ready ## damaged files of every kind, 10,000 a reader, into benchmarks/results/
-	for kind in checkpoints files; do OMP_NUM_THREADS=1 .venv-extras/bin/python \
+	for kind in checkpoints files scratch; do OMP_NUM_THREADS=1 .venv-extras/bin/python \
 		tests/fuzz/fuzz_$$kind.py --count 10000 --json benchmarks/results/fuzz_$$kind.json || exit 1; done
 
-faults: setup ## kills and failing disks, an hour, into benchmarks/results/
-	for kind in kill disk; do $(BIN)/python tests/faults/$$kind.py \
+faults: setup ## kills, failing disks, two writers, two hours, into benchmarks/results/
+	for kind in kill disk overlap; do $(BIN)/python tests/faults/$$kind.py \
 		--json benchmarks/results/faults.json || exit 1; done
 
 gpu: setup ## the tests that need a CUDA device

@@ -150,19 +150,11 @@ def fit(
     extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept)}
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        rows = combine(base, neighbors, extra["alpha"])
-        biases = (bias.cpu().numpy() / settings.logit_scale).astype(np.float32)
-    if not (np.isfinite(rows).all() and np.isfinite(biases).all()):
-        raise InputError(
-            f"alphanet: gives numbers that are not finite at learning rate "
-            f"{settings.learning_rate:g}; lower --lr"
-        )
     return Correction(
         "alphanet",
         few,
-        rows,
-        biases,
+        combine(base, neighbors, extra["alpha"]),
+        (bias.cpu().numpy() / settings.logit_scale).astype(np.float32),
         tuple({"k": neighbors.k, "metric": neighbors.metric} | as_json(run) for run in runs),
         base.normalize_features,
         extra,
@@ -342,7 +334,10 @@ def _check_cost(
         )
     steps = settings.epochs * math.ceil(max(rows) / settings.batch_size)
     products = 3 * len(runs) * len(neighbors.few_class) * weights  # forward, and twice backward
-    each = max(STEP_SECONDS, products / PRODUCTS_PER_SECOND[torch.device(device).type])
+    each = max(
+        STEP_SECONDS,
+        products / PRODUCTS_PER_SECOND["cpu" if torch.device(device).type == "cpu" else "cuda"],
+    )
     if (hours := steps * each / 3600) > MOST_HOURS:
         raise InputError(
             f"{what}: would take about {hours:.3g} hours, expected at most {MOST_HOURS:g}; {less}"

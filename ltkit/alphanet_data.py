@@ -7,6 +7,7 @@ another. Pickles are read by the unpickler of checkpoints, which builds nothing 
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,11 @@ def import_alphanet(
         return writer.finish()
 
 
-def _head(path: Path) -> Head:
+def _head(path: Path, *, expert: bool = False) -> Head:
     """Return the linear head, or the experts' heads."""
     found, _ = read_object(path)
-    if isinstance(found, list) and found:
-        heads = [_head(_beside(path, entry)) for entry in found]
+    if isinstance(found, list) and found and not expert:
+        heads = [_head(_beside(path, entry), expert=True) for entry in found]
         shapes = {head.weight.shape for head in heads}
         if len(shapes) > 1:
             raise InputError(
@@ -87,6 +88,11 @@ def _head(path: Path) -> Head:
     bias = values_of(found["bias"]) if found.get("bias") is not None else np.zeros(len(weight))
     if bias is None or bias.shape != weight.shape[:1]:
         raise FormatError(f"{path}: bias: does not fit weight {weight.shape}; save it again")
+    if weight.dtype.kind != "f" or bias.dtype.kind != "f":
+        raise FormatError(
+            f"{path}: weight, bias: found {weight.dtype} and {bias.dtype}, expected floating-point "
+            "numbers; save the weights as they are trained"
+        )
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise FormatError(f"{path}: weight, bias: hold NaN or infinity; the model is damaged")
     return Head(weight.astype(np.float32), bias.astype(np.float32))
@@ -98,7 +104,7 @@ def _beside(path: Path, entry: Any) -> Path:
     if not isinstance(name, str):
         raise FormatError(f"{path}: classifier_file: absent in an entry of the list of experts")
     file = path.parent / name
-    if not file.resolve().is_relative_to(path.parent.resolve()):
+    if "\0" in name or not Path(os.path.realpath(file)).is_relative_to(path.parent.resolve()):
         raise InputError(f"{path}: {name}: lies outside of {path.parent}; put it beside the list")
     if not file.is_file() or file == path:
         raise InputError(f"{path}: {name}: not found; put it beside the list")

@@ -6,10 +6,11 @@ them here, and adds up what a file says of itself before anything of that size i
 """
 
 import errno
+import io
 import os
+import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from ltkit.errors import FormatError, InputError
 
@@ -18,6 +19,9 @@ BYTES, FOLD = 512 << 20, 4
 
 STEPS, STEPS_PER_BYTE = 1_000_000, 4
 """Objects made or visited for a small file, and how many more for each byte of a large one."""
+
+CACHED, BLOB = re.compile(r"(models|datasets)--.+"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+"""What the hub's cache calls a download's folder, and the files that its snapshots link to."""
 
 
 class Budget:
@@ -60,7 +64,8 @@ class Budget:
         self.bytes += count
         if count < 0 or self.bytes > self.most_bytes:
             raise FormatError(
-                f"{self.path}: {what + ': ' if what else ''}claims {count} bytes, expected at most "
+                f"{self.path}: {what + ': ' if what else ''}claims "
+                f"{min(count, 0) or self.bytes} bytes, expected at most "
                 f"{self.most_bytes} for a file of {self.size}; it is damaged or hostile, make it "
                 "again"
             )
@@ -79,12 +84,13 @@ class Budget:
             )
 
 
-def opened(path: Path, what: str) -> BinaryIO:
+def opened(path: Path, what: str, mend: str = "check the path") -> io.BufferedReader:
     """Open a file for reading, and no pipe, device or folder, which might never answer.
 
     Args:
         path: the file; links to a file are followed.
         what: it is expected to be, for the message, as ``a list of images``.
+        mend: what to do where it is absent.
 
     Raises:
         InputError: when there is no such file, or it is no regular file.
@@ -93,7 +99,7 @@ def opened(path: Path, what: str) -> BinaryIO:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found, expected {what}; check the path") from None
+        raise InputError(f"{path}: not found, expected {what}; {mend}") from None
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
             raise _irregular(path, "a socket", what) from None
@@ -103,6 +109,32 @@ def opened(path: Path, what: str) -> BinaryIO:
         os.close(handle)
         raise _irregular(path, "a folder" if stat.S_ISDIR(mode) else "a device or pipe", what)
     return os.fdopen(handle, "rb")
+
+
+def stays_in(folder: Path, path: Path) -> bool:
+    """Say whether a path, all links on the way followed, stays in a folder.
+
+    The folder itself may be a link: whoever named it chose so. The cache of Hugging Face's hub has
+    the files of ``models--x--y/snapshots/z`` as links to ``models--x--y/blobs``; those stay, too.
+
+    Args:
+        folder: where it should stay.
+        path: of what is to be read; it need not be there.
+
+    Example:
+        >>> stays_in(Path("data"), Path("data/ant/../bee/1.png"))
+        True
+        >>> stays_in(Path("data"), Path("data/../secret.txt"))
+        False
+    """
+    root, real = (Path(os.path.realpath(place)) for place in (folder, path))
+    if real.is_relative_to(root):
+        return True
+    for snapshot in (root, *root.parents):
+        download = snapshot.parent.parent
+        if snapshot.parent.name == "snapshots" and CACHED.fullmatch(download.name):
+            return real.parent == download / "blobs" and BLOB.fullmatch(real.name) is not None
+    return False
 
 
 def _irregular(path: Path, found: str, what: str) -> InputError:

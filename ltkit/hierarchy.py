@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records import ClassTable
+from ltkit.texts import lines
 
 Rule = Literal["path", "ancestor"]
+
+WHAT = "a file with a line 'class<TAB>group' for each class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +239,7 @@ def read_group_file(path: Path, class_names: Sequence[str]) -> list[str]:
     ids, expected = _known_classes(class_names)
     groups: dict[int, str] = {}
     line_numbers: dict[int, int] = {}
-    for number, line in enumerate(_read_lines(path), start=1):
+    for number, line in enumerate(lines(path, WHAT), start=1):
         if not line.strip():
             continue
         where = f"{path}: line {number}"
@@ -328,25 +331,10 @@ def _known_classes(class_names: Sequence[str]) -> tuple[dict[str, int], str]:
     return ids, f"a class name ({_some(class_names)}) or {in_words}, and no heading"
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Read the lines of a UTF-8 file, with or without a byte order mark."""
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}), expected a file with a line "
-            "'class<TAB>group' for each class; check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8 text; save the file as UTF-8"
-        ) from error
-
-
 def _two_columns(line: str, where: str) -> tuple[str, str]:
     """Split a line at its tab, or else as CSV."""
     try:
-        columns = line.split("\t") if "\t" in line else next(csv.reader([line]))
+        columns = line.split("\t") if "\t" in line else next(csv.reader([line], strict=True))
     except csv.Error as error:
         raise InputError(f"{where}: not readable as CSV ({error}); use a tab instead") from error
     texts = [column.strip() for column in columns]

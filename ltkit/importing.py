@@ -1,13 +1,14 @@
 """Features made elsewhere, in an .npz archive, into a features file."""
 
 import hashlib
+import lzma
 import math
 import tokenize
 import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,13 +16,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit.budget import BYTES, Budget, opened
 from ltkit.errors import FormatError, InputError, nearest
 from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.narrowing import as_float32
 from ltkit.records import SPLITS, ClassTable, Head, Ints, block_rows, blocks
+from ltkit.texts import lines
 
 DAMAGED = (
     EOFError, LookupError, MemoryError, OSError, RuntimeError, ValueError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What zipfile and NumPy raise at a damaged archive."""
 
@@ -36,6 +40,15 @@ MAX_CLASSES = 10_000_000
 NUMBERS = "iuf"
 """The kinds of type that numbers may have."""
 
+COPIES = 3
+"""How many times their size labels and texts take on the way."""
+
+UNPACKED = 100
+"""How many times its size an archive's features may have; zeros pack up to a thousand times."""
+
+LAST_SIGN = 0x10FFFF
+"""Of Unicode; four bytes of a text can hold more."""
+
 
 class Archive:
     """The arrays of an .npz file, read without pickles, large ones block by block."""
@@ -48,16 +61,19 @@ class Archive:
             FormatError: when it is not an .npz archive.
         """
         self.path = path
-        if not path.is_file():
-            raise InputError(f"{path}: not found; check the path")
+        with opened(path, "an .npz archive"):
+            pass
         try:
             self._zip = zipfile.ZipFile(path)
         except DAMAGED as error:
             raise FormatError(f"{path}: not an .npz archive; write it with numpy.savez") from error
+        self.budget = Budget(path)
         self.names = [n.removesuffix(".npy") for n in self._zip.namelist()]
         for name in self.names:
             if name not in KNOWN:
                 raise InputError(f"{path}: {name}: unknown array; {nearest(name, KNOWN)}")
+            if self.names.count(name) > 1:
+                raise InputError(f"{path}: {name}: found twice, expected once; save it again")
             needed = f"{name.partition('_')[0]}_features"
             if name.endswith(("_labels", "_ids")) and needed not in self.names:
                 raise InputError(f"{path}: {name}: needs {needed}, which is absent")
@@ -70,12 +86,13 @@ class Archive:
     def rows(self, name: str, kinds: str) -> Iterator[NDArray[Any]]:
         """Yield an array's rows block by block; its type must be of one of the kinds."""
         with self._opened(name) as (stream, shape, dtype):
-            if dtype.kind not in kinds or not shape or 0 in shape[1:]:
+            if dtype.kind not in kinds or not shape or 0 in shape[1:] or not dtype.itemsize:
                 what = "numbers" if kinds == NUMBERS else "strings"
                 raise InputError(
                     f"{self.path}: {name}: found {dtype} {shape}, expected an array of {what}"
                 )
             row_bytes = math.prod(shape[1:]) * dtype.itemsize
+            self.budget.take(row_bytes, name)
             for block in blocks(shape[0], block_rows(row_bytes)):
                 count = block.stop - block.start
                 raw = stream.read(count * row_bytes)
@@ -86,9 +103,19 @@ class Archive:
                 raise EOFError("it is longer than its header says")
 
     def whole(self, name: str, kinds: str = NUMBERS) -> NDArray[Any]:
-        """Read a small array."""
+        """Read a small array.
+
+        Raises:
+            FormatError: when it is damaged, or with the others too large for such a file.
+            InputError: when its type is of another kind.
+        """
         shape, dtype = self.header(name)
-        return np.concatenate([np.empty((0, *shape[1:]), dtype), *self.rows(name, kinds)])
+        self.budget.take(COPIES * math.prod(shape) * dtype.itemsize, name)
+        values, done = np.empty(shape, dtype), 0
+        for block in self.rows(name, kinds):
+            values[done : done + len(block)] = block
+            done += len(block)
+        return values
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
@@ -103,6 +130,13 @@ class Archive:
                 )
                 with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
                     shape, fortran, dtype = read(stream)
+                if any(type(size) is not int or size < 0 for size in shape):
+                    raise ValueError(f"its shape is {shape}")
+                claimed = stream.tell() + math.prod(shape) * dtype.itemsize
+                held = self._zip.getinfo(f"{name}.npy").file_size
+                if claimed != held and not dtype.hasobject:
+                    what = "truncated" if claimed > held else "longer than its header says"
+                    raise EOFError(f"it is {what}")
                 if dtype.hasobject:
                     raise FormatError(
                         f"{self.path}: {name}: holds Python objects; save plain arrays, not pickles"
@@ -169,6 +203,7 @@ def import_arrays(
             )
     head = _head(archive, len(counts), feature_size, notes)
     classes = _classes(archive, counts, names)
+    _check_unpacked(archive, shapes)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     plan = Plan(
@@ -188,6 +223,35 @@ def import_arrays(
         digest = writer.finish()
         undo.pop_all()
     return digest, notes
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read the names of classes, one a line, from a UTF-8 file; blank lines may follow.
+
+    Raises:
+        InputError: when it is no such file, or a name is blank.
+    """
+    names = list(lines(path, "names of classes, one a line"))
+    while names and not names[-1].strip():
+        names.pop()
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise InputError(f"{path}: line {number}: is blank, expected a class name; write it")
+    return tuple(names)
+
+
+def _check_unpacked(archive: Archive, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse features that would fill the disk: they may not be so much larger than the archive."""
+    sizes = {
+        s: math.prod(shape) * archive.header(f"{s}_features")[1].itemsize
+        for s, shape in shapes.items()
+    }
+    most = BYTES + UNPACKED * archive.budget.size
+    if sum(sizes.values()) > most:
+        raise InputError(
+            f"{archive.path}: features: unpack to {sum(sizes.values())} bytes, expected at most "
+            f"{most} for an archive of {archive.budget.size}; write it with numpy.savez, unpacked"
+        )
 
 
 def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
@@ -257,24 +321,25 @@ def _head(archive: Archive, num_classes: int, feature_size: int, notes: list[str
             left_out = ", and bias is left out" if "bias" in archive.names else ""
             notes.append(f"no weight: the file has no head{left_out}")
             return None
+        if (room := 4 * num_classes**2) > archive.budget.most_bytes:
+            raise InputError(
+                f"{path}: weight: absent, and for {num_classes} logits an identity head would take "
+                f"{room} bytes; add the weight, or train_labels of the classes that there are"
+            )
         notes.append("no weight, and as many features as classes: taken as logits, identity head")
         return Head(np.eye(num_classes, dtype=np.float32), np.zeros(num_classes, np.float32))
     found = archive.header("weight")[0]
     if found != expected:
         hint = ": one row a class; save weight.T" if found == expected[::-1] else ""
         raise InputError(f"{path}: weight: found {found}, expected {expected}{hint}")
-    bias = np.zeros(num_classes, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        weight = archive.whole("weight").astype(np.float32)
-        if "bias" not in archive.names:
-            notes.append("no bias: taken as zeros")
-        elif (shape := archive.header("bias")[0]) != (num_classes,):
-            raise InputError(f"{path}: bias: found {shape}, expected ({num_classes},)")
-        else:
-            bias = archive.whole("bias").astype(np.float32)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise InputError(f"{path}: weight, bias: hold NaN or infinity; the model is damaged")
-    return Head(weight, bias)
+    weight, bias = archive.whole("weight"), np.zeros(num_classes)
+    if "bias" not in archive.names:
+        notes.append("no bias: taken as zeros")
+    elif (shape := archive.header("bias")[0]) != (num_classes,):
+        raise InputError(f"{path}: bias: found {shape}, expected ({num_classes},)")
+    else:
+        bias = archive.whole("bias")
+    return Head(as_float32(weight, f"{path}: weight"), as_float32(bias, f"{path}: bias"))
 
 
 def _classes(archive: Archive, counts: Ints, names: tuple[str, ...] | None) -> ClassTable:
@@ -297,7 +362,19 @@ def _text(archive: Archive, name: str, count: int) -> NDArray[np.str_] | None:
     if shape != (count,):
         raise InputError(f"{archive.path}: {name}: found shape {shape}, expected {count} strings")
     values = archive.whole(name, "US")
-    if values.dtype.kind == "U":
+    wide = values.dtype.kind == "U"
+    signs = values.view(f"{values.dtype.str[0]}u4" if wide else np.uint8)
+    signs = signs.reshape(count, values.itemsize // signs.itemsize)
+    for bad, found in (
+        ((signs > LAST_SIGN).any(axis=1), "a sign that Unicode does not have"),
+        (((signs[:, 1:] != 0) & (signs[:, :-1] == 0)).any(axis=1), "NUL within a text"),
+    ):
+        if bad.any():
+            raise InputError(
+                f"{archive.path}: {name}: row {bad.argmax()}: found {found}, expected text; the "
+                "array is damaged, save it again"
+            )
+    if wide:
         return values.astype(np.str_)
     try:
         return np.char.decode(values, "utf-8")

@@ -107,11 +107,12 @@ def nearest(
     if settings.metric == "random":
         chosen = _drawn(of, among, settings)
         distances = np.linalg.norm(means[of][:, None] - means[chosen], axis=2)
+        distances[distances <= same] = 0
         order = np.argsort(distances, axis=1, kind="stable")
         chosen = np.take_along_axis(chosen, order, axis=1)
         distances = np.take_along_axis(distances, order, axis=1)
     elif path_length is not None:
-        chosen, distances = _by_links(means, of, among, settings.k, path_length)
+        chosen, distances = _by_links(means, of, among, settings.k, path_length, same)
     else:
         chosen, distances = _ranked(means, of, among, settings.k, same)
     if settings.metric == "cosine":
@@ -140,13 +141,19 @@ def _on_sphere(means: NDArray[np.float64], used: Ints) -> NDArray[np.float64]:
 
 
 def _by_links(
-    means: NDArray[np.float64], of: Ints, among: Ints, k: int, links: NDArray[np.int32]
+    means: NDArray[np.float64],
+    of: Ints,
+    among: Ints,
+    k: int,
+    links: NDArray[np.int32],
+    same: float,
 ) -> tuple[Ints, NDArray[np.float64]]:
     classes, distances = [], []
     for class_id in of:
         options = among[among != class_id]
         links_to = links[class_id, options]
         near = np.linalg.norm(means[options] - means[class_id], axis=1)
+        near[near <= same] = 0
         order = np.lexsort((options, near, links_to))[:k]
         classes.append(options[order])
         distances.append(links_to[order].astype(np.float64))

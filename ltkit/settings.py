@@ -45,7 +45,7 @@ RANGES: Mapping[str, Range] = {
     "k": Range(1, 100_000, whole=True),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
-    "logit_scale": Range(0, 1e6, above=True),
+    "logit_scale": Range(0, 1e30, above=True),
     "min_epochs": Range(1, 100_000, whole=True),
     "momentum": Range(0, 1),
     "most": Range(0, 10**6, whole=True),

@@ -13,6 +13,7 @@ from ltkit.class_means import class_means
 from ltkit.errors import InputError
 from ltkit.evaluation import choice, metrics
 from ltkit.files import classifiers, hdf5
+from ltkit.files.scratch import Parts
 from ltkit.neighbors import nearest_classes
 from ltkit.records import Correction, FeatureSet, Ints, Neighbors, ShotGroups, joined
 from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings, Select
@@ -92,9 +93,7 @@ def sweep(
     runs: Sequence[AlphaNetSettings],
     groups: ShotGroups,
     *,
-    folder: Path,
-    identity: Mapping[str, Any],
-    resume: bool = False,
+    parts: Parts,
     device: str = "cpu",
     report: Callable[[str], None] = lambda message: None,
 ) -> tuple[list[Point], Point, list[Path]]:
@@ -109,9 +108,7 @@ def sweep(
         metrics: which neighbours.
         runs: rhos times seeds.
         groups: shot groups for the scores.
-        folder: for the finished fits; made with the first of them.
-        identity: settings that a kept fit must share with this sweep.
-        resume: take kept fits.
+        parts: for the finished fits; made with the first of them, and theirs to take.
         device: where to train.
         report: called with a line for each fit.
 
@@ -120,7 +117,8 @@ def sweep(
         and the files of the fits.
 
     Raises:
-        InputError: without a validation split, or as `Study.fit`.
+        InputError: without a validation split, when a k is out of range, or as `Study.fit`; then
+            kept fits are as they were.
     """
     features = wanted.features
     val = features.splits.get("val")
@@ -129,17 +127,20 @@ def sweep(
             f"{features.source}: no validation split to score a sweep on; extract one, or fit a "
             "single setting with alphanet fit"
         )
+    settings = [(metric, k) for metric in metrics for k in ks]
+    for metric, k in settings:  # all of them, before the first fit takes the place of kept ones
+        wanted.neighbors(k, metric, runs[0].seed)
     score = _Score(features, groups)
     points, files = [], []
-    for metric in metrics:
-        for k in ks:
-            file = folder / f"{metric}-{k}.h5"
-            correction = _kept(file, identity) if resume else None
+    with parts.locked():
+        for metric, k in settings:
+            file = parts.path(f"{metric}-{k}")
+            correction = _kept(file, parts.run) if parts.has(file) else None
             if correction is None:
                 correction = wanted.fit(runs, k, metric, device)
-                folder.mkdir(exist_ok=True)
+                parts.begin()
                 classifiers.write(
-                    file, correction, settings=dict(identity), command="",
+                    file, correction, settings=parts.run, command="",
                     inputs={"features": features.digest},
                 )  # fmt: skip
                 report(f"{metric}, k {k}: {len(runs)} runs fitted")
@@ -150,11 +151,9 @@ def sweep(
     return points, score.baseline(), files
 
 
-def _kept(file: Path, identity: Mapping[str, Any]) -> Correction | None:
-    """Return a finished fit of the same sweep, if there is one."""
-    if not file.is_file():
-        return None
-    if hdf5.read(file, hdf5.CLASSIFIER).settings != dict(identity):
+def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
+    """Return a finished fit of the same sweep."""
+    if hdf5.read(file, hdf5.CLASSIFIER).settings != identity:
         raise InputError(
             f"{file}: belongs to a sweep with other settings; resume with the settings of the "
             "first run, or start again without --resume"

@@ -136,7 +136,7 @@ def parts(**changes):
         (parts(labels=np.full(9, C)), "labels: row 0: found 4", InputError),
         (parts(labels=np.arange(9) - 8), "labels: row 0: found -8", InputError),
         (parts()[:100], "refused: its pickle is truncated", FormatError),
-        (b"", "not a checkpoint that torch reads", FormatError),
+        (b"", "its pickle is truncated", FormatError),
     ],
 )
 def test_parts_that_do_not_fit(simple, content, said, error, monkeypatch):

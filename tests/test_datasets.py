@@ -537,7 +537,7 @@ def test_digests_tell_lists_apart(tmp_path):
         ("../a.png 0\n", r"line 1: path '\.\./a.png', expected one relative"),
         ("a/../../b.png 0\n", "line 1: path"),
         ("/etc/passwd 0\n", "line 1: path '/etc/passwd'"),
-        ("a\0.png 0\n", r"line 1: path 'a\\x00.png'"),
+        ("a\0.png 0\n", "line 1: found a NUL"),
         ("a.png 0\nb.png 2\n", "found no training image of class 1, .* 3 classes"),
         ("a.png 1\n", "found no training image of class 0"),
         ("a.png 0\nb.png 999999999999\n", "found no training image of class 1,"),
@@ -588,7 +588,7 @@ def test_a_missing_image_is_named(tmp_path):
     write_images(tmp_path, ["0.png", "1.png"])
     train = write_list(tmp_path / "list.txt", [("0.png", 0), ("1.png", 0), ("2.png", 0)])
     dataset = datasets.load(f"{train}:val=none")
-    with pytest.raises(InputError, match=r"2\.png: image 2: not found; check --root"):
+    with pytest.raises(InputError, match=r"2\.png: not found, expected image 2; check --root"):
         dataset.split("train").images[:]
 
 
@@ -758,6 +758,39 @@ def test_a_table_with_class_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\na,0\nb,1\nc,10\n".replace("10", "2"),
+        "path, label\na, 0\nb, 1\nc, 2\n",
+        "path,label\ra,0\rb,1\rc,2\r",
+        "path,label\r\na,0.0\r\nb,1.0\r\nc,2.0\r\n\r\n,\r\n",
+        "label,path,split\n0,a,\n1,b, train \n2,c,train\n\n \n",
+    ],
+)
+def test_tables_that_say_the_same(tmp_path, text):
+    (tmp_path / "table.csv").write_bytes(text.encode())
+    dataset = datasets.load(f"{tmp_path / 'table.csv'}:val=none")
+    assert dataset.split("train").ids.tolist() == ["a", "b", "c"]
+    assert dataset.split("train").labels.tolist() == [0, 1, 2]
+    assert dataset.classes.names is None
+
+
+def test_names_that_python_would_split_stay_whole(tmp_path):
+    names = ("a\u2028b", "a\x85b", "a\x0bb", "a\x1cb")
+    rows = "".join(f"{i},{name}\n" for i, name in enumerate(names))
+    (tmp_path / "table.csv").write_bytes(f"path,label\n{rows}".encode())
+    dataset = datasets.load(f"{tmp_path / 'table.csv'}:val=none")
+    assert sorted(dataset.classes.names) == sorted(names)
+
+
+def test_a_list_may_end_its_lines_in_any_way(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "list.txt").write_bytes(f"a b.png 0{end}\tc.png 1{end}{end}".encode())
+        listing = lists.read_list(tmp_path / "list.txt")
+        assert (listing.paths, listing.labels.tolist()) == (["a b.png", "c.png"], [0, 1])
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "found the columns none, expected path, label"),
@@ -775,9 +808,133 @@ def test_a_table_with_class_names(tmp_path):
         ("path,label\na,0\nb,2\n", "found no training image of class 1"),
         ("path,label,split\na,cat,train\nb,dog,test\n", "found no training image of class dog"),
         ("path,label\n" + "x" * 200_000 + ",0\n", "line .: not readable as CSV"),
+        ("path,label,label\na,0,1\n", "found label as 2 columns"),
+        ("path,label,path\na,0,b\n", "found path as 2 columns"),
+        ("path,split,label,split\na,train,0,test\n", "found split as 2 columns"),
+        ("path,label\na,b.png,0\nc,1\n", "line 2: found 3 columns, expected 2; put quotes"),
+        ("path,label,split\na,0,train\nb,1\n", "line 3: found 2 columns, expected 3; .* comma"),
+        ('path,label\n"a,0\nb,1\n', "line 3: not readable as CSV .unexpected end of data"),
+        ('path,label\n"a,0\nb",1\nc"d,0\n"e"f,1\n', "line 5: not readable as CSV"),
+        ("path,label\na,0\nb,1\0\n", "line 3: found a NUL"),
+        ("path,label\na,ant\n\ufeffb,bee\n", "line 3: found a byte order mark"),
+        ("path,label\na,0\nb,1.5\n", "line 3: label: found '1.5', expected a whole number"),
+        ("path,label\n" + "x" * 5000 + ",0\n", "line 2: found a path of 5000 characters"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path, text, message):
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(InputError, match=f"table.csv: {message}"):
         datasets.load(f"{tmp_path / 'table.csv'}:val=none")
+
+
+# Links
+
+
+@pytest.fixture
+def links(tmp_path):
+    """A folder of images, and other images outside of it."""
+    write_images(tmp_path / "pics", ["ant/0.png", "ant/1.png", "bee/2.png", "bee/3.png"])
+    write_images(tmp_path / "other", ["4.png", "bee/5.png"])
+    return tmp_path / "pics"
+
+
+def linked_file(root):
+    (root / "bee" / "9.png").symlink_to("../../other/4.png")
+
+
+def linked_chain(root):
+    (root / "chain").symlink_to("../other/4.png")
+    (root / "bee" / "9.png").symlink_to("../chain")
+
+
+def linked_class(root):
+    (root / "cow").symlink_to("../other/bee")
+
+
+def linked_to_the_root_of_all(root):
+    (root / "cow").symlink_to("/")
+
+
+def linked_split(root):
+    (root.parent / "other" / "test" / "ant").mkdir(parents=True)
+    (root / "train").mkdir()
+    for name in ("ant", "bee"):
+        (root / name).rename(root / "train" / name)
+    (root / "test").symlink_to("../other/test")
+
+
+def linked_class_of_a_split(root):
+    (root / "train").mkdir()
+    for name in ("ant", "bee"):
+        (root / name).rename(root / "train" / name)
+    (root / "train" / "cow").symlink_to("../../other/bee")
+
+
+OUT = [linked_file, linked_chain, linked_class, linked_to_the_root_of_all, linked_split,
+       linked_class_of_a_split]  # fmt: skip
+
+
+@pytest.mark.parametrize("link", OUT)
+def test_links_out_of_the_folder_are_refused(links, link):
+    link(links)
+    with pytest.raises(InputError, match=r"a link leads out of .*pics, expected.* --follow-links"):
+        datasets.load(f"{links}:val=none")
+
+
+@pytest.mark.parametrize("link", [linked_file, linked_chain, linked_class])
+def test_links_may_be_followed_and_that_is_recorded(links, link):
+    before = datasets.load(f"{links}:val=none,resize=8,crop=8")
+    assert "follow_links" not in before.record
+    link(links)
+    found = datasets.load(f"{links}:val=none,resize=8,crop=8", follow_links=True)
+    assert len(found.split("train").images[:]) == len(before.split("train")) + 1
+    assert found.record["follow_links"] is True
+
+
+def test_the_folder_itself_and_what_stays_in_it_may_be_links(links):
+    (links / "bee" / "9.png").symlink_to("../ant/0.png")
+    (links / "cow").symlink_to("ant")
+    root = links.with_name("root")
+    root.symlink_to("pics")
+    assert len(datasets.load(f"{root}:val=none,resize=8,crop=8").split("train").images[:]) == 7
+
+
+@pytest.mark.parametrize("form", ["l.txt", "c.csv"])
+def test_listed_images_behind_links(links, form):
+    linked_file(links)
+    (links / "cow").symlink_to("../other")
+    for name in ("bee/9.png", "cow/4.png"):
+        path = links / form
+        if form == "c.csv":
+            path.write_text(f"path,label\nant/0.png,0\n{name},1\n")
+        else:
+            write_list(path, [("ant/0.png", 0), (name, 1)])
+        for root in (None, links):
+            with pytest.raises(InputError, match=r"a link leads out of"):
+                datasets.load(f"{path}:val=none", root)
+        found = datasets.load(f"{path}:val=none,resize=8,crop=8", follow_links=True)
+        assert len(found.split("train").images[:]) == 2
+
+
+def test_a_link_that_is_made_later_is_refused_when_it_is_met(links):
+    images = datasets.load(f"{links}:val=none,resize=8,crop=8").split("train").images
+    (links / "bee" / "3.png").unlink()
+    (links / "bee" / "3.png").symlink_to("../../other/4.png")
+    assert len(images[:3]) == 3
+    with pytest.raises(InputError, match="a link leads out of"):
+        images[:]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(os.mkfifo, "is a device or pipe, expected image 3"), (os.mkdir, "is a folder, expected"),
+     (lambda path: path.symlink_to("3.png"), "cannot be decoded"),
+     (lambda path: path.symlink_to("none"), "not found, expected image 3; check --root")],
+)  # fmt: skip
+def test_an_image_that_is_no_file(links, make, words):
+    path = links / "bee" / "3.png"
+    images = datasets.load(f"{links}:val=none,resize=8,crop=8").split("train").images
+    path.unlink()
+    make(path)
+    with pytest.raises(InputError, match=words):
+        images[:]

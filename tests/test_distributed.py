@@ -264,6 +264,14 @@ def test_an_environment_in_part(monkeypatch):
     refused(distributed.group("cpu").__enter__, "LOCAL_RANK: absent, expected all that torchrun")
 
 
+@pytest.mark.parametrize("number", ["x", "", "1_0", "-1", "99999999999"])
+def test_an_environment_without_numbers(monkeypatch, number):
+    for name in distributed.VARIABLES:
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("LOCAL_RANK", number)
+    refused(distributed.group("cpu").__enter__, "LOCAL_RANK: found ", "a whole number from 0 to")
+
+
 @pytest.mark.parametrize(("device", "gpus"), [("cuda", 1), ("cuda:1", 4)])
 def test_processes_that_would_share_a_gpu(monkeypatch, device, gpus):
     for name in distributed.VARIABLES:

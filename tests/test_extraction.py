@@ -155,7 +155,7 @@ class CentredOnBatch(nn.Module):
 def test_a_resumed_extraction_has_the_same_bytes(
     trained, digits, output, tmp_path, monkeypatch, stop, batch_dependent
 ):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 64 * 4 * 30)  # 30 rows, batches have 100
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 64 * 4 * 30)  # 30 rows, batches have 100
     model = checkpoints.load(trained)
     if batch_dependent:
         model = replace(model, network=Network(CentredOnBatch(), model.network.head))

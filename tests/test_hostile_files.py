@@ -148,7 +148,7 @@ def test_a_partial_file_without_its_metadata_is_refused(tmp_path):
     path = tmp_path / "f.h5"
     partial = interrupted(path)
     partial.write_bytes(b"x" * 100)
-    made.refused(lambda: finish(path), "f.h5.partial", "cannot be read", error=FormatError)
+    made.refused(lambda: finish(path), "f.h5.partial", "not known to be ltkit's")
     assert made.beside(path) == ["f.h5.journal", "f.h5.partial"]
 
 
@@ -211,7 +211,7 @@ def with_signalling(shape):
 
 @pytest.mark.parametrize(("name", "words"), [
     ("train_features", ("train: row 2: features are not finite",)),
-    ("weight", ("weight, bias: hold NaN or infinity",)),
+    ("weight", ("weight: holds NaN or infinity",)),
 ])  # fmt: skip
 def test_a_nan_that_signals_is_refused_in_silence(tmp_path, name, words):
     arrays = {"train_features": np.ones((3, 4)), "train_labels": np.array([0, 1, 0]),
@@ -300,11 +300,15 @@ def test_pickles_that_numpy_or_python_would_trust(tmp_path, opcodes):
         content[b"data"].values.reshape(-1, 1)
 
 
-@pytest.mark.parametrize("opcode", [b"\x96\x01\0\0\0\0\0\0\0x", b"\x82\x01", b"\x83\x01\x01"])
-def test_opcodes_without_a_use_are_refused(tmp_path, opcode):
+@pytest.mark.parametrize(("opcode", "words"), [
+    (b"\x82\x01", "Unsupported extension 1"), (b"\x83\x01\x01", "Unsupported extension 257"),
+    (b"P0\n", "Unsupported persistent id"), (b"K\x01Q", "Unsupported persistent id"),
+    (b"\xff", "KeyError: 255"), (b"\x97", "out-of-band"),
+])  # fmt: skip
+def test_opcodes_without_a_use_are_refused(tmp_path, opcode, words):
     path = tmp_path / "data_batch_1"
     path.write_bytes(b"\x80\x05" + opcode + b".")
-    with pytest.raises(FormatError, match="unknown opcode"), cifar._pickled(path):
+    with pytest.raises(FormatError, match=words), cifar._pickled(path):
         pass
 
 
@@ -327,7 +331,33 @@ def test_coarse_names_that_are_no_text(tmp_path):
     (folder / "coarse_label_names.txt").write_bytes(b"apples\n\xff")
     made.refused(
         lambda: datasets.load("cifar100_lt:ir=1,val=none", tmp_path),
-        "coarse_label_names.txt: is not UTF-8 text", error=FormatError,
+        "coarse_label_names.txt: cannot be read as the names of superclasses", "UTF-8 text",
+    )  # fmt: skip
+
+
+def test_one_superclass_a_class(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    pixels = np.zeros((200, 3074), np.uint8)
+    pixels[:, 0], pixels[:, 1] = np.arange(200) % 20, np.arange(200) % 100
+    (folder / "test.bin").write_bytes(pixels.tobytes())
+    pixels[107, 0] = 9
+    (folder / "train.bin").write_bytes(pixels.tobytes())
+    made.refused(
+        lambda: datasets.load("cifar100_lt:ir=1,val=none", tmp_path),
+        "coarse labels: found several for class 7", error=FormatError,
+    )  # fmt: skip
+
+
+def test_an_archive_of_images_has_a_size(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    folder.mkdir()
+    for name in ("train.bin", "test.bin"):
+        (folder / name).touch()
+        os.truncate(folder / name, 3 << 30)
+    made.refused(
+        lambda: datasets.load("cifar100_lt", tmp_path), "train.bin: found 3221225472 bytes",
+        "images of CIFAR-100", error=FormatError,
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def wrong(run, tmp_path):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("block", [32, 1 << 20])
 def test_every_key(run, save, block, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", block)
     names = np.array(["a", "b", "ü", "d"])
     given = arrays(
         class_names=names,
@@ -171,7 +171,7 @@ class Lazy(importing.Archive):
 
 def test_features_are_read_block_by_block(run, monkeypatch):
     monkeypatch.setattr(importing, "Archive", Lazy)
-    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 14)
     values = np.random.default_rng(0).normal(size=(10_000, 6)).astype(np.float32)
     found, _ = run(test_features=values, test_labels=np.arange(10_000) % 4)
     assert 0 < Lazy.most <= 1 << 14
@@ -276,8 +276,8 @@ def test_what_is_no_archive(tmp_path, content):
 
 
 def test_no_such_archive(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path):
-        made.refused(lambda p=path: import_arrays(p, tmp_path / "f.h5"), "not found")
+    for path, word in ((tmp_path / "none.npz", "not found"), (tmp_path, "is a folder")):
+        made.refused(lambda p=path: import_arrays(p, tmp_path / "f.h5"), word)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -329,7 +329,7 @@ def member(tmp_path, name, content):
         (lambda kept: kept + b"x", "longer than its header says"),
         (lambda kept: b"", "cannot be read"),
         (lambda kept: b"hello", "cannot be read"),
-        (lambda kept: kept.replace(b"(12, 6)", b"(12, 7)"), "columns"),
+        (lambda kept: kept.replace(b"(12, 6)", b"(12, 7)"), "it is truncated"),
         (lambda kept: kept.replace(b"'<f4'", b"'<q4'"), "cannot be read"),
         (lambda kept: kept.replace(b"(12, 6), }", b"(12, 6)   "), "cannot be read"),
     ],
@@ -388,4 +388,131 @@ def test_the_command_reads_names(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
     run = ltkit(tmp_path, "a.npz", "--names", "names.txt", "--overwrite")
     assert run.returncode == 2
-    assert run.stderr == "ltkit: names.txt: found other bytes, expected UTF-8 text\n"
+    assert run.stderr == (
+        "ltkit: names.txt: cannot be read as names of classes, one a line (line 1 or later: "
+        "invalid start byte), expected UTF-8 text; save it as UTF-8\n"
+    )
+
+
+def npy(descr, shape, data=b""):
+    """An array's file with any header."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (npy("<f4", (-5, 6)), "its shape is (-5, 6)"),
+        (npy("<f4", (5, -6)), "its shape is (5, -6)"),
+        (npy("<f4", (True, 6), bytes(24)), "its shape is (True, 6)"),
+        (npy("<f4", (1 << 40, 6), bytes(24)), "it is truncated"),
+        (npy("<f4", (2**100, 6), bytes(24)), "it is truncated"),
+        (npy("<f4", (0, 1 << 40), bytes(24)), "longer than its header says"),
+    ],
+)
+def test_shapes_that_are_none(tmp_path, header, words):
+    make = member(tmp_path, "test_features", lambda kept: header)
+    made.refused(make, "test_features: cannot be read", words, error=FormatError)
+
+
+@pytest.mark.parametrize("descr", ["|V2", "<V4", "<f4,<f4", "(2,2)f4", "|V1"])
+def test_types_that_are_no_numbers(tmp_path, descr):
+    """NumPy writes bfloat16, float8 and float4 of other packages as bare bytes."""
+    size = np.dtype(descr).itemsize
+    header = npy(descr, (12, 6), bytes(12 * 6 * size))
+    made.refused(member(tmp_path, "test_features", lambda kept: header), "test_features")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_ways_of_packing_are_read_and_their_damage_is_met(tmp_path, kind):
+    def packed(path, content):
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            for name, values in content.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.save(file, values)
+
+    packed(tmp_path / "a.npz", arrays())
+    import_arrays(tmp_path / "a.npz", tmp_path / "f.h5")
+    found = features.read(tmp_path / "f.h5").split("test").features[:]
+    np.testing.assert_array_equal(found, arrays()["test_features"])
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        at = archive.getinfo("test_features.npy").header_offset + 60
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[at : at + 20] = b"\xff" * 20
+    made.refused(given(tmp_path, content), "test_features: cannot be read", error=FormatError)
+
+
+def test_an_array_that_is_there_twice(tmp_path):
+    saved(tmp_path)
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate"),
+    ):
+        archive.writestr("weight.npy", archive.read("weight.npy"))
+    made.refused(
+        lambda: import_arrays(tmp_path / "a.npz", tmp_path / "f.h5"), "weight: found twice"
+    )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signs_beyond_unicode(run, tmp_path, order):
+    texts = np.array(["ab"] * 12).astype(f"{order}U2")
+    texts.view(f"{order}u4")[7] = 0x110000
+    made.refused(lambda: run(test_ids=texts), "test_ids: row 3: found a sign that")
+    found, _ = run(test_ids=np.array(["é\U0010ffff"] * 12).astype(f"{order}U2"))
+    assert found.split("test").ids[3] == "é\U0010ffff"
+
+
+@pytest.mark.parametrize("kind", ["S", "U"])
+def test_nul_within_a_text(run, kind):
+    made.refused(
+        lambda: run(test_ids=np.array(["ab"] * 11 + ["a\0b"]).astype(kind)),
+        "test_ids: row 11: found NUL within a text",
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_and_weights_that_would_vanish(run, tmp_path, dtype):
+    scale = 1e-50 if dtype == "float32" else 1e-8
+    small = {f"{s}_features": arrays()[f"{s}_features"].astype(float) * scale
+             for s in ("train", "val", "test")}  # fmt: skip
+    made.refused(lambda: run(dtype=dtype, **small), "train: row 0", "lose more than")
+    made.refused(lambda: run(weight=arrays()["weight"] * 1e-50), "weight: row 0", "lost in float32")
+    made.refused(lambda: run(bias=arrays()["bias"] * 1e-50), "bias: row 0", "lost in float32")
+    assert made.beside(tmp_path / "f.h5") == ["a.npz"]
+
+
+def test_claims_of_an_archive_add_up(run, tmp_path, monkeypatch):
+    zeros = {"test_features": np.zeros((4000, 6)), "test_labels": np.zeros(4000, np.int64)}
+    run(save=np.savez_compressed, **zeros)
+    (tmp_path / "f.h5").unlink()
+    monkeypatch.setattr("ltkit.budget.BYTES", 1 << 14)
+    words = "test_labels: claims", "damaged or hostile"
+    made.refused(lambda: run(save=np.savez_compressed, **zeros), *words, error=FormatError)
+    monkeypatch.undo()
+    monkeypatch.setattr(importing, "BYTES", 0)
+    monkeypatch.setattr(importing, "UNPACKED", 1)
+    made.refused(
+        lambda: run(save=np.savez_compressed, **zeros), "features: unpack to", "numpy.savez"
+    )
+    run(**zeros)
+
+
+def test_a_large_identity_head_is_refused(run, monkeypatch):
+    monkeypatch.setattr("ltkit.budget.BYTES", 3000)
+    monkeypatch.setattr("ltkit.budget.FOLD", 0)
+    monkeypatch.setattr(importing, "COPIES", 0)
+    few = {f"{s}_features": np.zeros((4, 30)) for s in ("train", "val", "test")}
+    few |= {f"{s}_labels": np.full(4, 29) for s in ("train", "val", "test")}
+    made.refused(
+        lambda: run(weight=None, bias=None, **few), "weight: absent, and for 30 logits",
+        "3600 bytes; add the weight",
+    )  # fmt: skip
+
+
+def test_a_pipe_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "a.npz")
+    made.refused(
+        lambda: import_arrays(tmp_path / "a.npz", tmp_path / "f.h5"), "is a device or pipe"
+    )

@@ -205,8 +205,8 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
     monkeypatch.setattr(
         _stacked.Inputs, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
     )
-    monkeypatch.setattr("ltkit.records.STREAM_BLOCKS", 1)
-    monkeypatch.setattr("ltkit.records.BLOCK_BYTES", 4 * 5 * 7)  # 7 rows
+    monkeypatch.setattr("ltkit.records.features.STREAM_BLOCKS", 1)
+    monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", 4 * 5 * 7)  # 7 rows
     streamed = module.fit_many(base, FeatureSplit(rows, train.labels), COUNTS, tried)
     for first, second in zip(held, streamed, strict=True):
         close = {"atol": 1e-3} if module is logistic else {"rtol": 0, "atol": 1e-6}

@@ -14,7 +14,7 @@ from ltkit import evaluation, hierarchy, studies
 from ltkit import neighbors as search
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.files import classifiers
+from ltkit.files import classifiers, scratch
 from ltkit.files import features as features_file
 from ltkit.records import Correction, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
@@ -100,7 +100,7 @@ def test_a_resumed_sweep_gives_the_same_table(folder, monkeypatch):
     monkeypatch.setattr(studies.Study, "fit", counted)
     result = run(*SWEEP, "--overwrite", code=130)
     assert result.exit_code == 130
-    assert len(list(Path("feats.alphanet-sweep.h5.parts").iterdir())) == 2
+    assert len(list(Path("feats.alphanet-sweep.h5.parts").iterdir())) == 3  # with the mark
     other = [word if word != "0.5,1" else "0.5,2" for word in SWEEP]
     result = run(*other, "--overwrite", "--resume", code=2)
     assert "other settings" in str(result.exception)
@@ -138,7 +138,14 @@ def test_a_sweep_needs_a_validation_split(wanted, tmp_path):
     without = replace(wanted, features=replace(wanted.features, splits=splits))
     groups = shot_groups(wanted.features.classes.train_count)
     with pytest.raises(InputError, match="no validation split to score a sweep on"):
-        studies.sweep(without, [3], ["euclidean"], [QUICK], groups, folder=tmp_path, identity={})
+        studies.sweep(
+            without,
+            [3],
+            ["euclidean"],
+            [QUICK],
+            groups,
+            parts=scratch.Parts(tmp_path / "parts", {}, resume=False),
+        )
 
 
 def test_the_random_control_draws_anew_for_each_seed(wanted):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ltkit import architectures, datasets
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, InputError, LtkitError
 from ltkit.losses import ce
 from ltkit.records import ClassTable, Dataset, ImageSplit
 from ltkit.settings import TrainSettings
@@ -344,6 +344,84 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(finished, digits, output,
     assert files(output) == ["net.pt", "net.pt.jsonl"]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["net.pt.partial", "net.pt.jsonl"])
+@pytest.mark.parametrize(
+    "content", [b"mine\n", b'{"a": 1}\n', b"[1]\n", b"[" * 99999, b"\xff", "/"]
+)
+def test_what_is_not_of_ltkit_stays(digits, output, tmp_path, resume, name, content):
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    path, beyond = output.with_name(name), tmp_path / "beyond"
+    path.unlink()
+    beyond.write_bytes(b"theirs\n")
+    path.symlink_to(beyond) if content == "/" else path.write_bytes(content)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(LtkitError, match=r"move it away(, or| and).* choose another -o$"):
+        fit(digits, output, resume=resume)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_the_log_of_another_run_is_asked_for(digits, output):
+    fit(digits, output)
+    other = replace(SETTINGS, epochs=1)
+    message = r"net\.pt\.jsonl: exists, and is the log of another run; .* --overwrite without"
+    with pytest.raises(InputError, match=message):
+        fit(digits, output, other, overwrite=False)
+    assert len(log(output)) == SETTINGS.epochs
+    fit(digits, output, overwrite=False)  # the same run has the same log
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    fit(digits, output, other, overwrite=False)  # of a run that has not come to its end
+    assert len(log(output)) == 1
+
+
+def test_a_resumed_run_wants_its_own_log(digits, output):
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
+    path = output.with_name("net.pt.jsonl")
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps(line | {"run": "0" * 64}) + "\n")
+    with pytest.raises(InputError, match="is the log of another run"):
+        fit(digits, output, resume=True)
+    path.write_text(json.dumps({k: v for k, v in line.items() if k != "run"}) + "\n")
+    fit(digits, output, resume=True)  # an older version wrote none
+
+
+@pytest.mark.parametrize("beside", [b"mine", "another recipe"])
+def test_the_best_epoch_of_another_run_stays(digits, output, beside):
+    with pytest.raises(Stop):
+        fit(digits, output, keep_best=True, report=stop_after(1))
+    best = run.best_path(output)
+    if isinstance(beside, str):
+        torch.save(torch.load(best) | {"recipe": {}}, best)
+    else:
+        best.write_bytes(beside)
+    before = best.read_bytes()
+    with pytest.raises(LtkitError, match=r"net\.best\.pt: "):
+        fit(digits, output, keep_best=True, resume=True)
+    assert best.read_bytes() == before
+
+
+def test_a_compiler_that_fails_is_one_line(digits, output, monkeypatch):
+    class CompilerError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    for error, expected in (
+        (CompilerError("C++ compile error\n\nCommand: ..."), InputError),
+        (CompilerError(), InputError), (RuntimeError("another"), RuntimeError),
+    ):  # fmt: skip
+
+        def fail(*given, error=error):
+            raise error
+
+        monkeypatch.setattr(run, "_epoch", fail)
+        monkeypatch.setattr(run, "COMPILERS", ("sh",))
+        message = "--compile: the network" if expected is InputError else "another"
+        with pytest.raises(expected, match=message):
+            fit(digits, output, replace(SETTINGS, compile=True))
+
+
 def test_a_line_beyond_the_saved_state_is_written_again(finished, digits, output):
     """Killed between the log and the state."""
     with pytest.raises(Stop):
@@ -370,8 +448,8 @@ def test_a_full_disk_leaves_the_state_before(digits, output, monkeypatch):
 
 
 def test_a_new_run_forgets_an_old_state(digits, output):
-    for name in ("net.pt.partial", "net.pt.jsonl"):
-        output.with_name(name).write_text("old\n")
+    with pytest.raises(Stop):
+        fit(digits, output, report=stop_after(1))
 
     def fail(*arguments):
         raise Stop
@@ -411,7 +489,7 @@ def test_a_state_that_cannot_be_read(digits, output, keep):
     with pytest.raises(Stop):
         fit(digits, output, report=stop_after(1))
     partial_file = output.with_name("net.pt.partial")
-    content, message = partial_file.read_bytes(), "is damaged; start again without --resume"
+    content, message = partial_file.read_bytes(), "is damaged, or not ltkit's; move it away and"
     made = {"list": [1], "other": torch.load(partial_file) | {"network": {}}}
     if isinstance(keep, str):
         buffer = io.BytesIO()

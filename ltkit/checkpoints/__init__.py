@@ -19,6 +19,7 @@ from ltkit.checkpoints._onnx_file import head_model
 from ltkit.checkpoints._recognised import Recognised, Stored, View
 from ltkit.checkpoints._torch_file import read_object
 from ltkit.errors import InputError, nearest
+from ltkit.numerals import shown
 from ltkit.settings import LoadSettings
 
 __all__ = [
@@ -64,7 +65,8 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
             if not getattr(family, "BY_NAMES", False):
                 wanted = replace(wanted, class_names=None)
             return replace(recognised, skipped=content.skipped, wanted=wanted)
-    known = "; ".join(family.SUMMARY for family in families())
+    found = shown(", ".join(content.describe()))
     raise InputError(
-        f"{path}: layout not recognised; found {', '.join(content.describe())}; known: {known}"
+        f"{path}: layout not recognised; found {found}, expected one of docs/checkpoints.md; name "
+        "the network with --arch, or save its features and use ltkit import"
     )

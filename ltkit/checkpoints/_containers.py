@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ltkit.budget import Budget
 from ltkit.checkpoints import (
     _folder,
     _onnx_file,
@@ -47,7 +48,7 @@ def read(path: Path) -> Content:
     name = next(name for name, kind in CONTAINERS.items() if kind.holds(path, start))
     kind = CONTAINERS[name]
     top, states, skipped = kind.read(path)
-    states = states or dict(states_in(top))
+    states = states or dict(states_in(top, Budget(path)))
     check(path, states)
     parts = kind.parts(path) if hasattr(kind, "parts") else [path]
     return Content(path, name, top, states, digest_of(parts), skipped)

@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltkit.budget import Budget
+from ltkit.checkpoints._inert import Odd
 from ltkit.errors import FormatError
 
 State = Mapping[str, Tensor]
 Place = tuple[str, ...]
 """Keys from the outermost mapping down to a state dict; () is the mapping itself."""
-
-MAX_TENSOR_BYTES = 64 << 30
-"""A stride-0 view of a small file can claim any size; larger tensors are refused."""
 
 LONGEST = 200
 """Characters that the name of a tensor may have; attributes of attributes need no more."""
@@ -60,10 +59,20 @@ class Content:
         return [key[:LONGEST] for key in (keys or list(self.tensors))[:5]] or ["nothing"]
 
 
-def states_in(top: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[tuple[Place, State]]:
+def states_in(
+    top: Mapping[Any, Any], budget: Budget | None = None, depth: int = DEPTH
+) -> Iterator[tuple[Place, State]]:
     """Find the state dicts of nested mappings: those that hold tensors by name.
 
     Mappings under a key that is no text are an optimiser's; they are left out.
+
+    Args:
+        top: the outermost mapping.
+        budget: what looking may take: a mapping that holds itself many times has no end of places.
+        depth: how many mappings deep to look.
+
+    Raises:
+        FormatError: when it takes more.
 
     Example:
         >>> w = torch.zeros(1)
@@ -71,12 +80,14 @@ def states_in(top: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[tuple[Plac
         >>> [place for place, _ in states_in(top)]
         [('model',)]
     """
-    own = {k: v for k, v in top.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if budget is not None:
+        budget.step(len(top))
+    own = {k: v for k, v in top.items() if isinstance(k, str) and isinstance(v, Tensor | Odd)}
     if own:
-        yield (), own
+        yield (), own  # type: ignore[misc]  # `check` refuses the odd ones
     for key, value in top.items():
         if isinstance(key, str) and isinstance(value, Mapping) and depth:
-            for place, state in states_in(value, depth - 1):
+            for place, state in states_in(value, budget, depth - 1):
                 yield (key, *place), state
 
 
@@ -86,6 +97,7 @@ def check(path: Path, states: Mapping[Place, State]) -> None:
     Raises:
         FormatError: naming the first such tensor.
     """
+    seen = set[int]()
     for state in states.values():
         for name, tensor in state.items():
             if len(name) > LONGEST:
@@ -93,13 +105,21 @@ def check(path: Path, states: Mapping[Place, State]) -> None:
                     f"{path}: {name[:LONGEST]}...: is a name of {len(name)} characters, expected "
                     f"at most {LONGEST}; the checkpoint is damaged"
                 )
-            if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            if isinstance(tensor, Odd):
                 raise FormatError(
-                    f"{path}: {name}: found a {tensor.layout} tensor on {tensor.device}, expected "
-                    "plain values; save dense, unquantised weights"
+                    f"{path}: {name}: found a {tensor.kind}, expected plain values; save dense, "
+                    "unquantised weights"
+                )
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            if tensor.is_complex():
+                raise FormatError(
+                    f"{path}: {name}: found {tensor.dtype}, expected real numbers; save the parts "
+                    "that the network computes with"
                 )
             claimed = tensor.numel() * tensor.element_size()
-            if claimed > MAX_TENSOR_BYTES or claimed > tensor.untyped_storage().nbytes():
+            if claimed > tensor.untyped_storage().nbytes():
                 raise FormatError(
                     f"{path}: {name}: claims {claimed} bytes that are not in the file"
                 )

@@ -4,10 +4,12 @@
 shards that it names, or beside the same of ``pytorch_model.bin``. The index may be given instead of
 its folder. A corrected checkpoint is a new folder: the shards with changed tensors are written
 anew, other files are copied, and weights that are not read, in other formats, are left behind,
-because they would still have the old head; so are sub-folders and hidden files.
+because they would still have the old head; so are sub-folders and hidden files. A folder may come
+from others: a link in it that leads out is not followed, see `budget.stays_in`.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ltkit.budget import Budget, read_bytes, stays_in
 from ltkit.checkpoints import _safetensors_file, _torch_file
 from ltkit.checkpoints._content import Content, Place, State, states_in
-from ltkit.checkpoints._opening import start_of
+from ltkit.checkpoints._numbers import shown
+from ltkit.checkpoints._opening import reason, start_of
 from ltkit.errors import FormatError, InputError
 
 INDEX = ".index.json"
@@ -34,7 +38,10 @@ OTHER_WEIGHTS = {
     ".safetensors", ".tflite",
 }  # fmt: skip
 
-MAX_JSON_BYTES = 64 << 20
+LONGEST = 255
+"""Bytes that the name of a file may have."""
+
+MAX_JSON_BYTES = 16 << 20
 
 
 def holds(path: Path, start: bytes) -> bool:
@@ -45,8 +52,8 @@ def holds(path: Path, start: bytes) -> bool:
 def parts(path: Path) -> list[Path]:
     """Return the files that make the checkpoint."""
     weights = _weights(path)
-    beside = [weights.parent / name for name in BESIDE if (weights.parent / name).is_file()]
-    return [*beside, *{weights, *(weights.parent / name for name in _shards(weights))}]
+    said = [file for name in BESIDE if (file := beside(weights.parent, name))]
+    return [*said, *{weights, *(weights.parent / name for name in _shards(weights))}]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
@@ -57,7 +64,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
         FormatError: when a file is damaged or missing, or has not the tensors that the index says.
     """
     weights = _weights(path)
-    config = weights.parent / "config.json"
+    config = beside(weights.parent, "config.json")
     tensors: dict[str, Tensor] = {}
     skipped: set[str] = set()
     for name, expected in _shards(weights).items():
@@ -66,13 +73,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
             missing = sorted(expected - shard.tensors.keys())
             extra = sorted(shard.tensors.keys() - expected)
             raise FormatError(
-                f"{shard.path}: {', '.join((missing or extra)[:3])}: "
+                f"{shard.path}: {', '.join((missing or extra)[:3])[:120]}: "
                 f"{'missing, but' if missing else 'there, but not'} in {weights.name}; fetch the "
                 "folder again"
             )
         tensors |= shard.tensors
         skipped |= set(shard.skipped)
-    top = _json(config) if config.exists() else {}
+    top = json_of(config) if config else {}
     return top, {(): tensors}, tuple(sorted(skipped))
 
 
@@ -80,7 +87,8 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
     """Write the folder again; only shards with changed tensors differ.
 
     Raises:
-        InputError: when a shard of torch's holds objects that were skipped in reading.
+        InputError: when a shard of torch's holds objects that were skipped in reading, or a file
+            to be copied lies outside of the folder.
     """
     weights = _weights(content.path)
     shards = _shards(weights)
@@ -90,7 +98,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
         other = file.suffix in OTHER_WEIGHTS or file.name.endswith(INDEX)
         left = other or file.name.startswith(".") or not file.is_file()
         if file.name not in shards and (file == weights or not left):
-            shutil.copyfile(file, output / file.name)
+            shutil.copyfile(beside(file.parent, file.name) or file, output / file.name)
     for name in shards:
         shard = _shard(weights.parent / name)
         own = {((), key): value for (_, key), value in changes.items() if key in shard.tensors}
@@ -100,18 +108,40 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
             shutil.copyfile(shard.path, output / name)
 
 
+def beside(folder: Path, name: str) -> Path | None:
+    """Return a file of a folder, None where there is none.
+
+    Raises:
+        InputError: when it is no file, or a link leads out of the folder.
+    """
+    path = folder / name
+    if not os.path.lexists(path):
+        return None
+    if not stays_in(folder, path):
+        raise InputError(
+            f"{path}: refused: a link leads out of the folder; put the file itself there, or take "
+            "the link away"
+        )
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is a folder, a pipe or a link to nothing, expected a file; fetch it again"
+        )
+    return path
+
+
 def _weights(path: Path) -> Path:
     """Return the file with the weights, or their index."""
     if not path.is_dir():
         return path
-    indices = sorted(p for p in path.glob(f"*{INDEX}") if _is_index(p))
-    found = [path / name for name in WEIGHTS if (path / name).is_file()] or indices[:1]
-    if not found:
-        raise InputError(
-            f"{path}: is a folder without {' or '.join(SINGLE)}, whole or in shards; expected a "
-            "checkpoint file or a Hugging Face folder"
-        )
-    return found[0]
+    indices = (p.name for p in sorted(path.glob(f"*{INDEX}")))
+    for name in (*WEIGHTS, *indices):
+        found = beside(path, name)
+        if found and (name in WEIGHTS or _is_index(found)):
+            return found
+    raise InputError(
+        f"{path}: is a folder without {' or '.join(SINGLE)}, whole or in shards; expected a "
+        "checkpoint file or a Hugging Face folder"
+    )
 
 
 def _shards(weights: Path) -> dict[str, set[str] | None]:
@@ -122,17 +152,17 @@ def _shards(weights: Path) -> dict[str, set[str] | None]:
     """
     if not (weights.name.endswith(INDEX) or _is_index(weights)):
         return {weights.name: None}
-    listed, found = _json(weights).get("weight_map"), dict[str, set[str]]()
+    listed, found = json_of(weights).get("weight_map"), dict[str, set[str]]()
     if not isinstance(listed, dict) or not listed:
         raise FormatError(f"{weights}: weight_map: absent; fetch the index again")
     for name, shard in listed.items():
-        plain = isinstance(shard, str) and shard == Path(shard).name and "\\" not in shard
-        if not plain or shard in ("", ".."):
+        if not _is_name(shard):
             raise FormatError(
-                f"{weights}: {name}: found {shard!r}, expected a file's name in the same folder"
+                f"{weights}: {name[:80]}: found {shown(shard)}, expected a file's name in the same "
+                "folder; fetch the index again"
             )
         found.setdefault(shard, set()).add(name)
-    absent = [shard for shard in sorted(found) if not (weights.parent / shard).exists()]
+    absent = [shard for shard in sorted(found) if beside(weights.parent, shard) is None]
     if absent:
         raise FormatError(
             f"{weights.parent / absent[0]}: missing, {len(absent)} of {len(found)} shards are not "
@@ -141,11 +171,18 @@ def _shards(weights: Path) -> dict[str, set[str] | None]:
     return dict(sorted(found.items()))
 
 
+def _is_name(shard: object) -> bool:
+    """Say whether an entry of an index can be the name of a file beside it."""
+    if not isinstance(shard, str) or not shard.isprintable() or len(shard.encode()) > LONGEST:
+        return False
+    return shard == Path(shard).name and "\\" not in shard and shard not in ("", "..")
+
+
 def _shard(path: Path) -> Content:
     start_of(path)
     kind = _kind(path)
     top, states, skipped = kind.read(path)
-    found = states or dict(states_in(top))
+    found = states or dict(states_in(top, Budget(path)))
     return Content(path, kind.__name__, top, {(): found.get((), {})}, "", skipped)
 
 
@@ -159,19 +196,24 @@ def _is_index(path: Path) -> bool:
         if file.read(512).lstrip()[:1] != b"{":
             return False
     try:
-        return isinstance(_json(path).get("weight_map"), dict)
+        return isinstance(json_of(path).get("weight_map"), dict)
     except FormatError:
         return False
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of the folder says.
+
+    Raises:
+        FormatError: when it is none, too large, or no object.
+    """
     start_of(path)
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"larger than {MAX_JSON_BYTES} bytes")
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path, "a JSON file", MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: is no JSON ({error}); fetch it again") from error
+        raise FormatError(f"{path}: is no JSON ({reason(error)}); fetch it again") from error
     if not isinstance(found, dict):
-        raise FormatError(f"{path}: found a {type(found).__name__}, expected a JSON object")
+        raise FormatError(
+            f"{path}: found a {type(found).__name__}, expected a JSON object; fetch it again"
+        )
     return found

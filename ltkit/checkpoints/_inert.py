@@ -1,77 +1,30 @@
-"""An unpickler that can build nothing but tensors and plain containers.
+"""Stand-ins for what a pickle holds beside tensors and plain containers.
 
 Checkpoints often carry the run's arguments, a configuration or an optimiser: objects of classes
 that are not here and whose code must not run. Such an object becomes an inert stand-in that takes
 any state and does nothing; a call of anything but a few harmless constructors is refused, because
-that is how a pickle runs code. It takes the place of the ``pickle`` module in ``torch.load``, and
-is Python's own reader in Python: the one in C fills the memory when a pickle says so, and sets
-attributes of whatever is there, functions of torch included.
+that is how a pickle runs code. So do tensors that are not plain values in the file, as sparse and
+quantised ones; what they are is kept, so that it can be told where they are needed.
 """
 
 import contextlib
-import io
 import pickle
 import re
-from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-
-def _latin1(text: Any, coding: Any) -> bytes:
-    """Return the bytes that old pickles write as text."""
-    if not isinstance(text, str) or coding != "latin1":
-        raise pickle.UnpicklingError("Unsupported global: GLOBAL _codecs.encode was called")
-    return text.encode("latin1")
-
-
-def _bytes(data: Any = b"", coding: Any = "latin1") -> bytearray:
-    """Return changeable bytes; of a number, they would be as many zeros."""
-    if isinstance(data, str):
-        data = _latin1(data, coding)
-    if not isinstance(data, bytes):
-        raise pickle.UnpicklingError("Unsupported global: GLOBAL builtins.bytearray was called")
-    return bytearray(data)
-
-
-def _storage(data: Any) -> torch.TypedStorage:
-    """Return the storage of a tensor in a plain pickle, which holds an old file of torch's in turn.
-
-    A zip, which it never is, could be a program.
-    """
-    if not isinstance(data, bytes) or data.startswith(b"PK"):
-        raise pickle.UnpicklingError("Unsupported global: GLOBAL torch.storage._load_from_bytes")
-    found = torch.load(
-        io.BytesIO(data), map_location="cpu", weights_only=False, pickle_module=Pickle()
-    )
-    if not isinstance(found, torch.TypedStorage):
-        raise pickle.UnpicklingError("Unsupported global: GLOBAL torch.storage._load_from_bytes")
-    return found
-
-
-PLAIN: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("_codecs", "encode"): _latin1,
-    ("torch.storage", "_load_from_bytes"): _storage,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__")
-       for kind in (set, frozenset, complex)},
-    **{(module, "bytearray"): _bytes for module in ("builtins", "__builtin__")},
-}  # fmt: skip
-"""What is built as it is."""
+from ltkit.unpickling import unsupported
 
 PLAIN_NUMBERS = re.compile(r"[fiub][1248]")
 """NumPy's short names of types: floats, integers, booleans, with their bytes."""
 
 HARMLESS = {
-    "collections.Counter", "collections.defaultdict", "copy_reg._reconstructor",
-    "copyreg._reconstructor", "numpy.random.__RandomState_ctor",
+    "collections.defaultdict", "copy_reg._reconstructor",
+    "copyreg._reconstructor", "numpy.random.__RandomState_ctor", "torch.serialization._get_layout",
     *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("bit_generator", "generator",
                                                          "randomstate")),
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
@@ -97,7 +50,7 @@ class _Refusing(type):
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
         if cls.harmless:
             return cls.__new__(cls)  # type: ignore[call-overload]
-        raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {cls.origin} was called")
+        raise unsupported(cls.origin)
 
 
 class Inert(metaclass=_Refusing):
@@ -121,6 +74,38 @@ class Inert(metaclass=_Refusing):
 
     def extend(self, values: Any) -> None:
         """Ignore it."""
+
+
+class Odd(Inert):
+    """A stand-in for a tensor that is not plain values in the file.
+
+    kind: what it is, as ``sparse tensor``.
+    """
+
+    kind = "other tensor"
+
+
+def odd(kind: str) -> Odd:
+    """Return the stand-in for a tensor of some kind."""
+    thing: Odd = Odd.__new__(Odd)  # type: ignore[assignment]
+    thing.kind = kind
+    return thing
+
+
+class Maker:
+    """What is called to build something; left uncalled, it cannot be saved again."""
+
+    def __init__(self, origin: str, function: Callable[..., Any]) -> None:
+        """Take the name and the function."""
+        self.origin, self.function = origin, function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Build it."""
+        return self.function(*arguments)
+
+    def __reduce__(self) -> Any:
+        """Refuse."""
+        raise pickle.PicklingError(self.origin)
 
 
 class Arguments(Inert):
@@ -148,10 +133,12 @@ def arguments_of(thing: Any) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple) and len(value) > SHORT:
+        return False
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple):
-        return len(value) <= SHORT and all(type(entry) in SCALARS for entry in value)
+        return all(type(entry) in SCALARS for entry in value)
     return type(value) in SCALARS
 
 
@@ -176,9 +163,10 @@ class Array:
         needs.
     """
 
+    values: NDArray[Any] | None = None
+
     def __init__(self, *arguments: Any) -> None:
         """Start without values, whatever the pickle gives."""
-        self.values: NDArray[Any] | None = None
 
     def __setstate__(self, state: Any) -> None:
         """Take ``(version, shape, type, columns first, bytes)``."""
@@ -193,97 +181,12 @@ def values_of(thing: Any) -> NDArray[Any] | None:
     """Return an array, a tensor or a list of numbers as a NumPy array; None for anything else."""
     if isinstance(thing, Array):
         return thing.values
-    if isinstance(thing, torch.Tensor):
+    if isinstance(thing, torch.Tensor) and not thing.is_complex():
         return thing.detach().float().numpy() if thing.is_floating_point() else thing.numpy()
     if isinstance(thing, list | tuple) and all(isinstance(v, int | float) for v in thing):
-        return np.asarray(thing)
+        values = np.asarray(thing)
+        return values if values.dtype.kind in "fiub" else None  # no numbers of 65 bits
     return None
-
-
-_InPython: Any = vars(pickle)["_Unpickler"]
-
-
-class _Unpickler(_InPython):  # type: ignore[misc]
-    """Python's reader of pickles, less what would change anything but the pickle's own objects."""
-
-    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
-
-    def load_build(self) -> None:
-        """Give a state to a mapping or a stand-in: functions, classes and tensors keep theirs."""
-        thing = self.stack[-2]
-        takes = hasattr(type(thing), "__setstate__") and not isinstance(thing, torch.Tensor)
-        if not (takes or isinstance(thing, OrderedDict)):
-            raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} to be changed")
-        super().load_build()
-
-    def load_setitem(self) -> None:
-        """Set an entry of a mapping."""
-        self._needs_mapping(self.stack[-3])
-        super().load_setitem()
-
-    def load_setitems(self) -> None:
-        """Set entries of a mapping."""
-        self._needs_mapping(self.metastack[-1][-1])
-        super().load_setitems()
-
-    @staticmethod
-    def _needs_mapping(thing: Any) -> None:
-        if not isinstance(thing, dict | Inert):
-            raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} to be filled")
-
-    def load_binpersid(self) -> None:
-        """Take a storage of torch's; of anything else, torch would look at the source code."""
-        saved = self.stack[-1]
-        if not (isinstance(saved, tuple) and saved[:1] in (("storage",), (b"storage",))):
-            raise pickle.UnpicklingError("Unsupported persistent id that is no storage")
-        super().load_binpersid()
-
-    def load_bytearray8(self) -> None:
-        """Read as many bytes as there are; the usual way makes room for as many as are said."""
-        self.load_binbytes8()
-        self.append(bytearray(self.stack.pop()))
-
-    def get_extension(self, code: int) -> None:
-        """Refuse what stands for a global."""
-        raise pickle.UnpicklingError(f"Unsupported extension {code}")
-
-    dispatch[pickle.BUILD[0]] = load_build
-    dispatch[pickle.SETITEM[0]] = load_setitem
-    dispatch[pickle.SETITEMS[0]] = load_setitems
-    dispatch[pickle.BINPERSID[0]] = load_binpersid
-    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
-
-
-class Pickle:
-    """What ``torch.load`` needs of a pickle module; `skipped` lists what became a stand-in."""
-
-    __name__ = "inert"
-
-    def __init__(self) -> None:
-        """Start with nothing skipped."""
-        self.skipped: dict[str, _Refusing] = {}
-        skipped = self.skipped
-
-        class Unpickler(_Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                if (module, name) in PLAIN:
-                    return PLAIN[module, name]
-                origin = f"{module}.{name}"[:LONGEST]
-                if kind := ARRAYS.get((module.replace("numpy._core", "numpy.core"), name)):
-                    skipped[origin] = _Refusing(name, (Inert,), {})
-                    return kind
-                if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
-                    return vars(torch)[name]
-                base = Arguments if origin == "argparse.Namespace" else Inert
-                of = {"origin": origin, "harmless": origin in HARMLESS}
-                return skipped.setdefault(origin, _Refusing("Inert", (base,), of))
-
-        self.Unpickler = Unpickler
-        self.UnpicklingError = pickle.UnpicklingError
-
-    def load(self, file: Any, **settings: Any) -> Any:
-        """Read one object, as ``pickle.load``."""
-        return self.Unpickler(file, **settings).load()
 
 
 def _scalar(kind: Any, data: Any = None) -> Any:

@@ -1,5 +1,6 @@
 """What the adapters of optional libraries share: their import, and networks that they build."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules import module
 
 from ltkit.architectures.network import Hooked
+from ltkit.budget import Budget
 from ltkit.checkpoints._content import Content, Place
+from ltkit.checkpoints._numbers import statistics
 from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._recognised import IMAGENET, Recognised, Stored, View
 from ltkit.checkpoints.state_dict import EMA, RAW
@@ -25,6 +29,9 @@ AVERAGES = "n_averaged"
 
 LAYERS, FEW_LAYERS = re.compile("(depth|layer|repeat|num_.*(block|stage))s?$"), 100
 """What configurations call numbers of layers; so many are never too many."""
+
+FEW_PARTS, PARTS = 10_000, 20
+"""Layers and parts of layers that any network may have, and how many more for each tensor."""
 
 PROBE = 3989
 """Classes of a network that is built to see which of its tensors depend on them: no width."""
@@ -137,10 +144,67 @@ def check_depth(content: Content, said: object) -> None:
             )
 
 
-def classes(content: Content, place: Place, names: Mapping[str, str], head: str) -> int:
-    """Return C of a head's stored weight; 1 where there is none, which `fill` will miss."""
+@contextmanager
+def bounded(content: Content) -> Iterator[None]:
+    """Let a library build no more than a file's tensors could fill, several times over.
+
+    Args:
+        content: of the file that says how the network is built.
+
+    Raises:
+        FormatError: as soon as there are too many layers, or weights of too many bytes.
+    """
+    tensors = [tensor for state in content.states.values() for tensor in state.values()]
+    budget = Budget(content.path, sum(tensor.nbytes for tensor in tensors))
+    most, built = FEW_PARTS + PARTS * len(tensors), itertools.count(1)
+
+    def part(*_: object) -> None:
+        if next(built) > most:
+            raise FormatError(
+                f"{content.path}: describes a network of more than {most} layers, but has "
+                f"{len(tensors)} tensors; fetch the configuration again"
+            )
+
+    def tensor(_: object, name: str, value: Tensor | None) -> None:
+        if value is not None:
+            budget.take(value.nbytes, f"its configuration: {name}")
+
+    hooks = [
+        module.register_module_module_registration_hook(part),
+        module.register_module_parameter_registration_hook(tensor),
+        module.register_module_buffer_registration_hook(tensor),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def classes(
+    content: Content, place: Place, names: Mapping[str, str], head: str, shape: tuple[int, ...]
+) -> int:
+    """Return C of a head's stored weight; 1 where there is none, which `fill` will miss.
+
+    Args:
+        content: of the file.
+        place: where it has the network.
+        names: the network's names to those in the file.
+        head: name of the last layer.
+        shape: of its weight for any number of classes, C first.
+
+    Raises:
+        FormatError: when it has other features; a network of so many classes could be any size.
+    """
     weight = content.states[place].get(names.get(f"{head}.weight", ""))
-    return len(weight) if weight is not None and weight.ndim else 1
+    if weight is None:
+        return 1
+    if not weight.ndim or tuple(weight.shape[1:]) != shape[1:]:
+        raise FormatError(
+            f"{content.path}: {head}.weight: found {tuple(weight.shape)}, expected "
+            f"{('classes', *shape[1:])}; name the right network with --arch".replace("'", "")
+        )
+    return len(weight)
 
 
 def squeezed(who: str, size: str, view: View) -> str:
@@ -185,12 +249,7 @@ def recognise(
     absent = [head for head in heads if f"{head}.weight" not in names]
     if absent:
         raise InputError(f"{content.path}: --head {absent[0]}: no linear layer of {arch}")
-    mean, std = wanted.mean or images.mean, wanted.std or images.std
-    if not len(mean) == len(std) == 3:
-        raise InputError(
-            f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected 3 each for "
-            f"{arch}; say --mean and --std"
-        )
+    mean, std = statistics(content.path, images.mean, images.std, 3, wanted, arch)
     tensors = [content.states[place][name] for name in names.values()]
     halves = {str(t.dtype).removeprefix("torch.") for t in tensors
               if t.is_floating_point() and t.dtype != torch.float32}  # fmt: skip

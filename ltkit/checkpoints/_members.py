@@ -4,22 +4,20 @@ Members are stored as they are, so values can be changed in place, and the check
 every other byte of the zip stays.
 """
 
-import io
 import struct
-import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ltkit.checkpoints._reader import extent, room
 from ltkit.errors import FormatError, InputError
-
-LOCAL_CHECKSUM, LISTED_CHECKSUM = 14, 16
-"""Where the CRC-32 stands in a member's own header and in the zip's list, in bytes."""
+from ltkit.zips import STORED, Zip
 
 
 @dataclass(frozen=True)
@@ -33,74 +31,69 @@ class Member:
     strides: tuple[int, ...]
 
 
-def tensors(archive: zipfile.ZipFile, placed: Mapping[str, Member]) -> dict[str, Tensor]:
+def tensors(archive: Zip, placed: Mapping[str, Member]) -> dict[str, Tensor]:
     """Read tensors; those that share a member share its values.
 
     Raises:
-        KeyError, RuntimeError, ValueError: when the zip does not have them.
+        ValueError: when a member has not the values of its tensors.
+        FormatError: when the zip does not have them, or they take more than its budget.
     """
-    flat: dict[tuple[str, torch.dtype], Tensor] = {}
+    held: dict[str, torch.UntypedStorage] = {}
     found = {}
     for name, member in placed.items():
-        key = member.name, member.dtype
-        if key not in flat:
-            data = bytearray(archive.read(member.name))
-            flat[key] = torch.frombuffer(data, dtype=member.dtype) if data else torch.empty(0)
-        found[name] = flat[key].as_strided(member.shape, member.strides, member.offset)
+        if member.name not in held:
+            values, memory = room(archive.entry(member.name).size)
+            archive.read_into(member.name, memory)
+            held[member.name] = values.untyped_storage()
+        whole, width = held[member.name], member.dtype.itemsize
+        if extent(member.offset, member.shape, member.strides) * width > whole.nbytes():
+            raise ValueError(f"the values of {name} are not in the file")
+        claimed = prod(member.shape) * width
+        archive.budget.take(min(claimed, whole.nbytes()), name)  # many may show the same values
+        found[name] = torch.empty(0, dtype=member.dtype).set_(
+            whole, member.offset, member.shape, member.strides
+        )
     return found
 
 
-def overwrite(
-    path: Path, output: Path, placed: Mapping[str, Member], changes: Mapping[str, Tensor]
-) -> None:
+def refuse_shared(path: Path, placed: Mapping[str, Member], names: Iterable[str]) -> None:
+    """Refuse to change tensors when others would change with them.
+
+    Raises:
+        InputError: naming the first.
+    """
+    users = Counter(member.name for member in placed.values())
+    for name in names:
+        if users[placed[name].name] > 1:
+            raise InputError(
+                f"{path}: {name}: shares its values with another tensor, which would change with "
+                "it; use --to npz"
+            )
+
+
+def overwrite(path: Path, output: Path, changes: Iterable[tuple[Member, Tensor]]) -> None:
     """Write a copy of a zip with some tensors' values replaced.
 
     Args:
         path: the zip.
         output: the new file.
-        placed: all its tensors.
-        changes: names to new values, of the same shape and type.
+        changes: tensors to new values, of the same shape and type.
 
     Raises:
         FormatError: when a member is compressed.
-        InputError: when another tensor would change with one of them.
     """
-    users = Counter(member.name for member in placed.values())
+    with Zip(path) as archive:
+        entries = archive.entries
     raw = bytearray(path.read_bytes())
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        infos = {info.filename: info for info in archive.infolist()}
-        listed = _listed(raw, archive.start_dir)
-    for name, value in changes.items():
-        member = placed[name]
-        if users[member.name] > 1:
-            raise InputError(
-                f"{path}: {name}: shares its values with another tensor, which would change with "
-                "it; use --to npz"
-            )
-        info = infos[member.name]
-        if info.compress_type != zipfile.ZIP_STORED:
+    for member, value in changes:
+        entry = entries[member.name]
+        if entry.method != STORED:
             raise FormatError(f"{path}: {member.name}: is compressed, torch stores it; save again")
-        lengths = struct.unpack_from("<HH", raw, info.header_offset + 26)
-        start = info.header_offset + 30 + sum(lengths)
-        stored = memoryview(raw)[start : start + info.file_size]
+        stored = memoryview(raw)[entry.start : entry.start + entry.size]
         whole = torch.frombuffer(stored, dtype=member.dtype)
         whole.as_strided(member.shape, member.strides, member.offset).copy_(value)
         checksum = zlib.crc32(stored)
         del whole, stored
-        struct.pack_into("<I", raw, listed[member.name] + LISTED_CHECKSUM, checksum)
-        if info.flag_bits & 8:  # the checksum follows the data, after a mark or not
-            end = start + info.file_size
-            struct.pack_into("<I", raw, end + 4 * (raw[end : end + 4] == b"PK\x07\x08"), checksum)
-        else:
-            struct.pack_into("<I", raw, info.header_offset + LOCAL_CHECKSUM, checksum)
+        for place in entry.crc_at:
+            struct.pack_into("<I", raw, place, checksum)
     output.write_bytes(raw)
-
-
-def _listed(raw: bytearray, start: int) -> dict[str, int]:
-    """Return where the zip's list of contents has each member."""
-    entries = {}
-    while raw[start : start + 4] == b"PK\x01\x02":
-        name, extra, comment = struct.unpack_from("<HHH", raw, start + 28)
-        entries[raw[start + 46 : start + 46 + name].decode()] = start
-        start += 46 + name + extra + comment
-    return entries

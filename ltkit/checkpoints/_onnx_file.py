@@ -1,24 +1,27 @@
-"""ONNX files, with values in the file or beside it; the only door to onnx and onnxruntime.
+"""ONNX files, with values in the file or beside it; the only door to onnx.
 
 ONNX has no mark of its own; a file is taken for one by its first two fields. Values beside the
 file (``model.onnx.data``) are read here, from plain files inside the model's folder and nowhere
-else. A corrected file holds all values itself.
+else. A corrected file holds all values itself. The model runs in a child process with limits.
 """
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltkit.budget import Budget, opened, read_bytes, stays_in
 from ltkit.checkpoints._content import Content, Place, State
 from ltkit.checkpoints._opening import OUTSIDE, reason
 from ltkit.checkpoints._program import PLACE, LastLayer
 from ltkit.errors import FormatError, InputError
+from ltkit.files.onnx_runs import Session
 from ltkit.records import Classifier
 
 START = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
@@ -29,6 +32,13 @@ MAX_BYTES = 2**31 - 1
 
 FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
 """The format's numbers of types."""
+
+EXTERNAL = 1
+"""The format's number for values in another file."""
+
+NESTED = {"AttributeProto", "FunctionProto", "GraphProto", "NodeProto", "SparseTensorProto",
+          "TensorProto", "TrainingInfoProto"}  # fmt: skip
+"""The messages that tensors can be in."""
 
 TYPES = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32,
@@ -44,10 +54,7 @@ def holds(path: Path, start: bytes) -> bool:
 
 def parts(path: Path) -> list[Path]:
     """Return the file, and those beside it that hold its values."""
-    onnx = _package("onnx", path)
-    model = onnx.load_model_from_string(path.read_bytes())
-    beside = {_location(path, n, t) for n, t in _tensors(model) if t.data_location == 1}
-    return [path, *sorted(beside)]
+    return [path, *_beside(path, _parsed(path))]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
@@ -86,58 +93,82 @@ def load(path: Path) -> Any:
         FormatError: when the file is damaged, or names values outside of its folder.
     """
     onnx = _package("onnx", path)
-    from google.protobuf.message import DecodeError
-
+    model = _parsed(path)
+    files = _beside(path, model)
+    budget = Budget(path, path.stat().st_size + sum(file.stat().st_size for file in files))
+    total = path.stat().st_size
     try:
-        model = onnx.load_model_from_string(path.read_bytes())  # by path, its name would matter
-        total = path.stat().st_size
         for name, tensor in _tensors(model):
-            if tensor.data_location == 1:
-                total += _embed(path, name, tensor, MAX_BYTES - total)
+            if tensor.data_location == EXTERNAL:
+                total += _embed(path, name, tensor, MAX_BYTES - total, budget)
+        for name, tensor in _inner(model, budget):
+            if tensor.data_location == EXTERNAL:
+                raise FormatError(
+                    f"{path}: refused: {name}: has values in another file, in a graph within an "
+                    "operator; save the model with all values in its own file"
+                )
         onnx.checker.check_model(model)
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise FormatError(f"{path}: not sound ONNX ({reason(error)}); fetch it again") from error
+    except (ValueError, onnx.checker.ValidationError) as error:
+        raise _unsound(path, error) from error
     return model
 
 
+def _parsed(path: Path) -> Any:
+    """Return the model as the file has it."""
+    onnx = _package("onnx", path)
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load_model_from_string(read_bytes(path, "an ONNX model", MAX_BYTES))
+    except DecodeError as error:  # by path, its name would matter
+        raise _unsound(path, error) from error
+
+
+def _unsound(path: Path, error: Exception) -> FormatError:
+    return FormatError(f"{path}: not sound ONNX ({reason(error)}); fetch it again")
+
+
+def _inner(message: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
+    """Yield every tensor of a graph, of the graphs within its operators, and of sparse values."""
+    todo = [("", message)]
+    while todo:
+        name, message = todo.pop()
+        budget.step()
+        kind = message.DESCRIPTOR.name
+        if kind == "TensorProto":
+            yield str(message.name) or name, message
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None and field.message_type.name in NESTED:
+                name = str(getattr(message, "name", "")) or name
+                several = value if hasattr(value, "append") else [value]
+                todo += [(name, each) for each in several]
+
+
 class Graph(nn.Module):
-    """A model that runs on the CPU, cut at its last layer."""
+    """A model that a child process runs on the CPU, cut at its last layer."""
 
     def __init__(self, path: Path, model: Any, layer: LastLayer) -> None:
         """Give the model the outputs of `layer`, and float32 for half precision.
 
         Raises:
             InputError: when onnxruntime is not installed, or does not take the model.
+            FormatError: when taking it does not end, or fills the memory.
         """
         super().__init__()
-        onnx, runtime = _package("onnx", path), _package("onnxruntime", path)
+        onnx = _package("onnx", path)
+        if importlib.util.find_spec("onnxruntime") is None:
+            raise _absent("onnxruntime", path, "no such module")
         names = [n for n in (layer.logits, layer.features, layer.weight, layer.bias) if n]
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         _upcast(model)
-        kinds = vars(runtime.capi.onnxruntime_pybind11_state).values()
-        self.errors = tuple(k for k in kinds if isinstance(k, type) and issubclass(k, Exception))
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self.session = runtime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except self.errors as error:
-            raise InputError(
-                f"{path}: onnxruntime does not take the model ({reason(error)})"
-            ) from error
-        self.names = names
+        self.session = Session(path, model.SerializeToString(), names, torch.get_num_threads())
 
     def forward(self, images: Tensor) -> tuple[Tensor | None, ...]:
         """Return logits, features, weight and bias."""
-        given = {self.session.get_inputs()[0].name: images.float().cpu().numpy()}
-        try:
-            found = self.session.run(self.names, given)
-        except self.errors as error:
-            raise RuntimeError(str(error)) from error
-        tensors = [torch.from_numpy(np.asarray(value)).to(images.device) for value in found]
+        found = self.session.run(images.float().cpu().numpy())
+        tensors = [torch.from_numpy(value).to(images.device) for value in found]
         return (*tensors, None)[:4]
 
 
@@ -191,9 +222,13 @@ def _package(name: str, path: Path) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(
-            f"{path}: is ONNX, and {name} is not installed ({error}); pip install 'ltkit[onnx]'"
-        ) from error
+        raise _absent(name, path, str(error)) from error
+
+
+def _absent(name: str, path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: is ONNX, and {name} is not installed ({why}); pip install 'ltkit[onnx]'"
+    )
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
@@ -242,12 +277,8 @@ def _location(path: Path, name: str, tensor: Any) -> Path:
         FormatError: when it is no plain file inside the model's folder.
     """
     said = _said(tensor).get("location", "")
-    place = path.parent
-    for part in PurePosixPath(said).parts:
-        place /= part
-        if place.is_symlink():
-            break
-    if not said or OUTSIDE.search(said) or place.is_symlink():
+    place = path.parent / said
+    if not said or "\0" in said or OUTSIDE.search(said) or not stays_in(path.parent, place):
         raise FormatError(
             f"{path}: refused: {name}: its values are in {said!r}, expected a file inside "
             "the model's folder"
@@ -257,7 +288,13 @@ def _location(path: Path, name: str, tensor: Any) -> Path:
     return place
 
 
-def _embed(path: Path, name: str, tensor: Any, room: int) -> int:
+def _beside(path: Path, model: Any) -> list[Path]:
+    """Return the files that have values of the model."""
+    tensors = (pair for pair in _tensors(model) if pair[1].data_location == EXTERNAL)
+    return sorted({_location(path, name, tensor) for name, tensor in tensors})
+
+
+def _embed(path: Path, name: str, tensor: Any, room: int, budget: Budget) -> int:
     """Move a tensor's values from the file beside into the model; return how many bytes."""
     place = _location(path, name, tensor)
     said = _said(tensor)
@@ -271,7 +308,8 @@ def _embed(path: Path, name: str, tensor: Any, room: int) -> int:
         )
     if length > room:
         raise InputError(f"{path}: has more than {MAX_BYTES} bytes of values, ONNX's limit")
-    with place.open("rb") as file:
+    budget.take(length, name)
+    with opened(place, f"values of {path.name}") as file:
         file.seek(offset)
         tensor.raw_data = file.read(length)
     del tensor.external_data[:]

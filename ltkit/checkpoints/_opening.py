@@ -1,18 +1,14 @@
 """What every file is asked before its container reads it: is it there, and is it a checkpoint."""
 
 import hashlib
-import re
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-from ltkit.errors import FormatError, InputError
+from ltkit.budget import opened
+from ltkit.errors import FormatError
+from ltkit.zips import OUTSIDE, Zip
 
-ZIP_RATIO, ZIP_SLACK = 2, 64 << 20
-"""A zip may say that it unpacks to so many times its size and so many bytes more: torch stores
-weights as they are, and compresses only a program's text."""
-
-OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-"""Names that lead out of the folder that they are in."""
+__all__ = ["OUTSIDE", "digest_of", "reason", "start_of", "zipped"]
 
 
 def start_of(path: Path) -> bytes:
@@ -20,14 +16,9 @@ def start_of(path: Path) -> bytes:
 
     Raises:
         InputError: when there is no such file.
-        FormatError: when it is empty, a web page, a Git-LFS pointer, or a zip that would unpack to
-            far more than it is or has members outside of it.
+        FormatError: when it is empty, a web page, a Git-LFS pointer, or a zip that is not sound.
     """
-    if not path.exists():
-        raise InputError(f"{path}: not found; check the path")
-    if not path.is_file():
-        raise InputError(f"{path}: is a device or pipe, expected a checkpoint file")
-    with path.open("rb") as file:
+    with opened(path, "a checkpoint file") as file:
         start = file.read(512)
     if not start:
         raise FormatError(f"{path}: is empty; fetch the checkpoint again")
@@ -36,7 +27,7 @@ def start_of(path: Path) -> bytes:
     if start.lstrip()[:1] == b"<":
         raise FormatError(f"{path}: is a web page; download the checkpoint itself")
     if start.startswith(b"PK"):
-        _check_zip(path)
+        Zip(path).file.close()
     return start
 
 
@@ -60,23 +51,15 @@ def reason(error: BaseException) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def members(path: Path) -> dict[str, zipfile.ZipInfo]:
-    """Return what a zip lists, by name; nothing when it is none or is damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {info.filename: info for info in archive.infolist()}
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-        return {}
+def zipped(path: Path, start: bytes, asked: Callable[[Zip], bool]) -> bool:
+    """Say whether a file is a zip of some kind.
 
-
-def _check_zip(path: Path) -> None:
-    found, size = members(path), path.stat().st_size
-    for name in found:
-        if OUTSIDE.search(name):
-            raise FormatError(f"{path}: refused: its member {name!r} lies outside of it")
-    unpacked = sum(info.file_size for info in found.values())
-    if unpacked > ZIP_RATIO * size + ZIP_SLACK:
-        raise FormatError(
-            f"{path}: refused: {size} bytes that unpack to {unpacked}; torch stores weights as "
-            "they are, save the checkpoint again"
-        )
+    Args:
+        path: the file.
+        start: its first bytes.
+        asked: whether a zip is of that kind.
+    """
+    if not start.startswith(b"PK"):
+        return False
+    with Zip(path) as archive:
+        return asked(archive)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
 from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._numbers import statistics
 from ltkit.checkpoints._recognised import IMAGENET, Recognised, Stored, View
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
@@ -23,7 +24,7 @@ SIZES = (224, 32, 64, 299, 384, 256, 96, 28, 8)
 SMALL = 64
 """Images of so many pixels a side come at their size; larger ones are cut out of 8/7 of it."""
 
-LARGEST = 1 << 28
+LARGEST = 1 << 24
 """Pixels of all the images that a program takes at once."""
 
 Made = tuple[str, Sequence[Any]]
@@ -136,12 +137,7 @@ def recognise(
     """
     batch, channels, height, width = shape
     channels = channels or len(wanted.mean or IMAGENET[0])
-    mean, std = wanted.mean or IMAGENET[0], wanted.std or IMAGENET[1]
-    if not len(mean) == len(std) == channels:
-        raise InputError(
-            f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected {channels} "
-            "each; say --mean and --std"
-        )
+    mean, std = statistics(content.path, *IMAGENET, channels, wanted)
     side, count = height or max(SIZES), batch or 2
     if height != width or min(side, count) < 1 or count * side**2 > LARGEST:
         raise InputError(

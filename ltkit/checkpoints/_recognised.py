@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures.network import Hooked, Network
+from ltkit.checkpoints import _numbers
 from ltkit.checkpoints._content import Content, Place, State
 from ltkit.errors import FormatError, InputError
 from ltkit.records import Head
@@ -259,12 +260,7 @@ def assemble(
         normalisation or statistics(arch, network.record().num_classes),
         architectures.spec(arch).channels,
     )
-    mean, std = wanted.mean or usual[0], wanted.std or usual[1]
-    if not len(mean) == len(std) == channels:
-        raise InputError(
-            f"{content.path}: mean, std: found {len(mean)} and {len(std)}, expected {channels} "
-            f"each for {arch}; say --mean and --std"
-        )
+    mean, std = _numbers.statistics(content.path, *usual, channels, wanted, arch)
     halves = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()
                      if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip
     if halves:
@@ -322,4 +318,4 @@ def _value(state: State, stored: Stored) -> Tensor:
 
 
 def _first(names: list[str]) -> str:
-    return ", ".join(names[:5]) if names else "none"
+    return ", ".join(names[:5])[:160] or "none"

@@ -7,9 +7,7 @@ is run only when the user says that it may be.
 """
 
 import json
-import struct
-import zipfile
-import zlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ltkit.checkpoints import _torch_zip
 from ltkit.checkpoints._content import Content, Place, State
-from ltkit.checkpoints._members import Member, overwrite, tensors
-from ltkit.checkpoints._opening import members, reason
+from ltkit.checkpoints._members import Member, overwrite, refuse_shared, tensors
+from ltkit.checkpoints._opening import reason, zipped
 from ltkit.checkpoints._program import PLACE
 from ltkit.checkpoints._torch_file import DAMAGED
 from ltkit.errors import FormatError
+from ltkit.zips import Zip
 
 WEIGHTS = "data/weights/"
 CONFIG = f"{WEIGHTS}model_weights_config.json"
@@ -36,7 +36,7 @@ TYPES = {
 def holds(path: Path, start: bytes) -> bool:
     """Say whether it is a zip that calls itself so, in today's way or that of torch 2.7."""
     marks = ("/archive_format", "serialized_exported_program.json")
-    return start.startswith(b"PK") and any(name.endswith(marks) for name in members(path))
+    return zipped(path, start, lambda archive: any(n.endswith(marks) for n in archive.entries))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
@@ -45,15 +45,20 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
     Raises:
         FormatError: when the file is damaged, or of a torch before 2.8.
     """
-    if not any(name.endswith(CONFIG) for name in members(path)):
-        raise FormatError(
-            f"{path}: {CONFIG}: absent; load it with the torch that wrote it, and save it again "
-            "with torch 2.8 or newer"
-        )
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {}, {PLACE: tensors(archive, _placed(archive))}, ()
-    except (*DAMAGED, RecursionError, zlib.error, struct.error) as error:
+        with Zip(path) as archive:
+            if f"{archive.root}{CONFIG}" not in archive.entries:
+                raise FormatError(
+                    f"{path}: {CONFIG}: absent; load it with the torch that wrote it, and save it "
+                    "again with torch 2.8 or newer"
+                )
+            found = tensors(archive, _placed(archive))
+            for name in archive.entries:
+                if name.endswith(".pt"):  # what torch would load of it has an end, too
+                    _torch_zip.load(path, archive.budget, archive.read(name))
+            archive.verify()
+            return {}, {PLACE: found}, ()
+    except (*DAMAGED, RecursionError, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not a sound torch.export file ({reason(error)}); fetch it again"
         ) from error
@@ -65,17 +70,17 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
     Raises:
         InputError: when another parameter shares a value.
     """
-    with zipfile.ZipFile(content.path) as archive:
+    with Zip(content.path) as archive:
         placed = _placed(archive)
-    overwrite(content.path, output, placed, {name: value for (_, name), value in changes.items()})
+    refuse_shared(content.path, placed, (name for _, name in changes))
+    overwrite(content.path, output, ((placed[name], value) for (_, name), value in changes.items()))
 
 
-def _placed(archive: zipfile.ZipFile) -> dict[str, Member]:
+def _placed(archive: Zip) -> dict[str, Member]:
     """Return the places of the tensors that are plain bytes."""
-    config = next(name for name in archive.namelist() if name.endswith(CONFIG))
-    folder = config.removesuffix(CONFIG) + WEIGHTS
+    folder = f"{archive.root}{WEIGHTS}"
     found = {}
-    for name, entry in json.loads(archive.read(config))["config"].items():
+    for name, entry in json.loads(archive.read(f"{archive.root}{CONFIG}"))["config"].items():
         if entry["use_pickle"]:
             continue
         meta = entry["tensor_meta"]

@@ -1,39 +1,82 @@
-"""New values in a zip that ``torch.save`` wrote; every other byte of it stays.
+"""Today's zips of ``torch.save``: their objects, and new values in them.
 
-The pickle in the zip says where in which member each tensor lies. Members are stored as they are,
-so values can be changed in place, and the checksums with them. Nothing is built from the pickle but
-these places, so a file that holds objects of unknown classes keeps them.
+``data.pkl`` is a pickle of the objects, and says in which member the values of each tensor lie.
+Values are changed in place, and the checksums with them; every other byte of the zip stays, so a
+file that holds objects of unknown classes keeps them.
 """
 
 import io
-import struct
-import zipfile
-import zlib
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ltkit.budget import Budget
 from ltkit.checkpoints._content import Place
-from ltkit.checkpoints._inert import Pickle
-from ltkit.errors import FormatError
+from ltkit.checkpoints._members import Member, overwrite
+from ltkit.checkpoints._old_file import embedded_storage
+from ltkit.checkpoints._reader import Reader, room
+from ltkit.zips import Zip
 
-CHECKSUM_IN = {"local": 14, "central": 16}
-"""Where in a member's headers its CRC-32 stands, in bytes."""
+
+def load(
+    path: Path, budget: Budget | None = None, inside: bytearray | None = None
+) -> tuple[Any, tuple[str, ...]]:
+    """Return the object that was saved, and what became a stand-in.
+
+    Args:
+        path: the file.
+        budget: what reading it may take.
+        inside: the zip, where it is a member of that file.
+
+    Raises:
+        ValueError, UnpicklingError: when it is none of torch's zips, or is damaged.
+        FormatError: when the zip is damaged, or takes more than its budget.
+    """
+    with Zip(path, budget, inside) as archive:
+        pickled = _pickled(archive)
+        storages = _Storages(archive)
+        reader = Reader(
+            io.BytesIO(pickled), archive.budget, size=len(pickled), storages=storages.storage,
+            embedded=embedded_storage,
+        )  # fmt: skip
+        top = reader.load()
+        archive.verify()
+    return top, tuple(sorted(reader.skipped))
 
 
-@dataclass(frozen=True)
-class Spot:
-    """Where a tensor's values are: a member of the zip, first element, shape and strides."""
+def _pickled(archive: Zip) -> bytearray:
+    """Return the pickle of the objects."""
+    order = f"{archive.root}byteorder"
+    if order in archive.entries and archive.read(order) != b"little":
+        raise ValueError("its values are big-endian; save it again on another machine")
+    return archive.read(f"{archive.root}data.pkl")
 
-    member: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+
+class _Storages:
+    """Storages, each read when it is first asked for."""
+
+    def __init__(self, archive: Zip) -> None:
+        self.archive = archive
+        self.made: dict[str, torch.TypedStorage] = {}
+
+    def storage(self, dtype: torch.dtype, key: Any, location: Any, count: Any) -> Any:
+        """Return a storage."""
+        name = f"{self.archive.root}data/{str(key)[:100]}"
+        if name not in self.made:
+            values, memory = room(self.archive.entry(name).size)
+            self.archive.read_into(name, memory)
+            self.made[name] = torch.TypedStorage(
+                wrap_storage=values.untyped_storage(), dtype=dtype, _internal=True
+            )
+        found = self.made[name]
+        held = found._untyped_storage.nbytes()
+        if found.dtype != dtype or type(count) is not int or count * dtype.itemsize != held:
+            raise ValueError("a storage has two types or sizes")
+        return found
 
 
 def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> bool:
@@ -52,94 +95,54 @@ def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor])
     Raises:
         FormatError: when the zip is not laid out as torch does it.
     """
-    raw = bytearray(path.read_bytes())
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        infos = {info.filename: info for info in archive.infolist()}
-        pickled = next(n for n in infos if n.count("/") == 1 and n.endswith("/data.pkl"))
-        spots = _Spots(archive.read(pickled), pickled.removesuffix("data.pkl")).load()
-        central = _central_entries(raw, archive.start_dir)
-    users = Counter(_members(spots))
+    with Zip(path) as archive:
+        top = _Places(archive).load()
+    users = _users(top)
+    new = []
     for (place, name), value in changes.items():
-        spot = spots
+        found = top
         for key in (*place, name):
-            spot = spot[key]
-        if users[spot.member] > 1:
+            found = found[key]
+        if users[found.name] > 1:
             return False
-        info = infos[spot.member]
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise FormatError(f"{path}: {spot.member}: is compressed, torch stores it; save again")
-        start = _data_start(raw, info.header_offset)
-        stored = memoryview(raw)[start : start + info.file_size]
-        whole = torch.frombuffer(stored, dtype=value.dtype)
-        whole.as_strided(spot.shape, spot.strides, spot.offset).copy_(value)
-        checksum = struct.pack("<I", zlib.crc32(stored))
-        del whole, stored
-        _put(raw, central[spot.member] + CHECKSUM_IN["central"], checksum)
-        if info.flag_bits & 8:  # the checksum follows the data, after a mark or not
-            end = start + info.file_size
-            _put(raw, end + 4 * (raw[end : end + 4] == b"PK\x07\x08"), checksum)
-        else:
-            _put(raw, info.header_offset + CHECKSUM_IN["local"], checksum)
-    output.write_bytes(raw)
+        new.append((found, value))
+    overwrite(path, output, new)
     return True
 
 
-def _members(spots: Any) -> Iterator[str]:
-    """Yield the member of every tensor in nested containers, as often as it is there."""
-    if isinstance(spots, Spot):
-        yield spots.member
-    elif isinstance(spots, Mapping | list | tuple):
-        for part in spots.values() if isinstance(spots, Mapping) else spots:
-            yield from _members(part)
+def _users(top: Any) -> Counter[str]:
+    """Count how often each member is used; what lies in a container at two places counts twice."""
+    users, todo, visits = Counter[str](), [top], Counter[int]()
+    while todo:
+        thing = todo.pop()
+        if isinstance(thing, Member):
+            users[thing.name] += 1
+        elif isinstance(thing, Mapping | list | tuple) and visits[id(thing)] < 2:
+            visits[id(thing)] += 1
+            todo += thing.values() if isinstance(thing, Mapping) else thing
+    return users
 
 
-def _put(raw: bytearray, at: int, value: bytes) -> None:
-    raw[at : at + len(value)] = value
-
-
-def _data_start(raw: bytearray, header: int) -> int:
-    name, extra = struct.unpack_from("<HH", raw, header + 26)
-    return int(header + 30 + name + extra)
-
-
-def _central_entries(raw: bytearray, start: int) -> dict[str, int]:
-    """Return where the zip's list of contents has each member."""
-    entries = {}
-    while raw[start : start + 4] == b"PK\x01\x02":
-        name, extra, comment = struct.unpack_from("<HHH", raw, start + 28)
-        entries[raw[start + 46 : start + 46 + name].decode()] = start
-        start += 46 + name + extra + comment
-    return entries
-
-
-class _Spots:
+class _Places(Reader):
     """Reads a pickle for the places of its tensors."""
 
-    def __init__(self, pickled: bytes, folder: str) -> None:
-        inert, self.folder = Pickle(), folder
-        built = {
-            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
-            ("torch._utils", "_rebuild_tensor"): self._tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *others: data,
-            ("collections", "OrderedDict"): OrderedDict,
-        }
-        folder_of = self._member
+    def __init__(self, archive: Zip) -> None:
+        pickled = _pickled(archive)
+        super().__init__(
+            io.BytesIO(pickled), archive.budget, size=len(pickled), storages=self._named,
+            embedded=embedded_storage,
+        )  # fmt: skip
+        self.root = archive.root
 
-        class Unpickler(inert.Unpickler):  # type: ignore[name-defined, misc]
-            def find_class(self, module: str, name: str) -> Any:
-                return built.get((module, name)) or super().find_class(module, name)
+    def _named(self, dtype: torch.dtype, key: Any, location: Any, count: Any) -> Any:
+        return f"{self.root}data/{key}", dtype
 
-            def persistent_load(self, saved: tuple[Any, ...]) -> str:
-                return folder_of(str(saved[2]))
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> Any:
+        name, dtype = storage
+        return Member(name, dtype, offset, tuple(shape), tuple(strides))
 
-        self.unpickler = Unpickler(io.BytesIO(pickled), encoding="utf-8")
-
-    def load(self) -> Any:
-        return self.unpickler.load()
-
-    def _member(self, key: str) -> str:
-        return f"{self.folder}data/{key}"
-
-    @staticmethod
-    def _tensor(member: str, offset: int, shape: Any, strides: Any, *others: Any) -> Spot:
-        return Spot(member, offset, tuple(shape), tuple(strides))
+    def _typed_tensor(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False,
+        hooks: Any = None, dtype: Any = None, *others: Any,
+    ) -> Any:  # fmt: skip
+        return Member(storage[0], dtype, offset, tuple(shape), tuple(strides))

@@ -8,39 +8,31 @@ the pickle is read here: modules become their attributes, and a call of anything
 
 import io
 import pickle
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ltkit.checkpoints._content import Content, Place, State
-from ltkit.checkpoints._inert import Pickle
-from ltkit.checkpoints._members import Member, overwrite, tensors
-from ltkit.checkpoints._opening import members, reason
+from ltkit.checkpoints._inert import Maker
+from ltkit.checkpoints._members import Member, overwrite, refuse_shared, tensors
+from ltkit.checkpoints._opening import reason, zipped
 from ltkit.checkpoints._program import PLACE
+from ltkit.checkpoints._reader import NOT_PLAIN, Reader
 from ltkit.checkpoints._torch_file import DAMAGED
 from ltkit.errors import FormatError
+from ltkit.zips import Zip
 
 PICKLES = {"data.pkl": "data", "constants.pkl": "constants"}
 """Each pickle in the zip to the folder of its tensors."""
 
-TYPES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}  # fmt: skip
-
 
 def holds(path: Path, start: bytes) -> bool:
     """Say whether it is a zip with a program's constants."""
-    return start.startswith(b"PK") and _folder(path) is not None
+    return zipped(path, start, lambda archive: f"{archive.root}constants.pkl" in archive.entries)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
@@ -50,9 +42,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
         FormatError: when the file is damaged, or its pickle calls something.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {}, {PLACE: tensors(archive, _placed(archive, _folder(path)))}, ()
-    except (*DAMAGED, pickle.UnpicklingError, zlib.error, struct.error) as error:
+        with Zip(path) as archive:
+            found = tensors(archive, _placed(archive))
+            archive.verify()
+            return {}, {PLACE: found}, ()
+    except (*DAMAGED, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not sound TorchScript ({reason(error)}); fetch it again, or save the weights "
             "alone"
@@ -65,23 +59,17 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
     Raises:
         InputError: when another parameter shares a value.
     """
-    with zipfile.ZipFile(content.path) as archive:
-        placed = _placed(archive, _folder(content.path))
-    overwrite(content.path, output, placed, {name: value for (_, name), value in changes.items()})
+    with Zip(content.path) as archive:
+        placed = _placed(archive)
+    refuse_shared(content.path, placed, (name for _, name in changes))
+    overwrite(content.path, output, ((placed[name], value) for (_, name), value in changes.items()))
 
 
-def _folder(path: Path) -> str | None:
-    """Return the folder that the zip's members are in, with its slash."""
-    found = (name.removesuffix("constants.pkl") for name in members(path)
-             if name.count("/") == 1 and name.endswith("/constants.pkl"))  # fmt: skip
-    return next(found, None)
-
-
-def _placed(archive: zipfile.ZipFile, folder: str | None) -> dict[str, Member]:
+def _placed(archive: Zip) -> dict[str, Member]:
     """Return the places of all tensors."""
     found: dict[str, Member] = {}
     for name, inner in PICKLES.items():
-        top = _unpickled(archive.read(f"{folder}{name}"), f"{folder}{inner}/")
+        top = _Places(archive, name, inner).load()
         constants = name == "constants.pkl" and isinstance(top, tuple)
         found |= (
             {f"constants.{n}": value for n, value in enumerate(top) if isinstance(value, Member)}
@@ -105,45 +93,44 @@ class _Object:
 
 
 def _walk(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Member]]:
-    if isinstance(value, Member):
-        yield prefix.removesuffix("."), value
-    if isinstance(value, _Object) and id(value) not in seen:
-        seen.add(id(value))
-        for name, inner in value.attributes.items():
-            yield from _walk(inner, f"{prefix}{name}.", seen)
+    """Yield tensors by their names; those of a module that two hold, where it comes first."""
+    todo = [(prefix, value)]
+    while todo:
+        prefix, value = todo.pop()
+        if isinstance(value, Member):
+            yield prefix.removesuffix("."), value
+        if isinstance(value, _Object) and id(value) not in seen:
+            seen.add(id(value))
+            inner = [(f"{prefix}{name}.", part) for name, part in value.attributes.items()]
+            todo += reversed(inner)
 
 
-def _unpickled(pickled: bytes, folder: str) -> Any:
-    """Read one pickle; tensors become their places."""
-    inert = Pickle()
+class _Places(Reader):
+    """Reads one pickle; tensors become their places, and the program's objects attributes."""
 
-    def tensor(saved: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> Member:
-        name, dtype = saved
-        return Member(name, dtype, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    changed: ClassVar[tuple[type, ...]] = (*Reader.changed, _Object)
 
-    def first(value: Any, *others: Any) -> Any:
-        return value
+    def __init__(self, archive: Zip, name: str, inner: str) -> None:
+        pickled = archive.read(f"{archive.root}{name}")
+        super().__init__(
+            io.BytesIO(pickled), archive.budget, size=len(pickled), storages=self._named
+        )
+        self.folder = f"{archive.root}{inner}/"
 
-    built = {
-        ("torch._utils", "_rebuild_tensor_v2"): tensor,
-        ("torch._utils", "_rebuild_parameter"): first,
-        **{("torch.jit._pickle", f"build_{kind}list"): first
-           for kind in ("int", "bool", "double", "tensor")},
-        ("torch.jit._pickle", "restore_type_tag"): first,
-    }  # fmt: skip
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a global stands for."""
+        if module.split(".")[0] == "__torch__":
+            return _Object
+        lists = module == "torch.jit._pickle" and name.startswith("build_")
+        if lists or (module, name) == ("torch.jit._pickle", "restore_type_tag"):
+            return Maker(f"{module}.{name}", lambda value, *others: value)
+        return super().find_class(module, name)
 
-    class Unpickler(inert.Unpickler):  # type: ignore[name-defined, misc]
-        def find_class(self, module: str, name: str) -> Any:
-            if module.split(".")[0] == "__torch__":
-                return _Object
-            if module == "torch" and name in TYPES:
-                return TYPES[name]
-            return built.get((module, name)) or super().find_class(module, name)
+    def _named(self, dtype: torch.dtype, key: Any, location: Any, count: Any) -> Any:
+        if dtype in NOT_PLAIN:
+            raise pickle.UnpicklingError(f"a tensor of {dtype}")
+        return f"{self.folder}{key}", dtype
 
-        def persistent_load(self, saved: Any) -> tuple[str, torch.dtype]:
-            _, dtype, key, *_ = saved
-            if not isinstance(dtype, torch.dtype):
-                raise pickle.UnpicklingError(f"a tensor of {getattr(dtype, 'origin', dtype)}")
-            return f"{folder}{key}", dtype
-
-    return Unpickler(io.BytesIO(pickled), encoding="utf-8").load()
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *others: Any) -> Any:
+        name, dtype = storage
+        return Member(name, dtype, offset, tuple(shape), tuple(strides))

@@ -9,9 +9,9 @@ features (DINOv2: the class token and the patches' mean). Folders with timm's ne
 well. The corrected checkpoint is a folder again.
 """
 
-import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,8 +19,10 @@ from torch import nn
 
 from ltkit.checkpoints import timm as timm_family
 from ltkit.checkpoints._content import Content
+from ltkit.checkpoints._folder import beside, json_of
 from ltkit.checkpoints._inert import plain_values
-from ltkit.checkpoints._library import Images, check_depth, needed, recognise, squeezed
+from ltkit.checkpoints._library import Images, bounded, check_depth, needed, recognise, squeezed
+from ltkit.checkpoints._numbers import number, numbers, shown, whole
 from ltkit.checkpoints._recognised import Recognised, View, choose
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
@@ -42,6 +44,12 @@ HEADS = (
     ("fc",),
 )
 """What transformers calls the last layers; the first that a network has is taken."""
+
+FEW, SEVERAL = 1 << 18, 4
+"""Up to so much no size of a configuration is too large, nor up to so many times the tensors'."""
+
+FREE = ("_id", "_ids", "_index", "_idx", "theta")
+"""How entries end that are no sizes."""
 
 UNSAID = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "dtype",
           "torch_dtype", "_name_or_path")  # fmt: skip
@@ -113,7 +121,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         images, notes = timm_family.images_of(content, inner, said_of_images)
     else:
         heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
-        images, notes = _images(content)
+        images, notes = _images(content, wanted)
     return recognise(
         content, "hugging-face", named, model, heads, place, names, images, wanted, notes
     )
@@ -130,8 +138,10 @@ def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
     check_depth(content, said)
     tensors = dict(content.tensors)
     try:
+        known = {*kind.config_class().to_dict(), "num_labels", "num_classes"}
+        _check_sizes(content, said, known)
         config = kind.config_class.from_dict(said)
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), bounded(content):
             model, info = kind.from_pretrained(
                 None, config=config, state_dict=tensors, output_loading_info=True,
                 attn_implementation="eager", dtype=torch.float32, local_files_only=True,
@@ -141,6 +151,8 @@ def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
         raise InputError(
             f"{content.path}: {kind.__name__} needs another package ({_said(error)})"
         ) from error
+    except FormatError:
+        raise
     except Exception as error:  # each class checks its configuration in its own way
         reason = _said(error)
         raise FormatError(
@@ -163,90 +175,131 @@ def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple
     )
 
 
-def _images(content: Content) -> tuple[Images, list[str]]:
+def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse sizes that are far from those of the tensors; lists of such lengths would be made.
+
+    Args:
+        content: of the folder.
+        said: its configuration.
+        known: what the network's configurations have; other entries mean nothing.
+
+    Raises:
+        FormatError: when there is one.
+    """
+    largest = max((side for t in content.tensors.values() for side in t.shape), default=0)
+    most = max(FEW, SEVERAL * largest)
+    todo: list[tuple[str, Any]] = [(key, value) for key, value in said.items() if key in known]
+    while todo:
+        name, thing = todo.pop()
+        size: float = 0
+        if isinstance(thing, Mapping | list):
+            size = len(thing)
+            inner = thing.items() if isinstance(thing, Mapping) else ((name, i) for i in thing)
+            todo += [(str(key), value) for key, value in inner]
+        elif isinstance(thing, int | float) and not name.endswith(FREE):
+            size = thing
+        if not -most <= size <= most:
+            raise FormatError(
+                f"{content.path}: config.json: {name[:40]}: found {shown(size)}, expected at most "
+                f"{most} for the tensors there; fetch it again"
+            )
+
+
+def _images(content: Content, wanted: LoadSettings) -> tuple[Images, list[str]]:
     """Return how ``preprocessor_config.json`` says that images are prepared, and notes.
 
     Raises:
-        FormatError: when it is no such file.
+        InputError: when it is no file of the folder.
+        FormatError: when it says what cannot be.
     """
     folder = content.path if content.path.is_dir() else content.path.parent
-    path, size = folder / "preprocessor_config.json", _image_size(content)
-    if not path.is_file():
+    path, size = beside(folder, "preprocessor_config.json"), _image_size(content)
+    if path is None:
         note = "no preprocessor_config.json: mean and std are ImageNet's; --mean and --std"
         side = size or USUAL
         return Images(side, View(side, side)), [note]
-    try:
-        return _prepared(json.loads(path.read_bytes()), size)
-    except (
-        ArithmeticError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
-        raise FormatError(
-            f"{path}: is not what transformers writes ({e!r:.120}); fetch it again"
-        ) from e
+    return _prepared(path, json_of(path), size, wanted)
 
 
-def _prepared(said: Mapping[str, Any], size: int | None) -> tuple[Images, list[str]]:
+def _prepared(
+    path: Path, said: Mapping[str, Any], size: int | None, wanted: LoadSettings
+) -> tuple[Images, list[str]]:
     """Return how a processor's settings prepare images.
 
     The values that it gives the network are ``(value * factor - mean) / std``; ours are in 0..1.
 
+    Raises:
+        FormatError: when they cannot be.
+
     Example:
-        >>> _prepared({"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}, 8)
+        >>> said = {"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}
+        >>> _prepared(Path("p.json"), said, 8, LoadSettings())
         (Images(size=8, view=View(resize=8, crop=8, interpolation='bilinear'),
                 mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0), bgr=False), ['...'])
     """
-    unit = 255 * (float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1)
+    unit = 255.0
+    if said.get("do_rescale", True):
+        factor = said.get("rescale_factor", 1 / 255)
+        unit *= number(path, "rescale_factor", factor, positive=True)
     mean, std = [0.0] * 3, [1.0] * 3
     bgr = bool(said.get("do_flip_channel_order"))  # MobileViT, which has no use for its mean
     if said.get("do_normalize", "image_mean" in said and not bgr):
-        mean, std = (list(map(float, said[f"image_{of}"])) for of in ("mean", "std"))
+        mean = [] if wanted.mean else numbers(path, "image_mean", said.get("image_mean"), "--mean")
+        std = [] if wanted.std else numbers(path, "image_std", said.get("image_std"), "--std")
     if said.get("rescale_offset"):  # EfficientNet's values may lie in -1..1
         mean = [m + 1 for m in mean]
     if said.get("include_top"):  # and are divided twice
         std = [s * s for s in std]
-    view, squeezing = _view(said, size)
+    view, squeezing = _view(path, said, size)
     notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
     statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
     return Images(size or view.crop, view, *statistics, bgr), notes
 
 
-def _view(said: Mapping[str, Any], size: int | None) -> tuple[View, bool]:
+def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[View, bool]:
     """Return what of an image a processor takes, and whether it changes the proportions.
 
+    Raises:
+        FormatError: when its sizes cannot be.
+
     Example:
-        >>> _view({"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
+        >>> path = Path("preprocessor_config.json")
+        >>> _view(path, {"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
         (View(resize=256, crop=224, interpolation='bicubic'), False)
-        >>> _view({"size": {"height": 224, "width": 224}}, None)
+        >>> _view(path, {"size": {"height": 224, "width": 224}}, None)
         (View(resize=224, crop=224, interpolation='bilinear'), True)
     """
     cut = said.get("crop_size") if said.get("do_center_crop", "crop_size" in said) else None
-    crop = int(cut["height"] if isinstance(cut, dict) else cut) if cut else None
+    crop = None
+    if cut is not None:
+        height = cut.get("height") if isinstance(cut, Mapping) else cut
+        crop = whole(path, "crop_size", height)
     sides = said.get("size", crop or size or USUAL)
     kind: Literal["bicubic", "bilinear"] = "bicubic" if said.get("resample") == 3 else "bilinear"
-    if isinstance(sides, int):
+    if not isinstance(sides, Mapping):
         sides = {"shortest_edge": sides} if crop else {"height": sides}
     if "shortest_edge" not in sides:
-        resize = int(sides["height"])
+        resize = whole(path, "size", sides.get("height"))
         return View(resize, crop or resize, kind), True
-    resize = int(sides["shortest_edge"])
+    resize = whole(path, "size", sides["shortest_edge"])
     if "crop_pct" not in said:
         return View(resize, crop or resize, kind), False
+    part = number(path, "crop_pct", said["crop_pct"], positive=True)
     if resize >= SQUASHED:
         return View(resize, resize, kind), True
-    return View(int(resize / float(said["crop_pct"])), resize, kind), False
+    return View(whole(path, "crop_pct", int(resize / part)), resize, kind), False
 
 
 def _image_size(content: Content) -> int | None:
-    """Return the pixels of a side that the configuration says, where it does."""
+    """Return the pixels of a side that the configuration says, where it does.
+
+    Raises:
+        FormatError: when they cannot be.
+    """
     top = content.top
     for config in (top, top.get("vision_config")):
         said = config.get("image_size") if isinstance(config, dict) else None
         side = said[0] if isinstance(said, list) and said else said
-        if isinstance(side, int) and side > 0:
-            return side
+        if side is not None:
+            return whole(content.path, "config.json: image_size", side)
     return None

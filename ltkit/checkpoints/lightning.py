@@ -28,6 +28,9 @@ LEFT_OUT = re.compile(
 DEPTH = 3
 """How many attributes deep the network is looked for."""
 
+FEWEST = 7
+"""Fewer tensors are less than half of any network's, which has 15 at least."""
+
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
     """Say whether Lightning wrote the file, and its network is one of ours."""
@@ -80,23 +83,22 @@ def _prefix(content: Content, wanted: LoadSettings) -> str:
     chosen = [p for p in found if len(found) == 1 or (wanted.head or "").startswith(p)]
     if len(chosen) != 1:
         raise InputError(
-            f"{content.path}: found {len(found)} networks ({', '.join(found[:5])}), expected one; "
-            "name the last layer of one with --head"
+            f"{content.path}: found {len(found)} networks ({', '.join(found[:5])[:120]}), expected "
+            "one; name the last layer of one with --head"
         )
     return chosen[0]
 
 
 def _likeness(content: Content) -> dict[str, float]:
-    """Return how much of a known network's tensors each prefix has."""
-    state = content.states[PLACE]
-    prefixes = {""}
-    for name in state:
-        attributes = name.split(".")[:-1]
-        prefixes |= {".".join([*attributes[:depth], ""]) for depth in range(1, DEPTH + 1)}
-    return {
-        prefix: architectures.most_like(
-            {n.removeprefix(prefix): tuple(t.shape) for n, t in state.items()
-             if n.startswith(prefix)}
-        )[1]
-        for prefix in prefixes
-    }  # fmt: skip
+    """Return how much of a known network's tensors each prefix has; 0 where it has few."""
+    under: dict[str, dict[str, tuple[int, ...]]] = {"": {}}
+    for name, tensor in content.states[PLACE].items():
+        attributes = name.split(".", DEPTH)[:-1]
+        for depth in range(len(attributes) + 1):
+            prefix = ".".join([*attributes[:depth], ""]) if depth else ""
+            under.setdefault(prefix, {})[name.removeprefix(prefix)] = tuple(tensor.shape)
+    return {"": 0.0} | {
+        prefix: architectures.most_like(shapes)[1]
+        for prefix, shapes in under.items()
+        if len(shapes) >= FEWEST
+    }

@@ -1,12 +1,12 @@
 """Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
 
-from math import isfinite
+from collections.abc import Mapping
 
 from ltkit import architectures
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints._content import Content
-from ltkit.checkpoints._opening import reason
-from ltkit.checkpoints._recognised import Recognised, Stored, assemble
+from ltkit.checkpoints._numbers import number, shown, statistics
+from ltkit.checkpoints._recognised import Recognised, Stored, assemble, head_size
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
@@ -40,35 +40,27 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     if missing:
         raise FormatError(f"{path}: {missing[0]}: absent; train it again")
     arch = wanted.arch or str(top["arch"])[:40]
-    try:
-        scale = _number(top["scale"])
-        mean, std = (tuple(map(_number, top[key])) for key in ("mean", "std"))
-        trained_on = dict(top["recipe"].get("dataset", {}))
-        cosine = bool(_number(top["cosine"]))
-    except (AttributeError, TypeError, ValueError) as error:
+    scale = number(path, "scale", top["scale"], positive=True, do="train it again")
+    recipe = top["recipe"]
+    trained_on = recipe.get("dataset", {}) if isinstance(recipe, Mapping) else None
+    if not isinstance(trained_on, Mapping):
         raise FormatError(
-            f"{path}: scale, mean, std or recipe are not what ltkit writes ({reason(error)}); "
-            "train it again"
-        ) from error
-    spec = architectures.spec(arch)
-    sound = all(map(isfinite, (scale, *mean, *std))) and min(std, default=0) > 0
-    if not sound or not len(mean) == len(std) == spec.channels:
-        raise FormatError(
-            f"{path}: scale, mean, std: found {scale}, {mean}, {std}, expected one number "
-            f"and {spec.channels} each; train it again"
+            f"{path}: recipe: found {shown(recipe)}, expected a mapping with 'dataset'; train it "
+            "again"
         )
-    weight = content.tensors.get("head.weight")
-    num_classes = len(weight) if weight is not None and weight.ndim else 1
-    head = make_head(spec.features, num_classes, cosine=cosine, scale=scale)
+    cosine = top["cosine"]
+    if not isinstance(cosine, bool | int | float):
+        raise FormatError(
+            f"{path}: cosine: found {shown(cosine)}, expected true or false; train it again"
+        )
+    spec = architectures.spec(arch)
+    normalisation = statistics(path, top["mean"], top["std"], spec.channels, wanted, arch)
     stored = {name: Stored(content.place, name) for name in content.tensors}
+    num_classes = 1
+    if "head.weight" in stored:
+        num_classes, _ = head_size(content, stored["head.weight"], spec.features)
+    head = make_head(spec.features, num_classes, cosine=bool(cosine), scale=scale)
     return assemble(
-        content, "native", arch, head, stored, wanted, normalisation=(mean, std),
-        trained_on=trained_on,
+        content, "native", arch, head, stored, wanted, normalisation=normalisation,
+        trained_on=dict(trained_on),
     )  # fmt: skip
-
-
-def _number(value: object) -> float:
-    """Return a number; a tensor would be one too, with a warning where it has a gradient."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"found {type(value).__name__}, expected a number")
-    return float(value)

@@ -1,5 +1,8 @@
 """ONNX models, run with onnxruntime on the CPU (``pip install 'ltkit[onnx]'``).
 
+A model is a program: a child process runs it, with limits on time and memory that grow with the
+model and the images, so that no ``--trust-code`` is needed and none can hang or fill the memory.
+
 The features are what goes into the last linear layer of the graph: ``Gemm``, ``MatMul`` and
 ``Add``, or a 1x1 ``Conv``, its weight stored C x D or D x C. Half precision is computed with in
 float32. A corrected head replaces the values of that layer's initializers; values that lay in

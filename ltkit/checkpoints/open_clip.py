@@ -21,6 +21,7 @@ from ltkit.architectures.heads import CosineHead
 from ltkit.architectures.network import Network
 from ltkit.checkpoints._content import Content
 from ltkit.checkpoints._library import named, needed, places, squeezed, unwrapped
+from ltkit.checkpoints._numbers import number, statistics
 from ltkit.checkpoints._recognised import Recognised, View, choose, fill
 from ltkit.errors import InputError, nearest
 from ltkit.records import Classifier, Head
@@ -118,7 +119,12 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     fill(content.path, model, {own: state[n] for own, n in unwrapped(content, place).items()}, name)
     rows = _embedded(model, tokenizer, wanted.class_names or ())
     bias = getattr(model, "logit_bias", None)
-    head = TextHead(rows, model.logit_scale.exp().item(), 0.0 if bias is None else bias.item())
+    scale = number(
+        content.path, "exp(logit_scale)", model.logit_scale.exp().item(), positive=True,
+        do="fetch it again",
+    )  # fmt: skip
+    shift = 0.0 if bias is None else number(content.path, "logit_bias", bias.item())
+    head = TextHead(rows, scale, shift)
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]
     side = int(size if isinstance(size, int) else size[0])
@@ -130,14 +136,15 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         notes.append(squeezed("open_clip", f"{side} x {side}", view))
     if f"{name}-quickgelu" in known:
         notes.append(f"OpenAI's weights and others trained with QuickGELU need {name}-quickgelu")
+    mean, std = statistics(content.path, config["mean"], config["std"], 3, wanted, name)
     return Recognised(
         content.path,
         content.digest,
         "open-clip",
         f"open_clip:{name}",
         Network(ImageTower(model), head).eval(),
-        wanted.mean or tuple(config["mean"]),
-        wanted.std or tuple(config["std"]),
+        mean,
+        std,
         image_size=side,
         view=view,
         notes=tuple(note for note in notes if note),

@@ -22,6 +22,7 @@ from ltkit.checkpoints._inert import arguments_of, plain_values
 from ltkit.checkpoints._library import (
     PROBE,
     Images,
+    bounded,
     check_depth,
     classes,
     named,
@@ -31,6 +32,8 @@ from ltkit.checkpoints._library import (
     squeezed,
     unwrapped,
 )
+from ltkit.checkpoints._numbers import number, whole
+from ltkit.checkpoints._opening import reason
 from ltkit.checkpoints._recognised import Recognised, View, choose, fill
 from ltkit.errors import FormatError, InputError, nearest
 from ltkit.settings import LoadSettings
@@ -79,9 +82,10 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     def make(count: int) -> nn.Module:
         try:
-            model: nn.Module = timm.create_model(
-                name, pretrained=False, num_classes=count, **settings
-            )
+            with bounded(content):
+                model: nn.Module = timm.create_model(
+                    name, pretrained=False, num_classes=count, **settings
+                )
         except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(
@@ -91,8 +95,11 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         return model
 
     with torch.device("meta"):
-        heads = last_layers(content, make(PROBE))
-    model = make(classes(content, place, names, heads[0]))
+        probe = make(PROBE)
+    heads = last_layers(content, probe)
+    shape = probe.get_parameter(f"{heads[0]}.weight").shape
+    count = classes(content, place, names, heads[0], tuple(shape))
+    model = make(count)
     images, notes = images_of(content, model, _said_of_images(content))
     state = content.states[place]
     fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
@@ -139,15 +146,19 @@ def images_of(
     from timm.data import resolve_data_config
 
     try:
+        sides = said.get("input_size", (1, 1, 1))
+        for side in sides:  # the first of them makes lists of this length
+            whole(content.path, "input_size", side)
         found = resolve_data_config(dict(said), model=model)
-        _, height, width = map(int, found["input_size"])
-        resize = math.floor(min(height, width) / float(found["crop_pct"]))
-        mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
     except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
         raise FormatError(
-            f"{content.path}: what it says of its images is not what timm knows ({error}); save "
-            "the weights alone"
+            f"{content.path}: what it says of its images is not what timm knows ({reason(error)}); "
+            "save the weights alone"
         ) from error
+    _, height, width = (whole(content.path, "input_size", side) for side in found["input_size"])
+    part = number(content.path, "crop_pct", found["crop_pct"], positive=True)
+    resize = whole(content.path, "crop_pct", math.floor(min(height, width) / part))
+    mean, std = found["mean"], found["std"]
     kind: Literal["bicubic", "bilinear"]
     kind = "bicubic" if found["interpolation"] == "bicubic" else "bilinear"
     view = View(resize, min(height, width), kind)

@@ -29,6 +29,7 @@ from ltkit.checkpoints._library import (
     recognise,
     unwrapped,
 )
+from ltkit.checkpoints._numbers import whole
 from ltkit.checkpoints._recognised import Recognised, View, choose, fill
 from ltkit.errors import InputError, nearest
 from ltkit.settings import LoadSettings
@@ -93,11 +94,11 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     if aux:
         notes.append(f"left out: {len(aux)} tensors of auxiliary heads")
     names = {own: stored for own, stored in names.items() if own not in aux}
-    settings = _settings(name) | _side(content, place, names)
+    settings = _settings(name) | _side(content, place, names, _shapes(name))
     head = _head(name)
-    count = classes(content, place, names, head)
+    count = classes(content, place, names, head, _shapes(name)[f"{head}.weight"])
     model = models.get_model(name, weights=None, num_classes=count, **settings)
-    images, cut = _images(models, name, arguments_of(content.top.get("args")), settings)
+    images, cut = _images(content, models, name, settings)
     state = content.states[place]
     fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
     return recognise(
@@ -190,34 +191,48 @@ def _settings(name: str) -> dict[str, Any]:
     return {"aux_logits": False, "init_weights": False} if name in AUXILIARY else {}
 
 
-def _side(content: Content, place: Place, names: dict[str, str]) -> dict[str, int]:
-    """Return the image size of a ViT, by how many patches have a position."""
+def _side(
+    content: Content, place: Place, names: dict[str, str], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """Return the image size of a ViT, by how many patches have a position; none where all differs.
+
+    Args:
+        content: of the file.
+        place: where it has the network.
+        names: the network's names to those in the file.
+        shapes: of the network's tensors, as published.
+    """
     state = content.states[place]
     positions, patch = (
-        state.get(names.get(own, "")) for own in ("encoder.pos_embedding", "conv_proj.weight")
+        tuple(tensor.shape) if (tensor := state.get(names.get(own, ""))) is not None else ()
+        for own in ("encoder.pos_embedding", "conv_proj.weight")
     )
-    if positions is None or patch is None or positions.ndim != 3 or patch.ndim != 4:
+    usual = shapes.get("encoder.pos_embedding", ())
+    if not usual or patch != shapes["conv_proj.weight"] or positions[::2] != usual[::2]:
         return {}
-    return {"image_size": math.isqrt(positions.shape[1] - 1) * patch.shape[-1]}
+    return {"image_size": math.isqrt(max(positions[1] - 1, 0)) * patch[-1]}
 
 
 def _images(
-    models: Any, name: str, said: dict[str, Any], settings: dict[str, Any]
+    content: Content, models: Any, name: str, settings: dict[str, Any]
 ) -> tuple[Images, list[str]]:
-    """Return how images are brought to size and normalised, and notes on it."""
+    """Return how images are brought to size and normalised, and notes on it.
+
+    Raises:
+        FormatError: when the script's arguments have sizes that cannot be.
+    """
+    said = arguments_of(content.top.get("args"))
     entries = list(models.get_model_weights(name))
     best = models.get_model_weights(name).DEFAULT
     side = settings.get("image_size", best.transforms().crop_size[0])
     fitting = [entry for entry in (best, *entries) if entry.transforms().crop_size[0] == side]
     usual = (fitting or [best])[0].transforms()
     sizes = (usual.resize_size[0], side) if fitting else (side, side)
-    resize, crop, kind = (
-        said[key] if isinstance(said.get(key), type(default)) else default
-        for key, default in (
-            ("val_resize_size", sizes[0]), ("val_crop_size", sizes[1]),
-            ("interpolation", usual.interpolation.value),
-        )
-    )  # fmt: skip
+    resize, crop = (
+        whole(content.path, f"args.{key}", said.get(key, default))
+        for key, default in zip(("val_resize_size", "val_crop_size"), sizes, strict=True)
+    )
+    kind = said.get("interpolation", usual.interpolation.value)
     view = View(resize, crop, "bicubic" if kind == "bicubic" else "bilinear")
     mean, std = tuple(usual.mean), tuple(usual.std)
     notes = [] if said else [f"images are cut as for torchvision's {(fitting or [best])[0].name}"]

@@ -1,5 +1,6 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
+import contextlib
 import errno
 import re
 import signal
@@ -31,6 +32,7 @@ from ltkit.cli import (
     validate,
 )
 from ltkit.errors import InputError, LtkitError, SettingError
+from ltkit.files import atomic
 from ltkit.settings import flag
 
 LONGEST, CUT = 300, " ... "
@@ -115,7 +117,8 @@ def main() -> None:
     _streams.prepare()
     sys.unraisablehook = _unraisable
     try:
-        app()
+        with atomic.command():
+            app()
     except SettingError as error:
         _fail(f"{flag(error.name)}: {error.said}")
     except LtkitError as error:
@@ -128,7 +131,7 @@ def main() -> None:
     except RecursionError:
         _fail("an input is nested too deeply to be read; make it again, flatter")
     except MemoryError as error:
-        _fail(f"out of memory: {error or 'what was asked for'} is too large; {LESS}")
+        _fail(f"out of memory: {str(error) or 'what was asked for'} is too large; {LESS}")
     except RuntimeError as error:
         if not (found := OUT_OF_MEMORY.search(str(error))):
             raise
@@ -151,5 +154,6 @@ def _fail(message: str) -> None:
     if len(line) > LONGEST:  # a name out of a damaged file
         half = (LONGEST - len(CUT)) // 2
         line = f"{line[:half]}{CUT}{line[-half:]}"
-    typer.echo(f"ltkit: {line}", err=True)
+    with contextlib.suppress(OSError):  # there is nowhere else to say it
+        typer.echo(f"ltkit: {line}", err=True)
     sys.exit(2)

@@ -59,6 +59,10 @@ Root = Annotated[
     Path | None,
     typer.Option(help="Where the dataset's files are; default: $LTKIT_DATA.", show_default=False),
 ]
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Read images that links lead out of the dataset's folder."),
+]
 Bins = Annotated[
     str, typer.Option(help="Least and greatest training count of the medium shot group.")
 ]

@@ -202,12 +202,11 @@ def sweep(
 
     Example: ltkit alphanet sweep feats.h5 --k 5,10 --rho 0.5,1,2 --select few --at-most-loss 0.5
     """
-    import shutil
-
     from ltkit import studies
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
+    from ltkit.files.scratch import Parts
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-sweep")
@@ -226,13 +225,13 @@ def sweep(
     asked = as_json(settings) | {
         "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
     }  # fmt: skip
-    folder = target.with_name(f"{target.name}.parts")
-    if folder.exists() and not resume:
-        shutil.rmtree(folder)
+    parts = Parts(
+        target.with_name(f"{target.name}.parts"),
+        _plain(asked | {"features": features.digest}), resume=resume,
+    )  # fmt: skip
     points, baseline, files = studies.sweep(
         wanted, ks, metrics, runs, groups,  # type: ignore[arg-type]
-        folder=folder, identity=_plain(asked | {"features": features.digest}), resume=resume,
-        device=chosen_device, report=lambda line: _output.say(line, quiet),
+        parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
     )  # fmt: skip
     loss = None if at_most_loss is None else at_most_loss / 100
     best = studies.choose(points, baseline, select, loss)
@@ -250,7 +249,7 @@ def sweep(
     if csv is not None:
         _write_csv(csv, rows)
         _output.say(f"wrote {csv}", quiet)
-    shutil.rmtree(folder)
+    parts.remove()
     _output.say(
         f"chosen by {select} accuracy on val: k {best.k}, {best.metric}, rho {best.rho:g}", quiet
     )

@@ -36,6 +36,7 @@ def list_(json: _options.Json = False) -> None:
 def info(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="Name, folder, list file or CSV.")],
     root: _options.Root = None,
+    follow_links: _options.FollowLinks = False,
     bins: _options.Bins = "20,100",
     json: _options.Json = False,
 ) -> None:
@@ -46,7 +47,7 @@ def info(
     from ltkit import datasets
     from ltkit.records import shot_groups
 
-    dataset = datasets.load(spec, root)
+    dataset = datasets.load(spec, root, follow_links=follow_links)
     _output.say_of_doubles(dataset)
     counts = dataset.classes.train_count
     groups = shot_groups(counts, _options.bins(bins))

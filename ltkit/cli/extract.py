@@ -18,6 +18,7 @@ def extract(
         typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False),
     ] = None,
     root: _options.Root = None,
+    follow_links: _options.FollowLinks = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
     arch: _options.Arch = None,
     head: _options.HeadName = None,
@@ -82,7 +83,7 @@ def extract(
         return
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
-    dataset = datasets.load(data, root)
+    dataset = datasets.load(data, root, follow_links=follow_links)
     _output.say_of_doubles(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     _output.say(

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ltkit.cli import _options, _output
-from ltkit.errors import InputError
 
 
 def import_(
@@ -34,10 +33,7 @@ def import_(
     check_output(output, overwrite=overwrite, inputs=(arrays,))
     class_names = None
     if names is not None:
-        try:
-            class_names = tuple(names.read_text(encoding="utf-8-sig").splitlines())
-        except UnicodeDecodeError as error:
-            raise InputError(f"{names}: found other bytes, expected UTF-8 text") from error
+        class_names = importing.read_names(names)
     _, notes = importing.import_arrays(
         arrays, output, names=class_names, dtype=dtype, command=_output.command_line()
     )

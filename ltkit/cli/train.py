@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ltkit.losses import Stateful
+    from ltkit.records import Dataset
     from ltkit.training.mixing import Mixing
     from ltkit.training.run import OfBatch, Progress
 
-OF_IMAGES = ("root", "arch", "augment", "mix", "freeze", "keep_best")
+OF_IMAGES = ("root", "follow_links", "arch", "augment", "mix", "freeze", "keep_best")
 """Options that mean nothing where a head is trained on cached features."""
 
 
@@ -52,6 +53,7 @@ def train(
         ),
     ] = None,
     root: _options.Root = None,
+    follow_links: _options.FollowLinks = False,
     arch: Annotated[str, typer.Option(help="Architecture.")] = "resnet32",
     cosine: Annotated[
         bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
@@ -248,7 +250,8 @@ def train(
     try:
         if data is not None:
             settings = replace(settings, augment=augment)
-            _from_images(data, root, arch, asked, settings, class_means, chosen_device, out)
+            load = functools.partial(_load_images, data, root, follow_links)
+            _from_images(load, arch, asked, settings, class_means, chosen_device, out)
         else:
             for name in OF_IMAGES:
                 if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
@@ -310,9 +313,14 @@ class _Output:
         return report
 
 
+def _load_images(data: str, root: Path | None, follow_links: bool) -> "Dataset":
+    from ltkit import datasets
+
+    return datasets.load(data, root, follow_links=follow_links)
+
+
 def _from_images(
-    data: str,
-    root: Path | None,
+    load: "Callable[[], Dataset]",
     arch: str,
     asked: "list[_Asked]",
     settings: TrainSettings,
@@ -323,18 +331,22 @@ def _from_images(
     """Train a network for each seed, one after another; they share the images."""
     import torch
 
-    from ltkit import datasets
-    from ltkit.files.atomic import check_output
+    from ltkit.files.atomic import check_output, hold
     from ltkit.training import distributed, run
 
     targets = out.of_seeds(out.given or Path(f"{asked[0].first.method}.pt"))
     resumed = out.resumed(targets)
+    writes = distributed.writes()
     for path, goes_on in zip(targets, resumed, strict=True):
         if not (goes_on and out.seeds > 1) or run.begun(path):
-            check_output(path, overwrite=out.overwrite)
-            if out.keep_best and not goes_on:
-                check_output(run.best_path(path), overwrite=out.overwrite)
-    dataset = datasets.load(data, root)
+            check_output(path, overwrite=out.overwrite, writes=writes)
+        elif writes:
+            hold(path)
+        run.check_beside(path, resume=goes_on)
+        if out.keep_best:
+            best = run.best_path(path)
+            check_output(best, overwrite=out.overwrite or goes_on, writes=writes)
+    dataset = load()
     counts = torch.from_numpy(dataset.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
     with distributed.group(device) as own:
@@ -348,7 +360,7 @@ def _from_images(
                 dataset, arch, one.loss(counts), replace(settings, seed=settings.seed + number),
                 path, **one.record(), mixing=one.mixing, class_means=means, device=own,
                 images=images, keep_best=out.keep_best, resume=resumed[number],
-                report=out.saying("images", path),
+                overwrite=out.overwrite, report=out.saying("images", path),
             )  # fmt: skip
             if first and out.keep_best:
                 _output.say(f"wrote {run.best_path(path)}", out.quiet)
@@ -369,16 +381,22 @@ def _from_features(
 
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
-    from ltkit.files.atomic import check_output
+    from ltkit.files.atomic import check_output, hold
     from ltkit.records import Correction, joined
     from ltkit.settings import as_json
     from ltkit.training import distributed, heads, run
 
     method = asked[0].first.method
     target = _paths.output_path(out.given, path, method)
-    check_output(target, overwrite=out.overwrite, inputs=(path,))
+    check_output(
+        target, overwrite=out.overwrite, inputs=(path,), writes=distributed.writes()
+    )  # fmt: skip
     targets = out.of_seeds(target)
     resumed = out.resumed(targets)
+    for of_seed, goes_on in zip(targets, resumed, strict=True):
+        if distributed.writes():
+            hold(of_seed)
+        run.check_beside(of_seed, resume=goes_on)
     features = features_file.read(path)
     counts = torch.from_numpy(features.classes.train_count)
     means = _means_of(asked[0], class_means, counts)
@@ -389,7 +407,7 @@ def _from_features(
             seeded = replace(settings, seed=settings.seed + number)
             head = heads.train(
                 features, one.loss(counts), seeded, of_seed, **one.record(), class_means=means,
-                device=own, held=held, resume=resumed[number],
+                device=own, held=held, resume=resumed[number], overwrite=out.overwrite,
                 report=out.saying("samples", of_seed),
             )  # fmt: skip
             parameters = one.parameters | {"seed": seeded.seed}

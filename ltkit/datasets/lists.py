@@ -1,11 +1,8 @@
 """Datasets of image files: a folder a class, list files, a CSV."""
 
 import csv
-import gzip
 import hashlib
-import io
 import re
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +12,7 @@ from ltkit.datasets import longtail
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError, nearest
 from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, Ints
+from ltkit.texts import in_array, lines
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's normalisation, which nearly every pretrained checkpoint uses."""
@@ -23,6 +21,24 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 WNID = re.compile(r"n\d{8}")
 """ImageNet's folders are named by the WordNet ids of their classes."""
+
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
+"""A label that is meant as a number: then all of a table are."""
+
+MOST_PATH = 4096
+"""Characters of a path, as systems have them."""
+
+WHAT = "a list of images"
+
+
+class Row(NamedTuple):
+    """A row of a CSV, and where it ends there."""
+
+    line: int
+    path: str
+    label: str
+    split: str
 
 
 class Listing(NamedTuple):
@@ -72,37 +88,75 @@ def load_csv(path: Path, root: Path, *, resize: int, crop: int, seed: int, val: 
     Raises:
         InputError: for a column that is absent, or a row that does not fit; the message names it.
     """
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restval="")
-    try:
-        fields = reader.fieldnames or []
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: not readable as CSV ({error})") from None
-    if not {"path", "label"} <= {*fields}:
-        raise InputError(
-            f"{path}: found the columns {', '.join(fields) or 'none'}, expected path, label and, "
-            "if there, split"
-        )
-    numbered = any(_is_label(row["label"]) for _, row in rows)
-    names = None if numbered else tuple(sorted({row["label"] for _, row in rows}))
+    rows = _table(path)
+    numbered = any(NUMBER.fullmatch(row.label) for row in rows)
+    names = None if numbered else tuple(sorted({row.label for row in rows}))
     class_ids = {name: class_id for class_id, name in enumerate(names or ())}
-    listed: dict[str, list[tuple[str, int]]] = {}
-    for line, row in rows:
-        split, label = row.get("split") or "train", row["label"]
-        if split not in SPLITS:
-            raise InputError(f"{path}: line {line}: split {split!r}; {nearest(split, SPLITS)}")
-        if not label or (numbered and not _is_label(label)):
+    listed: dict[str, tuple[list[str], list[int]]] = {}
+    for row in rows:
+        class_id = _whole(row.label) if numbered else class_ids[row.label] if row.label else None
+        if class_id is None:
             expected = "a whole number from 0" if numbered else "a class name"
-            raise InputError(f"{path}: line {line}: label: found {label!r}, expected {expected}")
-        class_id = int(label) if numbered else class_ids[label]
-        listed.setdefault(split, []).append((_relative(path, line, row["path"]), class_id))
+            raise InputError(
+                f"{path}: line {row.line}: label: found {row.label[:80]!r}, expected {expected}"
+            )
+        paths, labels = listed.setdefault(row.split, ([], []))
+        paths.append(row.path)
+        labels.append(class_id)
     if "train" not in listed:
         raise InputError(f"{path}: found no training row, expected at least one a class")
     listings = {
-        split: Listing(path, [name for name, _ in pairs], np.array([label for _, label in pairs]))
-        for split, pairs in listed.items()
+        split: Listing(path, paths, np.array(labels)) for split, (paths, labels) in listed.items()
     }
     return _dataset(root, listings, names, None, resize, crop, seed, val)
+
+
+def _table(path: Path) -> list[Row]:
+    """Read the rows of a CSV; without a split they are for training."""
+    reader = csv.reader((f"{line}\n" for line in lines(path, WHAT)), strict=True)
+    rows: list[Row] = []
+    texts: dict[str, str] = {}  # labels and splits stand once each, however many rows have them
+    try:
+        fields = [field.strip() for field in next(reader, [])]
+        places = _columns(fields, path)
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            line = reader.line_num
+            if len(cells) > len(fields) or (places[2] or 0) >= len(cells):
+                raise InputError(
+                    f"{path}: line {line}: found {len(cells)} columns, expected {len(fields)}; put "
+                    "quotes around what has a comma, and a comma before an empty split"
+                )
+            cells += [""] * (len(fields) - len(cells))
+            name, label, split = (cells[at] if at is not None else "" for at in places)
+            label, split = label.strip(), split.strip() or "train"
+            if split not in SPLITS:
+                raise InputError(f"{path}: line {line}: split {split!r}; {nearest(split, SPLITS)}")
+            label, split = texts.setdefault(label, label), texts.setdefault(split, split)
+            rows.append(Row(line, _relative(path, line, name), label, split))
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: line {reader.line_num}: not readable as CSV ({error}); look for a quote "
+            "without its end"
+        ) from None
+    return rows
+
+
+def _columns(fields: list[str], path: Path) -> tuple[int, int, int | None]:
+    """Return where the columns path, label and split are, the last if it is there."""
+    if not {"path", "label"} <= {*fields}:
+        raise InputError(
+            f"{path}: found the columns {', '.join(fields)[:80] or 'none'}, expected path, label "
+            "and, if there, split"
+        )
+    for name in ("path", "label", "split"):
+        if fields.count(name) > 1:
+            raise InputError(f"{path}: found {name} as {fields.count(name)} columns, expected one")
+    return (
+        fields.index("path"), fields.index("label"),
+        fields.index("split") if "split" in fields else None,
+    )  # fmt: skip
 
 
 def load_lists(
@@ -143,30 +197,22 @@ def read_list(path: Path) -> Listing:
             message names the line.
     """
     paths, labels = [], []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
+    for number, whole in enumerate(lines(path, WHAT), start=1):
+        line = whole.strip(" \t")
+        if not line:
             continue
-        name, _, label = line.strip().rpartition(" ")
-        if not _is_label(label):
+        name, _, label = line.rpartition(" ")
+        class_id = _whole(label)
+        if class_id is None:
             raise InputError(
-                f"{path}: line {number}: found {line.strip()[:80]!r}, expected "
+                f"{path}: line {number}: found {line[:80]!r}, expected "
                 "'path label' with a whole label from 0"
             )
         paths.append(_relative(path, number, name))
-        labels.append(int(label))
+        labels.append(class_id)
     if not paths:
         raise InputError(f"{path}: found no line, expected 'path label' lines")
     return Listing(path, paths, np.array(labels, dtype=np.int64))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a list of images ({error})") from error
 
 
 def _shown(name: str) -> str:
@@ -178,12 +224,19 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
 
 
-def _is_label(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19  # fits in 64 bits
+def _whole(text: str) -> int | None:
+    """Return a label that is a whole number from 0, if it is one; 2.0 is 2."""
+    digits = text.rstrip("0").removesuffix(".") if "." in text else text
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
 
 def _relative(source: Path, line: int, path: str) -> str:
     """Return a listed path, or refuse one that leaves the folder of images."""
+    if len(path) > MOST_PATH:
+        raise InputError(
+            f"{source}: line {line}: found a path of {len(path)} characters, expected at most "
+            f"{MOST_PATH}; correct the line"
+        )
     parts = path.split("/")
     if not parts[0] or ".." in parts or "\0" in path:
         raise InputError(
@@ -237,7 +290,8 @@ def _dataset(
         if split in listings:
             _, paths, labels = listings[split]
             files = ImageFiles([root / path for path in paths], resize, crop)
-            splits[split] = ImageSplit(files, labels, np.array([_shown(path) for path in paths]))
+            ids = in_array([_shown(path) for path in paths], f"{listings[split].source}: paths")
+            splits[split] = ImageSplit(files, labels, ids)
     return Dataset(
         splits,
         ClassTable(np.bincount(listings["train"].labels), names, wnids),

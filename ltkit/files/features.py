@@ -1,24 +1,24 @@
 """Features files: written row block by row block, resumable; read as a `FeatureSet`."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import FormatError, InputError
-from ltkit.files import hdf5
-from ltkit.files.atomic import publish
+from ltkit.files import hdf5, isolated, scratch
+from ltkit.files.atomic import flock, locked, publish, stranger, temporary_beside, usual_mode
+from ltkit.files.narrowing import first_lost
 from ltkit.records import (
     BLOCK_BYTES,
     SPLITS,
@@ -33,6 +33,9 @@ from ltkit.records import (
 
 SYNC_BYTES = 64 << 20
 """After so many bytes of rows the disk is waited for: a power failure costs little more."""
+
+JOURNAL = re.compile(rb"ltkit-journal 2 ([0-9a-f]{64}) (\d{1,20}) (\d{1,20})\n")
+"""The first line of a journal: a digest of the run, and inode and size of the file it is about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,9 @@ class FeaturesWriter:
     ``OUT.journal``. `finish` seals the file and renames it. Blocks that a journal lists are
     checked again before they are kept, so the result is the same bytes whether or not it was
     interrupted. As a context manager it lets go of an unfinished file, so that it can be resumed.
+
+    A partial file is known to be ltkit's when it is the file, unchanged in size, that the journal
+    is about, or says itself that it is an unfinished features file; a journal by its first line.
     """
 
     def __init__(self, path: Path, plan: Plan, *, command: str, resume: bool) -> None:
@@ -112,14 +118,14 @@ class FeaturesWriter:
         self._sums: dict[str, list[int]] = {split: [] for split in plan.splits}
         self._pending: dict[str, list[NDArray[Any]]] = {split: [] for split in plan.splits}
         self._unsynced = 0
-        self._new = self.partial.with_name(f"{self.partial.name}.new")
+        self._mine: list[Path] = []
         self._files = ExitStack()
-        self._lines = self._files.enter_context(self.journal.open("a+b", buffering=0))
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._lock()
-            if resume and self.partial.is_file():
-                self._take_up()
+            self._files.enter_context(locked(path))
+            begun = self._find()
+            if resume and begun is not None:
+                self._take_up(begun)
             else:
                 self._start(command)
             undo.pop_all()
@@ -132,26 +138,48 @@ class FeaturesWriter:
         """Let go of the file."""
         self.close()
 
-    def _identity(self) -> bytes:
-        """Return the first line of the journal: a digest of all that the file is to be."""
+    def _identity(self) -> str:
+        """Return a digest of all that the file is to be."""
         digest = hashlib.sha256(json.dumps(self.plan.settings, sort_keys=True).encode())
         digest.update(json.dumps(dict(self.plan.inputs), sort_keys=True).encode())
         digest.update(f"{self.plan.feature_size} {self.plan.dtype}".encode())
         for name, values in sorted(self._small.items()):
             digest.update(f"{name} {values.shape} {values.dtype}".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
-        return f"{digest.hexdigest()}\n".encode()
+        return digest.hexdigest()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.fstat(self._lines.fileno()).st_nlink:
-                raise BlockingIOError  # its holder finished, and removed it, since it was opened
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: another process{_holder(self._lines.fileno())} is writing it; wait, "
-                "or choose another -o"
-            ) from error
+    def _find(self) -> bytes | None:
+        """Open what an earlier run has left; return the run's digest, None where nothing is begun.
+
+        Raises:
+            InputError: when what is there is not known to be ltkit's.
+        """
+        known: tuple[bytes, ...] = (b"", b"", b"")
+        if journal := scratch.opened(self.journal, "a+b"):
+            self._lines = self._files.enter_context(journal)
+            flock(self._lines.fileno(), self.path)  # the other lock is this process's
+            self._lines.seek(0)
+            line = JOURNAL.match(self._lines.read(256))
+            if not line:
+                raise stranger(self.journal)
+            known = line.groups()
+            self._mine.append(self.journal)
+        partial = scratch.opened(self.partial, "r+b")
+        if partial is None:
+            return None
+        self._file = self._files.enter_context(partial)
+        own = os.fstat(self._file.fileno())
+        if self._file.read(len(hdf5.MAGIC)) != hdf5.MAGIC:
+            raise stranger(self.partial)
+        if known[1:] != (b"%d" % own.st_ino, b"%d" % own.st_size):  # not as it was left, or a copy
+            isolated.try_first(self._is_unfinished, self.partial)
+            if not self._is_unfinished():
+                raise stranger(self.partial)
+        self._mine.append(self.partial)
+        return known[0]
+
+    def _is_unfinished(self) -> bool:
+        return hdf5.is_unfinished(self.partial, hdf5.FEATURES)
 
     def _create(self, path: Path, command: str) -> None:
         """Write the metadata, with room for the data."""
@@ -165,19 +193,26 @@ class FeaturesWriter:
     def _start(self, command: str) -> None:
         with ExitStack() as undo:
             undo.callback(self.abandon)
-            self.partial.unlink(missing_ok=True)
-            self._lines.truncate(0)
+            self.abandon()
+            with (
+                self._failing(), temporary_beside(self.path) as new,
+                temporary_beside(self.path) as journal,
+            ):  # fmt: skip
+                self._create(new, command)
+                made = new.stat()
+                line = f"ltkit-journal 2 {self._identity()} {made.st_ino} {made.st_size}\n"
+                journal.write_bytes(line.encode())
+                for temporary, path in ((journal, self.journal), (new, self.partial)):
+                    usual_mode(temporary)
+                    scratch.place(temporary, path)
+                    self._mine.append(path)  # with both there is something to resume
+            self._find()
             with self._failing():
-                self._create(self._new, command)
-                self._note(self._identity())
-                self._new.replace(self.partial)  # now there is something to resume
                 self._open()
             undo.pop_all()
 
-    def _take_up(self) -> None:
-        self._lines.seek(0)
-        first, *lines = self._lines.read().splitlines(keepends=True) or [b""]
-        if first != self._identity():
+    def _take_up(self, begun: bytes) -> None:
+        if begun != self._identity().encode():
             raise InputError(
                 f"{self.partial}: belongs to another model, dataset or setting; "
                 "run as the first time, or start again without --resume"
@@ -185,6 +220,8 @@ class FeaturesWriter:
         with self._failing():
             self._renew()
             self._open()
+        self._lines.seek(0)
+        first, *lines = self._lines.read().splitlines(keepends=True)
         kept = len(first)
         for line in lines:
             split = line.partition(b" ")[0].decode(errors="replace")
@@ -199,27 +236,24 @@ class FeaturesWriter:
 
     def _renew(self) -> None:
         """Write all but the features anew: only they have checksums by which to know them again."""
-        fresh = self._new
-        try:
+        with temporary_beside(self.path) as fresh:
             self._create(fresh, hdf5.command_of(self.partial))
             offsets, size = hdf5.offsets(fresh), fresh.stat().st_size
             kept = sorted(
                 (offsets[f"{split}/features"], self._total(split) * self._row_bytes)
                 for split in self.plan.splits
             )
-            with fresh.open("rb") as source, self.partial.open("r+b") as target:
+            with fresh.open("rb") as source:
                 for begin, length in [*kept, (size, 0)]:
-                    target.seek(source.tell())
                     while left := max(0, begin - source.tell()):
-                        target.write(source.read(min(left, BLOCK_BYTES)))
+                        at = source.tell()
+                        piece = source.read(min(left, BLOCK_BYTES))
+                        hdf5.put(self._file.fileno(), memoryview(piece), at)
                     source.seek(max(source.tell(), begin + length))
-        finally:
-            fresh.unlink(missing_ok=True)
 
     def _open(self) -> None:
         """Open the file whose metadata is in place; reserve the disk, write the small data."""
         self._offsets = hdf5.offsets(self.partial)
-        self._file = self._files.enter_context(self.partial.open("r+b", buffering=0))
         os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
         for name, values in self._small.items():
             hdf5.put(self._file.fileno(), hdf5.bytes_of(values), self._offsets[name])
@@ -264,10 +298,7 @@ class FeaturesWriter:
                 f"{split}: found features {features.shape}, expected at most {left - waiting} rows "
                 f"of {self.plan.feature_size}"
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = features.astype(self._dtype)
-        if not np.isfinite(stored).all():
-            self._refuse(f"{split}: row", self.done(split) + waiting, features, stored)
+        stored = narrowed(features, self._dtype, f"{split}: row", self.done(split) + waiting)
         pending.append(stored)
         if waiting + len(stored) < min(self._rows, left):
             return
@@ -277,20 +308,6 @@ class FeaturesWriter:
             rows = rows[self._rows :]
             left = self._total(split) - self.done(split)
         self._pending[split] = [rows]
-
-    def _refuse(
-        self, where: str, first: int, features: NDArray[Any], stored: NDArray[Any]
-    ) -> NoReturn:
-        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-        if np.isfinite(features[row]).all():
-            largest = float(np.abs(features[row]).max())
-            hint = "use --dtype float32" if self.plan.dtype == "float16" else "scale the features"
-            raise InputError(
-                f"{where} {first + row}: value {largest:g} does not fit {self.plan.dtype}; {hint}"
-            )
-        raise InputError(
-            f"{where} {first + row}: features are not finite; the model or the image is damaged"
-        )
 
     def _write_block(self, split: str, block: NDArray[Any]) -> None:
         value = hdf5.checksum(block)
@@ -332,6 +349,8 @@ class FeaturesWriter:
             sums[name] = hdf5.block_checksums(values)[1]
         with self._failing():
             os.fdatasync(self._file.fileno())
+            if not os.path.samestat(os.fstat(self._file.fileno()), os.lstat(self.partial)):
+                raise stranger(self.partial)
             digest = hdf5.seal(self.partial, sums)
             publish(self.partial, self.path)
         self.journal.unlink(missing_ok=True)
@@ -340,12 +359,61 @@ class FeaturesWriter:
 
     def abandon(self) -> None:
         """Remove the partial file and the journal; nothing was worth keeping."""
-        for path in (self.partial, self._new, self.journal):
-            path.unlink(missing_ok=True)
+        while self._mine:
+            self._mine.pop().unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of an unfinished file, so that it can be resumed."""
         self._files.close()
+
+
+def narrowed(features: NDArray[Any], dtype: np.dtype[Any], where: str, first: int) -> NDArray[Any]:
+    """Return features in the type in which they are stored.
+
+    Args:
+        features: (B, D) numbers.
+        dtype: float32 or float16.
+        where: what they are, for messages, to which the row is added.
+        first: number of the first row.
+
+    Raises:
+        InputError: for a row that is not finite, or that the type does not hold: values too large
+            for it, or so small that they vanish (see `first_lost`).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = features.astype(dtype)
+    hint = "use --dtype float32" if dtype.itemsize == 2 else "scale the features"
+    if not np.isfinite(stored).all():
+        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
+        if not np.isfinite(features[row]).all():
+            raise InputError(
+                f"{where} {first + row}: features are not finite; the model or the image is damaged"
+            )
+        found = f"value {float(np.abs(features[row]).max()):g} does not fit {dtype.name}"
+        raise InputError(f"{where} {first + row}: {found}; {hint}")
+    lost = first_lost(features, stored)
+    if lost is not None:
+        sizes = np.abs(features[lost])
+        raise InputError(
+            f"{where} {first + lost}: values of {sizes[sizes > 0].min():.2g} to "
+            f"{sizes.max():.2g} lose more than 0.4 % in {dtype.name}; {hint}"
+        )
+    return stored
+
+
+@dataclass(frozen=True, eq=False)
+class _Narrowed(hdf5.StoredRows):
+    """Features that another program wrote as float64: read as float32, or refused."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read consecutive rows.
+
+        Raises:
+            FormatError: as for other rows. InputError: when float32 does not hold them.
+        """
+        where = f"{self.path}: {self.name}: row"
+        first = rows.indices(self.shape[0])[0]
+        return narrowed(super().__getitem__(rows), np.dtype(np.float32), where, first)
 
 
 def is_finished(path: Path) -> bool:
@@ -380,18 +448,6 @@ def check_finished(path: Path, plan: Plan) -> str:
     return contents.root["digest"]
 
 
-def _holder(descriptor: int) -> str:
-    """Say which process holds the lock of a file, and since when it runs, where that is known."""
-    with suppress(OSError):
-        inode = os.fstat(descriptor).st_ino
-        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-            _, kind, _, _, process, file, *_ = line.split()
-            if kind == "FLOCK" and file.endswith(f":{inode}"):
-                begun = datetime.fromtimestamp(Path(f"/proc/{process}").stat().st_mtime)
-                return f" ({process}, since {begun:%Y-%m-%d %H:%M})"
-    return ""
-
-
 def read(path: Path) -> FeatureSet:
     """Read a features file; the features themselves are read block by block later.
 
@@ -412,6 +468,8 @@ def read(path: Path) -> FeatureSet:
     for name in SPLITS:
         if f"{name}/features" in contents.datasets:
             features = contents.stored(f"{name}/features", "f", None, size)
+            if features.dtype.itemsize > 4:
+                features = _Narrowed(**vars(features))
             length, size = features.shape
             labels = contents.integers(f"{name}/labels", length, below=len(counts))
             splits[name] = FeatureSplit(features, labels, _strings(contents, f"{name}/ids", length))
@@ -441,8 +499,8 @@ def _read_head(contents: hdf5.Contents, num_classes: int, feature_size: int) -> 
     scale, normalize, aggregate = (
         contents.attributes["head"][name] for name in ("scale", "normalize", "aggregate")
     )
-    if not isinstance(scale, float | int) or not math.isfinite(scale):
-        raise contents.wrong("head: scale", scale, "a finite number")
+    if isinstance(scale, bool) or not isinstance(scale, float | int) or not _is_normal(scale):
+        raise contents.wrong("head: scale", scale, "a finite number other than 0 in float32")
     if normalize not in get_args(Normalize):
         raise contents.wrong("head: normalize", normalize, " or ".join(get_args(Normalize)))
     if aggregate != "mean":
@@ -453,3 +511,9 @@ def _read_head(contents: hdf5.Contents, num_classes: int, feature_size: int) -> 
         scale,
         normalize,
     )
+
+
+def _is_normal(scale: float) -> bool:
+    """Say whether float32, in which logits are computed, holds a scale to its last digits."""
+    numbers = np.finfo(np.float32)
+    return float(numbers.tiny) <= abs(scale) <= float(numbers.max)

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,10 +23,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from ltkit import __version__
+from ltkit.budget import Budget, opened
 from ltkit.errors import FormatError, InputError
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
+from ltkit.files.narrowing import first_lost
 from ltkit.records import Ints, block_rows
+from ltkit.texts import in_array
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
@@ -39,6 +42,15 @@ PAGE = 1 << 12
 
 MOST_MEMBERS = 10_000
 """Datasets and groups of a file."""
+
+MOST_BLOCK = 1 << 28
+"""Bytes of a block: each is read whole, so that its checksum is compared before it is used."""
+
+CHECKSUM_FOLD, TEXT_FOLD = 10, 5
+"""How many times their size in a file checksums (Python's numbers) and texts take in memory."""
+
+MOST_HOLES = 1000
+"""Holes of a sparse file that are looked for."""
 
 REQUIRED = ("digest", "written_by", "command", "settings", "inputs")
 
@@ -147,6 +159,7 @@ class Contents:
     inputs: dict[str, str]
     attributes: Attributes
     datasets: Mapping[str, StoredRows]
+    budget: Budget
 
     def wrong(self, name: str, found: object, expected: object) -> FormatError:
         """Return the error for a value that the format does not allow."""
@@ -175,10 +188,13 @@ class Contents:
 
     def floats(self, name: str, *shape: int | None) -> NDArray[np.float32]:
         """Read a whole dataset of finite float32."""
+        found = self.stored(name, "f", *shape)[:]
         with np.errstate(over="ignore", invalid="ignore"):
-            values = self.stored(name, "f", *shape)[:].astype(np.float32, copy=False)
+            values = found.astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise self.wrong(name, "NaN or infinity", "finite numbers")
+        if first_lost(np.atleast_2d(found), np.atleast_2d(values)) is not None:
+            raise self.wrong(name, "numbers that vanish in float32", "larger ones")
         return values
 
     def integers(self, name: str, *shape: int | None, below: int | None = None) -> Ints:
@@ -199,7 +215,12 @@ class Contents:
 
     def strings(self, name: str, length: int | None) -> NDArray[np.str_]:
         """Read a whole dataset of UTF-8 strings."""
-        values = self.stored(name, "S", length)[:]
+        rows = self.stored(name, "S", length)
+        self.budget.take(TEXT_FOLD * rows.row_bytes * rows.shape[0], name)
+        values = rows[:]
+        letters = values.view(np.uint8).reshape(len(values), values.itemsize) != 0
+        if (letters[:, 1:] & ~letters[:, :-1]).any():  # the text ends there, or it is no text
+            raise self.wrong(name, "NUL within a text", "UTF-8, padded with NUL")
         try:
             return np.char.decode(values, "utf-8")
         except UnicodeDecodeError as error:
@@ -223,7 +244,7 @@ def encode(strings: NDArray[np.str_] | tuple[str, ...]) -> NDArray[np.bytes_]:
 
     File names may hold bytes that are no UTF-8; they become escapes.
     """
-    text = np.asarray(strings, dtype=np.str_)
+    text = strings if isinstance(strings, np.ndarray) else in_array(strings, "names")
     encoded: NDArray[np.bytes_] = np.char.encode(text, "utf-8", "backslashreplace")
     return encoded if encoded.itemsize else encoded.astype("S1")
 
@@ -460,19 +481,24 @@ def command_of(path: Path) -> str:
         return _root(file, path)["command"]
 
 
+def is_unfinished(path: Path, kind: Kind) -> bool:
+    """Say whether a file is one of ltkit's own whose writing has begun and not ended."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return (_plain(file.attrs["format"]), _whole(file.attrs["complete"])) == (kind.name, 0)
+    except DAMAGED:
+        return False
+
+
 def sniff(path: Path) -> None:
     """Refuse what is not an HDF5 file, saying what it seems to be.
 
     Raises:
         FormatError: see above. InputError: when there is no such file.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, expected an ltkit file")
     if not path.exists():
         raise InputError(f"{path}: not found{_beside(path)}")
-    if not path.is_file():
-        raise InputError(f"{path}: is a device or pipe, expected an ltkit file")
-    with path.open("rb") as file:
+    with opened(path, "an ltkit file") as file:
         start = file.read(512)
     if start.startswith(MAGIC):
         return
@@ -520,9 +546,10 @@ def read(path: Path, *kinds: Kind) -> Contents:
         if _whole(file.attrs.get("complete", 0)) != 1:
             raise FormatError(f"{path}: complete: found 0, expected 1; finish it with --resume")
         kind, root = KINDS[found], _root(file, path)
+        budget = Budget(path, _size_on_disk(path))
         contents = Contents(
             path, kind, root, _object(root, "settings"), _object(root, "inputs"),
-            _attributes(file, path, kind), _datasets(file, path),
+            _attributes(file, path, kind), _datasets(file, path, budget), budget,
         )  # fmt: skip
         expected = digest_of(kind, root, contents.attributes, contents.datasets)
     if root["digest"] != expected:
@@ -584,19 +611,46 @@ def _plain(value: Any) -> Any:
 def _whole(value: Any) -> int:
     """Return an attribute that is a whole number."""
     value = _plain(value)
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{type(value).__name__} for a whole number")
     return value
 
 
-def _datasets(file: Any, path: Path) -> dict[str, StoredRows]:
-    """Describe every dataset that has checksums; refuse what reaches outside the file."""
+def _size_on_disk(path: Path) -> int:
+    """Return how many bytes of a file are not holes, of which a few bytes can claim any number."""
+    with path.open("rb") as file:
+        descriptor, data, holes = file.fileno(), 0, 0
+        size = os.fstat(descriptor).st_size
+        with suppress(OSError):  # the file system knows no holes, or there is no data after one
+            for _ in range(MOST_HOLES):
+                hole = os.lseek(descriptor, data, os.SEEK_HOLE)  # the end is one
+                holes += size - hole
+                data = os.lseek(descriptor, hole, os.SEEK_DATA)
+                holes -= size - data
+    return size - holes
+
+
+def _datasets(file: Any, path: Path, budget: Budget | None = None) -> dict[str, StoredRows]:
+    """Describe every dataset that has checksums; refuse what reaches outside the file.
+
+    All that is described is taken from the budget, where one is given: nothing in a sound file
+    lies where something else does.
+    """
+    budget = budget or Budget(path)
     found: dict[str, StoredRows] = {}
     size = path.stat().st_size
     for name, member in _walk(_member(file, CHECKSUMS, path), path):
         target = _checked(_member(file, name, path), name, path, size)
         sums = _checked(member, f"{CHECKSUMS}/{name}", path, size)
+        budget.take(_claimed(target), name)
+        budget.take(CHECKSUM_FOLD * _claimed(sums), f"{CHECKSUMS}/{name}")
         rows = _whole(sums.attrs["block_rows"])
+        block = min(rows, target.shape[0]) * _claimed(target) // max(1, target.shape[0])
+        if block > MOST_BLOCK:
+            raise FormatError(
+                f"{path}: {name}: block_rows: found {rows}, which makes a block of {block} bytes, "
+                f"expected at most {MOST_BLOCK}; write it with smaller blocks"
+            )
         if rows < 1 or sums.shape != (math.ceil(target.shape[0] / rows),):
             raise FormatError(f"{path}: {name}: checksums do not fit; make the file again")
         found[name] = StoredRows(
@@ -654,12 +708,39 @@ def _checked(dataset: Any, name: str, path: Path, size: int) -> Any:
         )
     if dataset.dtype.kind not in "fiuS":
         raise FormatError(f"{path}: {name}: found the type {dataset.dtype}; make the file again")
-    end = (offset or 0) + dataset.dtype.itemsize * math.prod(dataset.shape)
+    if not _is_plain(dataset):
+        raise FormatError(
+            f"{path}: {name}: found a type of HDF5 like {dataset.dtype} in other bits, expected "
+            "the usual integers, IEEE floats and text padded with NUL; convert it"
+        )
+    end = (offset or 0) + _claimed(dataset)
     if end > size:
         raise FormatError(
             f"{path}: {name}: declared up to byte {end}, the file has {size}; it is truncated"
         )
     return dataset
+
+
+def _claimed(dataset: Any) -> int:
+    """Return how many bytes a dataset claims."""
+    claimed: int = dataset.dtype.itemsize * math.prod(dataset.shape)
+    return claimed
+
+
+def _is_plain(dataset: Any) -> bool:
+    """Say whether the bytes of a dataset mean what its NumPy type says.
+
+    h5py gives the nearest type that can hold the values: float32 for bfloat16 of two bytes, int32
+    for an enumeration or for twelve bits of four bytes. HDF5 would convert them; here the bytes
+    are read as they are.
+    """
+    stored = dataset.id.get_type()
+    if dataset.dtype.kind == "S":  # the character set does not matter: it is decoded here
+        padding = stored.get_strpad()
+        same = stored.get_size() == dataset.dtype.itemsize and padding != h5py.h5t.STR_SPACEPAD
+    else:
+        same = stored.equal(h5py.h5t.py_create(dataset.dtype))
+    return bool(same)
 
 
 def header(path: Path) -> dict[str, Any]:

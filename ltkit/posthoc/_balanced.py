@@ -31,13 +31,16 @@ class BalancedLogistic:
         """Read the features once for their moments."""
         self._classes = base.num_classes
         self._weights = balanced_weights(train.labels, base.num_classes)
-        rows = ((base.prepare(features), labels) for _, features, labels in train.blocks())
-        _, centre, covariance = balanced_moments(rows, base.feature_size, self._weights)
+        self._inputs = Inputs(train, base.feature_size, base.prepare)
+        _, centre, covariance = balanced_moments(
+            self._inputs.blocks(), base.feature_size, self._weights
+        )
         size = float(np.sqrt((np.diag(covariance).clip(0) + centre**2).max()))
         exponent = round(np.log2(size)) if size else 0
         self._unit = 2.0**-exponent if abs(exponent) > FAR else 1.0
         self._centre, self._covariance = centre * self._unit, covariance * self._unit**2
-        self._inputs = self._in_unit(base, train)
+        if self._unit != 1:
+            self._inputs = self._in_unit(base, train)
         self.start: Double = np.zeros((base.num_classes, base.feature_size + 1))
         self.variance = float(np.trace(covariance)) / base.feature_size
 
@@ -47,7 +50,7 @@ class BalancedLogistic:
         def made_of(features: NDArray[Any]) -> Single:
             return (base.prepare(features).astype(np.float64) * self._unit).astype(np.float32)
 
-        return Inputs(train, base.feature_size, base.prepare if self._unit == 1 else made_of)
+        return Inputs(train, base.feature_size, made_of)
 
     def minimum(self, start: Double, decay: float, tolerance: float, iterations: int) -> Double:
         """Return the (C, D + 1) rows of the minimum, found from others by L-BFGS.

@@ -17,7 +17,9 @@ import torch
 
 from ltkit import __version__
 from ltkit.architectures.network import Network
+from ltkit.budget import opened
 from ltkit.errors import FormatError, InputError
+from ltkit.files import scratch
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
 from ltkit.settings import flag
@@ -102,11 +104,10 @@ def load_partial(
         InputError: when there is no such file, or it belongs to a run with other settings.
         FormatError: when it cannot be read.
     """
-    if not path.is_file():
+    whole = scratch.read(path)
+    if whole is None:
         raise InputError(f"{path}: not found, nothing to resume; run without --resume")
-    raw, digest = (whole := path.read_bytes())[:-32], whole[-32:]
-    if hashlib.sha256(raw).digest() != digest:
-        raise FormatError(f"{path}: is damaged; start again without --resume")
+    raw = _checked(path, whole)
     try:
         content = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
         _check_same(path, content["recipe"], recipe)
@@ -124,6 +125,28 @@ def load_partial(
     return int(content["epoch"])
 
 
+def is_partial(path: Path) -> bool:
+    """Say whether there is what `save_partial` wrote.
+
+    Raises:
+        InputError: when something else is there.
+        FormatError: when it is damaged, or was not written by it.
+    """
+    whole = scratch.read(path)
+    return whole is not None and bool(_checked(path, whole))
+
+
+def _checked(path: Path, whole: bytes) -> bytes:
+    """Return what stands before the digest at the end, which no file of a stranger has."""
+    raw, digest = whole[:-32], whole[-32:]
+    if hashlib.sha256(raw).digest() != digest:
+        raise FormatError(
+            f"{path}: is damaged, or not ltkit's; move it away and start again without --resume, "
+            "or choose another -o"
+        )
+    return raw
+
+
 def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
     """Refuse a finished checkpoint that is not of these settings.
 
@@ -132,7 +155,8 @@ def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
         FormatError: when it cannot be read.
     """
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")["recipe"]
+        with opened(path, "a checkpoint") as file:
+            found = torch.load(file, weights_only=True, map_location="cpu")["recipe"]
     except (EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not a checkpoint of ltkit ({type(error).__name__}); remove it, or start "

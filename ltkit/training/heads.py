@@ -116,6 +116,7 @@ def train(
     device: str = "cpu",
     held: Callable[[], Stores] | None = None,
     resume: bool = False,
+    overwrite: bool = True,
     report: Callable[[run.Progress], None] = lambda progress: None,
 ) -> Classifier:
     """Train a head on the train split; where there is a val split, it is watched.
@@ -140,6 +141,7 @@ def train(
         device: ``cpu`` or ``cuda[:i]``.
         held: gives what `stores` gave, so that several runs share it.
         resume: go on from ``OUTPUT.partial``.
+        overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 
     Returns:
@@ -181,5 +183,6 @@ def train(
     job = run.Job(
         network, loss.to(device), store, labels, counts, settings, sampler, then, means, accuracy
     )
-    run.fit(job, recipe, output, resume=resume, report=report)
+    with run.locked_output(output):
+        run.fit(job, recipe, output, resume=resume, overwrite=overwrite, report=report)
     return network.record().fold()

@@ -3,9 +3,11 @@
 import functools
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from ltkit import architectures
 from ltkit.architectures.network import Network
 from ltkit.errors import FormatError, InputError, SettingError
-from ltkit.files.atomic import write_text
+from ltkit.files import scratch
+from ltkit.files.atomic import locked, stranger, write_text
 from ltkit.losses import Moment, Stateful
 from ltkit.records import Dataset, ImageSplit, block_rows, blocks, shot_groups
 from ltkit.settings import RANGES, Augment, TrainSettings, as_json
@@ -212,6 +215,7 @@ def train(
     images: Callable[[], Images] | None = None,
     keep_best: bool = False,
     resume: bool = False,
+    overwrite: bool = True,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
     """Train a network and write its checkpoint.
@@ -243,11 +247,13 @@ def train(
             validation split, the first of equal ones, to `best_path`.
         resume: go on from ``OUTPUT.partial``; where there is none, a finished output of these
             settings is left alone.
+        overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 
     Raises:
         InputError: when the settings are out of range, the images do not suit the network or the
-            memory, the loss is no longer finite, or there is nothing to resume.
+            memory, the loss is no longer finite, there is nothing to resume, or what lies beside
+            the output is not of ltkit.
     """
     check(settings)
     _check_images(dataset, arch)
@@ -288,15 +294,24 @@ def train(
     def save(path: Path, epoch: int) -> None:
         checkpoint.save(path, recipe, epoch, network, dataset)
 
-    keep = functools.partial(save, best_path(output)) if keep_best else None
+    best = best_path(output)
+    keep = functools.partial(save, best) if keep_best else None
     job = Job(
         network, loss.to(device), store, labels, counts, settings, sampler, then, means, accuracy,
         mixing, keep,
     )  # fmt: skip
-    fit(job, recipe, output, resume=resume, report=report)
-    if distributed.rank() == 0:
-        save(output, job.epoch)
-        forget(output)
+    with locked_output(output):
+        if resume and keep_best and os.path.lexists(best):
+            checkpoint.check_finished(best, recipe)
+        fit(job, recipe, output, resume=resume, overwrite=overwrite, report=report)
+        if distributed.rank() == 0:
+            save(output, job.epoch)
+            forget(output)
+
+
+def locked_output(output: Path) -> AbstractContextManager[None]:
+    """Hold the lock of an output; of several processes, the first one does, which writes."""
+    return locked(output) if distributed.rank() == 0 else nullcontext()
 
 
 def best_path(output: Path) -> Path:
@@ -315,6 +330,7 @@ def fit(
     output: Path,
     *,
     resume: bool,
+    overwrite: bool,
     report: Callable[[Progress], None],
 ) -> None:
     """Train the network of a job for all epochs that are left.
@@ -324,29 +340,37 @@ def fit(
         recipe: all that decides the result; a state with another one is not resumed.
         output: ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are written, ``OUTPUT`` is not.
         resume: go on from ``OUTPUT.partial``.
+        overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 
     Raises:
         InputError: when a batch is too large for the samples or too small for the processes, the
-            loss is no longer finite, or there is nothing to resume.
+            loss is no longer finite, there is nothing to resume, or what lies beside the output is
+            not of ltkit.
     """
     settings, loss, labels = job.settings, job.loss, job.labels
     _check_batches(job)
     partial, first = _partial(output), distributed.rank() == 0
-    log = output.with_name(f"{output.name}.jsonl")
-    state = (job.whole, job.optimizer, job.generator)
+    log = _log(output)
+    state, own = (job.whole, job.optimizer, job.generator), scratch.digest_of(recipe)
     if resume:
         job.epoch = checkpoint.load_partial(partial, recipe, *state)
-    elif first:
-        partial.unlink(missing_ok=True)
-    lines = _log_lines(log)[: job.epoch]
-    best = _best(log, lines, job.epoch) if job.keep else 0.0
+        lines = _log_lines(log)[: job.epoch]
+        best = _best(log, lines, job.epoch) if job.keep else 0.0
+        _check_log(log, lines, own)
+    else:
+        lines, best = [], -1.0
+        if first:
+            known_run = None if checkpoint.is_partial(partial) or overwrite else own
+            _check_log(log, _log_lines(log), known_run)
+            partial.unlink(missing_ok=True)
     groups = shot_groups(job.class_counts.cpu().numpy())
     while job.epoch < settings.epochs:
         known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
         loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
         start = time.perf_counter()
-        mean_loss = _epoch(job, partial)
+        with _compiler_heard(settings):
+            mean_loss = _epoch(job, partial)
         seconds = time.perf_counter() - start
         distributed.share_buffers(job.network)
         job.epoch += 1
@@ -366,7 +390,7 @@ def fit(
             }
         rate = len(labels) / seconds
         line[f"{job.store.unit}_per_second"] = rate
-        lines.append(json.dumps(line) + "\n")
+        lines.append(json.dumps(line | {"run": own}) + "\n")
         balanced = line.get("val", {}).get("balanced")
         if first and job.keep and balanced > best:
             job.keep(job.epoch)  # a run that dies before the next line does this epoch again
@@ -380,6 +404,23 @@ def fit(
 
 def _partial(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
+
+
+def check_beside(output: Path, *, resume: bool) -> None:
+    """Refuse what lies under the names beside an output, before any work is done; see `fit`.
+
+    Raises:
+        InputError: when it is not ltkit's. FormatError: when it is damaged, or no text.
+    """
+    log = _log(output)
+    lines = _log_lines(log)
+    if not resume:
+        checkpoint.is_partial(_partial(output))
+        _check_log(log, lines, None)
+
+
+def _log(output: Path) -> Path:
+    return output.with_name(f"{output.name}.jsonl")
 
 
 def begun(output: Path) -> bool:
@@ -419,6 +460,20 @@ def _both(network: Network, settings: TrainSettings) -> nn.Module:
         mode = "reduce-overhead" if device == "cuda" else "default"
         both.compile(mode=mode, dynamic=False)
     return both
+
+
+@contextmanager
+def _compiler_heard(settings: TrainSettings) -> Iterator[None]:
+    """Say in a line what torch.compile says in a page, as when its C++ compiler cannot write."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not settings.compile or not type(error).__module__.startswith("torch._"):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise InputError(
+            f"--compile: the network cannot be compiled here ({reason}); leave --compile out"
+        ) from error
 
 
 def check(settings: TrainSettings) -> None:
@@ -692,10 +747,43 @@ def _class_means(
 
 
 def _log_lines(log: Path) -> list[str]:
+    """Return the lines of a log, none where there is no log.
+
+    Raises:
+        InputError: when something else than a file is there.
+        FormatError: when it is no text.
+    """
     try:
-        return log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+        return (scratch.read(log) or b"").decode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
-        raise FormatError(f"{log}: is not UTF-8 text; mend or delete it") from error
+        raise FormatError(
+            f"{log}: is not UTF-8 text, so no log of ltkit; move it away, or choose another -o"
+        ) from error
+
+
+def _check_log(log: Path, lines: Sequence[str], run: str | None) -> None:
+    """Refuse what is not a log, or is the log of another run; an older version's does not tell.
+
+    Args:
+        log: where it is.
+        lines: of it.
+        run: digest of this run; None: the log of any run will do.
+
+    Raises:
+        InputError: see above.
+    """
+    for epoch, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or found.get("epoch") != epoch or "loss" not in found:
+            raise stranger(log)
+        if run is not None and found.get("run", run) != run:
+            raise InputError(
+                f"{log}: exists, and is the log of another run; move it away, choose another -o, "
+                "or pass --overwrite without --resume"
+            )
 
 
 def _best(log: Path, lines: Sequence[str], epochs: int) -> float:

@@ -133,6 +133,15 @@ def test_the_network_must_be_named(path):
     made.refused(lambda: load(path, "hf-hub:x/y"), "unknown network", error=InputError)
 
 
+@pytest.mark.parametrize("value", [1e4, -1e4])
+def test_a_scale_that_cannot_be(path, value):
+    state = network("made-clip").state_dict()
+    state["logit_scale"].fill_(value)
+    torch.save(state, path)
+    words = ("m.pt: exp(logit_scale): found", "fetch it again")
+    made.refused(lambda: load(path), *words, error=FormatError)
+
+
 def test_tensors_that_do_not_fit_are_named(path):
     state = network("made-clip").state_dict()
     state["visual.other"] = state.pop("visual.proj")

@@ -4,6 +4,7 @@ import struct
 
 import h5py
 import numpy as np
+import strange_types
 from damage import NUMBERS, STRANGE
 
 from ltkit.errors import LtkitError
@@ -259,6 +260,23 @@ def craft_more(file, name, rng):
 
 
 CRAFTS = (craft_links, craft_storage, craft_types, craft_attributes, craft_values, craft_more)
+
+
+def retyped(file, name, rng):
+    """Store the numbers of a dataset in another type, or under another shape."""
+    shape, kind = file[name].shape, file[name].dtype.kind
+    kind = "i" if kind == "u" else kind
+    if rng.random() < 0.3:
+        rows, *columns = shape
+        shape = rng.choice((
+            (rows + 1, *columns), (max(0, rows - 1), *columns), (rows, *columns, 1),
+            (1, rows, *columns), (rows * max(1, *columns, 1),), (0, *columns), (rows, 0),
+            (1 << 40, *columns), shape[::-1] if len({*shape}) > 1 else (rows, *columns, 1),
+        ))  # fmt: skip
+        strange_types.rewrite(file, name, file[name].id.get_type(), shape)
+        return
+    types = (strange_types.STRANGE if rng.random() < 0.6 else strange_types.EXACT)[kind]
+    strange_types.rewrite(file, name, types[rng.choice(sorted(types))])
 
 
 def resealed(path, rng):

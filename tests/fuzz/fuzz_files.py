@@ -11,6 +11,8 @@ import, lists, CSVs, groups of classes, CIFAR's archives, folders and images.
   made right again, and copies in the layout that other programs write.
 - ``<kind>-values``: some bits of one dataset. Each mutant must be refused, with the dataset, the
   block and its rows named.
+- ``headers``: of arrays to import and of features files what they say of themselves: types, shapes,
+  orders, all other numbers being right. Each must give the same result, or be refused.
 - ``<kind>-crafted``: what HDF5 can do, and ltkit does not: links, virtual and external data,
   filters, other types and shapes, loops; wrong values. Half have a right digest.
 
@@ -50,6 +52,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import made
 import payloads
 import readers
+import strange_types
 from damage import (
     BYTES,
     NUMBERS,
@@ -58,13 +61,14 @@ from damage import (
     place,
     zipped,
 )
-from damage_hdf5 import CRAFTS, any_dataset, metadata, repaired, resealed
+from damage_hdf5 import CRAFTS, any_dataset, metadata, repaired, resealed, retyped
 from fuzz_records import Records
 from fuzzing import Target, main
 from readers import BLOCK_BYTES, NAMES, RECIPE, state
 from watched import Outcome
 
 from ltkit import importing, records
+from ltkit.errors import LtkitError
 from ltkit.files import classifiers, hdf5, neighbors
 from ltkit.files.features import FeaturesWriter
 from ltkit.records import Correction, Neighbors
@@ -149,7 +153,7 @@ class Plain(Target):
 
 def small_blocks():
     """Write files with many blocks, as the child does."""
-    return mock.patch.object(records, "BLOCK_BYTES", BLOCK_BYTES)
+    return mock.patch.object(records.arrays, "BLOCK_BYTES", BLOCK_BYTES)
 
 
 def written(write):
@@ -361,10 +365,8 @@ class Resumed(Own):
                 with FeaturesWriter(path, plan, command="ltkit extract x", resume=False) as writer:
                     made.append(writer, plan, None if stop > 100 else stop)
                 found.append({p.name: p.read_bytes() for p in Path(folder).iterdir()})
-        sealed = written(features_file)
         self.pieces = {}
-        return [*found,
-                {"f.h5.partial": sealed, "f.h5.journal": found[-1]["f.h5.journal"]}]  # fmt: skip
+        return found
 
     def command(self, folder, files):
         """Go on."""
@@ -405,14 +407,16 @@ class Sweep(Own):
             importing.import_arrays(folder / "a.npz", folder / "feats.h5")
             with contextlib.redirect_stdout(io.StringIO()):
                 readers.sweep(folder)
-            kept = ("feats.h5", "out.h5.parts/euclidean-1.h5", "out.h5.parts/euclidean-2.h5")
-            files = {name: (folder / name).read_bytes() for name in kept}
-        self.pieces = {files[name]: metadata(files[name]) for name in kept[1:]}
-        return [files, dict(list(files.items())[:2])]
+            parts = [
+                f"out.h5.parts/{x}" for x in ("ltkit-parts", "euclidean-1.h5", "euclidean-2.h5")
+            ]
+            files = {name: (folder / name).read_bytes() for name in ("feats.h5", *parts)}
+        self.pieces = {files[name]: metadata(files[name]) for name in parts[1:]}
+        return [files, dict(list(files.items())[:3])]
 
     def mutant(self, files, seeds, rng, canary):
         """Damage a fit."""
-        parts = {name: raw for name, raw in files.items() if name != "feats.h5"}
+        parts = {name: raw for name, raw in files.items() if name.startswith("out.h5.parts/euc")}
         name = rng.choice(sorted(parts))
         new, _ = self.damage(name, files[name], [*parts.values()], rng, canary)
         return {**files, name: new}, seeds.index(files)
@@ -425,7 +429,7 @@ class Sweep(Own):
         """Where it hangs or crashes the library, read the fits as `validate` does."""
         found = Plain.read(self, watched, folder, files, note, number, **limits)
         if found.kind in ("hang", "crash"):
-            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").iterdir())]
+            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").glob("*.h5"))]
             return next((part for part in parts if part.kind != "changed"), parts[0])
         return found
 
@@ -557,6 +561,109 @@ class Arrays(Plain):
         entries[at] = entries[at][0], craft_array(*entries[at], rng, canary)
         kind = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
         return zipped(entries, kind), False
+
+
+ARRAYS = {
+    "f": ("<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "<f16"),
+    "i": ("<i8", ">i8", "<i4", ">i2", "<u8", ">u4", "u1", "i1", "<f8", ">f4"),
+    "U": ("<U", ">U", "S"),
+}  # fmt: skip
+"""Types that hold the arrays of `problem` in half precision as they are."""
+
+LIES = ("<f2", "<f8", ">f8", "<c8", "|V4", "|V2", "|b1", "<M8[ns]", "|O", "(2,2)f4", "<f4,<f4",
+        "<i2", "<u8", ">i8", "<f16", "|S3", ">U2", "<U1", "|S16", "x", "|V0", "|S0")  # fmt: skip
+"""Types that a header may name above other bytes."""
+
+
+def other_shapes(shape, rng):
+    """A shape that is not that of an array."""
+    rows, *columns = shape
+    return rng.choice((
+        (-rows, *columns), (rows, *(-n for n in columns)), (rows - 1, *columns),
+        (rows + 1, *columns), (0, *columns), (), (rows, *columns, 1), (1, rows, *columns),
+        (2 * rows, *columns), (1 << 40, *columns), (2**100, *columns), (rows, *columns, 0),
+        (True, *columns), (rows // 2, 2, *columns), (rows, *columns, 2), (-1, *columns),
+    ))  # fmt: skip
+
+
+class Headers(Plain):
+    """What arrays say of themselves: sizes, shapes, types, orders.
+
+    Every mutant holds the numbers of a sound one, in another type, or its bytes under another
+    header, as long as that differs in size. So each must give the same result, or be refused.
+    """
+
+    def sound(self):
+        """An archive and a features file of numbers in half precision."""
+        file, content = io.BytesIO(), problem(train_ids=np.array([f"t{i}" for i in range(375)]))
+        rounded = {
+            name: v.astype(np.float16).astype(np.float32) if v.dtype.kind == "f" else v
+            for name, v in content.items()
+        }
+        np.savez(file, **rounded)
+
+        def write(path):
+            plan = made.plan()
+            head = replace(plan.head, weight=np.round(plan.head.weight, 1).astype(np.float16))
+            plan = replace(plan, head=replace(head, weight=head.weight.astype(np.float32)))
+            with FeaturesWriter(path, plan, command="x", resume=False) as writer:
+                for name, values in made.features(plan).items():
+                    writer.append(name, values.astype(np.float16).astype(np.float32))
+                writer.finish()
+
+        return [{"a.npz": file.getvalue()}, {"f.h5": written(write)}]
+
+    def command(self, folder, files):
+        """Read or import it."""
+        return "headers", {"folder": folder}
+
+    def damage(self, name, raw, others, rng, canary):
+        """Change what an array says of itself."""
+        return (self.archive if name == "a.npz" else self.own)(raw, rng), True
+
+    def archive(self, raw, rng):
+        """Change the header of an array, its bytes with it or not."""
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            entries = [(name, archive.read(name)) for name in archive.namelist()]
+        at = rng.randrange(len(entries))
+        values = np.load(io.BytesIO(entries[at][1]))
+        descr, shape, data, order = values.dtype.str, values.shape, values.tobytes(), False
+        kind = rng.randrange(4)
+        if kind == 0:
+            known = ARRAYS[values.dtype.kind if values.dtype.kind in ARRAYS else "i"]
+            values = values.astype(rng.choice(known))
+            descr, data = values.dtype.str, values.tobytes()
+        elif kind == 1:
+            shape = other_shapes(shape, rng)
+        elif kind == 2:
+            descr = rng.choice(LIES)
+            with contextlib.suppress(TypeError):
+                if np.dtype(descr).itemsize == values.dtype.itemsize and values.ndim > 1:
+                    descr = "|O"  # other numbers of the same size: nothing tells
+        else:
+            order = True
+        if rng.random() < 0.1:
+            shape = other_shapes(shape, rng)
+        text = f"{{'descr': {descr!r}, 'fortran_order': {order!r}, 'shape': {shape!r}, }}\n"
+        version = rng.choice(((1, 0), (1, 0), (2, 0), (3, 0)))
+        entries[at] = entries[at][0], npy(text, data, version)
+        return zipped(entries, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+
+    def own(self, raw, rng):
+        """Change the type or the shape of datasets, with right checksums and digest."""
+
+        def change(path):
+            path.write_bytes(raw)
+            with (
+                warnings.catch_warnings(action="ignore"),
+                contextlib.suppress(*hdf5.DAMAGED, LtkitError),
+            ):
+                with h5py.File(path, "r+") as file:
+                    for _ in range(rng.choice((1, 1, 2))):
+                        retyped(file, any_dataset(file, rng), rng)
+                strange_types.seal(path)
+
+        return written(change)
 
 
 # Text
@@ -829,6 +936,7 @@ TARGETS = {
         *(kind(f"{name}{more}") for name in OWN
           for kind, more in ((Own, ""), (Values, "-values"), (Crafted, "-crafted"))),
         Resumed("extraction"), Sweep("sweep"), Training("training"), Arrays("arrays"),
+        Headers("headers"),
         Lists("lists"), Groups("groups"), Cifar("cifar-python"), Cifar("cifar-binary"),
         Folder("folder"), Pictures("images"),
         Records("run-records"),

@@ -10,13 +10,14 @@ from unittest import mock
 import made
 import numpy as np
 import torch
+import typer
 from PIL import Image
 
 from ltkit import architectures, hierarchy, records
-from ltkit.cli import alphanet, analyze, compare, data, evaluate, export, import_, validate
+from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
-from ltkit.files import classifiers, features, hdf5, soundness
+from ltkit.files import classifiers, features, hdf5, scratch, soundness
 from ltkit.files.features import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.training import checkpoint, run
@@ -27,13 +28,16 @@ NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 BLOCK_BYTES, COUNTS_BYTES = 256, 1 << 12
 """Bytes of a block; more where a label may stand for millions of classes, each with a count."""
 
+COMMANDS = typer.main.get_command(app)
+"""Made once: that compiles, and `watched` puts another app in the place of this one."""
+
 RECIPE = {"arch": "digits_net", "epochs": 3}
 
 
 def prepare():
     """Import what is imported on the way; have small files with many blocks."""
     Image.init()
-    records.BLOCK_BYTES = BLOCK_BYTES
+    records.arrays.BLOCK_BYTES = BLOCK_BYTES
 
 
 def show(*things):
@@ -70,7 +74,24 @@ def ltkit_file(path):
 
 
 def records_file(folder):
-    """Have every command read a classifier file; it must be the same to all of them."""
+    """Have every command read a classifier file; it must be the same to all of them.
+
+    Its structure is sound, and takes the most time: each file is opened once for all of them.
+    """
+    opened, read = {}, hdf5.read
+
+    def once(path, *kinds):
+        key = path, *(kind.name for kind in kinds)
+        if key not in opened:
+            opened[key] = read(path, *kinds)
+        return opened[key]
+
+    with mock.patch.object(hdf5, "read", once):
+        read_by_all(folder)
+
+
+def read_by_all(folder):
+    """Have every command read ``fit.h5`` beside ``feats.h5``."""
     feats, fit = folder / "feats.h5", folder / "fit.h5"
     found = features.read(feats)
     wrong = soundness.problems(fit)
@@ -133,7 +154,7 @@ def resumed(folder):
 
 def sweep(folder):
     """Go on with an interrupted sweep."""
-    with mock.patch("shutil.rmtree"):
+    with mock.patch.object(scratch.Parts, "remove"):
         alphanet.sweep(
             str(folder / "feats.h5"), k="1,2", rho="1", metric="euclidean", seeds=1, epochs=1,
             bins="20,100", device="cpu", output=folder / "out.h5", resume=True, overwrite=True,
@@ -142,10 +163,17 @@ def sweep(folder):
     show((folder / "out.h5").read_bytes())
 
 
+def line(words, output):
+    """Run a command line that writes; show what it wrote."""
+    COMMANDS.main(words, standalone_mode=False)
+    digest = hdf5.header(output).get("digest")
+    show(digest or torch.load(output, weights_only=True)["state_dict"])
+
+
 def arrays(folder):
     """Import arrays, then validate and read what came of them."""
     names = folder / "names.txt"
-    with mock.patch.object(records, "BLOCK_BYTES", COUNTS_BYTES):
+    with mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES):
         import_.import_(
             folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
             quiet=True,
@@ -153,6 +181,17 @@ def arrays(folder):
         contents = features.read(folder / "o.h5")
         validate.validate([folder / "o.h5"], isolate=False)
     show(contents.splits, contents.classes, contents.head)
+
+
+def headers(folder):
+    """Read features, or import arrays: the numbers, in whatever type."""
+    if not (folder / "f.h5").exists():
+        return arrays(folder)
+    validate.validate([folder / "f.h5"], isolate=False)
+    contents = features.read(folder / "f.h5")
+    for name, split in sorted(contents.splits.items()):
+        show(name, split.features[:].astype(np.float64), split.labels, split.ids)
+    return show(contents.classes, contents.head)
 
 
 def dataset(spec, root):

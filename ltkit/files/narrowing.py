@@ -1,0 +1,67 @@
+"""Whether numbers survive being stored in fewer bytes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+
+MOST_LOST = 2.0**-8
+"""The part of itself that a value may lose: what bfloat16, the coarsest type in use, costs."""
+
+
+def first_lost(values: NDArray[Any], stored: NDArray[Any]) -> int | None:
+    """Return the first row that a narrower type does not hold, None when it holds all.
+
+    Types overflow into infinity, which is not looked at here, and underflow into zero, where
+    nothing tells. A row is lost when one of its values is off by more than `MOST_LOST` of the
+    largest; and the first row where any value is, when more than half of all values other than
+    zero are off by more than that part of themselves: a few large values beside them hide it.
+
+    Args:
+        values: (B, ...) in at least two dimensions, finite.
+        stored: the same in another type.
+
+    Example:
+        >>> rows = np.float32([[1, 0], [3e-8, 2e-8]])
+        >>> first_lost(rows, rows.astype(np.float16))
+        1
+    """
+    if values.dtype.kind == "f" and values.dtype.itemsize <= stored.dtype.itemsize:
+        return None
+    exact = values if values.dtype.kind == "f" else values.astype(np.float64)
+    size, off, parts = np.abs(exact), np.abs(exact - stored), tuple(range(1, values.ndim))
+    bad = off.max(axis=parts, initial=0) > MOST_LOST * size.max(axis=parts, initial=0)
+    blurred = off > MOST_LOST * size
+    if 2 * np.count_nonzero(blurred) > np.count_nonzero(size):
+        bad |= blurred.any(axis=parts)
+    rows = np.flatnonzero(bad)
+    return int(rows[0]) if len(rows) else None
+
+
+def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Return weights as float32.
+
+    Args:
+        values: (C, ...).
+        where: what they are, for messages.
+
+    Raises:
+        InputError: when they are not finite, or float32 does not hold them.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = values.astype(np.float32)
+    if not np.isfinite(stored).all():
+        raise InputError(
+            f"{where}: holds NaN or infinity, or numbers beyond float32; the model is damaged, "
+            "take another copy of it"
+        )
+    rows = np.atleast_2d(values)
+    row = first_lost(rows, np.atleast_2d(stored))
+    if row is not None:
+        raise InputError(
+            f"{where}: row {row}: values of at most {np.abs(rows[row]).max():.2g} are lost in "
+            "float32; multiply weight and bias by one large number"
+        )
+    return stored
