@@ -633,7 +633,7 @@ class Headers(Plain):
             values = values.astype(rng.choice(known))
             descr, data = values.dtype.str, values.tobytes()
         elif kind == 1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         elif kind == 2:
             descr = rng.choice(LIES)
             with contextlib.suppress(TypeError):
@@ -642,7 +642,7 @@ class Headers(Plain):
         else:
             order = True
         if rng.random() < 0.1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         text = f"{{'descr': {descr!r}, 'fortran_order': {order!r}, 'shape': {shape!r}, }}\n"
         version = rng.choice(((1, 0), (1, 0), (2, 0), (3, 0)))
         entries[at] = entries[at][0], npy(text, data, version)
