@@ -603,8 +603,11 @@ class Headers(Plain):
 
         def write(path):
             plan = made.plan()
-            head = replace(plan.head, weight=np.round(plan.head.weight, 1).astype(np.float16))
-            plan = replace(plan, head=replace(head, weight=head.weight.astype(np.float32)))
+            weight, bias = (
+                part.astype(np.float16).astype(np.float32)
+                for part in (plan.head.weight, plan.head.bias)
+            )
+            plan = replace(plan, head=replace(plan.head, weight=weight, bias=bias))
             with FeaturesWriter(path, plan, command="x", resume=False) as writer:
                 for name, values in made.features(plan).items():
                     writer.append(name, values.astype(np.float16).astype(np.float32))
