@@ -12,12 +12,13 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from ltkit import hierarchy, studies
+from ltkit import studies
 from ltkit.cli import alphanet, app
 from ltkit.errors import InputError
 from ltkit.evaluation import predict
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
+from ltkit.neighbors import wordnet
 from ltkit.records import Correction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -191,7 +192,7 @@ def test_flows_against_a_loop(folder, known):
         for samples in ("few", "base", "all")
     ]  # fmt: skip
     wnids = known["features"].classes.wnids
-    links = hierarchy.path_lengths(wnids)
+    links = wordnet.path_lengths(wnids)
     groups = {"few": (FEW, BASE), "base": (BASE, FEW), "all": (range(100), range(100))}
     for row in document["rows"]:
         of, among = groups[row["samples"]]
