@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ltkit import alphanet, evaluation, neighbors, posthoc, registry
-from ltkit.class_means import around_centre, class_means
 from ltkit.errors import InputError
 from ltkit.exports import tables as handover
 from ltkit.losses import swrm
+from ltkit.neighbors.class_means import around_centre, class_means
 from ltkit.posthoc import blend, logistic, ncm, ridge, tau_norm
 from ltkit.records import (
     Classifier,

@@ -652,9 +652,9 @@ def _class_means(path: Path, num_classes: int) -> "tuple[str, Tensor]":
     """
     import torch
 
-    from ltkit.class_means import class_means
     from ltkit.errors import InputError
     from ltkit.files import features as features_file
+    from ltkit.neighbors.class_means import class_means
 
     features = features_file.read(path)
     if len(features.classes) != num_classes:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ltkit.architectures.network import Network, make_head
-from ltkit.class_means import class_means as means_of
 from ltkit.losses import Stateful
+from ltkit.neighbors.class_means import class_means as means_of
 from ltkit.records import Classifier, FeatureSet, FeatureSplit, Rows
 from ltkit.settings import TrainSettings, as_json
 from ltkit.training import run

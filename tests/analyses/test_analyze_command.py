@@ -10,10 +10,10 @@ import pytest
 from analysed import BASE, DEMO, FEW, RHOS, SEEDS, accuracy, nearest, one_rho, refused, run
 from scipy import stats
 
-from ltkit import hierarchy
 from ltkit.evaluation import Entry, analysis
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
+from ltkit.neighbors import wordnet
 from ltkit.settings import NeighborSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +118,7 @@ def test_flows_against_a_loop(folder, known):
         for samples in ("few", "base", "all")
     ]  # fmt: skip
     wnids = known["features"].classes.wnids
-    links = hierarchy.path_lengths(wnids)
+    links = wordnet.path_lengths(wnids)
     groups = {"few": (FEW, BASE), "base": (BASE, FEW), "all": (range(100), range(100))}
     for row in document["rows"]:
         of, among = groups[row["samples"]]
