@@ -36,7 +36,7 @@ def run(app: Callable[[], Any]) -> None:
         with atomic.command():
             app()
     except SettingError as error:
-        _fail(f"{flag(error.name)}: {error.said}")
+        _fail(f"{error.where}{flag(error.name)}: {error.said}")
     except LtkitError as error:
         _fail(str(error))
     except OSError as error:
