@@ -22,7 +22,6 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ltkit import __version__
 from ltkit.errors import FormatError, InputError
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
@@ -30,6 +29,7 @@ from ltkit.files.narrowing import first_lost
 from ltkit.records import Ints, block_rows
 from ltkit.untrusted.budget import Budget, opened
 from ltkit.untrusted.texts import in_array
+from ltkit.version import __version__
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 FORMAT_VERSION = 1
