@@ -14,7 +14,7 @@ import pytest
 from ltkit import records
 from ltkit.errors import InputError
 from ltkit.files import atomic, features, scratch
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.features_writer import FeaturesWriter
 
 MOVE = ("not known to be ltkit's", "move it away, or choose another -o")
 
