@@ -6,9 +6,9 @@ A made-up long-tailed problem stands for your features. Run: python examples/own
 import numpy as np
 
 from ltkit import alphanet
-from ltkit.class_means import class_means
 from ltkit.evaluation import Entry, evaluate
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import logit_adjust
 from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit import alphanet, evaluation
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
 from ltkit.evaluation import choice, metrics
 from ltkit.files import classifiers, hdf5
 from ltkit.files.scratch import Parts
 from ltkit.neighbors import nearest_classes
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import Correction, FeatureSet, Ints, Neighbors, ShotGroups, joined
 from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings, Select
 

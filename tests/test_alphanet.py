@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ltkit import alphanet
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Neighbors, shot_groups
 from ltkit.settings import ALPHANET_VARIANTS, AlphaNetSettings, NeighborSettings
 

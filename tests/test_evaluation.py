@@ -6,10 +6,11 @@ import pytest
 from shared_data import shared
 from typer.testing import CliRunner
 
-from ltkit import evaluation, hierarchy
+from ltkit import evaluation
 from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, evaluate, predict
+from ltkit.neighbors import wordnet
 from ltkit.posthoc import logit_adjust
 from ltkit.records import (
     Classifier,
@@ -124,7 +125,7 @@ def test_settings_are_rows_in_ascending_order():
 
 def test_grouped_accuracy_counts_related_classes():
     features = made()
-    related = hierarchy.group_members(["a", "a", "b", "b", "c", "c"])
+    related = wordnet.group_members(["a", "a", "b", "b", "c", "c"])
     grouping = Grouping(related, {"by": "file"})
     document, _ = evaluate(features, "test", [], grouping=grouping)
     data, base = features.split("test"), features.classifier()

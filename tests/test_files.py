@@ -1041,7 +1041,7 @@ def test_inspect_of_something_else(tmp_path, ltkit, content, word):
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from ltkit.class_means import class_means
+from ltkit.neighbors.class_means import class_means
 from ltkit.files import features
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltkit import neighbors
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import FeatureSplit
 from ltkit.settings import NeighborSettings
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from ltkit import evaluation, records, registry
 from ltkit import posthoc as methods
-from ltkit.class_means import class_means
 from ltkit.files import classifiers, features, soundness
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import ClassTable, FeatureSplit, Head
 from ltkit.settings import NeighborSettings
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ltkit import evaluation, hierarchy, studies
+from ltkit import evaluation, studies
 from ltkit import neighbors as search
 from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.files import classifiers, scratch
 from ltkit.files import features as features_file
+from ltkit.neighbors import wordnet
 from ltkit.records import Correction, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 from ltkit.studies import Point
@@ -160,7 +161,7 @@ def test_the_random_control_draws_anew_for_each_seed(wanted):
 
 def test_neighbours_in_wordnet_have_the_fewest_links(wanted, features):
     found = wanted.neighbors(4, "wordnet", 0)
-    lengths = hierarchy.path_lengths(features.classes.wnids)
+    lengths = wordnet.path_lengths(features.classes.wnids)
     for class_id, near, links in zip(
         found.few_class, found.base_class, found.distance, strict=True
     ):

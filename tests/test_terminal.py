@@ -19,7 +19,7 @@ from screens import STYLE, on_terminal, read_all
 import ltkit as package
 from ltkit.cli import _output, app, evaluate
 from ltkit.evaluation import knobs, label, labels
-from ltkit.hierarchy import readable_names
+from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import ClassTable
 
 DEMO = Path(package.__file__).parent / "data" / "demo" / "feats.h5"

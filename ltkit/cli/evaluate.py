@@ -155,9 +155,9 @@ def read_entries(
 
 
 def _grouping(group: str, rule: PathRule, level: int, features: "FeatureSet") -> "Grouping | None":
-    from ltkit import hierarchy
     from ltkit.errors import InputError
     from ltkit.evaluation import Grouping
+    from ltkit.neighbors import wordnet
 
     classes = features.classes
     if group == "none":
@@ -168,19 +168,19 @@ def _grouping(group: str, rule: PathRule, level: int, features: "FeatureSet") ->
                 f"{features.source}: classes/wnid: absent, so no WordNet groups; use --group "
                 "coarse or a group file"
             )
-        related = hierarchy.related_classes(classes.wnids, rule=rule, level=level)
+        related = wordnet.related_classes(classes.wnids, rule=rule, level=level)
         return Grouping(related, {"by": "wordnet", "rule": rule, "level": level})
     if group == "coarse":
         if classes.coarse is None:
             raise InputError(
                 f"{features.source}: classes/coarse: absent, so no superclasses; use a group file"
             )
-        return Grouping(hierarchy.group_members(classes.coarse), {"by": "coarse"})
+        return Grouping(wordnet.group_members(classes.coarse), {"by": "coarse"})
     if not Path(group).is_file():
         raise InputError(f"--group: found {group}, expected none, wordnet, coarse or a file")
     names = classes.names or tuple(map(str, range(len(classes))))
-    groups = hierarchy.read_group_file(Path(group), names)
-    return Grouping(hierarchy.group_members(groups), {"by": group})
+    groups = wordnet.read_group_file(Path(group), names)
+    return Grouping(wordnet.group_members(groups), {"by": group})
 
 
 def _limit(name: str, text: str) -> tuple[str, float]:

@@ -33,13 +33,13 @@ def neighbors(
 
     Example: ltkit neighbors feats.h5 --k 5
     """
-    from ltkit import hierarchy
     from ltkit import neighbors as search
-    from ltkit.class_means import class_means
     from ltkit.errors import InputError
     from ltkit.files import features as features_file
     from ltkit.files import neighbors as neighbors_file
     from ltkit.files.atomic import check_output
+    from ltkit.neighbors import wordnet
+    from ltkit.neighbors.class_means import class_means
     from ltkit.records import members, shot_groups
 
     path = _paths.features_path(feats, quiet)
@@ -90,7 +90,7 @@ def neighbors(
         )
         return
     if _output.for_people():
-        called = hierarchy.readable_names(classes)
+        called = wordnet.readable_names(classes)
         title = f"{path}: {found.base_class.shape[1]} nearest {among} classes by {metric} distance"
         _output.print_fitting(partial(_table, found, called, classes.train_count), title)
         return

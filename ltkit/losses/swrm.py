@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltkit.class_means import around_centre
 from ltkit.errors import InputError
 from ltkit.losses import (
     SIMILARITIES,
@@ -21,6 +20,7 @@ from ltkit.losses import (
     similarity_window,
     window_loss,
 )
+from ltkit.neighbors.class_means import around_centre
 
 INDICES = ("rank", "label")
 OWN = ("in", "out")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.class_means import class_means
+from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import check_choice, check_train
 from ltkit.records import Classifier, FeatureSplit, Ints, Rows, lengths, unit_rows
 

@@ -17,7 +17,7 @@ from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, compare, evaluate, metrics
 from ltkit.evaluation.analysis import Case, Subject, observe
 from ltkit.files import hdf5
-from ltkit.hierarchy import readable_names
+from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import FeatureSet, Ints, Neighbors
 from ltkit.settings import BINS, NeighborSettings, PathRule, Select
 

@@ -606,8 +606,11 @@ class Headers(Plain):
 
         def write(path):
             plan = made.plan()
-            head = replace(plan.head, weight=np.round(plan.head.weight, 1).astype(np.float16))
-            plan = replace(plan, head=replace(head, weight=head.weight.astype(np.float32)))
+            weight, bias = (
+                part.astype(np.float16).astype(np.float32)
+                for part in (plan.head.weight, plan.head.bias)
+            )
+            plan = replace(plan, head=replace(plan.head, weight=weight, bias=bias))
             with FeaturesWriter(path, plan, command="x", resume=False) as writer:
                 for name, values in made.features(plan).items():
                     writer.append(name, values.astype(np.float16).astype(np.float32))
@@ -636,7 +639,7 @@ class Headers(Plain):
             values = values.astype(rng.choice(known))
             descr, data = values.dtype.str, values.tobytes()
         elif kind == 1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         elif kind == 2:
             descr = rng.choice(LIES)
             with contextlib.suppress(TypeError):
@@ -645,7 +648,7 @@ class Headers(Plain):
         else:
             order = True
         if rng.random() < 0.1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         text = f"{{'descr': {descr!r}, 'fortran_order': {order!r}, 'shape': {shape!r}, }}\n"
         version = rng.choice(((1, 0), (1, 0), (2, 0), (3, 0)))
         entries[at] = entries[at][0], npy(text, data, version)

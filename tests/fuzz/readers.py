@@ -13,7 +13,7 @@ import torch
 import typer
 from PIL import Image
 
-from ltkit import architectures, hierarchy, records
+from ltkit import architectures, records
 from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
@@ -21,6 +21,7 @@ from ltkit.files import classifiers, features, hdf5, scratch, soundness
 from ltkit.files.blocks import StoredRows
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
+from ltkit.neighbors import wordnet
 from ltkit.training import checkpoint, run
 
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
@@ -207,7 +208,7 @@ def picture(path):
 
 def groups(path):
     """Read groups of classes."""
-    show(hierarchy.read_group_file(path, NAMES))
+    show(wordnet.read_group_file(path, NAMES))
 
 
 def state():

@@ -17,7 +17,7 @@ from ltkit.evaluation.analysis.subject import (
     mean_and_std,
     silent,
 )
-from ltkit.hierarchy import related_classes
+from ltkit.neighbors.wordnet import related_classes
 from ltkit.records import Ints, Neighbors, members
 from ltkit.settings import NeighborSettings, PathRule
 
@@ -42,7 +42,7 @@ def pairs_of(near: Neighbors) -> Ints:
 
 
 def pairs_within(related: NDArray[np.bool_]) -> Ints:
-    """Return the pairs (class, neighbour) of a (C, C) table of `ltkit.hierarchy`, itself left out.
+    """Return the pairs (class, neighbour) of a (C, C) table of related classes, itself left out.
 
     Example:
         >>> pairs_within(np.array([[True, True], [False, True]])).tolist()

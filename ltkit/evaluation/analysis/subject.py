@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit import neighbors
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.prediction import predict_classes
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import (
     Classifier,
     ClassTable,

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.class_means import around_centre
 from ltkit.errors import InputError
+from ltkit.neighbors.class_means import around_centre
 from ltkit.reporting.exhibits import Exhibit, View
 from ltkit.reporting.look import BEFORE, COLORS, axis
 from ltkit.reporting.numbers import lengths, numbers

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.hierarchy import load_wordnet
+from ltkit.neighbors.wordnet import load_wordnet
 from ltkit.reporting.exhibits import Exhibit, View, label
 from ltkit.reporting.look import CIVIDIS
 from ltkit.reporting.numbers import hundred, percent

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.hierarchy import path_lengths
+from ltkit.neighbors.wordnet import path_lengths
 from ltkit.records import FeatureSet, Ints, Neighbors
 from ltkit.settings import NeighborSettings
 
