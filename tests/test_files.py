@@ -27,7 +27,7 @@ from ltkit.records import ClassTable, Correction, Head, Neighbors
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 256 bytes: eight rows of the small files."""
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ from pathlib import Path
 import made
 from ltkit import records
 from ltkit.files.features_writer import FeaturesWriter
-records.BLOCK_BYTES = 256
+records.arrays.BLOCK_BYTES = 256
 writer = FeaturesWriter(Path(sys.argv[1]), made.plan(), command="c", resume=False)
 made.append(writer, made.plan(), 77)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -1055,7 +1055,7 @@ print(peak() - before)
 
 
 def test_memory_does_not_grow_with_the_file(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 20)
     large, rows = tmp_path / "large.h5", 100_000
     split = SplitPlan(np.arange(rows) % 5, None)
     plan = made.plan(size=512, splits={"train": split}, head=None)

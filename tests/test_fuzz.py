@@ -39,13 +39,13 @@ def test_damaged_checkpoints(watched, container):
 
 @pytest.mark.parametrize("kind", fuzz_files.TARGETS)
 def test_damaged_files(watched, kind):
-    before = records.BLOCK_BYTES
+    before = records.arrays.BLOCK_BYTES
     outcomes, wrong, _ = fuzz(fuzz_files.TARGETS[kind], FILES, SEED, watched)
     assert not wrong
     assert outcomes["ok"] + outcomes["refused"] == FILES
     least = FILES if kind.endswith("-values") else 1 if kind == "folder" else FILES // 4
     assert outcomes["refused"] >= least
-    assert before == records.BLOCK_BYTES
+    assert before == records.arrays.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("command", fuzz_scratch.TARGETS)

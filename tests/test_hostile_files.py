@@ -27,7 +27,7 @@ from ltkit.training import checkpoint, run
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Eight rows each."""
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 @pytest.fixture

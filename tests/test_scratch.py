@@ -29,7 +29,7 @@ def contents(folder):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 HOLDER = """
