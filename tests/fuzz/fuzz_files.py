@@ -70,7 +70,8 @@ from watched import Outcome
 from ltkit import records
 from ltkit.errors import LtkitError
 from ltkit.files import classifiers, hdf5, neighbors
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.contents import encode
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.records import Correction, Neighbors
 from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint
@@ -189,7 +190,7 @@ def classifier_file(path):
     weight, bias = (rng.normal(size=s).astype(np.float32) for s in ((3, 4, 8), (3, 4)))
     runs = tuple({"rho": rho, "seed": 0, "k": 5, "note": "ü"} for rho in (0.5, 1.0, 2.0))
     extra = {"alpha": rng.normal(size=(3, 4, 6)), "log": np.zeros((3, 2, 2), np.float32),
-             "what": hdf5.encode(("a", "b", "c"))}  # fmt: skip
+             "what": encode(("a", "b", "c"))}  # fmt: skip
     found = Correction("alphanet", np.array([0, 2, 3, 9]), weight, bias, runs, False, extra)
     classifiers.write(path, found, settings={"k": 5}, inputs={"features": "0" * 64}, command="x")
 
