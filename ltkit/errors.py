@@ -19,7 +19,7 @@ class InputError(LtkitError):
 class SettingError(InputError):
     """A setting out of its range; the command line shows the option that it is set with.
 
-    name: of the setting.
+    name: of the setting; after a space, what of it.
     said: what was found and what was expected.
     """
 

@@ -100,16 +100,22 @@ def number(text: str, name: str, within: Range = ANY) -> float:
         ...
         ltkit.errors.InputError: --k: found 1_0, expected a whole number from 1 to 9
     """
+    value = read(text, within)
+    if value is None:
+        raise InputError(f"{name}: found {shown(text)}, expected {within}")
+    return value
+
+
+def read(text: str, within: Range = ANY) -> float | None:
+    """Read a number as `number` does; return None where there is none, or one out of the range."""
     bare = text.strip(" ")
     if within.whole and WHOLE.fullmatch(bare):
         value: float = int(bare)
     elif not within.whole and NUMBER.fullmatch(bare):
         value = float(bare)
     else:
-        raise InputError(f"{name}: found {shown(text)}, expected {within}")
-    if value not in within:
-        raise InputError(f"{name}: found {shown(text)}, expected {within}")
-    return value
+        return None
+    return value if value in within else None
 
 
 def numbers(

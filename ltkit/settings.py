@@ -75,13 +75,14 @@ FLAGS = {
 
 
 def flag(name: str) -> str:
-    """Return how a setting is called on the command line.
+    """Return how a setting is called on the command line; what follows a space stays as it is.
 
     Example:
-        >>> flag("learning_rate"), flag("batch_size")
-        ('--lr', '--batch-size')
+        >>> flag("learning_rate"), flag("batch_size"), flag("parameters tau")
+        ('--lr', '--batch-size', '--set tau')
     """
-    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+    word, space, rest = name.partition(" ")
+    return FLAGS.get(word, f"--{word.replace('_', '-')}") + space + rest
 
 
 def check(settings: Any) -> None:

@@ -186,6 +186,15 @@ def pairs(given: list[str], option: str, example: str) -> list[tuple[str, str]]:
     return found
 
 
+def parameters(given: list[str] | None) -> dict[str, str]:
+    """Return the parameters of a method as ``--set`` has them, which its signature makes values.
+
+    Raises:
+        InputError: as `pairs`.
+    """
+    return dict(pairs(given or [], "--set", "NAME=VALUE"))
+
+
 def settings(given: list[str], option: str) -> dict[str, float]:
     """Read ``name=value`` items with numbers.
 

@@ -58,12 +58,12 @@ def posthoc(
 
     from ltkit import evaluation
     from ltkit import posthoc as methods
-    from ltkit.cli._methods import defaults, described, load, parameters_of
     from ltkit.errors import InputError
     from ltkit.files import classifiers
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.records import Correction, joined, shot_groups
+    from ltkit.registry import defaults, described, load, parameters_of
 
     if list_:
         for line in described(methods, "fit"):
@@ -72,7 +72,7 @@ def posthoc(
     if method is None:
         raise InputError("METHOD: absent; ltkit posthoc --list names them")
     module = load(methods, method)
-    given = parameters_of(module.fit, set_ or [], method)
+    given = parameters_of(module.fit, _options.parameters(set_), method)
     if seeds > 1 and "seed" not in defaults(module.fit):
         raise InputError(f"--seeds: {method} draws nothing at random; leave --seeds out")
     grid: dict[str, tuple[Any, ...]] = getattr(module, "GRID", {})

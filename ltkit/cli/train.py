@@ -208,8 +208,8 @@ def train(
     Example: ltkit train balanced-softmax feats.h5 --seeds 3
     """
     from ltkit import losses
-    from ltkit.cli._methods import described
     from ltkit.errors import InputError
+    from ltkit.registry import described
 
     if list_:
         from ltkit.training import mixing
@@ -504,14 +504,14 @@ def _asked(
 ) -> _Asked:
     """Return what the words of the command line ask for, with one seed."""
     from ltkit import losses
-    from ltkit.cli._methods import defaults, load, parameters_of
+    from ltkit.registry import defaults, load, parameters_of
 
     given = _by_prefix(set_)
     module, mixing = load(losses, method), _mixing(mix, given["mix"])
     known = defaults(module.loss)
     # A loss with a scale works on scale * cosine, one with a seed draws: both follow the run's.
     shared = {name: value for name, value in (("scale", scale), ("seed", seed)) if name in known}
-    parameters = shared | parameters_of(module.loss, given[""], method)
+    parameters = shared | parameters_of(module.loss, _options.parameters(given[""]), method)
     cosine, scale = cosine or "scale" in known, parameters.get("scale", scale)
     first = _Choice(method, module, parameters)
     second = _second(first, then, given["then"], cosine=cosine, scale=scale, seed=seed)
@@ -540,8 +540,8 @@ def _mixing(name: str | None, given: list[str]) -> "Mixing | None":
     Raises:
         InputError: when there is no such way, or parameters without one.
     """
-    from ltkit.cli._methods import load, parameters_of
     from ltkit.errors import InputError
+    from ltkit.registry import load, parameters_of
     from ltkit.training import mixing
 
     if name is None:
@@ -549,7 +549,7 @@ def _mixing(name: str | None, given: list[str]) -> "Mixing | None":
             raise InputError(f"--set mix.{given[0]}: found no --mix, whose parameter it would be")
         return None
     mix = load(mixing, name).mix
-    made: Mixing = mix(**parameters_of(mix, given, name))
+    made: Mixing = mix(**parameters_of(mix, _options.parameters(given), name))
     return made
 
 
@@ -562,8 +562,8 @@ def _second(
         InputError: when its parameters are unknown, or it would need another head than the first.
     """
     from ltkit import losses
-    from ltkit.cli._methods import defaults, load, parameters_of
     from ltkit.errors import InputError
+    from ltkit.registry import defaults, load, parameters_of
 
     if then is None:
         if given:
@@ -574,7 +574,7 @@ def _second(
     if "scale" in known and not cosine:
         raise InputError(f"--then {then}: needs a cosine head from the start; add --cosine")
     shared = {name: value for name, value in (("scale", scale), ("seed", seed)) if name in known}
-    parameters = shared | parameters_of(module.loss, given, then)
+    parameters = shared | parameters_of(module.loss, _options.parameters(given), then)
     if (found := parameters.get("scale", scale)) != scale:
         raise InputError(f"--set then.scale={found:g}: expected {scale:g}, the scale of the head")
     return _Choice(then, module, parameters)
