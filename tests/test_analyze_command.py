@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
-from ltkit import studies
-from ltkit.cli import alphanet, app
+import ltkit
+from ltkit.alphanet.explanation import class_of
+from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.evaluation import predict
 from ltkit.files import classifiers
@@ -22,7 +23,7 @@ from ltkit.neighbors import wordnet
 from ltkit.records import Correction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-DEMO = Path(studies.__file__).parent / "data" / "demo" / "feats.h5"
+DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 FEW, BASE = range(70, 100), range(70)
 RHOS, SEEDS = (0.5, 1.0), 2
 
@@ -594,8 +595,8 @@ def test_a_name_that_two_classes_have(known):
     classes = replace(known["features"].classes, names=("a", "wolf") + 97 * ("b",) + ("wolf",))
     features = replace(known["features"], classes=classes)
     with pytest.raises(InputError, match="found 2 classes named 'wolf'; give one's id: 1, 99"):
-        alphanet._class_of("wolf", features, known["correction"], "fit.h5")
-    assert alphanet._class_of("99", features, known["correction"], "fit.h5") == 99
+        class_of("wolf", features.classes, known["correction"], "fit.h5")
+    assert class_of("99", features.classes, known["correction"], "fit.h5") == 99
 
 
 def test_names_are_not_needed(folder):
