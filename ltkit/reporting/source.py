@@ -19,7 +19,7 @@ from ltkit.evaluation.analysis import Case, Subject, observe
 from ltkit.files import hdf5
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import FeatureSet, Ints, Neighbors
-from ltkit.settings import BINS, NeighborSettings, PathRule, Select
+from ltkit.settings import BINS, REPLICATES, NeighborSettings, PathRule, Select
 
 DETAILED = 8
 """Settings that are shown class by class, at most: more than a reader compares, or a page holds."""
@@ -149,7 +149,7 @@ def collect(
     rule: PathRule = "path",
     level: int = 4,
     k: int = NeighborSettings.k,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Source:
     """Collect what a report of a features file and corrections of it is made of.

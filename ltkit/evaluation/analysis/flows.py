@@ -216,7 +216,7 @@ def analyze_flows(
         if by == "wordnet":
             raise InputError(
                 f"{subject.features.source}: classes/wnid: absent, so WordNet has no neighbours; "
-                "use --by features"
+                "take neighbours by features"
             )
         if by == "both":
             note("classes/wnid: absent, so no WordNet neighbours")
