@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-extras check slow fuzz faults gpu bench results
+.PHONY: help setup demo test test-extras test-lowest dist check slow fuzz faults gpu bench results
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -35,6 +35,24 @@ test: setup ## the tests, a few minutes on two cores
 test-extras: .venv-extras/.ready ## the tests that need the optional packages, in .venv-extras
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -m extras tests/extras
 
+# The oldest versions that pyproject.toml allows; tests/test_packaging.py holds the two lists together.
+.venv-lowest/.ready: pyproject.toml requirements/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements/lowest.txt -e '.[dev]'
+	touch $@
+
+test-lowest: .venv-lowest/.ready ## the tests with the lowest versions that are declared, in .venv-lowest
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto
+
+dist: setup ## build the sdist and the wheel, and try the wheel in a bare environment
+	rm -rf dist .venv-dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements/constraints.txt dist/*.whl
+	$(BIN)/python scripts/try_wheel.py .venv-dist
+
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,11 +63,11 @@ slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow
 
 fuzz: .venv-extras/.ready ## damaged files of every kind, 10,000 a reader, into benchmarks/results/
-	for kind in checkpoints files; do OMP_NUM_THREADS=1 .venv-extras/bin/python \
+	for kind in checkpoints files scratch; do OMP_NUM_THREADS=1 .venv-extras/bin/python \
 		tests/fuzz/fuzz_$$kind.py --count 10000 --json benchmarks/results/fuzz_$$kind.json || exit 1; done
 
-faults: setup ## kills and failing disks, an hour, into benchmarks/results/
-	for kind in kill disk; do $(BIN)/python tests/faults/$$kind.py \
+faults: setup ## kills, failing disks, two writers, two hours, into benchmarks/results/
+	for kind in kill disk overlap; do $(BIN)/python tests/faults/$$kind.py \
 		--json benchmarks/results/faults.json || exit 1; done
 
 gpu: setup ## the tests that need a CUDA device

@@ -23,8 +23,8 @@ import torch
 from machine import machine, spread
 
 from ltkit import alphanet
-from ltkit.class_means import class_means
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 

@@ -1,6 +1,6 @@
 """What journal, checksums, lock and syncs cost `extract`, on and off in turns.
 
-On: `ltkit.extraction.extract` as it is. Off: the same function, but its rows go by plain writes
+On: `ltkit.sources.extraction.extract` as it is. Off: the same, but its rows go by plain writes
 into a file of the right size: no HDF5, journal, checksums, lock or sync, no look for NaN, no
 rename. Both take a ResNet-32 over made images of CIFAR's size, on the CPU.
 
@@ -27,11 +27,12 @@ import numpy as np
 import torch
 from machine import machine, spread
 
-from ltkit import architectures, extraction
+from ltkit import architectures
 from ltkit.checkpoints import Recognised
-from ltkit.files.features import FeaturesWriter, Plan
+from ltkit.files.features_writer import FeaturesWriter, Plan
 from ltkit.records import ClassTable, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings
+from ltkit.sources import extraction
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 100

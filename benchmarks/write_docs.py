@@ -42,6 +42,7 @@ What a command writes appears under its name whole or not at all, and what is da
 not read as something else. How far that was tried, and what it does not cover:
 
 - [Kills](#kills) and [disks that fail](#disks-that-fail)
+- [Two writers](#two-writers)
 - [Power failures and network file systems](#power-failures-and-network-file-systems)
 - [Damaged and hostile files](#damaged-and-hostile-files)
 """
@@ -81,6 +82,23 @@ temporary file that is left (but by SIGTERM, or where removing it was what faile
 resumed, another result.
 """
 
+WRITERS = """\
+## Two writers
+
+A command holds a lock (`flock`, on an empty file `.ltkit-lock-*` beside the output) from its first
+check of the output to its end: whatever it writes there, and whichever command it is. Another one
+that would write the same output, or a file beside it that belongs to it, is refused, and told which
+process has it and since when. The lock goes with the process; the file is removed at the end, and
+by a kill left for the next one.
+
+Two commands with one output in one folder, with other settings or of other kinds (`mixed`), with
+and without `--overwrite` and `--resume`, the second at a random moment of the first. Each ended
+with exit code 0, or 2 and one line. Wrong would be: in the end another file than the one that a
+command which ended with 0 gives alone, to the byte; a table or a log of another run than the
+output; two that ended with 0 where the second was not told to replace anything; a temporary file
+that is left.
+"""
+
 POWER = """\
 ## Power failures and network file systems
 
@@ -99,15 +117,16 @@ expected.
 - **An interrupted training** has its log and its checkpoint written one after the other, each
   whole: the log first, so that no epoch of the checkpoint is absent from it.
 - **Temporary files** (`.ltkit-*` beside the output) are left by a power failure, by SIGKILL and by
-  SIGTERM. Nothing reads them, and they can be removed.
+  SIGTERM. Nothing reads them; when no command is running, they can be removed.
+- **What lies under the names of unfinished runs** (`OUT.journal`, `OUT.partial`, `OUT.parts`,
+  `OUT.jsonl`) is read, changed or removed only when it says itself that it is ltkit's and of which
+  run, `--overwrite` or not; else the command is refused, and says what to move away. Such files
+  appear whole and only where nothing is, and links are never followed. Of a partial file whose
+  metadata a power failure has spoiled, the journal knows the inode; a copy of it is refused.
 - **Disks that say "written" too early**, and write in another order, can leave a file under its
   final name that is not whole. Nothing here prevents that; but every block has a checksum and all
   of them are under the digest, so such a file is refused when it is read, and `ltkit validate` says
   where.
-- **Two writers.** An extraction or import holds a lock (`flock`) on its journal; another process
-  that would write the same file is refused, and told which process has it. The lock goes with the
-  process. Other outputs are not locked: of two commands that write the same file, the last one to
-  finish has it, whole.
 - **NFS.** Between machines the lock holds where the server keeps `flock` locks: with NFSv4 usually,
   with the mount options `nolock` or `local_lock` not; then two machines can write the same
   unfinished file, so give each its own output. A rename is atomic on the server, and other machines
@@ -139,6 +158,13 @@ stderr themselves is no noise. The kinds of one reader have 10,000 mutants toget
 At a few files whose metadata is wrong behind right checksums, which takes intent, the HDF5 library
 itself crashes or hangs. `ltkit validate` has that happen in a process of its own and refuses them;
 of other commands it ends the process. So validate what a stranger sends before its use.
+"""
+
+
+NAMES = """\
+Of the names beside an output, by command: under each lies nothing, something of a stranger's (files
+of all kinds, folders, links, pipes), or what an interrupted run has left, damaged or not. Wrong
+would also be: anything of a stranger's that is not as it was, and another result than without.
 """
 
 
@@ -306,7 +332,7 @@ def performance_table(paths: list[Path]) -> list[str]:
 def fuzz_table(path: Path) -> list[str]:
     """Return the table of one run of a script of tests/fuzz."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    wrong = ("noise", "traceback", "crash", "hang", "executed", "changed", "missed")
+    wrong = ("noise", "traceback", "crash", "hang", "executed", "changed", "missed", "lost")
     rows = document["containers"]
     versions = f"Python {document['python']}, torch {document['torch']}"
     if "hdf5" in document:
@@ -316,6 +342,8 @@ def fuzz_table(path: Path) -> list[str]:
         f"{document['limit_seconds']:g} s is a hang.",
         "",
     ]
+    if "fuzz_scratch" in document["command"]:
+        lines += [NAMES, ""]
     if values := [row for name, row in rows.items() if name.endswith("-values")]:
         total, refused = (sum(row[of] for row in values) for of in ("mutants", "refused"))
         apart = sum(row.get("isolated", 0) for row in rows.values())
@@ -387,10 +415,28 @@ def disk_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, "", f"{faults:,} faults, {bad} wrong.", ""]
 
 
+def writers_table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what became of two commands with one output, by kind."""
+    lines = [
+        WRITERS, *measured(rows),
+        "| commands | overlaps | one ended with 0 | both, in turn | none | refused: being written "
+        "| refused: there already | wrong |",
+        "|---" * 8 + "|",
+    ]  # fmt: skip
+    for name, row in rows.items():
+        keys = ("overlaps", "one ended with 0", "both ended with 0", "none ended with 0",
+                "refused: being written", "refused: there already", "wrong")  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(str(row.get(key, 0)) for key in keys)} |")
+    return [*lines, ""]
+
+
 def fault_tables(path: Path) -> list[str]:
     """Return the tables of the runs of tests/faults."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    return [*kill_table(document["kill"]), *disk_table(document["disk"])]
+    return [
+        *kill_table(document["kill"]), *disk_table(document["disk"]),
+        *writers_table(document["overlap"]),
+    ]  # fmt: skip
 
 
 def documents() -> dict[Path, str]:

@@ -6,11 +6,11 @@ A made-up long-tailed problem stands for your features. Run: python examples/own
 import numpy as np
 
 from ltkit import alphanet
-from ltkit.class_means import class_means
-from ltkit.evaluation import Entry, as_correction, evaluate
+from ltkit.evaluation import Entry, evaluate
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import logit_adjust
-from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Head, shot_groups
+from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 
 rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ document, _ = evaluate(
     "test",
     [
         Entry("alphanet", "", learned),
-        Entry("logit-adjust", "", as_correction("logit-adjust", adjusted, [{"tau": 1.0}])),
+        Entry("logit-adjust", "", Correction.whole("logit-adjust", adjusted, {"tau": 1.0})),
     ],
 )
 for row in document["rows"]:

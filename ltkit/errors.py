@@ -16,8 +16,32 @@ class InputError(LtkitError):
     """A wrong argument, or data that a command cannot work with."""
 
 
+class SettingError(InputError):
+    """A setting out of its range; the command line shows the option that it is set with.
+
+    name: of the setting; after a space, what of it.
+    said: what was found and what was expected.
+    where: what stands before the name: a file, and a colon.
+    """
+
+    def __init__(self, name: str, said: str, where: str = "") -> None:
+        """Put them together."""
+        super().__init__(f"{where}{name}: {said}")
+        self.name, self.said, self.where = name, said, where
+
+
 class FormatError(LtkitError):
     """A file that is not what it should be."""
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters shown as escapes, on one line.
+
+    Example:
+        >>> printable("a\x1b[31mred\nb")
+        'a\\x1b[31mred\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

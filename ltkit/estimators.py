@@ -39,8 +39,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ltkit import alphanet, neighbors, posthoc, registry
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Head
 from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
 

@@ -1,27 +1,114 @@
-"""The settings of every command, with the only copy of each default.
+"""The settings of every command, with the only copy of each default and of each range.
 
-Command-line options read their defaults here, and the settings are written whole into each output
-file. This module imports nothing heavy, because the command line imports it to print its help.
+Command-line options read their defaults and ranges here, and the settings are written whole into
+each output file. This module imports nothing heavy, because the command line imports it to print
+its help.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from ltkit.errors import SettingError
+from ltkit.numerals import Range
 
 Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
 Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout"]
+Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
+Freeze = Literal["backbone", "weights"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
+NetworkInput = Literal["neighbors", "own+neighbors"]
 BaseSampling = Literal["class-balanced", "uniform"]
 EpochChoice = Literal["best", "last"]
+SHOT_GROUPS = ("few", "medium", "many")
+GROUPS = (*SHOT_GROUPS, "all", "balanced")
+"""What accuracies are given of: all, the mean over samples, and balanced, that over classes."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
 
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
+
+REPLICATES = 2000
+"""Of the bootstrap."""
+
+RANGES: Mapping[str, Range] = {
+    "batch_size": Range(1, 1 << 20, whole=True),
+    "at_most_loss": Range(0, 100),
+    "bins": Range(1, 10**15, whole=True),
+    "decay_every": Range(1, 100_000, whole=True),
+    "decay_factor": Range(0, 1, above=True),
+    "drw": Range(0, 100_000, whole=True),
+    "epochs": Range(1, 100_000, whole=True),
+    "from_epoch": Range(0, 100_000, whole=True),
+    "hidden": Range(1, 65_536, whole=True),
+    "k": Range(1, 100_000, whole=True),
+    "learning_rate": Range(0, 1000, above=True),
+    "level": Range(0, 100, whole=True),
+    "logit_scale": Range(0, 1e30, above=True),
+    "min_epochs": Range(1, 100_000, whole=True),
+    "momentum": Range(0, 1),
+    "most": Range(0, 10**6, whole=True),
+    "replicates": Range(100, 1_000_000, whole=True),
+    "rho": Range(0, 100, above=True),
+    "scale": Range(0, 1e6, above=True),
+    "seed": Range(0, 2**32 - 1, whole=True),
+    "seeds": Range(1, 1000, whole=True),
+    "step_factor": Range(0, 1, above=True),
+    "steps": Range(0, 1),
+    "tau": Range(-1, 10),
+    "topk": Range(1, 100_000, whole=True),
+    "warmup_epochs": Range(0, 100_000, whole=True),
+    "weight_decay": Range(0, 1000),
+    "workers": Range(1, 256, whole=True),
+}
+"""Which numbers a setting may be, the items of a list one by one.
+
+What a value costs is another matter: `ltkit.alphanet` estimates it before it starts.
+"""
+
+FLAGS = {
+    "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
+    "features": "FEATS", "method": "METHOD", "momentum": "momentum",
+}  # fmt: skip
+"""What is not called by its name on the command line."""
+
+
+def flag(name: str) -> str:
+    """Return how a setting is called on the command line; what follows a space stays as it is.
+
+    Example:
+        >>> flag("learning_rate"), flag("batch_size"), flag("parameters tau")
+        ('--lr', '--batch-size', '--set tau')
+    """
+    word, space, rest = name.partition(" ")
+    return FLAGS.get(word, f"--{word.replace('_', '-')}") + space + rest
+
+
+def check(settings: Any) -> None:
+    """Refuse settings out of their ranges.
+
+    Args:
+        settings: one of the dataclasses here.
+
+    Raises:
+        SettingError: naming the first such setting.
+
+    Example:
+        >>> check(NeighborSettings(k=0))
+        Traceback (most recent call last):
+        ...
+        ltkit.errors.SettingError: k: found 0, expected a whole number from 1 to 100000
+    """
+    for name, value in asdict(settings).items():
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None and name in RANGES and item not in RANGES[name]:
+                raise SettingError(name, f"found {item}, expected {RANGES[name]}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +146,41 @@ class HeadSettings(TrainSettings):
     schedule: Schedule = "cosine"
     warmup_epochs: int = 0
     augment: Augment = "none"
+
+
+ARCH = "resnet32"
+"""Of a network that is trained, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is trained, but for the data and the schedule; `training.recipe` makes a run of it.
+
+    method: the loss's name.
+    parameters: by name, as text or values; ``then.`` before the name says the second stage's loss,
+        ``mix.`` the mixing.
+    sampler: how often classes are drawn; ``instance`` is every image once.
+    mixing: how images are mixed, a name.
+    drw: class weights of the loss are deferred until so many epochs are finished.
+    from_epoch: a second stage starts when so many epochs are finished; one of the four others says
+        what it changes.
+    then, then_sampler, then_lr: its loss, sampler and learning rate, which starts its own schedule.
+    freeze: what of the backbone it does not train.
+    cosine, scale: whether the head is a cosine head, and its factor.
+    """
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    sampler: Sampler = "instance"
+    mixing: str | None = None
+    drw: int | None = None
+    from_epoch: int | None = None
+    then: str | None = None
+    then_sampler: Sampler | None = None
+    then_lr: float | None = None
+    freeze: Freeze | None = None
+    cosine: bool = False
+    scale: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +254,7 @@ class AlphaNetSettings:
     decay_every: int = 10
     decay_factor: float = 0.1
     hidden: tuple[int, ...] = (32, 32, 32)
-    network_input: Literal["neighbors", "own+neighbors"] = "neighbors"
+    network_input: NetworkInput = "neighbors"
     few_biases: Literal["learned", "frozen"] = "learned"
     activation: Activation = "leaky_relu"
     base_sampling: BaseSampling = "class-balanced"

@@ -41,7 +41,9 @@ bias), `--mean` and `--std` (of pixel values in 0..1).
 
 def families() -> list[str]:
     """Return a section for each family, in the order in which they are asked."""
-    modules = {m.__name__.rpartition(".")[2].replace("_", "-"): m for m in checkpoints.families()}
+    modules = {
+        m.__name__.rpartition(".")[2].replace("_", "-"): m for m in checkpoints.families.in_order()
+    }
     lines = ["## Families", "", "| family | files |", "|---|---|"]
     lines += [f"| [{name}](#{name}) | {module.SUMMARY} |" for name, module in modules.items()]
     for name, module in modules.items():

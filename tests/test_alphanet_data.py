@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ltkit.alphanet_data import import_alphanet
 from ltkit.cli import app
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
+from ltkit.sources.published_alphanet import import_alphanet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 C, D = 4, 6
@@ -136,7 +136,7 @@ def parts(**changes):
         (parts(labels=np.full(9, C)), "labels: row 0: found 4", InputError),
         (parts(labels=np.arange(9) - 8), "labels: row 0: found -8", InputError),
         (parts()[:100], "refused: its pickle is truncated", FormatError),
-        (b"", "not a checkpoint that torch reads", FormatError),
+        (b"", "its pickle is truncated", FormatError),
     ],
 )
 def test_parts_that_do_not_fit(simple, content, said, error, monkeypatch):

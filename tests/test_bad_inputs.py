@@ -138,17 +138,17 @@ def test_a_limit_that_is_met_exactly_is_met(folder, ltkit):
     assert ltkit("evaluate", "b.h5", "--fail-under", "all=0.961")[0] == 1
 
 
-def test_the_same_rho_twice_is_one_setting(folder, ltkit):
-    code, _, err = ltkit("alphanet", "fit", "--k", "2", "--rho", "1,1.0", "--epochs", "2")
-    assert code == 0
-    assert "note" not in err
-    _, out, _ = ltkit("evaluate")
-    assert "alphanet k 2 rho 1 " in out
-    assert "seeds" not in out
-
-
-@pytest.mark.parametrize("command", ["evaluate", "posthoc tau-norm", "posthoc ncm", "posthoc crt"])
-def test_logits_that_overflow_are_one_line(folder, ltkit, command):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("evaluate", None),
+        ("posthoc tau-norm", None),
+        ("posthoc ncm", None),
+        ("posthoc crt", "features: found"),
+        ("posthoc logistic", None),
+    ],
+)
+def test_features_and_head_of_1e30_work_or_are_refused_in_one_line(folder, ltkit, command, said):
     rng = np.random.default_rng(0)
     arrays = {"weight": 1e30 * rng.normal(size=(3, 4)), "bias": np.zeros(3)}
     for split in ("train", "val", "test"):
@@ -157,9 +157,9 @@ def test_logits_that_overflow_are_one_line(folder, ltkit, command):
     np.savez("a.npz", **arrays)
     assert ltkit("import", "a.npz", "-o", "a.h5", "--quiet")[0] == 0
     code, _, err = ltkit(*command.split(), "a.h5", "--quiet")
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "not finite" in err
+    assert code == (2 if said else 0)
+    assert err.count("\n") == bool(said)
+    assert (said or "") in err
 
 
 def test_few_classes_have_no_top_5(folder, ltkit):

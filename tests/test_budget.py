@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from ltkit import budget
-from ltkit.budget import Budget
 from ltkit.errors import FormatError, InputError
+from ltkit.untrusted import budget
+from ltkit.untrusted.budget import Budget
 
 
 def test_small_claims_add_up(tmp_path):
@@ -17,8 +17,8 @@ def test_small_claims_add_up(tmp_path):
     spent = Budget(file)
     for _ in range(8):
         spent.take(budget.BYTES // 8, "part")
-    with pytest.raises(FormatError, match="x: part: claims 17 bytes, expected at most"):
-        spent.take(17, "part")  # 4 bytes allow 16 more
+    with pytest.raises(FormatError, match="x: part: claims 536870929 bytes, expected at most"):
+        spent.take(17, "part")  # 4 bytes allow 16 more than BYTES
 
 
 def test_negative_claims_are_refused(tmp_path):
@@ -77,3 +77,45 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(budget.os, "open", refuse)
     with pytest.raises(PermissionError):
         budget.opened(tmp_path / "x", "a list")
+
+
+def test_what_stays_in_a_folder(tmp_path):
+    folder, secret = tmp_path / "real", tmp_path / "secret.txt"
+    (folder / "sub").mkdir(parents=True)
+    secret.write_text("x")
+    (folder / "a").write_text("x")
+    root = tmp_path / "root"
+    root.symlink_to(folder)  # the user's own choice
+    links = {"inner": "a", "up": "sub/../a", "out": "../secret.txt", "far": str(secret),
+             "chain": "out", "loop": "loop", "folder": "..", "nothing": "none"}  # fmt: skip
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    stays = ("a", "inner", "up", "loop", "nothing", "sub", "absent", "sub/../a")
+    for name in stays:
+        assert budget.stays_in(root, root / name), name
+    for name in ("out", "far", "chain", "folder", "folder/secret.txt", "..", "../secret.txt"):
+        assert not budget.stays_in(root, root / name), name
+    assert not budget.stays_in(folder, tmp_path / "real2")
+    assert not budget.stays_in(folder, secret)
+
+
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("download", "snapshots", "blob", "stays"),
+    [("models--x--y", "snapshots", HASH, True), ("datasets--x--y", "snapshots", HASH[:40], True),
+     ("models--x--y", "snapshots", "secret.txt", False), ("models", "snapshots", HASH, False),
+     ("models--x--y", "versions", HASH, False), ("models--x--y", "snapshots", f"d/{HASH}", False)],
+)  # fmt: skip
+def test_files_of_the_hubs_cache_are_links_to_its_blobs(tmp_path, download, snapshots, blob, stays):
+    snapshot, there = tmp_path / download / snapshots / "rev", tmp_path / download / "blobs" / blob
+    (snapshot / "sub").mkdir(parents=True)
+    there.parent.mkdir(parents=True)
+    there.write_text("x")
+    for place in (snapshot, snapshot / "sub"):
+        (place / "f").symlink_to(os.path.relpath(there, place))
+        assert budget.stays_in(place, place / "f") == stays
+    there.unlink()
+    there.symlink_to("/etc/hostname")
+    assert not budget.stays_in(snapshot, snapshot / "f")

@@ -22,8 +22,9 @@ import torch.hub
 from shared_data import shared
 
 from ltkit import architectures, checkpoints, datasets
-from ltkit.checkpoints import _inert, _library
-from ltkit.checkpoints._content import Content
+from ltkit.checkpoints.containers import inert
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import _library
 from ltkit.cli import main
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
@@ -242,10 +243,10 @@ def test_weights_that_are_not_finite_are_named(path, value, dtype):
         ({"state_dict": [1]}, "found state_dict"),
     ],
 )
-def test_an_unknown_layout_lists_what_is_known(path, content, word):
+def test_an_unknown_layout_has_two_ways_out(path, content, word):
     torch.save(content, path)
-    known = ("ltkit train ('ltkit-checkpoint')", "LDAM-DRW")
-    made.refused(load(path), "m.pt: layout not recognised", word, *known, error=InputError)
+    ways = ("--arch", "ltkit import")
+    made.refused(load(path), "m.pt: layout not recognised", word, *ways, error=InputError)
 
 
 def test_a_bottleneck_network_is_not_taken_for_basic_blocks(path):
@@ -270,26 +271,47 @@ def test_another_format_version(path, native, version):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"scale": "big"}, {"scale": [1]}, {"mean": 3},
-     {"std": ["a"]}, {"mean": [torch.ones((), requires_grad=True)]}, {"recipe": "none"},
-     {"recipe": {"dataset": 3}}, {"cosine": torch.ones(2)}],
+    ("change", "words"),
+    [({"scale": "big"}, "scale: found 'big'"), ({"scale": [1]}, "scale: found [1]"),
+     ({"mean": 3}, "mean: found 3, expected a list of numbers; say --mean"),
+     ({"std": ["a"]}, "std: found 'a'"), ({"std": [True]}, "std: found True"),
+     ({"mean": [torch.ones((), requires_grad=True)]}, "mean: found a Tensor"),
+     ({"mean": {0.5: 1}}, "mean: found a dict"), ({"mean": "0.5"}, "mean: found '0.5'"),
+     ({"recipe": "none"}, "recipe: found 'none'"), ({"recipe": {"dataset": 3}}, "recipe: found"),
+     ({"cosine": torch.ones(2)}, "cosine: found a Tensor"), ({"cosine": "x"}, "cosine: found 'x'"),
+     ({"std": [0.0]}, "std: found 0.0, expected a number from 1e-06"),
+     ({"std": [-0.5]}, "std: found -0.5"), ({"std": [math.nan]}, "std: found nan"),
+     ({"std": [1e-300]}, "std: found 1e-300"), ({"mean": [math.inf]}, "mean: found inf"),
+     ({"mean": [10**60]}, "mean: found a number of 200 bits"),
+     ({"scale": math.nan}, "scale: found nan"), ({"scale": 0}, "scale: found 0"),
+     ({"scale": -30.0}, "scale: found -30.0"), ({"scale": 1e300}, "scale: found 1e+300"),
+     ({"scale": True}, "scale: found True"), ({"scale": 10**60}, "scale: found a number of")],
 )  # fmt: skip
-def test_entries_of_another_kind(path, native, change):
+def test_entries_that_cannot_be(path, native, change, words):
     native(changes=change)
-    made.refused(
-        load(path), "m.pt: scale, mean, std or recipe", "train it again", error=FormatError
-    )
+    made.refused(load(path), f"m.pt: {words}", error=FormatError)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"mean": [0.5] * 3}, {"std": []}, {"std": [0.0]}, {"std": [math.nan]},
-     {"mean": [math.inf]}, {"scale": math.nan}],
-)  # fmt: skip
-def test_a_normalisation_that_does_not_fit(path, native, change):
+@pytest.mark.parametrize("change", [{"mean": [0.5] * 3}, {"std": []}])
+def test_statistics_of_other_channels(path, native, change):
     native(changes=change)
-    made.refused(load(path), "m.pt: scale, mean, std: found", "and 1 each", error=FormatError)
+    words = ("m.pt: mean, std: found", "expected 1 each for digits_net; say --mean and --std")
+    made.refused(load(path), *words, error=InputError)
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_the_user_may_say_what_the_file_says_wrongly(path, native, field):
+    native(changes={field: "x"})
+    found = checkpoints.load(path, LoadSettings(**{field: (0.125,)}))
+    assert getattr(found, field) == (0.125,)
+    wild = LoadSettings(**{field: (1e300,)})
+    made.refused(lambda: checkpoints.load(path, wild), f"{field}: found 1e+300", error=FormatError)
+
+
+def test_a_head_of_other_features_is_refused_before_it_is_built(path, native):
+    native(changes={"state_dict": {"head.weight": torch.zeros(10**6, 1, dtype=torch.uint8)}})
+    words = ("m.pt: head: found (1000000, 1), expected 64 x classes",)
+    made.refused(load(path), *words, error=FormatError)
 
 
 # Files that are no checkpoints, or unsafe ones
@@ -303,7 +325,7 @@ def test_a_normalisation_that_does_not_fit(path, native, change):
         (b"version https://git-lfs.github.com/spec/v1", ["git lfs pull"]),
         (b"hello", ["m.pt"]),
         (b"\x80\x02}q\x00.", ["m.pt"]),
-        (b"PK\x03\x04", ["not a checkpoint that torch reads"]),
+        (b"PK\x03\x04", ["is not a sound zip", "it is truncated"]),
         (b"\x10\0\0\0\0\0\0\0{", ["not sound safetensors"]),
         (b"\x10\0\0\0\0\0\0\0{               ", ["not sound safetensors"]),
     ],
@@ -352,15 +374,19 @@ def test_a_tensor_larger_than_its_storage(path):
     state = published()
     state["linear.weight"] = torch.zeros(1).expand(1 << 20, 1 << 20)
     torch.save(state, path)
-    made.refused(load(path), "linear.weight: claims 4398046511104 bytes", error=FormatError)
+    made.refused(
+        load(path),
+        "linear.weight: found a tensor that claims 4398046511104 bytes",
+        error=FormatError,
+    )
 
 
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (lambda t: t.to_sparse(), "sparse_coo tensor on cpu"),
-        (lambda t: t.to("meta"), "tensor on meta"),
-        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "unquantised"),
+        (lambda t: t.to_sparse(), "a sparse tensor"),
+        (lambda t: t.to("meta"), "a meta tensor"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "a quantised tensor"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -721,9 +747,9 @@ def test_of_a_scripts_arguments_plain_values_are_kept(path):
     torch.save({"args": argparse.Namespace(**plain, **others)}, path)
     content = checkpoints.read(path)
     assert "argparse.Namespace" in content.skipped
-    assert _inert.arguments_of(content.top["args"]) == plain
-    assert _inert.arguments_of(plain | {"set": {1}, "deep": [[1]]}) == plain
-    assert _inert.arguments_of(None) == {}
+    assert inert.arguments_of(content.top["args"]) == plain
+    assert inert.arguments_of(plain | {"set": {1}, "deep": [[1]]}) == plain
+    assert inert.arguments_of(None) == {}
 
 
 def test_only_zero_shot_heads_need_the_names_of_classes(path, native):

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import re
@@ -13,8 +14,8 @@ import torch
 from typer.testing import CliRunner
 
 from ltkit import __version__, cli
-from ltkit.cli import _options, _output, _paths, app
-from ltkit.errors import InputError
+from ltkit.cli import _options, _output, _paths, _process, app
+from ltkit.errors import InputError, SettingError
 from ltkit.files import classifiers
 
 HEAVY = ("torch", "sklearn", "scipy", "pandas", "h5py", "numpy", "faiss", "PIL", "rich.table")
@@ -70,7 +71,40 @@ def test_a_message_stays_one_short_line(monkeypatch, capsys):
     assert said.startswith("ltkit: m.pt: é\\né")
     assert said.endswith("the end\n")
     assert said.count("\n") == 1
-    assert len(said) < cli.LONGEST + 20
+    assert len(said) <= _process.LONGEST + len("ltkit: \n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 7.28 TiB for an array"), "Unable to allocate 7.28 TiB"),
+        (MemoryError(), "what was asked for is too large"),
+        (RuntimeError("[...] can't allocate memory: you tried to allocate 99 bytes."), "99 bytes;"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"), "2.00 GiB;"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (SettingError("learning_rate", "found 0"), "--lr: found 0"),
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+    ],
+)
+def test_what_is_too_large_is_one_line(monkeypatch, capsys, error, said):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (2, 1)
+    assert said in err
+
+
+def test_other_errors_of_torch_are_bugs(monkeypatch):
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main()
 
 
 def test_every_command_has_help_with_an_example():
@@ -107,7 +141,7 @@ def test_which_features_file_is_read(feats, monkeypatch):
         _paths.features_path(None, True)
     Path("only.h5").rename("named.h5")
     assert _paths.features_path(None, True) == Path("named.h5")
-    monkeypatch.setattr("sys.stdin", io.StringIO("piped.h5\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"piped.h5\n")))
     assert _paths.features_path("-", True) == Path("piped.h5")
 
 

@@ -236,7 +236,7 @@ def test_which_files_are_read(feats, ltkit, monkeypatch):
     assert [m["name"] for m in document("feats.h5", EARLIER[1])["methods"]] == names[1]
     assert [m["name"] for m in document(EARLIER[1])["methods"]] == names[1]
     assert document(EARLIER[1])["features"] == "feats.h5"
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{EARLIER[1]}\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{EARLIER[1]}\n".encode())))
     assert ltkit("compare", "-", "--replicates", "100")[0] == 0
 
 
@@ -296,7 +296,7 @@ def test_one_sample_a_class_has_no_interval(feats):
         (("feats.h5", "--against", "tau-nrom"), "did you mean tau-norm tau 1"),
         (("feats.h5", "--against", "logit-adjust", "--every-setting"), "--against: found"),
         (("feats.h5", "--at", "40,x"), "--at: found '40,x', expected numbers"),
-        (("feats.h5", "--at", "140"), "--at: found 140, expected overall accuracies from 0 to 100"),
+        (("feats.h5", "--at", "140"), "--at: found 140, expected a number from 0 to 100"),
         (("feats.h5", "--bins", "5"), "--bins: found 5"),
         (("feats.h5", "--csv", "feats.tau-norm.h5", "--overwrite"), "feats.tau-norm.h5"),
         (("feats.h5", "--csv", "here.csv"), "here.csv"),

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ltkit import comparison, evaluation, metrics
-from ltkit.comparison import bootstrap, compare, majority, mcnemar, mean_over_seeds, predictions
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, as_correction
+from ltkit.evaluation import Entry, compare, intervals, metrics, predict, predict_classes
+from ltkit.evaluation.intervals import bootstrap, majority, mcnemar, mean_over_seeds
 from ltkit.records import (
     Classifier,
     ClassTable,
@@ -97,8 +96,8 @@ def test_predictions_are_those_of_evaluate(head, monkeypatch):
     features = noisy(**head)
     data, base = features.split("test"), features.classifier()
     whole = Classifier(base.weight[::-1].copy(), base.bias, bool(head))
-    raw = as_correction("ncm", Classifier(base.weight + 1, base.bias), [{}])
-    corrections = [some_rows(features), as_correction("all", whole, [{}]), raw]
+    raw = Correction.whole("ncm", Classifier(base.weight + 1, base.bias))
+    corrections = [some_rows(features), Correction.whole("all", whole), raw]
     if head:
         corrections[0] = Correction(
             "made", np.array([2, 4, 5]), corrections[0].weight, corrections[0].bias,
@@ -107,10 +106,10 @@ def test_predictions_are_those_of_evaluate(head, monkeypatch):
     nothing = Correction(
         "none", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},), bool(head)
     )
-    own, expected = evaluation.predict(data, base, corrections)
+    own, *expected = predict(data, base, [Correction.baseline(base), *corrections])
     for block in (1 << 20, 100):
-        monkeypatch.setattr("ltkit.records.BLOCK_BYTES", block)
-        *found, plain = predictions(data, base, [*corrections, nothing])
+        monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", block)
+        *found, plain = predict_classes(data, base, [*corrections, nothing])
         np.testing.assert_array_equal(plain, own.predicted)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == np.int32
@@ -125,7 +124,7 @@ def test_runs_that_share_their_rows_and_not_their_bias():
     weight[5:] += 0.5
     bias = (base.bias - taus[:, None] * np.log(COUNTS)).astype(np.float32)
     runs = tuple({"tau": t} for t in taus)
-    (found,) = predictions(
+    (found,) = predict_classes(
         features.split("test"), base, [Correction("la", np.arange(6), weight, bias, runs)]
     )
     x = features.split("test").features.astype(np.float64)
@@ -144,7 +143,7 @@ def test_equal_logits_go_to_the_lowest_class():
                 "t", np.array(ids), np.zeros((1, 2, 2), np.float32),
                 np.full((1, 2), bias, np.float32), ({},),
             )  # fmt: skip
-            (found,) = predictions(data, base, [tied])
+            (found,) = predict_classes(data, base, [tied])
             assert found.tolist() == [[winner, winner]]
 
 
@@ -152,11 +151,11 @@ def test_predictions_refuse_what_does_not_fit():
     features = noisy()
     wide = Correction("w", np.array([9]), np.zeros((1, 1, 8)), np.zeros((1, 1)), ({},))
     with pytest.raises(InputError, match="class ids up to 9"):
-        predictions(features.split("test"), features.classifier(), [wide])
+        predict_classes(features.split("test"), features.classifier(), [wide])
     broken = Classifier(np.full((6, 8), np.nan, np.float32), np.zeros(6, np.float32))
     own = Correction("b", np.arange(0), np.zeros((1, 0, 8)), np.zeros((1, 0)), ({},))
     with pytest.raises(InputError, match="logits: not finite"):
-        predictions(features.split("test"), broken, [own])
+        predict_classes(features.split("test"), broken, [own])
 
 
 # McNemar's test
@@ -238,7 +237,7 @@ def test_what_is_drawn_at_once_makes_no_difference(monkeypatch):
     labels, right = rng.integers(0, 3, size=70), rng.random((4, 70)) < 0.5
     weights = {"all": np.full(3, 1 / 3)}
     whole = bootstrap(right, labels, weights, replicates=101, seed=0)
-    monkeypatch.setattr(comparison, "DRAWN_AT_ONCE", 200)
+    monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", 200)
     np.testing.assert_array_equal(whole, bootstrap(right, labels, weights, replicates=101, seed=0))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -9,23 +10,30 @@ import struct
 import sys
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import made
 import numpy as np
+import payloads
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ltkit import architectures, checkpoints, exporting, extraction
+from ltkit import architectures, checkpoints
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program
-from ltkit.checkpoints import _folder, lightning
+from ltkit.checkpoints.containers import folder as folder_container
+from ltkit.checkpoints.containers import safetensors_file
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import lightning
 from ltkit.errors import FormatError, InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 C = 7
@@ -168,13 +176,13 @@ def test_only_the_changed_shards_differ(folder, tmp_path, given):
 
 
 def test_an_export_that_fails_leaves_no_folder(folder, tmp_path, monkeypatch):
-    whole = _folder.rewrite
+    whole = folder_container.rewrite
 
     def halfway(content, output, changes):
         whole(content, output, changes)
         raise InputError("disk full")
 
-    monkeypatch.setattr(_folder, "rewrite", halfway)
+    monkeypatch.setattr(folder_container, "rewrite", halfway)
     with pytest.raises(InputError, match="disk full"):
         export(folder, tmp_path / "out")
     assert made.beside(folder) == ["hf"]
@@ -309,9 +317,91 @@ def test_folders_that_are_not_sound(folder, case):
 def test_a_shard_that_is_a_pipe_or_too_much_json(folder, monkeypatch):
     (folder / SECOND).unlink()
     os.mkfifo(folder / SECOND)
-    made.refused(lambda: checkpoints.load(folder), SECOND, "is a device or pipe", error=InputError)
-    monkeypatch.setattr(_folder, "MAX_JSON_BYTES", 100)
-    made.refused(lambda: checkpoints.load(folder), INDEX, "larger than 100 bytes")
+    made.refused(lambda: checkpoints.load(folder), SECOND, "a pipe", error=InputError)
+    monkeypatch.setattr(folder_container, "MAX_JSON_BYTES", 100)
+    made.refused(lambda: checkpoints.load(folder), INDEX, "expected at most 100")
+
+
+SHARDED = (INDEX, SECOND, "config.json", "preprocessor_config.json")
+
+
+@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("how", ["out", "far", "chain", "folder", "pipe", "nothing", "loop"])
+def test_a_folder_whose_files_are_elsewhere_or_none(folder, tmp_path, name, how):
+    if name == "preprocessor_config.json":
+        (folder / name).write_text("{}")
+    (folder / name).rename(tmp_path / "secret")
+    (folder / "chained").symlink_to("../secret")
+    if how == "folder":
+        (folder / name).mkdir()
+    elif how == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        targets = {"out": "../secret", "far": str(tmp_path / "secret"), "chain": "chained"}
+        (folder / name).symlink_to(targets.get(how, {"nothing": "none", "loop": name}.get(how)))
+    said = "refused: a link leads out of the folder" if how in ("out", "far", "chain") else (
+        "is a folder, a pipe or a link to nothing")  # fmt: skip
+    made.refused(lambda: checkpoints.read(folder), f"{name}: {said}", error=InputError)
+
+
+def test_single_weights_that_are_elsewhere(tmp_path):
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    save_file(published(), tmp_path / "secret")
+    (folder / "model.safetensors").symlink_to("../secret")
+    made.refused(lambda: checkpoints.read(folder), "refused: a link leads out", error=InputError)
+    (folder / "model.safetensors").unlink()
+    (folder / "other.index.json").symlink_to("../secret")
+    made.refused(lambda: checkpoints.read(folder), "refused: a link leads out", error=InputError)
+
+
+def test_links_within_the_folder_and_to_it(folder, tmp_path):
+    before = checkpoints.read(folder).digest
+    (folder / SECOND).rename(folder / "sub" / "x")
+    (folder / SECOND).symlink_to("sub/x")
+    (tmp_path / "mine").symlink_to("hf")
+    (tmp_path / "mine.json").symlink_to(f"hf/{INDEX}")
+    assert checkpoints.read(folder).digest == checkpoints.read(tmp_path / "mine").digest == before
+    export(tmp_path / "mine", tmp_path / "out")
+    assert not (tmp_path / "out" / SECOND).is_symlink()
+
+
+def test_what_is_copied_does_not_come_from_elsewhere(folder, tmp_path):
+    (tmp_path / "secret.txt").write_text("mine")
+    (folder / "LICENSE.txt").symlink_to("../secret.txt")
+    words = ("LICENSE.txt: refused: a link leads out of the folder", "take the link away")
+    made.refused(lambda: export(folder, tmp_path / "out"), *words, error=InputError)
+    assert not (tmp_path / "out").exists()
+    (folder / "LICENSE.txt").unlink()
+    (folder / "LICENSE.txt").symlink_to("README.md")
+    (folder / "all").symlink_to("..")  # a folder, which is left behind
+    os.mkfifo(folder / "pipe")
+    export(folder, tmp_path / "out")
+    assert (tmp_path / "out" / "LICENSE.txt").read_text() == "words"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.name in ("all", "pipe")) == []
+
+
+def test_a_snapshot_in_the_hubs_cache(folder, tmp_path):
+    snapshot = tmp_path / "models--x--y" / "snapshots" / "rev"
+    blobs = tmp_path / "models--x--y" / "blobs"
+    for new in (snapshot, blobs):
+        new.mkdir(parents=True)
+    for name in (INDEX, "config.json", "README.md", *shards(published())):
+        content = (folder / name).read_bytes()
+        blob = blobs / hashlib.sha256(content).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(f"../../blobs/{blob.name}")
+    assert checkpoints.read(snapshot).digest == checkpoints.read(folder).digest
+    export(snapshot, tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text() == "words"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a/b", "..", "", "x" * 256, "a\nb", "é" * 128])
+def test_an_index_whose_entries_are_no_names(folder, name):
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"fc.weight": name}}))
+    words = (f"{INDEX}: fc.weight: found", "expected a file's name")
+    message = made.refused(lambda: checkpoints.read(folder), *words, error=FormatError)
+    assert len(message) < 300
 
 
 def test_a_folder_without_weights(tmp_path):
@@ -358,6 +448,42 @@ def test_dots_in_a_name_lead_nowhere(path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("m/..x/y..", b"x")
     assert checkpoints.load(path).family == "state-dict"
+
+
+def test_safetensors_that_are_cut_while_they_are_read(path, monkeypatch):
+    """A mapped file would end the process."""
+    save_file({"w": torch.zeros(1 << 20), "z": torch.ones(3)}, path)
+    whole = safetensors_file._header
+
+    def cut(*given):
+        found = whole(*given)
+        os.truncate(path, 100_000)
+        return found
+
+    monkeypatch.setattr(safetensors_file, "_header", cut)
+    words = ("m.pt: not sound safetensors", "its values are cut off")
+    made.refused(lambda: checkpoints.read(path), *words, error=FormatError)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}, "are not its own"),
+     ({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "4 bytes are of no tensor"),
+     ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, True]}}, "no two numbers"),
+     ({"w": {"dtype": "F32", "shape": [-2, -1], "data_offsets": [0, 8]}}, "its shape is no list"),
+     ({"w": {"dtype": 5, "shape": [2], "data_offsets": [0, 8]}}, "values of type 5"),
+     ({"w": 1}, "no two numbers"), ([], "no mapping of texts"),
+     ({"__metadata__": {"a": 1}}, "no mapping of texts"), ({"__metadata__": 7}, "no mapping"),
+     (b'{"w": 1, "w": 2}', "there twice"), (b'{"\\ud800": 1}', "is no JSON"),
+     (b"{\xff}", "is no JSON"), (b'{"w":' + b"[" * 100_000, "is no JSON")],
+)  # fmt: skip
+def test_safetensors_whose_header_is_wrong(path, header, words):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    raw = b"{" + raw[1:] if raw[:1] == b"[" else raw
+    raw = raw if words != "no mapping of texts" or header else b"[]"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + b"\0" * 8)
+    found = safetensors_file.read
+    made.refused(lambda: found(path), "m.pt", words, error=FormatError)
 
 
 # Programs
@@ -847,9 +973,9 @@ def test_pickles_in_torchscript_that_are_not_weights(path, tmp_path):
     words = "m.pt: w: claims 4398046511104 bytes that are not in the file"
     made.refused(lambda: found(path), words, error=FormatError)
     script_with(path, member("w", (1 << 20,), (1,)))
-    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "setStorage")
+    made.refused(lambda: found(path), "m.pt: not sound TorchScript", "values of w are not")
     script_with(path, member("w", (1,), (1,), b"ctorch\nQInt8Storage\n"))
-    made.refused(lambda: found(path), "not sound TorchScript", "torch.QInt8Storage")
+    made.refused(lambda: found(path), "not sound TorchScript", "torch.qint8")
     script_with(path, pickle.dumps(Malicious(tmp_path / "canary"), 2))
     made.refused(lambda: found(path), "m.pt: not sound TorchScript", error=FormatError)
     assert not (tmp_path / "canary").exists()
@@ -881,8 +1007,8 @@ def ints(*values):
     ("changes", "words"),
     [
         ({"sizes": ints(1 << 20, 1 << 20), "strides": ints(0, 0)}, ["claims 4398046511104 bytes"]),
-        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "setStorage"]),
-        ({"path_name": "../../../x"}, ["not a sound torch.export file"]),
+        ({"sizes": ints(1 << 20, 6)}, ["not a sound torch.export file", "are not in the file"]),
+        ({"path_name": "../../../x"}, ["its member", "is absent"]),
         ({"dtype": 99}, ["not a sound torch.export file"]),
         ({"sizes": 3}, ["not a sound torch.export file"]),
         ({"tensor_meta": None}, ["not a sound torch.export file"]),
@@ -898,6 +1024,27 @@ def test_pickled_weights_of_torch_export_are_not_read(path):
     found = checkpoints.read(path).states["program",]
     assert "head.weight" not in found
     assert "head.bias" in found
+
+
+def test_what_torch_export_packs_in_turn_has_an_end(path):
+    """The sample inputs: torch reads them before the program runs."""
+    exported(small(), path)
+    key = payloads.whole(b"}" + payloads.ONE + b"2\x86" * 64 + b"Ns")
+
+    def change(name, content):
+        if not name.endswith(".pt"):
+            return content
+        with zipfile.ZipFile(io.BytesIO(content)) as inner:
+            members = {own: inner.read(own) for own in inner.namelist()}
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as inner:
+            for own, raw in members.items():
+                inner.writestr(own, key if own.endswith("data.pkl") else raw)
+        return file.getvalue()
+
+    rezip(path, change)
+    words = ("not a sound torch.export file", "of too many values")
+    made.refused(lambda: checkpoints.load(path, TRUSTED), *words, error=FormatError)
 
 
 def test_files_of_an_older_torch_export(path):
@@ -994,7 +1141,7 @@ def test_lightnings_networks_under_any_attribute(path, tmp_path, prefix, head, m
     state = published(prefix, head) | (METRICS if metrics else {})
     ckpt(path, state)
     content = checkpoints.read(path)
-    special = [m for m in checkpoints.families() if not getattr(m, "GENERAL", False)]
+    special = [m for m in checkpoints.families.in_order() if not getattr(m, "GENERAL", False)]
     assert [m for m in special if m.matches(content, LoadSettings())] == [lightning]
     model, images = checkpoints.load(path), randn(2, 3, 32, 32)
     assert (model.family, model.arch) == ("lightning", "resnet20")
@@ -1056,3 +1203,20 @@ def test_lightnings_files_of_unknown_networks(path):
     assert not lightning.matches(checkpoints.read(path), LoadSettings("timm:resnet20"))
     torch.save({"pytorch-lightning_version": "2.5.0"}, path)
     made.refused(lambda: checkpoints.load(path), "layout not recognised")
+
+
+def test_attributes_without_end_are_told_apart_in_one_pass(path):
+    """Twenty thousand attributes with ten tensors each, and one network among them."""
+    names = {f"a{i}.b{j}": torch.zeros(()) for i in range(20_000) for j in range(10)}
+    content = Content(
+        path, "torch", {"pytorch-lightning_version": "2"}, {lightning.PLACE: names}, ""
+    )
+    assert set(lightning._likeness(content).values()) == {0.0}
+    content = replace(content, states={lightning.PLACE: names | published("net.")})
+    likeness = lightning._likeness(content)
+    assert (max(likeness, key=likeness.get), likeness["net."]) == ("net.", 1)
+
+
+def test_few_tensors_are_no_network():
+    smallest = len(architectures.backbone_shapes("digits_net"))
+    assert lightning.state_dict.LIKE * smallest > lightning.FEWEST

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ltkit import alphanet, estimators, neighbors, posthoc, registry
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Head
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 

@@ -6,10 +6,11 @@ import pytest
 from shared_data import shared
 from typer.testing import CliRunner
 
-from ltkit import evaluation, hierarchy
+from ltkit import evaluation
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, as_correction, evaluate, predict
+from ltkit.evaluation import Entry, Grouping, evaluate, predict
+from ltkit.neighbors import wordnet
 from ltkit.posthoc import logit_adjust
 from ltkit.records import (
     Classifier,
@@ -48,7 +49,7 @@ def test_predictions_equal_those_of_the_whole_corrected_classifier():
     features = made()
     base, data = features.classifier(), features.split("test")
     correction = some_rows(features)
-    own, (found,) = predict(data, base, [correction])
+    own, found = predict(data, base, [Correction.baseline(base), correction])
     for run in range(3):
         logits = correction.classifier(base, run).logits(data.features[:]).astype(np.float64)
         np.testing.assert_array_equal(found.predicted[run], logits.argmax(axis=1))
@@ -63,16 +64,18 @@ def test_predictions_equal_those_of_the_whole_corrected_classifier():
 
 def test_blocks_make_no_difference(monkeypatch):
     features = made()
-    whole = predict(features.split("test"), features.classifier())[0]
-    monkeypatch.setattr("ltkit.records.BLOCK_BYTES", 100)
-    cut = predict(features.split("test"), features.classifier())[0]
+    base = features.classifier()
+    own = [Correction.baseline(base)]
+    (whole,) = predict(features.split("test"), base, own)
+    monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", 100)
+    (cut,) = predict(features.split("test"), base, own)
     np.testing.assert_array_equal(whole.predicted, cut.predicted)
 
 
 def test_equal_logits_go_to_the_lowest_class_id():
     base = Classifier(np.zeros((4, 2), np.float32), np.zeros(4, np.float32))
     data = FeatureSplit(np.zeros((4, 2), np.float32), np.arange(4))
-    own, _ = predict(data, base)
+    (own,) = predict(data, base, [Correction.baseline(base)])
     assert own.predicted.tolist() == [[0, 0, 0, 0]]
     assert own.rank.tolist() == [[0, 1, 2, 3]]
 
@@ -81,8 +84,8 @@ def test_a_correction_on_raw_features_beside_a_cosine_head():
     features = made(scale=20.0, normalize="cosine")
     data, base = features.split("test"), features.classifier()
     raw = some_rows(features)
-    whole = as_correction("ncm", Classifier(raw.weight[0].repeat(3, 0), np.arange(6.0)), [{}])
-    _, (found,) = predict(data, base, [whole])
+    whole = Correction.whole("ncm", Classifier(raw.weight[0].repeat(3, 0), np.arange(6.0)))
+    (found,) = predict(data, base, [whole])
     expected = (data.features[:] @ whole.weight[0].T + whole.bias[0]).argmax(axis=1)
     np.testing.assert_array_equal(found.predicted[0], expected)
 
@@ -122,7 +125,7 @@ def test_settings_are_rows_in_ascending_order():
 
 def test_grouped_accuracy_counts_related_classes():
     features = made()
-    related = hierarchy.group_members(["a", "a", "b", "b", "c", "c"])
+    related = wordnet.group_members(["a", "a", "b", "b", "c", "c"])
     grouping = Grouping(related, {"by": "file"})
     document, _ = evaluate(features, "test", [], grouping=grouping)
     data, base = features.split("test"), features.classifier()
@@ -149,7 +152,7 @@ def test_wrong_inputs():
         evaluate(other, "test", [Entry("w", "w.h5", wide)])
     broken = Classifier(np.full((6, 8), np.nan, np.float32), np.zeros(6, np.float32))
     with pytest.raises(InputError, match="logits: not finite"):
-        predict(features.split("test"), broken)
+        predict(features.split("test"), broken, [Correction.baseline(broken)])
 
 
 def reference_rows():
@@ -193,7 +196,7 @@ def test_logit_adjustment_raises_the_few_classes_of_a_biased_head():
     """The whole chain on made features: the effect has the sign it is known for."""
     features = made(per_class=200)
     fitted = logit_adjust.fit(features.classifier(), None, COUNTS)
-    entry = Entry("la", "la.h5", as_correction("la", fitted, [{"tau": 1.0}]))
+    entry = Entry("la", "la.h5", Correction.whole("la", fitted, {"tau": 1.0}))
     document, _ = evaluate(features, "test", [entry])
     difference = document["rows"][1]["difference_interval"]
     assert difference["few"][0] > 0

@@ -10,9 +10,10 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ltkit import checkpoints, datasets, exporting
+from ltkit import checkpoints, datasets
 from ltkit.cli import app
 from ltkit.errors import InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import Classifier, Correction, Head
@@ -143,7 +144,7 @@ def test_the_head_alone(folder):
     [
         (["--into", "model.pt"], "found 2 of 2 runs.*seed: 0, 1"),
         (["--into", "model.pt", "--run", "seed=7"], "found 0 of 2 runs"),
-        (["--into", "model.pt", "--run", "seed=x"], "--run seed: found 'x'"),
+        (["--into", "model.pt", "--run", "seed=x"], "--run seed: found x"),
         ([], "either --into CHECKPOINT or --to"),
         (["--to", "npz", "--into", "model.pt"], "either --into CHECKPOINT or --to"),
         (["--to", "npy"], "--to: found npy"),

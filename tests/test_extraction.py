@@ -14,15 +14,16 @@ from PIL import Image
 from shared_data import cifar10_root, shared
 from torch import nn
 
-from ltkit import architectures, checkpoints, datasets, extraction, records
+from ltkit import architectures, checkpoints, datasets, records
 from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
-from ltkit.files import features
+from ltkit.files import features, hdf5
 from ltkit.losses import ce
 from ltkit.records import ClassTable, Dataset, Head, ImageSplit
 from ltkit.settings import ExtractSettings, TrainSettings
+from ltkit.sources import extraction
 from ltkit.training import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,7 +156,7 @@ class CentredOnBatch(nn.Module):
 def test_a_resumed_extraction_has_the_same_bytes(
     trained, digits, output, tmp_path, monkeypatch, stop, batch_dependent
 ):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 64 * 4 * 30)  # 30 rows, batches have 100
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 64 * 4 * 30)  # 30 rows, batches have 100
     model = checkpoints.load(trained)
     if batch_dependent:
         model = replace(model, network=Network(CentredOnBatch(), model.network.head))
@@ -323,10 +324,10 @@ def test_broken_images_are_skipped_and_noted(pictures, output, tmp_path):
         split.features[:], before.features[:][kept], rtol=0, atol=1e-5
     )  # other batches
     np.testing.assert_array_equal(before.features[:], fail.split("train").features[:])
-    contents = features.hdf5.read(output, features.hdf5.FEATURES)
+    contents = hdf5.read(output, hdf5.FEATURES)
     assert contents.strings("train/skipped", 2).tolist() == ["é3.png", "é33.png"]
-    assert "train/skipped" not in features.hdf5.read(
-        tmp_path / "whole.h5", features.hdf5.FEATURES
+    assert "train/skipped" not in hdf5.read(
+        tmp_path / "whole.h5", hdf5.FEATURES
     ).datasets  # fmt: skip
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ltkit import architectures, checkpoints, exporting, extraction
+from ltkit import architectures, checkpoints
 from ltkit.errors import FormatError, InputError
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 C = 7
@@ -471,7 +473,7 @@ def test_it_is_recognised_by_one_family_alone(layout, path):
     assert (model.head.num_classes, model.head.experts) == (C, layout.experts)
     assert model.notes == layout.notes
     content = checkpoints.read(path)
-    special = [m for m in checkpoints.families() if not getattr(m, "GENERAL", False)]
+    special = [m for m in checkpoints.families.in_order() if not getattr(m, "GENERAL", False)]
     matching = [m.__name__ for m in special if m.matches(content, layout.wanted)]
     own = f"ltkit.checkpoints.{layout.family.replace('-', '_')}"
     assert matching == ([] if layout.family == "state-dict" else [own])

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ltkit.frontier import LEVELS, corners, dominated_by, height, leaders, round_levels
+from ltkit.evaluation.frontier import LEVELS, corners, dominated_by, height, leaders, round_levels
 
 
 def points(seed, count=9, digits=2):

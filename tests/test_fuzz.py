@@ -1,6 +1,7 @@
 """A short run of tests/fuzz: what is damaged is read or refused, and nothing runs."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from watched import Watched
 
 import ltkit
 from ltkit import records
+from ltkit.files.opening import MAGIC
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 import fuzz_checkpoints
 import fuzz_files
-from fuzzing import fuzz
+import fuzz_scratch
+from fuzzing import fuzz, lay
 
 COUNT, FILES, SEED = 50, 25, 1
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
@@ -36,13 +39,46 @@ def test_damaged_checkpoints(watched, container):
 
 @pytest.mark.parametrize("kind", fuzz_files.TARGETS)
 def test_damaged_files(watched, kind):
-    before = records.BLOCK_BYTES
+    before = records.arrays.BLOCK_BYTES
     outcomes, wrong, _ = fuzz(fuzz_files.TARGETS[kind], FILES, SEED, watched)
     assert not wrong
     assert outcomes["ok"] + outcomes["refused"] == FILES
     least = FILES if kind.endswith("-values") else 1 if kind == "folder" else FILES // 4
     assert outcomes["refused"] >= least
-    assert before == records.BLOCK_BYTES
+    assert before == records.arrays.BLOCK_BYTES
+
+
+@pytest.mark.parametrize("command", fuzz_scratch.TARGETS)
+def test_names_that_are_taken(watched, command):
+    outcomes, wrong, _ = fuzz(fuzz_scratch.TARGETS[command], FILES, SEED, watched)
+    assert not wrong
+    assert outcomes["ok"] + outcomes["refused"] == FILES
+    assert outcomes["refused"] >= FILES // 4
+
+
+def test_what_is_lost_is_seen(tmp_path):
+    target = fuzz_scratch.Names("import")
+    target.result = "right"
+    theirs = {"a": b"mine", "l": "a", "p": None}
+    folder = tmp_path / "mutant"
+
+    class Losing(Fake):
+        def run(self, function, **named):
+            if self.lost == "l":
+                (folder / "a").write_bytes(b"through the link")
+            elif self.lost:
+                (folder / self.lost).unlink()
+            return self.outcome
+
+    for output, lost, kind in (
+        ("right", "", "ok"), ("wrong", "", "changed"), ("right", "a", "lost"),
+        ("right", "l", "lost"), ("right", "p", "lost"),
+    ):  # fmt: skip
+        child = Losing(fuzz_files.Outcome("ok", 0.0, output=output))
+        child.lost = lost
+        lay(folder, theirs)
+        assert target.read(child, folder, theirs, ([], theirs), 0).kind == kind
+        shutil.rmtree(folder)
 
 
 def test_what_is_wrong_is_seen(watched, tmp_path):
@@ -99,6 +135,6 @@ def test_what_ends_the_child_is_read_in_a_process_of_its_own(tmp_path):
 def test_metadata_is_damaged_behind_its_checksums():
     raw = fuzz_files.written(fuzz_files.neighbors_file)
     pieces = fuzz_files.metadata(raw)
-    assert raw[:8] == fuzz_files.hdf5.MAGIC
+    assert raw[:8] == MAGIC
     assert (0, 44) in pieces
     assert len(pieces) >= raw.count(b"OHDR")

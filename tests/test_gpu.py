@@ -8,10 +8,11 @@ import pytest
 import torch
 from test_alphanet import QUICK, made, neighbors_of
 
-from ltkit import alphanet, checkpoints, datasets, extraction
+from ltkit import alphanet, checkpoints, datasets
 from ltkit.files import features
 from ltkit.losses import ce
 from ltkit.settings import ExtractSettings, TrainSettings
+from ltkit.sources import extraction
 from ltkit.training.run import train
 
 pytestmark = [

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ltkit import handover
+from ltkit.exports import tables as handover
 from ltkit.records import Classifier, ClassTable, FeatureSplit, shot_groups
 
 COUNTS = np.array([200, 50, 5])
@@ -68,6 +68,12 @@ def test_parquet_without_its_library_leaves_nothing(case, tmp_path, monkeypatch)
     with pytest.raises(handover.InputError, match=r"pyarrow is not installed.*ltkit\[parquet\]"):
         write(case, "parquet", tmp_path / "p.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_is_no_argument_of_the_line_before():
+    row = {"settings": {}, "runs": 1, "accuracy": {"all": 0.5}, "std": None}
+    lines = handover.latex({"rows": [row | {"name": name} for name in ("[b]", "*c")]}).splitlines()
+    assert [line[:5] for line in lines[4:6]] == ["{}[b]", "{}*c "]
 
 
 def test_latex_escapes_and_leaves_absent_groups_out():

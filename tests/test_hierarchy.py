@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ltkit.errors import InputError
-from ltkit.hierarchy import (
+from ltkit.neighbors.wordnet import (
     Hierarchy,
     group_members,
     load_wordnet,

@@ -10,10 +10,11 @@ import made
 import numpy as np
 import pytest
 
-from ltkit import importing, records
+from ltkit import records
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features
-from ltkit.importing import import_arrays
+from ltkit.sources import arrays as importing
+from ltkit.sources.arrays import import_arrays
 
 
 def arrays(**changes):
@@ -57,7 +58,7 @@ def wrong(run, tmp_path):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("block", [32, 1 << 20])
 def test_every_key(run, save, block, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", block)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", block)
     names = np.array(["a", "b", "ü", "d"])
     given = arrays(
         class_names=names,
@@ -171,7 +172,7 @@ class Lazy(importing.Archive):
 
 def test_features_are_read_block_by_block(run, monkeypatch):
     monkeypatch.setattr(importing, "Archive", Lazy)
-    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 14)
     values = np.random.default_rng(0).normal(size=(10_000, 6)).astype(np.float32)
     found, _ = run(test_features=values, test_labels=np.arange(10_000) % 4)
     assert 0 < Lazy.most <= 1 << 14
@@ -487,7 +488,7 @@ def test_claims_of_an_archive_add_up(run, tmp_path, monkeypatch):
     zeros = {"test_features": np.zeros((4000, 6)), "test_labels": np.zeros(4000, np.int64)}
     run(save=np.savez_compressed, **zeros)
     (tmp_path / "f.h5").unlink()
-    monkeypatch.setattr("ltkit.budget.BYTES", 1 << 14)
+    monkeypatch.setattr("ltkit.untrusted.budget.BYTES", 1 << 14)
     words = "test_labels: claims", "damaged or hostile"
     made.refused(lambda: run(save=np.savez_compressed, **zeros), *words, error=FormatError)
     monkeypatch.undo()
@@ -500,8 +501,8 @@ def test_claims_of_an_archive_add_up(run, tmp_path, monkeypatch):
 
 
 def test_a_large_identity_head_is_refused(run, monkeypatch):
-    monkeypatch.setattr("ltkit.budget.BYTES", 3000)
-    monkeypatch.setattr("ltkit.budget.FOLD", 0)
+    monkeypatch.setattr("ltkit.untrusted.budget.BYTES", 3000)
+    monkeypatch.setattr("ltkit.untrusted.budget.FOLD", 0)
     monkeypatch.setattr(importing, "COPIES", 0)
     few = {f"{s}_features": np.zeros((4, 30)) for s in ("train", "val", "test")}
     few |= {f"{s}_labels": np.full(4, 29) for s in ("train", "val", "test")}

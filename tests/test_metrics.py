@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from ltkit import metrics
+from ltkit.evaluation import intervals, metrics
 from ltkit.records import shot_groups
 
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
@@ -51,7 +51,7 @@ def test_a_class_without_test_samples_is_left_out():
 def test_bootstrap_means_and_spread_are_those_of_resampling():
     labels, predicted = made(1, 300)
     right = (predicted == labels).astype(float)
-    drawn = metrics.bootstrap_classes(right, labels, 6, replicates=20_000, seed=0)
+    drawn = intervals.bootstrap_classes(right, labels, 6, replicates=20_000, seed=0)
     rng = np.random.default_rng(5)
     for c in range(6):
         inside = right[labels == c]
@@ -64,7 +64,7 @@ def test_bootstrap_of_fractions_is_that_of_resampling():
     rng = np.random.default_rng(2)
     labels = np.repeat([0, 1], 50)
     values = rng.integers(-3, 4, size=100) / 3
-    drawn = metrics.bootstrap_classes(values, labels, 2, replicates=20_000, seed=0)
+    drawn = intervals.bootstrap_classes(values, labels, 2, replicates=20_000, seed=0)
     for c in range(2):
         inside = values[labels == c]
         naive = rng.choice(inside, size=(20_000, 50)).mean(axis=1)
@@ -79,8 +79,8 @@ def test_interval_covers_about_95_percent_of_new_test_sets():
     covered = 0
     for trial in range(300):
         right = (rng.random(120) < truth[labels]).astype(float)
-        drawn = metrics.bootstrap_classes(right, labels, 2, replicates=400, seed=trial)
-        low, high = metrics.interval(drawn, weights)
+        drawn = intervals.bootstrap_classes(right, labels, 2, replicates=400, seed=trial)
+        low, high = intervals.interval(drawn @ weights)
         covered += low <= truth @ weights <= high
     assert 0.90 < covered / 300 < 0.99
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltkit import neighbors
-from ltkit.class_means import class_means
 from ltkit.errors import InputError
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import FeatureSplit
 from ltkit.settings import NeighborSettings
 
@@ -59,7 +59,7 @@ def test_the_search_for_large_problems_finds_the_same(monkeypatch_limit, seed, s
 @pytest.fixture(scope="module")
 def monkeypatch_limit():
     patch = pytest.MonkeyPatch()
-    patch.setattr(neighbors, "DIRECT_LIMIT", 0)
+    patch.setattr("ltkit.neighbors.search.DIRECT_LIMIT", 0)
     yield
     patch.undo()
 

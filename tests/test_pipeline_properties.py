@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from ltkit import evaluation, records, registry
 from ltkit import posthoc as methods
-from ltkit.class_means import class_means
-from ltkit.files import classifiers, features, soundness
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files import classifiers, features, hdf5, soundness
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.neighbors import nearest
+from ltkit.neighbors.class_means import class_means
 from ltkit.records import ClassTable, FeatureSplit, Head
 from ltkit.settings import NeighborSettings
 
@@ -59,7 +59,7 @@ class Problem:
     def write(self, path, cuts=(), block=1 << 20):
         """Write the features file, appending pieces that end at the cuts."""
         with (
-            mock.patch.object(records, "BLOCK_BYTES", block),
+            mock.patch.object(records.arrays, "BLOCK_BYTES", block),
             FeaturesWriter(path, self.plan(), command="x", resume=False) as writer,
         ):
             for split, rows in self.rows.items():
@@ -101,13 +101,14 @@ def run(problem, method, *, cuts=(), block=1 << 20, stream=8):
             )
             module = registry.load(methods, method)
             classifier = module.fit(base, train, counts, **METHODS[method])
-            correction = evaluation.as_correction(method, classifier, [METHODS[method]])
+            correction = records.Correction.whole(method, classifier, METHODS[method])
             classifiers.write(fitted, correction, settings={}, inputs={}, command="x")
             correction, _ = classifiers.read(fitted)
             means, _ = class_means(train, len(counts))
             every = np.arange(len(counts))
             near = nearest(means, every[:2], every[2:], NeighborSettings(1))
-            own, (predictions,) = evaluation.predict(found.split("test"), base, [correction])
+            every = [records.Correction.baseline(base), correction]
+            own, predictions = evaluation.predict(found.split("test"), base, every)
         return {
             "weight": correction.weight[0], "bias": correction.bias[0], "means": means,
             "distance": near.distance, "near": near.base_class,
@@ -118,7 +119,7 @@ def run(problem, method, *, cuts=(), block=1 << 20, stream=8):
 
 
 def small(block):
-    return mock.patch.object(records, "BLOCK_BYTES", block)
+    return mock.patch.object(records.arrays, "BLOCK_BYTES", block)
 
 
 def same(found, expected, *names, close=()):
@@ -211,9 +212,10 @@ def test_parts_of_a_split_give_what_the_whole_gives(problem, first, second):
     np.testing.assert_array_equal(counts, of)
     np.testing.assert_allclose(sums / counts[:, None], means, rtol=1e-12)
     base = Head(problem.weight, problem.bias).fold()
-    whole, _ = evaluation.predict(FeatureSplit(rows, labels), base)
+    own = [records.Correction.baseline(base)]
+    (whole,) = evaluation.predict(FeatureSplit(rows, labels), base, own)
     parts = [
-        evaluation.predict(FeatureSplit(x, y), base)[0].predicted[0]
+        evaluation.predict(FeatureSplit(x, y), base, own)[0].predicted[0]
         for x, y in zip(np.split(rows, cuts), np.split(labels, cuts), strict=True) if len(x)
     ]  # fmt: skip
     np.testing.assert_array_equal(np.concatenate(parts), whole.predicted[0])
@@ -255,7 +257,7 @@ def write_on(path, problem, piece, stop):
 def spoil(path, name, rubbish):
     """Write over the beginning of a dataset."""
     partial = path.with_name("f.h5.partial")
-    offset = features.hdf5.offsets(partial)[name]
+    offset = hdf5.offsets(partial)[name]
     with partial.open("r+b") as file:
         file.seek(offset)
         file.write(rubbish[:4])

@@ -7,7 +7,7 @@ import pytest
 
 from ltkit import posthoc, registry
 from ltkit.errors import InputError
-from ltkit.evaluation import as_correction, choose, objective
+from ltkit.evaluation import best, objective, predict_classes
 from ltkit.posthoc import (
     blend,
     group_bias,
@@ -19,7 +19,7 @@ from ltkit.posthoc import (
     pc_softmax,
     tau_norm,
 )
-from ltkit.records import Classifier, FeatureSplit, shot_groups
+from ltkit.records import Classifier, Correction, FeatureSplit, joined, shot_groups
 
 COUNTS = np.array([50, 30, 10, 4])
 
@@ -136,7 +136,7 @@ def test_what_evaluation_keeps_of_a_multi_expert_head_is_what_was_fitted(method)
     plain, train = made()
     base = Classifier(plain.weight, plain.bias, normalize_features=True, experts=2)
     fitted = method.fit(base, train, COUNTS)
-    kept = as_correction("", fitted, [{}]).classifier(base, 0)
+    kept = Correction.whole("", fitted).classifier(base, 0)
     x = train.features[:20]
     np.testing.assert_array_equal(kept.logits(x), fitted.logits(x))
 
@@ -156,7 +156,7 @@ def test_a_method_sees_features_as_the_classifier_does(name):
 def test_extreme_counts_give_finite_numbers(method):
     base, train = made()
     fitted = method.fit(base, train, np.array([1_000_000, 1000, 30, 1]))
-    as_correction("", fitted, [{}])
+    Correction.whole("", fitted)
 
 
 def test_extreme_samples_give_finite_numbers(method):
@@ -164,7 +164,7 @@ def test_extreme_samples_give_finite_numbers(method):
     labels = np.repeat(np.arange(4), (997, 1, 1, 1))
     features = 100 * np.random.default_rng(0).normal(size=(1000, 6)).astype(np.float16)
     fitted = method.fit(base, FeatureSplit(features, labels), np.bincount(labels))
-    as_correction("", fitted, [{}])
+    Correction.whole("", fitted)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -202,7 +202,9 @@ def test_bad_parameters(name, parameter):
 
 
 def test_a_target_that_is_no_number():
-    with pytest.raises(InputError, match=r"target: found 'unifrm', expected uniform, train"):
+    with pytest.raises(
+        InputError, match=r"target: found 'unifrm', expected numbers, as 3,1,2, or one of uniform"
+    ):
         log_target("unifrm", COUNTS)
 
 
@@ -348,17 +350,17 @@ def test_choose_takes_the_best_on_validation_and_the_first_of_equals():
     base, val = made()
     groups = shot_groups(COUNTS, (5, 20))
 
-    def score(predicted):
-        return objective(predicted, val.labels, 4, groups, "balanced")
-
-    candidates = [({"tau": t}, logit_adjust.fit(base, val, COUNTS, tau=t)) for t in (0, 1, 1, 9)]
-    best, scores = choose(candidates, val, score)
+    candidates = [logit_adjust.fit(base, val, COUNTS, tau=t) for t in (0, 1, 1, 9)]
+    tried = joined([Correction.whole("logit-adjust", classifier) for classifier in candidates])
+    (predicted,) = predict_classes(val, base, [tried])
+    every = [objective(p, val.labels, 4, groups, "balanced") for p in predicted]
+    chosen, scores = best(every, [[0], [1], [2], [3]])
     by_hand = []
-    for _, classifier in candidates:
+    for classifier in candidates:
         right = classifier.logits(val.features[:]).argmax(1) == val.labels
         by_hand.append(np.mean([right[val.labels == c].mean() for c in range(4)]))
     np.testing.assert_allclose(scores, by_hand)
-    assert best == int(np.argmax(by_hand))
+    assert chosen == int(np.argmax(by_hand))
 
 
 def test_objectives_by_hand():
@@ -381,7 +383,7 @@ def test_objectives_by_hand():
 def test_a_whole_classifier_as_correction_gives_it_back():
     base, train = made()
     fitted = ncm.fit(base, train, COUNTS)
-    back = as_correction("ncm", fitted, [{}]).classifier(base, 0)
+    back = Correction.whole("ncm", fitted).classifier(base, 0)
     np.testing.assert_array_equal(back.weight, fitted.weight)
     np.testing.assert_array_equal(back.bias, fitted.bias)
 

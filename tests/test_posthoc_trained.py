@@ -205,8 +205,8 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
     monkeypatch.setattr(
         _stacked.Inputs, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
     )
-    monkeypatch.setattr("ltkit.records.STREAM_BLOCKS", 1)
-    monkeypatch.setattr("ltkit.records.BLOCK_BYTES", 4 * 5 * 7)  # 7 rows
+    monkeypatch.setattr("ltkit.records.features.STREAM_BLOCKS", 1)
+    monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", 4 * 5 * 7)  # 7 rows
     streamed = module.fit_many(base, FeatureSplit(rows, train.labels), COUNTS, tried)
     for first, second in zip(held, streamed, strict=True):
         close = {"atol": 1e-3} if module is logistic else {"rtol": 0, "atol": 1e-6}
@@ -505,7 +505,7 @@ def test_a_classifier_of_other_features(feats, ltkit):
     assert ltkit("import", "other.npz", "-o", "other.h5", "-q")[0] == 0
     code, _, err = ltkit("posthoc", "lade", "other.h5", "--from", "feats.ncm.h5", "-o", "x.h5")
     assert code == 2
-    assert err.startswith("ltkit: feats.ncm.h5: made from the features ")
+    assert err.startswith("ltkit: feats.ncm.h5: fitted on features ")
     assert "name the features it was made from" in err
     assert not Path("x.h5").exists()
 

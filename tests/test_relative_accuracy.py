@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from shared_data import cifar100_root
 
-from ltkit import datasets, metrics
+from ltkit import datasets
 from ltkit.datasets.longtail import profile_counts
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, evaluate
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.evaluation import Entry, evaluate, intervals, metrics
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head
 
 COUNTS = np.array([300, 120, 60, 30, 12, 6])  # 528 in all, 88 a class
@@ -184,7 +184,7 @@ def test_joint_draws_have_the_means_and_the_covariance_of_the_samples():
     first = rng.random(200) < 0.6
     values = np.stack([first, first & (rng.random(200) < 0.5)]).astype(float)
     labels = np.repeat([0, 2], 100)
-    drawn = metrics.bootstrap_jointly(values, labels, 3, replicates=20_000, seed=0)
+    drawn = intervals.bootstrap_jointly(values, labels, 3, replicates=20_000, seed=0)
     assert drawn.shape == (2, 20_000, 3)
     assert not drawn[:, :, 1].any()
     for c, rows in ((0, slice(100)), (2, slice(100, 200))):

@@ -21,7 +21,7 @@ from ltkit.architectures.imagenet_resnet import ResNet
 from ltkit.architectures.l2t_resnet import L2TResNet
 from ltkit.architectures.two_branch_resnet import TwoBranchResNet
 from ltkit.architectures.wide_cifar_resnet import WideCifarResNet
-from ltkit.checkpoints._recognised import IMAGENET
+from ltkit.checkpoints.recognised import IMAGENET
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,10 +5,10 @@ import gzip
 import numpy as np
 import pytest
 
-from ltkit import texts
 from ltkit.errors import InputError
-from ltkit.importing import read_names
-from ltkit.texts import in_array, lines
+from ltkit.sources.arrays import read_names
+from ltkit.untrusted import texts
+from ltkit.untrusted.texts import in_array, lines
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

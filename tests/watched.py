@@ -169,14 +169,30 @@ class Hook:
             return False  # its opening was noticed
         if event == "import":
             return arguments[0].split(".")[0] not in MODULES and not self.importing()
+        if event in ("subprocess.Popen", "os.kill") and self.isolating():
+            return False
         if event == "compile" and sys._getframe(2).f_code.co_filename == ast.__file__:
             return False  # `ast.literal_eval` only parses
         if event in ("compile", "exec"):
             file = getattr(arguments[0], "co_filename", None) or str(arguments[-1])
             return not file.startswith(self.own) and not self.importing()
+        if event == "os.fork" and sys._getframe(2).f_code.co_filename.endswith("isolated.py"):
+            return False  # the fork that reads a file first
+        if event in ("os.putenv", "os.unsetenv") and b"PYDANTIC_DISABLE_PLUGINS" in arguments:
+            return False  # what parses a command line does it each time
         if self.writes and any(str(a).startswith(self.writes) for a in arguments):
             return False
         return event.startswith(ACTS) and event not in LOOKS and not self.importing()
+
+    @staticmethod
+    def isolating() -> bool:
+        """Say whether this is the child that runs ONNX models, started or ended."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("ltkit/files/onnx_runs.py"):
+                return True
+            frame = frame.f_back
+        return False
 
     @staticmethod
     def importing() -> bool:

@@ -149,6 +149,11 @@ def backbone_shapes(arch: str) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in tensors.items() if not k.endswith(COUNTER)}
 
 
+@functools.cache
+def _shapes(arch: str) -> frozenset[tuple[str, tuple[int, ...]]]:
+    return frozenset(backbone_shapes(arch).items())
+
+
 COUNTER = "num_batches_tracked"
 """Only for training; old files lack them."""
 
@@ -171,8 +176,9 @@ def most_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, float]:
     several = any(name.startswith("layer3s.") for name in shapes)
     likeness = {}
     for arch in (a for a, entry in CATALOGUE.items() if (entry.experts > 1) == several):
-        expected = set(backbone_shapes(arch).items())
-        likeness[arch] = len(found & expected) / max(1, len(found | expected))
+        expected = _shapes(arch)
+        common = len(found & expected)  # walks the smaller of the two
+        likeness[arch] = common / (len(found) + len(expected) - common)
         if likeness[arch] == 1:
             break
     best = max(likeness, key=lambda arch: likeness[arch])

@@ -1,16 +1,13 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
-import io
-import os
-import signal
-import sys
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from ltkit.cli import (
-    _output,
+    _groups,
+    _process,
     alphanet,
     analyze,
     compare,
@@ -27,82 +24,66 @@ from ltkit.cli import (
     train,
     validate,
 )
-from ltkit.errors import LtkitError
 
-LONGEST = 2000
-"""Characters of a message."""
+FIRST_STEPS = """\
+ltkit demo                                the main job on bundled features, in a minute
+ltkit extract model.pt --data my_images/  features and last layer, into feats.h5
+ltkit posthoc logit-adjust                a corrected last layer, chosen on validation data
+ltkit evaluate                            what it is worth; ltkit --help lists all commands"""
+"""What ``ltkit`` alone prints."""
+
+BEGINNING, FEATURES, CORRECTIONS = "To begin", "Features", "Corrections"
+JUDGING, SHIPPING = "Judging", "Shipping"
+STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
+    (BEGINNING, "demo", demo.demo, "Run the main job on bundled features"),
+    (FEATURES, "extract", extract.extract, "Write a model's features and last layer to a file"),
+    (FEATURES, "import", import_.import_, "Write features made elsewhere to a features file"),
+    (FEATURES, "data", data.app, "List datasets, or show one"),
+    (FEATURES, "inspect", inspect.inspect, "Show what is in a features file or checkpoint"),
+    (FEATURES, "validate", validate.validate, "Check every byte of ltkit's files"),
+    (FEATURES, "neighbors", neighbors.neighbors, "List the classes nearest to each rare class"),
+    (CORRECTIONS, "posthoc", posthoc.posthoc, "Correct the last layer with a post-hoc method"),
+    (CORRECTIONS, "alphanet", alphanet.app, "Learn corrections from similar frequent classes"),
+    (CORRECTIONS, "train", train.train, "Train a network or a head with a long-tail loss"),
+    (JUDGING, "evaluate", evaluate.evaluate, "Print accuracy by shot group, with intervals"),
+    (JUDGING, "compare", compare.compare, "Compare corrections in pairs and at equal accuracy"),
+    (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),
+    (JUDGING, "report", report.report, "Write it all on one HTML page with figures"),
+    (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
+)
+"""The step that a command is for, its name, what runs, and its line in the list."""
 
 app = typer.Typer(
     name="ltkit",
+    cls=_groups.Commands,
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.extract)
-app.command("import")(import_.import_)
-app.command("inspect")(inspect.inspect)
-app.command("validate")(validate.validate)
-app.command("neighbors")(neighbors.neighbors)
-app.add_typer(alphanet.app, name="alphanet")
-app.command("posthoc")(posthoc.posthoc)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.add_typer(analyze.app, name="analyze")
-app.add_typer(data.app, name="data")
-app.command("report")(report.report)
-app.command("export")(export.export)
-app.command("demo")(demo.demo)
+for step, name, command, summary in STEPS:
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name, short_help=summary, rich_help_panel=step)
+    else:
+        app.command(name, short_help=summary, rich_help_panel=step)(command)
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
+def first(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Answer --version."""
-    if show:
-        from ltkit import __version__
+    """Answer --version, and ``ltkit`` alone."""
+    if version:
+        from ltkit.version import __version__
 
         typer.echo(f"ltkit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(FIRST_STEPS)
 
 
 def main() -> None:
-    """Run the command line; turn what a user can mend into one line and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names that the terminal cannot show
-    sys.unraisablehook = _unraisable
-    try:
-        app()
-    except LtkitError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}")
-
-
-def _unraisable(event: Any) -> None:
-    """Raise a Ctrl-C once more that came within a finalizer, where Python drops it."""
-    if issubclass(event.exc_type, KeyboardInterrupt):
-        main_thread = threading.main_thread().ident
-        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(event)
-
-
-def _fail(message: str) -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:  # what cannot be printed would be tried once more at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    line = _output.printable(message)
-    if len(line) > LONGEST:  # a name out of a damaged file
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-    typer.echo(f"ltkit: {line}", err=True)
-    sys.exit(2)
+    """Run the command line."""
+    _process.run(app)

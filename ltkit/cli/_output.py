@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import sys
 import time
@@ -13,18 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ltkit.errors import printable as printable
+
 if TYPE_CHECKING:
     from ltkit.records import Dataset
-
-
-def printable(text: str) -> str:
-    r"""Return text with control characters shown as escapes, on one line.
-
-    Example:
-        >>> printable("a\x1b[31mred\nb")
-        'a\\x1b[31mred\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -33,11 +26,16 @@ def say(message: str, quiet: bool = False) -> None:
         typer.echo(printable(message), err=True)
 
 
+def note(quiet: bool) -> Callable[[str], None]:
+    """Return what says a note, unless asked to be quiet."""
+    return lambda message: say(f"note: {message}", quiet)
+
+
 def wrote(path: Path, quiet: bool = False) -> None:
-    """Say what was written; give the path on stdout where a pipe reads it."""
+    """Say what was written; give the path on stdout where a pipe reads it, byte for byte."""
     say(f"wrote {path}", quiet)
     if not sys.stdout.isatty():
-        typer.echo(str(path))
+        typer.echo(os.fsencode(path))
 
 
 def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
@@ -55,7 +53,12 @@ def print_json(document: Any) -> None:
 
 def command_line() -> str:
     """Return the command as typed, without the folder of the program, to be kept in files."""
-    return shlex.join(["ltkit", *sys.argv[1:]])
+    return shlex.join(["ltkit", *map(_as_text, sys.argv[1:])])
+
+
+def _as_text(word: str) -> str:
+    """Return a word with the bytes that are no UTF-8 shown as escapes."""
+    return os.fsencode(word).decode(errors="backslashreplace")
 
 
 class Progress:
@@ -85,16 +88,6 @@ class Progress:
         if terminal:
             line = f"\r\x1b[K{line}"
         typer.echo(line, err=True, nl=finished or not terminal)
-
-
-def spreadsheet_safe(text: str) -> str:
-    """Return a CSV cell that a spreadsheet does not take for a formula.
-
-    Example:
-        >>> spreadsheet_safe("=cmd()"), spreadsheet_safe("cat")
-        ("'=cmd()", 'cat')
-    """
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 @dataclass(frozen=True)

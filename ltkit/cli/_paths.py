@@ -1,11 +1,12 @@
 """Which files a command works on when none, or only one, is named."""
 
 import os
-import sys
 from pathlib import Path
 
+from ltkit.cli import _streams
 from ltkit.cli._output import say
 from ltkit.errors import InputError
+from ltkit.numerals import shown
 
 VARIABLE = "LTKIT_FEATURES"
 DEFAULT = "feats.h5"
@@ -22,14 +23,33 @@ def features_path(given: str | None, quiet: bool) -> Path:
         InputError: when there is none, or more than one.
     """
     if given == "-":
-        given = sys.stdin.readline().strip()
-        if not given:
-            raise InputError("-: stdin was empty, expected the path of a features file")
+        given = _piped()
     if given is None:
         chosen = _default()
         say(f"using {chosen}", quiet)
         return chosen
     return _features_of(Path(given), quiet)
+
+
+def _piped() -> str:
+    """Return the path that `ltkit.cli._output.wrote` gave: all of stdin but the end of the line.
+
+    Raises:
+        InputError: when there is none.
+    """
+    read = _streams.read_stdin()
+    path = os.fsdecode(read.removesuffix(b"\n"))
+    if not path:
+        raise InputError("-: stdin was empty, expected the path of a features file")
+    if len(read) == _streams.MOST_TEXT or "\0" in path:
+        raise InputError(
+            f"-: found {shown(path)} on stdin, expected the path of a features file, as ltkit "
+            "extract prints it"
+        )
+    lines = path.count("\n") + 1
+    if lines > 1 and not Path(path).exists():  # a name may have line breaks
+        raise InputError(f"-: found {lines} lines on stdin, expected the path of one features file")
+    return path
 
 
 def _features_of(path: Path, quiet: bool) -> Path:
@@ -53,7 +73,8 @@ def _default() -> Path:
     if os.environ.get(VARIABLE):
         named = Path(os.environ[VARIABLE])
         if not named.is_file():
-            raise InputError(f"{named}: not found; {VARIABLE} names it, set it anew or unset it")
+            found = "is not a file" if named.exists() else "not found"
+            raise InputError(f"{named}: {found}; {VARIABLE} names it, set it anew or unset it")
         return named
     if Path(DEFAULT).is_file():
         return Path(DEFAULT)

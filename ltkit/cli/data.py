@@ -36,7 +36,8 @@ def list_(json: _options.Json = False) -> None:
 def info(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="Name, folder, list file or CSV.")],
     root: _options.Root = None,
-    bins: _options.Bins = "20,100",
+    follow_links: _options.FollowLinks = False,
+    bins: _options.Bins = _options.BINS,
     json: _options.Json = False,
 ) -> None:
     """Show a dataset's splits, class counts and shot groups.
@@ -46,10 +47,10 @@ def info(
     from ltkit import datasets
     from ltkit.records import shot_groups
 
-    dataset = datasets.load(spec, root)
+    dataset = datasets.load(spec, root, follow_links=follow_links)
     _output.say_of_doubles(dataset)
     counts = dataset.classes.train_count
-    groups = shot_groups(counts, _options.whole_numbers(bins, "--bins"))
+    groups = shot_groups(counts, _options.bins(bins))
     document = {
         "schema": "ltkit.data-info/1",
         "dataset": dict(dataset.record),

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
-from ltkit.cli.evaluate import read_entries
+from ltkit.cli import _inputs, _options, _output, _paths
 
 
 def export(
@@ -46,12 +45,14 @@ def export(
 
     Example: ltkit export feats.alphanet.h5 --into model.pt --run rho=1 --run seed=0 -o fixed.pt
     """
-    from ltkit import evaluation, exporting, handover
+    from ltkit import evaluation
     from ltkit.errors import InputError
+    from ltkit.exports import checkpoint as exporting
+    from ltkit.exports import tables as handover
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
-    from ltkit.records import shot_groups
+    from ltkit.records import Correction, shot_groups
     from ltkit.settings import LoadSettings
 
     forms = (*exporting.FORMS, *handover.FORMS)
@@ -70,15 +71,15 @@ def export(
     if own and into is not None:
         raise InputError(f"{classifier}: is the features file, expected a classifier for --into")
     if own:
-        correction = evaluation.as_correction("baseline", base, [{}])
+        correction = Correction.whole("baseline", base)
     else:
-        correction, _ = classifiers.read(classifier)
+        correction = classifiers.read_for(classifier, features)
     if to == "latex":
-        entries = read_entries(path, features, None if own else [classifier], quiet)
+        entries = _inputs.read_entries(path, features, None if own else [classifier], quiet)
         document, _ = evaluation.evaluate(features, split, entries, topk=())
         write_text(output, handover.latex(document) + "\n")
         return _output.wrote(output, quiet)
-    number = exporting.pick(correction, _options.settings(run or [], "--run"))
+    number = evaluation.pick(correction, _options.settings(run or [], "--run"))
     if into is not None:
         made_from = hdf5.header(path)["inputs"].get("checkpoint", "none")
         said = features.settings.get("load", {})

@@ -18,6 +18,7 @@ def extract(
         typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False),
     ] = None,
     root: _options.Root = None,
+    follow_links: _options.FollowLinks = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
     arch: _options.Arch = None,
     head: _options.HeadName = None,
@@ -31,9 +32,9 @@ def extract(
         str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = ExtractSettings.dtype,
-    batch_size: Annotated[int, typer.Option(min=1)] = ExtractSettings.batch_size,
+    batch_size: Annotated[int, _options.setting("batch_size")] = ExtractSettings.batch_size,
     workers: Annotated[
-        int, typer.Option(min=1, help="Threads that decode images.")
+        int, _options.setting("workers", "Threads that decode images.")
     ] = ExtractSettings.workers,
     amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
     on_error: Annotated[
@@ -56,11 +57,13 @@ def extract(
 
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
-    from ltkit import alphanet_data, checkpoints, datasets, extraction
+    from ltkit import checkpoints, datasets
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
-    from ltkit.files.features import is_finished
+    from ltkit.files.features_writer import is_finished
     from ltkit.records import SPLITS
+    from ltkit.sources import extraction
+    from ltkit.sources import published_alphanet as alphanet_data
 
     if (data is None) == (from_alphanet is None):
         raise InputError("extract: expected --data, or --from-alphanet")
@@ -82,7 +85,7 @@ def extract(
         return
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
-    dataset = datasets.load(data, root)
+    dataset = datasets.load(data, root, follow_links=follow_links)
     _output.say_of_doubles(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     _output.say(
@@ -94,7 +97,7 @@ def extract(
         _output.say(f"note: {note}", quiet)
     if model.skipped:
         _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
-    wanted = SPLITS if splits is None else tuple(splits.split(","))
+    wanted = SPLITS if splits is None else tuple(_options.words(splits, "--splits"))
     names = [s for s in wanted if splits is not None or s in dataset.splits]
     described = ", ".join(f"{name} {len(dataset.split(name))}" for name in names)
     _output.say(f"{dataset.record['spec']}: {described} images", quiet)

@@ -25,8 +25,8 @@ def import_(
 
     Example: ltkit import arrays.npz -o feats.h5
     """
-    from ltkit import importing
     from ltkit.files.atomic import check_output
+    from ltkit.sources import arrays as importing
 
     output = output or arrays.parent / f"{arrays.stem}.h5"
     _options.one_of(dtype, ("float32", "float16"), "--dtype")

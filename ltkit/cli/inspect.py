@@ -11,7 +11,7 @@ from ltkit.settings import LoadSettings
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="An ltkit file, or a checkpoint.")],
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     arch: _options.Arch = None,
     head: _options.HeadName = None,
     weights: _options.WeightsKind = None,
@@ -35,7 +35,7 @@ def inspect(
     else:
         from ltkit.files import isolated
 
-        wanted_bins = _options.whole_numbers(bins, "--bins")
+        wanted_bins = _options.bins(bins)
         document = (
             isolated.call(_ltkit_file, file, wanted_bins)
             if isolate
@@ -54,7 +54,7 @@ def inspect(
 
 
 def _is_hdf5(file: Path) -> bool:
-    from ltkit.files.hdf5 import MAGIC
+    from ltkit.files.opening import MAGIC
 
     with file.open("rb") as start:
         return start.read(len(MAGIC)) == MAGIC
@@ -63,13 +63,14 @@ def _is_hdf5(file: Path) -> bool:
 def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
     from ltkit.files import features as features_file
     from ltkit.files import hdf5
+    from ltkit.files.contents import FORMAT_VERSION
     from ltkit.records import shot_groups
 
     contents = hdf5.read(file, *hdf5.KINDS.values())
     document: dict[str, Any] = {
         "schema": "ltkit.inspect/1",
         "file": str(file),
-        "format": f"{contents.kind.name} v{hdf5.FORMAT_VERSION}",
+        "format": f"{contents.kind.name} v{FORMAT_VERSION}",
         "digest": contents.root["digest"],
         "written_by": contents.root["written_by"],
         "command": contents.root["command"],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ltkit.cli import _options, _output, _paths
+from ltkit.cli._tables import safe
 from ltkit.settings import Metric, NeighborSettings, as_json
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 def neighbors(
     feats: _options.Feats = None,
-    k: Annotated[int, typer.Option("--k", help="Neighbours of each class.")] = NeighborSettings.k,
+    k: _options.Neighbours = NeighborSettings.k,
     metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
     of: Annotated[
         str, typer.Option(help="Whose neighbours: few, medium, many, base, all.")
     ] = "few",
     among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -33,30 +34,20 @@ def neighbors(
 
     Example: ltkit neighbors feats.h5 --k 5
     """
-    from ltkit import hierarchy, studies
     from ltkit import neighbors as search
-    from ltkit.class_means import class_means
-    from ltkit.errors import InputError
     from ltkit.files import features as features_file
     from ltkit.files import neighbors as neighbors_file
     from ltkit.files.atomic import check_output
-    from ltkit.records import members, shot_groups
+    from ltkit.neighbors import wordnet
 
     path = _paths.features_path(feats, quiet)
     if output is not None:
         check_output(output, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
-    groups = shot_groups(features.classes.train_count, _options.whole_numbers(bins, "--bins"))
-    chosen = members(groups, of, "--of")
-    if not len(chosen):
-        raise InputError(f"{path}: --of {of}: found no such class with bins {bins}")
-    others = members(groups, among, "--among")
-    if not len(others):
-        raise InputError(f"{path}: --among {among}: found no such class with bins {bins}")
-    means, _ = class_means(features.split("train"), len(features.classes))
     settings = NeighborSettings(k, metric, seed)
-    links = hierarchy.path_lengths(studies.wnids_of(features)) if metric == "wordnet" else None
-    found = search.nearest(means, chosen, others, settings, links)
+    found = search.nearest_of_groups(
+        features, settings, of=of, among=among, bins=_options.bins(bins)
+    )
     same = found.few_class[(found.distance == 0).any(axis=1)]
     if len(same):
         _output.say(
@@ -91,7 +82,7 @@ def neighbors(
         )
         return
     if _output.for_people():
-        called = hierarchy.readable_names(classes)
+        called = wordnet.readable_names(classes)
         title = f"{path}: {found.base_class.shape[1]} nearest {among} classes by {metric} distance"
         _output.print_fitting(partial(_table, found, called, classes.train_count), title)
         return
@@ -104,8 +95,6 @@ def _table(found: "Neighbors", names: list[str], counts: "Ints", look: _output.L
     """Return the table for people: from the nearest to the farthest neighbour as a bar."""
     from rich import box
     from rich.table import Table
-
-    from ltkit.cli.evaluate import safe
 
     farthest = float(found.distance.max()) or 1.0
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ltkit import numerals
 from ltkit.errors import InputError, nearest
-from ltkit.records import Dataset, Ints
+from ltkit.numerals import shown
+from ltkit.records import SPLITS, Dataset, ImageSplit, Ints
 
 ROOT_VARIABLE = "LTKIT_DATA"
 
@@ -106,59 +108,91 @@ CATALOGUE: dict[str, DatasetSpec] = {
 }
 
 
-def load(spec: str, root: Path | None = None) -> Dataset:
+def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> Dataset:
     """Load a dataset.
 
     Args:
         spec: a name with parameters, or a path; see the module.
         root: where the images are; default ``$LTKIT_DATA``.
+        follow_links: whether links may lead out of the folder of images; the record says so.
 
     Raises:
-        InputError: for an unknown name or parameter (the nearest are named), or missing files.
+        InputError: for an unknown name or parameter (the nearest are named), missing files, or a
+            link that leads out.
     """
     name, _, text = spec.partition(":")
     if name in CATALOGUE:
         parameters = _parameters(name, text)
-        dataset = _load_named(name, parameters, root)
+        dataset, folder = _load_named(name, parameters, root)
     else:
         if not Path(name).exists():
             raise InputError(f"{spec}: neither a dataset nor a path; {nearest(name, CATALOGUE)}")
         parameters = _parameters(name, text, _FILES)
-        dataset = _load_path(Path(name), parameters, root)
+        dataset, folder = _load_path(Path(name), parameters, root, follow_links)
     described = ",".join(
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in parameters.items()
     )
     record = {"spec": f"{name}:{described}", **parameters, **dataset.record}
-    return replace(dataset, record=record)
+    if follow_links:
+        return replace(dataset, record=record | {"follow_links": True})
+    return replace(dataset, record=record, splits=_inside(dataset.splits, folder))
 
 
-def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> Dataset:
+def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSplit]:
+    """Return splits whose images stay in a folder.
+
+    Raises:
+        InputError: when a link leads one out of it.
+    """
+    from ltkit.datasets.images import ImageFiles
+
+    found = dict(splits)
+    for name, split in splits.items():
+        if isinstance(split.images, ImageFiles):
+            files = replace(split.images, root=folder)
+            files.check_links()
+            found[name] = replace(split, images=files)
+    return found
+
+
+def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
+    """Load a dataset of the catalogue; return also the folder that its images stay in."""
     from ltkit.datasets import cifar, digits, lists
 
     spec = CATALOGUE[name]
     if name == "digits_lt":
-        return digits.load(**parameters)
+        return digits.load(**parameters), Path()
     root = _root(name, root)
     if not spec.lists:
-        return cifar.load(root, num_classes=spec.num_classes, **parameters)
+        return cifar.load(root, num_classes=spec.num_classes, **parameters), root
     files = {split: _list_file(root, file, spec) for split, file in spec.lists.items()}
     listings = {split: lists.read_list(path) for split, path in files.items()}
     _check_counts(files["train"], spec, listings["train"].labels)
     wnids = _imagenet_wnids() if name == "imagenet_lt" else None
-    return lists.load_lists(listings, root, wnids=wnids, **parameters)
+    return lists.load_lists(listings, root, wnids=wnids, **parameters), root
 
 
-def _load_path(path: Path, parameters: dict[str, Any], root: Path | None) -> Dataset:
+def _load_path(
+    path: Path, parameters: dict[str, Any], root: Path | None, follow_links: bool
+) -> tuple[Dataset, Path]:
+    """Load a dataset of the user's own; return also the folder that its images stay in."""
     from ltkit.datasets import lists
+    from ltkit.datasets.images import check_links
 
     if path.is_dir():
-        return lists.load_folder(path, **parameters)
+        if not follow_links:  # else all that a class folder leads to would be listed first
+            parts = (path / split for split in SPLITS if (path / split).is_dir())
+            for folder in (path, *parts):
+                check_links(path, [folder])
+                check_links(path, (p for p in folder.iterdir() if p.is_symlink() and p.is_dir()))
+        return lists.load_folder(path, **parameters), path
+    root = root or path.parent
     if path.suffix == ".csv":
-        return lists.load_csv(path, root or path.parent, **parameters)
+        return lists.load_csv(path, root, **parameters), root
     beside = {s: path.with_name(path.name.replace("train", s)) for s in ("val", "test")}
     files = {"train": path} | {s: p for s, p in beside.items() if p != path and p.is_file()}
     listings = {split: lists.read_list(file) for split, file in files.items()}
-    return lists.load_lists(listings, root or path.parent, **parameters)
+    return lists.load_lists(listings, root, **parameters), root
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -203,16 +237,16 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
     """Read ``key=value,...`` over the defaults of a dataset."""
     known = CATALOGUE[name].parameters if known is None else known
     parameters = dict(known)
-    for item in filter(None, text.split(",")):
-        key, _, value = item.partition("=")
+    items = [item.partition("=") for item in filter(None, text.split(","))]
+    numerals.check_once([key for key, _, _ in items], name)
+    for key, _, value in items:
         if key not in known:
-            raise InputError(f"{name}: unknown parameter {key}; {nearest(key, known)}")
+            raise InputError(f"{name}: unknown parameter {shown(key)}; {nearest(key, known)}")
         kind = type(known[key])
-        try:
-            parameters[key] = kind(value)
-        except ValueError:
-            expected = "a number" if kind is float else "a whole number"
-            raise InputError(f"{name}: {key}: found {value!r}, expected {expected}") from None
+        parameters[key] = value
+        if kind is not str:
+            within = numerals.WHOLES if kind is int else numerals.ANY
+            parameters[key] = numerals.number(value, f"{name}: {key}", within)
     rules = VAL_RULES[VAL_RULES.index(known["val"]) :]
     if parameters["val"] not in rules:
         raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")

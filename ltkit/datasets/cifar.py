@@ -6,7 +6,7 @@ and bytes.
 """
 
 import csv
-import io
+import os
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.budget import read_bytes
 from ltkit.datasets import longtail
 from ltkit.errors import FormatError, InputError
 from ltkit.records import ClassTable, Dataset, ImageSplit, Ints
-from ltkit.texts import lines
+from ltkit.untrusted.budget import Budget, opened, read_bytes
+from ltkit.untrusted.texts import lines
+from ltkit.untrusted.unpickling import Unpickler
 
 PIXELS = 3 * 32 * 32
 
@@ -178,47 +179,6 @@ def _read_binary(folder: Path, layout: Layout, part: str) -> Part:
     return _part(rows[:, layout.label_bytes :], labels, coarse, folder, layout)
 
 
-_InPython: Any = vars(pickle)["_Unpickler"]
-
-
-class ArrayUnpickler(_InPython):  # type: ignore[misc]
-    """An unpickler that can build nothing but arrays of bytes, texts and plain containers.
-
-    NumPy's own unpickling trusts what it is given, and Python's reader in C fills the memory when a
-    pickle says so; this is the one in Python.
-    """
-
-    dispatch: ClassVar[dict[int, Any]] = dict(_InPython.dispatch)
-
-    def __init__(self, raw: bytes, path: Path) -> None:
-        """Read a pickle; `path` is for messages."""
-        super().__init__(io.BytesIO(raw), encoding="bytes")
-        self.path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for one of the few names that the official files use."""
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return lambda *arguments: _Pixels()
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return lambda code, *others: _Type(code)
-        if module == "_codecs" and name == "encode":
-            return lambda text, encoding: text.encode("latin-1")
-        raise FormatError(
-            f"{self.path}: refused to load {module}.{name}; the official files hold only arrays"
-        )
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse references to outside objects."""
-        raise FormatError(f"{self.path}: refused a persistent reference {pid!r}")
-
-    def load_unused(self) -> None:
-        """Refuse what the official files have no use for."""
-        raise pickle.UnpicklingError("unknown opcode")
-
-    for _unused in (pickle.BYTEARRAY8, pickle.EXT1, pickle.EXT2, pickle.EXT4):
-        dispatch[_unused[0]] = load_unused
-
-
 class _Type:
     """What stands for a NumPy type."""
 
@@ -241,17 +201,47 @@ class _Pixels:
         self.values = np.frombuffer(raw, np.uint8).reshape(shape)
 
 
+class ArrayUnpickler(Unpickler):
+    """An unpickler that can build nothing but arrays of bytes, texts and plain containers."""
+
+    changed: ClassVar[tuple[type, ...]] = (_Type, _Pixels)
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for one of the few names that the official files use."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return lambda *arguments: _Pixels()
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return lambda code, *others: _Type(code)
+        if module == "_codecs" and name == "encode":
+            return _latin1
+        raise FormatError(
+            f"{self.budget.path}: refused to load {f'{module}.{name}'[:100]}; the official files "
+            "hold only arrays"
+        )
+
+
+def _latin1(text: Any, coding: Any) -> bytes:
+    """Return the bytes that Python 3 writes as text for Python 2."""
+    if not isinstance(text, str) or coding not in ("latin1", "latin-1", b"latin1"):
+        raise pickle.UnpicklingError("text of another coding")
+    return text.encode("latin-1")
+
+
 @contextmanager
 def _pickled(path: Path) -> Iterator[Any]:
     """Give what a pickle holds; whatever is wrong with it, also in its use, is a `FormatError`."""
     try:
-        yield ArrayUnpickler(path.read_bytes(), path).load()
+        with opened(path, "a file of the official archive") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = ArrayUnpickler(file, Budget(path, size), size=size, encoding="bytes").load()
+        yield found
     except (
         AttributeError, EOFError, LookupError, MemoryError, OverflowError, TypeError, ValueError,
         pickle.UnpicklingError, struct.error,
     ) as error:  # fmt: skip
         raise FormatError(
-            f"{path}: not as in the official archive ({error!r}); unpack it again"
+            f"{path}: not as in the official archive ({type(error).__name__}: {str(error)[:100]}); "
+            "unpack it again"
         ) from error
 
 
@@ -260,11 +250,18 @@ def _read_python(folder: Path, layout: Layout, part: str) -> Part:
     for name in layout.python_files[part]:
         with _pickled(folder / name) as content:
             images.append(content[b"data"].values.reshape(-1, PIXELS))
-            labels.append(np.asarray(content[layout.label_key], dtype=np.int64))
+            labels.append(_numbers(content[layout.label_key]))
             if layout.num_classes == 100:
-                coarse.append(np.asarray(content[b"coarse_labels"], dtype=np.int64))
+                coarse.append(_numbers(content[b"coarse_labels"]))
     joined = np.concatenate(coarse) if coarse else None
     return _part(np.concatenate(images), np.concatenate(labels), joined, folder, layout)
+
+
+def _numbers(values: Any) -> Ints:
+    """Return a list of numbers as an array; lists in lists could have any size."""
+    if not isinstance(values, list) or not all(type(n) is int and n >= 0 for n in values):
+        raise ValueError("labels that are no list of whole numbers")
+    return np.array(values, dtype=np.int64)
 
 
 def _part(

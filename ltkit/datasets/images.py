@@ -5,11 +5,14 @@ dropped, 16-bit values are divided by 256); EXIF rotation is not applied, as in 
 the field's checkpoints were trained with. The shorter side is scaled to `resize` pixels
 (antialiased; bilinear unless the model says bicubic) and the centre `crop` x `crop` pixels are
 taken: the usual evaluation transform.
+
+A folder of images may come from others, with links in it that lead to files of the user's own. What
+leaves the folder is not read, unless the user says so.
 """
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltkit.errors import InputError
+from ltkit.untrusted.budget import opened, stays_in
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -39,6 +43,7 @@ class ImageFiles:
     paths: N files; resize, crop: pixels, see the module.
     workers: threads that decode.
     interpolation: bilinear, or bicubic where a model was trained so.
+    root: the folder that no link may lead out of; None where links are followed anywhere.
     """
 
     paths: Sequence[Path]
@@ -46,6 +51,7 @@ class ImageFiles:
     crop: int
     workers: int = 2
     interpolation: Interpolation = "bilinear"
+    root: Path | None = None
 
     def __len__(self) -> int:
         """N."""
@@ -67,9 +73,14 @@ class ImageFiles:
     def decode(self, index: int) -> NDArray[np.uint8]:
         """Decode one image: (crop, crop, 3) uint8."""
         path = self.paths[index]
+        if self.root is not None:
+            check_links(self.root, [path])
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata, for each image
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with (
+                opened(path, f"image {index}", "check --root") as file,
+                Image.open(file, formats=FORMATS) as image,
+            ):
                 for width, height in (image.size, scaled(image.size, self.resize)):
                     if width * height > MAX_PIXELS:
                         raise InputError(
@@ -77,13 +88,40 @@ class ImageFiles:
                             f"expected at most {MAX_PIXELS}; shrink it or leave it out"
                         )
                 return transform(image, self.resize, self.crop, self.interpolation)
-        except FileNotFoundError:
-            raise InputError(f"{path}: image {index}: not found; check --root") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"{path}: image {index}: cannot be decoded ({error}); "
                 "replace the file, or pass --on-error skip"
             ) from error
+
+    def check_links(self) -> None:
+        """Refuse images that lie outside of `root`, before any is opened.
+
+        Raises:
+            InputError: for the first folder or file that a link leads out.
+        """
+        if self.root is not None:
+            folders = dict.fromkeys(path.parent for path in self.paths)
+            check_links(self.root, folders)
+            check_links(self.root, (path for path in self.paths if path.is_symlink()))
+
+
+def check_links(root: Path, paths: Iterable[Path]) -> None:
+    """Refuse what a link leads out of a folder.
+
+    Args:
+        root: the folder, which may be a link itself.
+        paths: of files or folders in it.
+
+    Raises:
+        InputError: for the first that lies elsewhere.
+    """
+    for path in paths:
+        if not stays_in(root, path):
+            raise InputError(
+                f"{path}: a link leads out of {root}, expected images inside; copy them there, or "
+                "allow it with --follow-links"
+            )
 
 
 def scaled(size: tuple[int, int], resize: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ltkit.datasets import longtail
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError, nearest
 from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, Ints
-from ltkit.texts import in_array, lines
+from ltkit.untrusted.texts import in_array, lines
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's normalisation, which nearly every pretrained checkpoint uses."""

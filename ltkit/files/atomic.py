@@ -1,29 +1,180 @@
-"""A file or folder appears whole or not at all: written beside its name, then renamed onto it."""
+"""A file or folder appears whole or not at all: written beside its name, then renamed onto it.
+
+Of one output there is one writer at a time: who would write it holds its lock, a command from its
+first check to its end.
+"""
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from ltkit.errors import InputError
 
+SCRATCH = (".journal", ".partial", ".parts", ".jsonl")
+"""Ends of the names beside an output that belong to its writer; see `scratch`."""
 
-def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Refuse an output that cannot or must not be written, before any work is done.
+_held: dict[tuple[str, str], int] = {}
+"""The locks of this process, by folder and name: how often each is held."""
+
+_command: list[ExitStack] = []
+"""What the command that runs holds until its end."""
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Hold the locks of all outputs that are checked, until the end of the block."""
+    with ExitStack() as locks:
+        _command.append(locks)
+        try:
+            yield
+        finally:
+            _command.pop()
+
+
+def hold(path: Path) -> None:
+    """Lock an output until the command's end; without one, only see that nobody else writes it.
+
+    Raises:
+        InputError: when another process writes it, or its folder knows no locks.
+    """
+    with ExitStack() as now:
+        (_command[-1] if _command else now).enter_context(locked(path))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an output, with all that belongs to its writer, until the end of the block.
+
+    A process may hold it more than once. The lock is one of the system, on a file beside the
+    output, and goes with the process; the file is removed at the end, but not by a kill.
+
+    Raises:
+        InputError: when another process writes it, or its folder knows no locks.
+    """
+    name = path.name
+    while ends := [end for end in SCRATCH if name.endswith(end) and name != end]:
+        name = name.removesuffix(ends[0])
+    key = os.path.realpath(path.parent), name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+    file = path.with_name(f".ltkit-lock-{digest[:16]}")
+    handle = None
+    try:
+        with uninterrupted():
+            if not _held.get(key):
+                handle = _lock(file, path)
+            _held[key] = _held.get(key, 0) + 1
+        yield
+    finally:
+        with uninterrupted():
+            if key in _held:
+                _held[key] -= 1
+            if handle is not None:
+                _held.pop(key)
+                try:
+                    file.unlink(missing_ok=True)
+                finally:
+                    os.close(handle)
+
+
+def _lock(file: Path, path: Path) -> int:
+    """Lock the file that stands for an output, made where it is absent; return its descriptor."""
+    while True:
+        handle = open_own(file, os.O_RDWR | os.O_CREAT)  # NFS locks only what may be written
+        with ExitStack() as undo:
+            undo.callback(os.close, handle)
+            own = os.fstat(handle)
+            if own.st_size:
+                raise stranger(file)
+            flock(handle, path)
+            with suppress(FileNotFoundError):  # its holder may have removed it since it was opened
+                if os.path.samestat(own, file.stat(follow_symlinks=False)):
+                    undo.pop_all()
+                    return handle
+
+
+def flock(handle: int, path: Path) -> None:
+    """Lock an open file that only the writer of an output may use.
+
+    Raises:
+        InputError: when another has locked it, or its file system knows no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path}: another process{_holder(os.fstat(handle).st_ino)} is writing it; wait, or "
+            "choose another -o"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: its folder knows no locks ({error.strerror}), so two writers could mix; "
+            "choose an -o on another file system"
+        ) from error
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file under a name that ltkit gave it, and no link, pipe or folder; see `os.open`.
+
+    Raises:
+        InputError: when there is something else.
+        OSError: when it may not be opened, or there is nothing.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):  # a link, a folder, a socket
+            raise stranger(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise stranger(path)
+    return handle
+
+
+def stranger(path: Path) -> InputError:
+    """Return the refusal of what lies under a name of ltkit's and is not known to be its own."""
+    return InputError(
+        f"{path}: found what is not known to be ltkit's, expected nothing or an unfinished run's; "
+        "move it away, or choose another -o"
+    )
+
+
+def _holder(inode: int) -> str:
+    """Say which process holds the lock of a file, and since when it runs, where that is known."""
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            _, kind, _, _, process, file, *_ = line.split()
+            if kind == "FLOCK" and file.endswith(f":{inode}"):
+                begun = datetime.fromtimestamp(Path(f"/proc/{process}").stat().st_mtime)
+                return f" ({process}, since {begun:%Y-%m-%d %H:%M})"
+    return ""
+
+
+def check_output(
+    path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = (), writes: bool = True
+) -> None:
+    """Refuse an output that cannot or must not be written, before any work is done; `hold` it.
 
     Args:
         path: the output.
         overwrite: whether an existing file may be replaced.
         inputs: files the command reads, which must not be its output.
+        writes: whether it is this process that writes; of several with one output, only one does.
 
     Raises:
         InputError: when the folder is absent or not writable, the output is a folder or an input,
-            or exists without `overwrite`.
+            exists without `overwrite`, or is just being written.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -37,10 +188,17 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
     for source in inputs:
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError(f"{path}: is an input too; choose another output with -o")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists; pass --overwrite to replace it, or choose another -o")
+    _refuse_existing(path, overwrite)
     if not _writable(folder):
         raise InputError(f"{folder}: cannot write there; choose another output with -o")
+    if writes:
+        hold(path)
+        _refuse_existing(path, overwrite)  # who held it before may have written it by now
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists; pass --overwrite to replace it, or choose another -o")
 
 
 def _writable(folder: Path) -> bool:
@@ -63,8 +221,24 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary path is removed and `path` is as it was.
 
     Raises:
-        InputError: when the disk is full or the file cannot be written.
+        InputError: when the disk is full, the file cannot be written, or another process writes it.
     """
+    try:
+        with locked(path), temporary_beside(path) as temporary:
+            yield temporary
+            usual_mode(temporary)
+            publish(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); free some space"
+            ) from error
+        raise
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give the path of a new empty file beside `path`; what is there at the end is removed."""
     temporary = None
     try:
         with uninterrupted():
@@ -72,20 +246,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary = Path(name)
             os.close(handle)
         yield temporary
-        temporary.chmod((0o777 if temporary.is_dir() else 0o666) & ~_umask())
-        publish(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); free some space"
-            ) from error
-        raise
     finally:
         with uninterrupted():
             if temporary and temporary.is_dir():
                 shutil.rmtree(temporary)
             elif temporary:
                 temporary.unlink(missing_ok=True)
+
+
+def usual_mode(path: Path) -> None:
+    """Give a new file or folder the permissions that others have."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 @contextmanager

@@ -1,15 +1,34 @@
-"""Classifier files: the rows that a method changed, in one or more runs."""
+"""Classifier files: the rows that a method changed, in one or more runs.
 
-import json
-from collections.abc import Mapping
+What such a file may hold is said once, in `problem`: nothing else is read, and nothing else is
+written, so that a file which one command takes no other command stumbles over.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.files import hdf5
-from ltkit.records import Correction
+from ltkit.errors import FormatError, InputError
+from ltkit.files import hdf5, strict_json
+from ltkit.files.contents import Contents, encode
+from ltkit.records import Correction, FeatureSet
+from ltkit.settings import Activation, Metric, NetworkInput
+
+MOST_RUNS, MOST_SETTINGS = 10_000, 100
+"""Runs of a file, and settings of a run."""
+
+LONGEST_NAME, LONGEST_TEXT = 200, 1 << 20
+"""Characters of a method's or a setting's name, and of a setting's text."""
+
+SHOWN = 60
+"""Characters of a value in a message."""
+
+Problem = tuple[str, object, str]
+"""Where, what was found there, what was expected."""
 
 
 def write(
@@ -20,21 +39,35 @@ def write(
     inputs: Mapping[str, str],
     command: str,
 ) -> str:
-    """Write a classifier file; return its digest."""
+    """Write a classifier file; return its digest.
+
+    Raises:
+        InputError: for what `read` would refuse, as rows that are not finite.
+    """
+    try:
+        runs = [strict_json.dumps(dict(run)) for run in correction.runs]
+        kept: dict[str, Any] = strict_json.loads(strict_json.dumps(dict(settings)))
+        found = problem(_with_runs(correction, [strict_json.loads(text) for text in runs]))
+    except ValueError as error:
+        found = ("settings", error, "finite numbers")
+    if found is not None:
+        where, value, expected = found
+        raise InputError(
+            f"{path}: {where}: found {value}, expected {expected}; nothing was written; choose "
+            "less extreme settings"
+        )
     datasets: dict[str, NDArray[Any]] = {
         "class_id": correction.class_id,
         "weight": correction.weight.astype(np.float32),
         "bias": correction.bias.astype(np.float32),
-        "runs": hdf5.encode(
-            tuple(json.dumps(dict(run), sort_keys=True) for run in correction.runs)
-        ),
+        "runs": encode(tuple(runs)),
     }
     for name, values in correction.extra.items():
         datasets[f"extra/{name}"] = values
     root = {"method": correction.method, "normalize_features": int(correction.normalize_features)}
     return hdf5.write(
         path, hdf5.CLASSIFIER, datasets, {"/": root},
-        settings=settings, inputs=inputs, command=command,
+        settings=kept, inputs=inputs, command=command,
     )  # fmt: skip
 
 
@@ -58,20 +91,212 @@ def read(path: Path) -> tuple[Correction, dict[str, str]]:
     root = contents.attributes["/"]
     if root["normalize_features"] not in (0, 1):
         raise contents.wrong("normalize_features", root["normalize_features"], "0 or 1")
+    for role, digest in contents.inputs.items():
+        if not isinstance(digest, str):
+            raise contents.wrong(f"inputs: {role[:LONGEST_NAME]}", _told(digest), "a digest")
     correction = Correction(
-        str(root["method"]), class_id, weight, bias, runs, bool(root["normalize_features"]), extra
+        root["method"], class_id, weight, bias, runs, bool(root["normalize_features"]), extra
     )
+    found = problem(correction)
+    if found is not None:
+        raise contents.wrong(*found)
     return correction, contents.inputs
 
 
-def _runs(contents: hdf5.Contents) -> tuple[dict[str, Any], ...]:
+def read_for(path: Path, features: FeatureSet) -> Correction:
+    """Read a classifier file that belongs to features.
+
+    Raises:
+        FormatError: when it is not a sound classifier file, or does not fit the features that it
+            says it was made from.
+        InputError: when there is no such file, or it was made from other features.
+    """
+    correction, inputs = read(path)
+    made_from = inputs.get("features", "none")
+    if made_from != features.digest:
+        raise InputError(
+            f"{path}: fitted on features {made_from[:12]}, found {features.digest[:12]} in "
+            f"{features.source}; fit it again on these, or name the features it was made from"
+        )
+    misfit = correction.misfit(len(features.classes), features.feature_size)
+    if misfit is not None:
+        raise FormatError(f"{path}: {misfit}; make the file again")
+    return correction
+
+
+def _runs(contents: Contents) -> tuple[dict[str, Any], ...]:
     """Return what made each run, JSON objects."""
     runs = []
     for row, text in enumerate(contents.strings("runs", None).tolist()):
         try:
-            runs.append(json.loads(text))
-        except ValueError:
-            runs.append(None)
-        if not isinstance(runs[-1], dict):
-            raise contents.wrong("runs", f"{text!r} in row {row}", "JSON objects")
+            found = strict_json.loads(text)
+        except ValueError as error:
+            raise contents.wrong(
+                "runs", f"{_told(text)} in row {row} ({_told(error)})", "JSON objects"
+            ) from error
+        if not isinstance(found, dict):
+            raise contents.wrong("runs", f"{_told(text)} in row {row}", "JSON objects")
+        runs.append(found)
     return tuple(runs)
+
+
+def _with_runs(correction: Correction, runs: list[dict[str, Any]]) -> Correction:
+    """Return a correction whose runs are as a file gives them back."""
+    return Correction(
+        correction.method, correction.class_id, correction.weight, correction.bias, tuple(runs),
+        correction.normalize_features, correction.extra,
+    )  # fmt: skip
+
+
+def problem(correction: Correction) -> Problem | None:
+    """Return the first thing that a classifier file may not hold; None for a sound one.
+
+    Example:
+        >>> rows = np.full((1, 1, 2), np.nan, np.float32)
+        >>> problem(Correction("m", np.array([0]), rows, np.zeros((1, 1)), ({"seed": 0},)))
+        ('weight', 'NaN or infinity in run 0', 'finite numbers')
+    """
+    return next(_problems(correction), None)
+
+
+def _problems(correction: Correction) -> Iterator[Problem]:
+    method, runs = correction.method, correction.runs
+    if not isinstance(method, str) or not 0 < len(method) <= LONGEST_NAME or _halved(method):
+        yield "method", _told(method), f"a name of at most {LONGEST_NAME} characters"
+    if not 0 < len(runs) <= MOST_RUNS:
+        yield "runs", f"{len(runs)} runs", f"1 to {MOST_RUNS}"
+    if correction.weight.shape[2] < 1:
+        yield "weight", correction.weight.shape, "rows of at least one number"
+    for name in ("weight", "bias"):
+        with np.errstate(over="ignore"):
+            values = getattr(correction, name).astype(np.float32, copy=False)
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            yield name, f"NaN or infinity in run {int(finite.argmin())}", "finite numbers"
+    for row, run in enumerate(runs):
+        for where, found, expected in _run_problems(run, runs[0]):
+            yield f"runs: {where}", f"{_told(found)} in row {row}", expected
+    yield from _extra_problems(correction)
+
+
+def _halved(text: str) -> bool:
+    """Tell whether a text has bytes or halves of characters that are no text."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _finite(values: NDArray[Any]) -> bool:
+    """Tell whether values are floats that float32 holds."""
+    if values.dtype.kind != "f":
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())
+
+
+def _number(value: object, least: float = -inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and _number(value, least)
+
+
+def _plain(value: object) -> bool:
+    """Tell whether a value can be shown in a line: a number, a word, or a list of these."""
+    if isinstance(value, list):
+        return all(not isinstance(part, list) and _plain(part) for part in value)
+    if isinstance(value, str):
+        return len(value) <= LONGEST_TEXT
+    return value is None or isinstance(value, bool | int | float)
+
+
+KNOWN: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "rho": ("a number from 0", lambda value: _number(value, 0)),
+    "tau": ("a number", _number),
+    "k": ("a whole number from 1", lambda value: _whole(value, 1)),
+    "seed": ("a whole number from 0", lambda value: _whole(value, 0)),
+    "metric": ("text", lambda value: isinstance(value, str)),
+}
+"""Settings that commands reckon with, whatever the method: what they are, and a check."""
+
+OF_NETWORKS = {
+    "metric": get_args(Metric), "activation": get_args(Activation),
+    "network_input": get_args(NetworkInput),
+}  # fmt: skip
+"""Settings of which AlphaNet's networks need one of these words."""
+
+
+def _run_problems(run: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[Problem]:
+    if len(run) > MOST_SETTINGS:
+        yield "settings", len(run), f"at most {MOST_SETTINGS}"
+    if run.keys() != first.keys():
+        yield "settings", ", ".join(run) or "none", "those of the first run"
+    for name, value in run.items():
+        if not 0 < len(name) <= LONGEST_NAME:
+            yield "settings", name, f"names of at most {LONGEST_NAME} characters"
+        expected, right = KNOWN.get(name, ("a number, a word or a list of them", _plain))
+        if not right(value):
+            yield name, value, expected
+
+
+def _extra_problems(correction: Correction) -> Iterator[Problem]:
+    """Check what AlphaNet keeps beside; nothing is known of what others do."""
+    extra, shape = correction.extra, correction.weight.shape[:2]
+    for name in ("alpha", "neighbor"):
+        values = extra.get(name)
+        if values is None:
+            continue
+        if values.ndim != 3 or values.shape[:2] != shape or values.shape[2] < 1:
+            yield f"extra/{name}", values.shape, f"{shape} and the neighbours"
+        if name == "alpha" and not _finite(values):
+            yield "extra/alpha", "NaN, infinity or no floats", "finite floats"
+        if name == "neighbor" and (values.dtype.kind not in "iu" or values.min(initial=0) < 0):
+            yield "extra/neighbor", "numbers below 0 or no integers", "class ids"
+    if {"alpha", "neighbor"} <= extra.keys() and extra["alpha"].shape != extra["neighbor"].shape:
+        yield "extra/neighbor", extra["neighbor"].shape, f"{extra['alpha'].shape}, as alpha"
+    if any(name.partition(".")[0].partition("/")[0] == "network" for name in extra):
+        yield from _network_problems(correction)
+
+
+def _network_problems(correction: Correction) -> Iterator[Problem]:
+    """Check the networks of a fit, and the settings that say how to apply them."""
+    extra, first = correction.extra, correction.runs[0]
+    names = [f"network.{i}" for i in range(sum(n.startswith("network") for n in extra))]
+    if len(names) % 2 or not extra.keys() >= {*names}:
+        yield "extra/network", len(names), "weights and biases of each layer, numbered from 0"
+        return
+    if "alpha" not in extra:
+        yield "extra/alpha", "nothing", "coefficients beside the networks that gave them"
+        return
+    near = extra["alpha"].shape[2]
+    for row, run in enumerate(correction.runs):
+        for name in ("k", "seed", *OF_NETWORKS):
+            found, words = run.get(name), OF_NETWORKS.get(name)
+            if (found is None) if words is None else (found not in words):
+                expected = "a whole number" if words is None else " or ".join(words)
+                yield f"runs: {name}", f"{_told(found)} in row {row}", expected
+            if name != "seed" and found != first.get(name):
+                yield f"runs: {name}", f"{_told(found)} in row {row}", "that of the first run"
+    if first.get("k") != near:
+        yield "runs: k", first.get("k"), f"{near}, the neighbours of extra/alpha"
+    rows = near + (first.get("network_input") == "own+neighbors")
+    size = rows * correction.weight.shape[2]
+    for layer in range(0, len(names), 2):
+        weight, bias = extra[names[layer]], extra[names[layer + 1]]
+        for name, values in zip(names[layer : layer + 2], (weight, bias), strict=True):
+            if not _finite(values):
+                yield f"extra/{name}", "NaN, infinity or no floats", "finite floats"
+        last = layer == len(names) - 2
+        outputs = near if last else weight.shape[1] if weight.ndim > 1 else 0
+        if outputs < 1 or weight.shape[1:] != (outputs, size) or bias.shape[1:] != (outputs,):
+            found = f"{weight.shape} and {bias.shape}"
+            expected = f"weights of {size} inputs{f' and {near} outputs' * last}, and their biases"
+            yield f"extra/{names[layer]}", found, expected
+            return
+        size = outputs
+
+
+def _told(value: object) -> str:
+    """Return a value as text for a message, cut where it is long."""
+    text = str(value)
+    cut = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return repr(cut) if isinstance(value, str) else cut

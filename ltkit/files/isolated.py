@@ -111,7 +111,7 @@ def serve() -> None:
     """Answer the request on stdin, as the child."""
     request = json.load(sys.stdin)
     function = vars(importlib.import_module(request["module"]))[request["function"]]
-    _limit(request["seconds"], request["memory"])
+    limit(request["seconds"], request["memory"])
     answer: dict[str, Any]
     try:
         answer = {"value": function(Path(request["path"]), *request["arguments"])}
@@ -125,17 +125,21 @@ def serve() -> None:
     json.dump(answer, sys.stdout)
 
 
-def _limit(seconds: int, memory: int) -> None:
-    """Limit this process's time and memory from now on; what is imported by now is free."""
+def limit(seconds: int | None, memory: int | None) -> None:
+    """Limit this process's time and memory from now on; what is imported by now is free.
+
+    None lifts a limit of before.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     with Path("/proc/self/statm").open(encoding="ascii") as statm:
         held = int(statm.read().split()[0]) * resource.getpagesize()
+    begun = math.ceil(used.ru_utime + used.ru_stime)
     wanted = {
-        resource.RLIMIT_CPU: math.ceil(used.ru_utime + used.ru_stime) + seconds,
-        resource.RLIMIT_AS: held + memory,
+        resource.RLIMIT_CPU: None if seconds is None else begun + seconds,
+        resource.RLIMIT_AS: None if memory is None else held + memory,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, limit in wanted.items():
+    for kind, value in wanted.items():
         _, most = resource.getrlimit(kind)
-        soft = limit if most == resource.RLIM_INFINITY else min(limit, most)
-        resource.setrlimit(kind, (soft, most))
+        lifted = value is None or (most != resource.RLIM_INFINITY and value > most)
+        resource.setrlimit(kind, (most if lifted else value, most))  # type: ignore[arg-type]

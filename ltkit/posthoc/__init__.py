@@ -7,16 +7,24 @@
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
 
+`plan` and `fit_features` fit a method on a features file, and choose what is not set.
+
 What several of them need is here, for they know nothing of each other.
 """
 
 from collections.abc import Iterable
-from math import inf, isfinite
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit import numerals
 from ltkit.errors import InputError, nearest
+from ltkit.numerals import Range
+from ltkit.posthoc._features import Fitted as Fitted
+from ltkit.posthoc._features import Plan as Plan
+from ltkit.posthoc._features import fit_features as fit_features
+from ltkit.posthoc._features import plan as plan
 from ltkit.records import FeatureSplit, Ints
 
 TARGETS = ("uniform", "train", "inverse")
@@ -28,11 +36,7 @@ def check_range(name: str, value: float, least: float = -inf, most: float = inf)
     Raises:
         InputError: naming the parameter.
     """
-    if not (isfinite(value) and least <= value <= most):
-        expected = "a finite number"
-        if least > -inf:
-            expected += f", at least {least:g}" if most == inf else f" from {least:g} to {most:g}"
-        raise InputError(f"{name}: found {value}, expected {expected}")
+    Range(least, most).check(value, name)
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
@@ -44,6 +48,28 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     known = list(known)
     if value not in known:
         raise InputError(f"{name}: found {value!r}, unknown; {nearest(value, known)}")
+
+
+SIZES = (1e-6, 1e6)
+"""Of the largest feature, logit or weight: what gradient descent with usual rates can learn on."""
+
+
+def check_size(what: str, largest: float, way_out: str) -> None:
+    """Refuse numbers of a size at which gradient descent learns nothing, or diverges.
+
+    Args:
+        what: they are.
+        largest: of their absolute values; all zeros are as good as any.
+        way_out: what to do.
+
+    Raises:
+        InputError: naming the size.
+    """
+    if largest and not SIZES[0] <= largest <= SIZES[1]:
+        raise InputError(
+            f"{what}: found {largest:.2g} as the largest, expected {SIZES[0]:g} to {SIZES[1]:g}; "
+            f"{way_out}"
+        )
 
 
 def check_train(train: FeatureSplit | None, num_classes: int) -> FeatureSplit:
@@ -104,13 +130,8 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
     if target == "inverse":
         weights = np.exp(-log_prior(class_counts))
     else:
-        try:
-            weights = np.array([float(part) for part in target.split(",")])
-        except ValueError:
-            raise InputError(
-                f"target: found {target!r}, expected {', '.join(TARGETS)} or {size} positive "
-                "numbers, comma-separated"
-            ) from None
+        example = f"3,1,2, or one of {', '.join(TARGETS)}"
+        weights = np.array(numerals.numbers(target, "target", once=False, example=example))
         if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
             raise InputError(
                 f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "

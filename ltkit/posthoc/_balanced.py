@@ -1,10 +1,16 @@
 """The class-balanced logistic regression of several methods: its cost, and its minimum."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.posthoc._stacked import Double, Inputs, balanced_moments, balanced_weights
+from ltkit.posthoc._stacked import Double, Inputs, Single, balanced_moments, balanced_weights
 from ltkit.records import Classifier, FeatureSplit
+
+FAR = 20
+"""Powers of two by which features may be larger or smaller than 1 before their unit is changed."""
 
 
 class BalancedLogistic:
@@ -23,14 +29,28 @@ class BalancedLogistic:
 
     def __init__(self, base: Classifier, train: FeatureSplit) -> None:
         """Read the features once for their moments."""
-        self._inputs = Inputs(train, base.feature_size, base.prepare)
         self._classes = base.num_classes
         self._weights = balanced_weights(train.labels, base.num_classes)
-        _, self._centre, self._covariance = balanced_moments(
+        self._inputs = Inputs(train, base.feature_size, base.prepare)
+        _, centre, covariance = balanced_moments(
             self._inputs.blocks(), base.feature_size, self._weights
         )
+        size = float(np.sqrt((np.diag(covariance).clip(0) + centre**2).max()))
+        exponent = round(np.log2(size)) if size else 0
+        self._unit = 2.0**-exponent if abs(exponent) > FAR else 1.0
+        self._centre, self._covariance = centre * self._unit, covariance * self._unit**2
+        if self._unit != 1:
+            self._inputs = self._in_unit(base, train)
         self.start: Double = np.zeros((base.num_classes, base.feature_size + 1))
-        self.variance = float(np.trace(self._covariance)) / base.feature_size
+        self.variance = float(np.trace(covariance)) / base.feature_size
+
+    def _in_unit(self, base: Classifier, train: FeatureSplit) -> Inputs:
+        """Return the features in a unit in which products of float32 lose nothing."""
+
+        def made_of(features: NDArray[Any]) -> Single:
+            return (base.prepare(features).astype(np.float64) * self._unit).astype(np.float32)
+
+        return Inputs(train, base.feature_size, made_of)
 
     def minimum(self, start: Double, decay: float, tolerance: float, iterations: int) -> Double:
         """Return the (C, D + 1) rows of the minimum, found from others by L-BFGS.
@@ -47,14 +67,17 @@ class BalancedLogistic:
         """
         from scipy.optimize import minimize
 
-        to_rows = self._coordinates(decay)
+        units = np.append(np.full(start.shape[1] - 1, self._unit), 1.0)  # of a row's columns
+        in_unit = decay * self._unit**2
+        to_rows = self._coordinates(in_unit)
 
         def cost(flat: Double) -> tuple[float, Double]:
-            value, gradient = self._cost(flat.reshape(start.shape) @ to_rows, decay)
+            value, gradient = self._cost(flat.reshape(start.shape) @ to_rows, in_unit)
             return value, (gradient @ to_rows.T).ravel()
 
+        begin = np.linalg.solve(to_rows.T, (start / units).T).T.ravel()
         result = minimize(
-            cost, np.linalg.solve(to_rows.T, start.T).T.ravel(), jac=True, method="L-BFGS-B",
+            cost, begin, jac=True, method="L-BFGS-B",
             options={"maxiter": iterations, "maxfun": 4 * iterations, "ftol": tolerance, "gtol": 0},
         )  # fmt: skip
         if result.nit >= iterations:
@@ -62,7 +85,7 @@ class BalancedLogistic:
                 f"the logistic regression with decay {decay:g} is not at its optimum after "
                 f"{iterations} iterations; set a stronger penalty, or more iterations"
             )
-        rows: Double = result.x.reshape(start.shape) @ to_rows
+        rows: Double = result.x.reshape(start.shape) @ to_rows * units
         return rows
 
     def _coordinates(self, decay: float) -> Double:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.posthoc import check_range
+from ltkit.posthoc import check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks
+from ltkit.row_cache import RowCache
 
 Single = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -65,6 +66,7 @@ class Inputs:
         width: W.
         made_of: the (B, W) inputs of (B, D) features as stored.
         once: each drawn row is needed once, as in a single epoch; nothing is held.
+        what: the first columns are, for messages: features, beside which a 1 may stand, or logits.
     """
 
     def __init__(
@@ -74,17 +76,16 @@ class Inputs:
         made_of: Callable[[NDArray[Any]], Single],
         *,
         once: bool = False,
+        what: str = "features",
     ) -> None:
         """Read the split if it fits."""
         self.labels, self.width = split.labels, width
-        self._split, self._made_of = split, made_of
-        self._held: Single | None = None
-        if len(split) <= self._room and not once:
-            self._held = self._read(np.arange(len(split)))
-
-    @property
-    def _room(self) -> int:
-        return BUDGET // (4 * self.width)
+        self._split, self._made_of, self._what = split, made_of, what
+        self._largest = 0.0
+        self._rows: RowCache[Single] = RowCache(
+            split, width, np.dtype(np.float32), budget=BUDGET, place=lambda values: values,
+            made_of=self._measured, once=once,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """N."""
@@ -93,7 +94,7 @@ class Inputs:
     def blocks(self) -> Iterator[tuple[Single, Ints]]:
         """Yield (B, W) inputs and (B,) labels in order."""
         for rows in self._split.slices():
-            held = self._held
+            held = self._rows.held
             x = self._made_of(self._split.features[rows]) if held is None else held[rows]
             yield x, self.labels[rows]
 
@@ -102,25 +103,34 @@ class Inputs:
 
         Inputs are let go when the next are read, so half of the budget is for each.
         """
-        return self._room // 2 // orders if self._held is None else sys.maxsize
+        return self._rows.room // 2 // orders if self._rows.held is None else sys.maxsize
 
     def taker(self, drawn: Sequence[Ints]) -> Callable[[Ints], Single]:
         """Return a function that gives the inputs of any of the drawn rows."""
-        if self._held is not None:
-            return self._held.__getitem__
-        used = np.unique(np.concatenate(drawn))
-        values = self._read(used)
-        return lambda rows: values[np.searchsorted(used, rows)]
+        if self._rows.held is not None:
+            return self._rows.held.__getitem__
+        stretch = self._rows.stretch(np.concatenate(drawn))
+        return lambda rows: stretch.values[stretch.places(rows)]
 
-    def _read(self, used: Ints) -> Single:
-        """Read the inputs of some rows, ascending, in one pass over the split."""
-        values = np.empty((len(used), self.width), np.float32)
-        for rows in self._split.slices():
-            first, last = np.searchsorted(used, (rows.start, rows.stop))
-            if first < last:
-                within = used[first:last] - rows.start
-                values[first:last] = self._made_of(self._split.features[rows][within])
-        return values
+    def _measured(self, features: NDArray[Any]) -> Single:
+        """Return the inputs of features, and take note of the largest."""
+        made = self._made_of(features)
+        measured = made if self._what == "logits" else made[:, : features.shape[1]]
+        self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
+        return made
+
+    def check_size(self) -> None:
+        """Refuse inputs, of those read so far, of a size that SGD cannot learn on.
+
+        Raises:
+            InputError: when the largest of them is far too large or too small.
+        """
+        check_size(
+            self._what, self._largest,
+            "multiply the head's weight and bias by a number"
+            if self._what == "logits"
+            else "import them in another unit, or use ridge or blend, which have none",
+        )  # fmt: skip
 
 
 def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
@@ -134,7 +144,7 @@ def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
 
 def logits_of(base: Classifier, split: FeatureSplit, epochs: int) -> Inputs:
     """Return (N, C) inputs: the classifier's logits, of a single epoch only those that it draws."""
-    return Inputs(split, base.num_classes, base.logits, once=epochs == 1)
+    return Inputs(split, base.num_classes, base.logits, once=epochs == 1, what="logits")
 
 
 def softmax(logits: Single) -> Single:
@@ -173,6 +183,11 @@ class Linear:
         by_run = of_logits.reshape(len(inputs), -1)
         np.matmul(by_run.T, inputs, out=out.reshape(-1, out.shape[2]))
 
+    def classifier(self, base: Classifier, parameters: Single) -> Classifier:
+        """Return the classifier of (C, D + 1) parameters, for features as the base has them."""
+        weight, bias = parameters[:, :-1].copy(), parameters[:, -1].copy()
+        return Classifier(weight, bias, base.normalize_features, base.experts)
+
 
 @dataclass(frozen=True)
 class ScaleAndShift:
@@ -193,6 +208,19 @@ class ScaleAndShift:
         """Write the parameters' gradients (L, C, 2) for those of the logits (B, L, C)."""
         np.einsum("blc,bc->lc", of_logits, inputs, out=out[..., 0])
         np.multiply(of_logits.sum(axis=0), self.unit, out=out[..., 1])
+
+    def start(self) -> Single:
+        """Return the (C, 2) parameters that change nothing."""
+        return np.stack([np.ones_like(self.unit), np.zeros_like(self.unit)], axis=1)
+
+    def classifier(self, base: Classifier, parameters: Single) -> Classifier:
+        """Return the classifier that scales and shifts the logits of the base."""
+        scale, shift = parameters[:, 0], parameters[:, 1]
+        bias = base.bias * scale
+        if self.unit.any():
+            bias = bias + shift * self.unit
+        weight = base.weight * scale[:, None]
+        return Classifier(weight, bias, base.normalize_features, base.experts)
 
 
 def train(
@@ -238,6 +266,7 @@ def train(
             at_once = max(1, inputs.draws_at_once(len(orders)) // size) * size
             for part in blocks(len(orders[0]), at_once):
                 take = inputs.taker([order[part] for order in orders])
+                inputs.check_size()
                 for batch in blocks(part.stop - part.start, size):
                     done = epoch + (part.start + batch.start) / (steps * size)
                     factor = 0.5 + 0.5 * np.cos(np.pi * done / first.epochs)
@@ -320,8 +349,11 @@ def balanced_moments(
 
     classes = len(weights)
     sums, products, counts = np.zeros((classes, size)), np.zeros((size, size)), np.zeros(classes)
+    first = np.zeros(0)  # taken off all rows: what they have in common cancels no digits
     for features, labels in rows:
         x = features.astype(np.float64)
+        first = first if len(first) else x[0].copy()
+        x -= first
         members = csr_array(
             (np.ones(len(labels)), (labels, np.arange(len(labels)))), (classes, len(labels))
         )
@@ -331,4 +363,5 @@ def balanced_moments(
         products += x.T @ x
     means = sums / counts[:, None]
     centre = means.mean(axis=0)
-    return means, centre, products / counts.sum() - np.outer(centre, centre)
+    covariance = products / counts.sum() - np.outer(centre, centre)
+    return means + first, centre + first, covariance

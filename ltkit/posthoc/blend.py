@@ -15,6 +15,7 @@ from ltkit.posthoc import check_range, check_train, log_prior
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.posthoc._stacked import Double
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.settings import RANGES
 
 GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
 TOLERANCE, ITERATIONS = 1e-8, 1000
@@ -78,7 +79,7 @@ def fit_many(
     train = check_train(train, base.num_classes)
     prior = log_prior(class_counts)
     for settings in tried:
-        check_range("tau", settings["tau"])
+        RANGES["tau"].check(settings["tau"], "tau")
         check_range("share", settings["share"], 0, 1)
         check_range("penalty", settings["penalty"], 1e-9, 1e9)
     problem = BalancedLogistic(base, train)

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ltkit.errors import InputError
 from ltkit.posthoc import check_range, check_train
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit, Ints
+
+OUTWEIGHED = 1e9
+"""How many times the features' variance a penalty may be that leaves anything of the weights."""
 
 GRID = {"inverse_penalty": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
 
@@ -81,6 +85,12 @@ def fit_many(
     for number in sorted(range(len(tried)), key=lambda n: float(tried[n]["inverse_penalty"])):
         settings = tried[number]
         decay = 1 / (settings["inverse_penalty"] * len(train))
+        if decay > OUTWEIGHED * problem.variance > 0:
+            raise InputError(
+                f"inverse_penalty: found {settings['inverse_penalty']:g}, with which the penalty "
+                f"outweighs features of variance {problem.variance:.2g}; import them in another "
+                "unit, or use ridge or blend, which have none"
+            )
         start = problem.minimum(start, decay, settings["tolerance"], settings["iterations"])
         found[number] = Classifier(
             start[:, :-1].astype(np.float32), start[:, -1].astype(np.float32),

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ltkit.posthoc import check_range, log_prior
+from ltkit.posthoc import log_prior
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.settings import RANGES
 
 GRID = {"tau": tuple(i / 10 for i in range(31))}
 """0 to 2 in steps of 0.1; the source sweeps tau on validation data."""
@@ -35,7 +36,7 @@ def fit(
     Source:
         Menon et al., ICLR 2021, arXiv:2007.07314, eq. 9.
     """
-    check_range("tau", tau)
+    RANGES["tau"].check(tau, "tau")
     with np.errstate(over="ignore"):  # an extreme tau overflows; whoever uses the bias checks it
         bias = (base.bias - tau * log_prior(class_counts)).astype(np.float32)
     return Classifier(base.weight, bias, base.normalize_features, base.experts)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.posthoc import _stacked, check_train, log_prior
+from ltkit.posthoc import _stacked, check_size, check_train, log_prior
 from ltkit.posthoc._stacked import Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints
 
@@ -57,11 +57,8 @@ def fit(
 
         Epochs, batch size and weight decay are those of `crt` here, not the source's.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    return fit_many(base, train, class_counts, [vars(run)])[0]
 
 
 def fit_many(
@@ -73,21 +70,13 @@ def fit_many(
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
     shift = log_prior(class_counts).astype(np.float32)
+    check_size("head/weight", float(np.abs(base.weight).max()), "multiply it by a number")
     norms = np.linalg.norm(base.weight.astype(np.float64), axis=1).astype(np.float32)
 
     def balanced_softmax(logits: Single, labels: Ints) -> Single:
         logits += shift
         return _stacked.cross_entropy(logits, labels)
 
-    start = np.stack([np.ones_like(norms), np.zeros_like(norms)], axis=1)
-    found = _stacked.train(
-        _stacked.logits_of(base, train, runs[0].epochs), start, runs, _stacked.ScaleAndShift(norms),
-        balanced_softmax, balanced=False,
-    )  # fmt: skip
-    return [
-        Classifier(
-            base.weight * p[:, :1], base.bias * p[:, 0] + p[:, 1] * norms,
-            base.normalize_features, base.experts,
-        )
-        for p in found
-    ]  # fmt: skip
+    form, inputs = _stacked.ScaleAndShift(norms), _stacked.logits_of(base, train, runs[0].epochs)
+    found = _stacked.train(inputs, form.start(), runs, form, balanced_softmax, balanced=False)
+    return [form.classifier(base, parameters) for parameters in found]

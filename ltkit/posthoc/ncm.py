@@ -5,11 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.class_means import class_means
+from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import check_choice, check_train
-from ltkit.records import Classifier, FeatureSplit, Ints, Rows
+from ltkit.records import Classifier, FeatureSplit, Ints, Rows, lengths, unit_rows
 
 VARIANTS = ("euclidean", "cosine", "cl2n")
+
+ROUNDING = 1e-12
+"""Of the centre's length: a feature nearer to it is the centre."""
 
 
 def fit(
@@ -29,8 +32,9 @@ def fit(
             - r \lVert \mu'_c \rVert^2 \bigr) + const, \quad f' = \frac{f - m}{\lVert f - m \rVert}
             \quad \text{(cl2n)}
 
-    m is the mean training feature and mu' a class's mean of f'. Features are those of the file,
-    whether or not `base` normalises them.
+    of features so large or small that float32 would not hold their squares, divided by a power of
+    two. m is the mean training feature and mu' a class's mean of f'. Features are those of the
+    file, whether or not `base` normalises them.
 
     Args:
         base: not used but for its number of classes and experts.
@@ -64,13 +68,14 @@ def fit(
     train = check_train(train, base.num_classes)
     means, counts = class_means(train, base.num_classes)
     if variant == "euclidean":
-        weight, bias = 2 * means, -(means**2).sum(axis=1)
+        factor = _factor(means)
+        weight, bias = 2 * means * factor, -(means * factor * means).sum(axis=1)
     elif variant == "cosine":
-        weight, bias = _unit(means), np.zeros(len(means))
+        weight, bias = unit_rows(means), np.zeros(len(means))
     else:
         centre = counts @ means / counts.sum()
-        unit_rows = FeatureSplit(_CentredUnit(train.features, centre), train.labels)
-        processed, _ = class_means(unit_rows, base.num_classes)
+        around = FeatureSplit(_CentredUnit(train.features, centre), train.labels)
+        processed, _ = class_means(around, base.num_classes)
         means, radius = processed[:, :-1], counts @ processed[:, -1] / counts.sum()
         weight = 2 * means
         bias = -weight @ centre - radius * (means**2).sum(axis=1)
@@ -94,10 +99,11 @@ class _CentredUnit:
 
     def __getitem__(self, rows: slice) -> NDArray[np.float64]:
         centred = self.features[rows] - self.centre
-        return np.hstack([_unit(centred), np.linalg.norm(centred, axis=1, keepdims=True)])
+        centred[lengths(centred)[:, 0] <= ROUNDING * np.linalg.norm(self.centre)] = 0
+        return np.hstack([unit_rows(centred), lengths(centred)])
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = rows / np.maximum(norms, 1e-12)
-    return unit
+def _factor(means: NDArray[np.float64]) -> float:
+    """Return a factor of all logits with which float32 holds them: 1, or a power of two."""
+    largest = np.abs(means).max()
+    return 1.0 if 2**-40 < largest < 2**40 or not largest else 2.0 ** -round(np.log2(largest))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from ltkit.posthoc import check_range
-from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.errors import InputError
+from ltkit.records import Classifier, FeatureSplit, Ints, lengths
+from ltkit.settings import RANGES
 
 GRID = {"tau": tuple(i / 10 for i in range(21))}
 """0 to 2 in steps of 0.1, as in the released code."""
@@ -23,7 +24,7 @@ def fit(
         tau: 0 keeps the rows, 1 makes all norms 1.
 
     Raises:
-        InputError: when tau is not a finite number.
+        InputError: when tau is out of its range, or so large that nothing of a row is left.
 
     Example:
         >>> base = Classifier(np.float32([[3, 4], [0, 2]]), np.float32([1, 1]))
@@ -34,9 +35,11 @@ def fit(
     Source:
         Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (tau-normalised classifier).
     """
-    check_range("tau", tau)
-    norms = np.linalg.norm(base.weight.astype(np.float64), axis=1, keepdims=True)
+    RANGES["tau"].check(tau, "tau")
+    norms = lengths(base.weight.astype(np.float64))
     with np.errstate(all="ignore"):  # an extreme tau overflows; whoever uses the rows checks them
-        weight = (base.weight / np.maximum(norms, 1e-12) ** tau).astype(np.float32)
+        weight = (base.weight / np.where(norms > 0, norms, 1) ** tau).astype(np.float32)
+    if (base.weight.any(axis=1) & ~weight.any(axis=1)).any():
+        raise InputError(f"tau: found {tau:g}, which makes rows 0 in float32; set it nearer to 1")
     bias = np.zeros_like(base.bias)
     return Classifier(weight, bias, base.normalize_features, base.experts)

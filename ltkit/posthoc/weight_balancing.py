@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ltkit.errors import InputError
-from ltkit.posthoc import _stacked, check_range, check_train
+from ltkit.posthoc import _stacked, check_range, check_size, check_train
 from ltkit.posthoc._stacked import Double, Run, Single
-from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records import Classifier, FeatureSplit, Ints, lengths
 
 GRID = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 """Around the 0.01 of the released code, and below: there the decay of 0.1 all but removes rows that
@@ -69,11 +69,9 @@ def fit(
         The defaults, the loss (a binary cross-entropy on softmax, about C times less steep than the
         class-balanced one) and the projection once an epoch are those of the released code.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "beta": beta, "threshold": threshold, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    own = {"beta": beta, "threshold": threshold}
+    return fit_many(base, train, class_counts, [vars(run) | own])[0]
 
 
 def fit_many(
@@ -87,25 +85,22 @@ def fit_many(
     threshold = tried[0]["threshold"]
     check_range("threshold", threshold, 0, 1)
     weights = _class_weights(class_counts, tried[0]["beta"]).astype(np.float32)
-    norms = np.linalg.norm(base.weight, axis=1)
+    check_size("head/weight", float(np.abs(base.weight).max()), "multiply it by a number")
+    norms = lengths(base.weight)
     longest = norms.min() + threshold * (norms.max() - norms.min())
 
     def project(parameters: Single) -> None:
-        norms = np.linalg.norm(parameters[..., :-1], axis=2, keepdims=True)
-        parameters[..., :-1] *= np.minimum(1, longest / np.maximum(norms, 1e-12))
+        norms = lengths(parameters[..., :-1])
+        parameters[..., :-1] *= np.minimum(1, longest / np.where(norms > 0, norms, np.inf))
 
     def binary(logits: Single, labels: Ints) -> Single:
         return _binary(logits, labels, weights)
 
     start = np.hstack([base.weight, base.bias[:, None]])
     inputs = _stacked.features_and_one(base, train)
-    found = _stacked.train(
-        inputs, start, runs, _stacked.Linear(), binary, balanced=False, after_epoch=project
-    )
-    return [
-        Classifier(rows[:, :-1].copy(), rows[:, -1].copy(), base.normalize_features, base.experts)
-        for rows in found
-    ]
+    form = _stacked.Linear()
+    found = _stacked.train(inputs, start, runs, form, binary, balanced=False, after_epoch=project)
+    return [form.classifier(base, rows) for rows in found]
 
 
 def _binary(logits: Single, labels: Ints, weights: Single) -> Single:

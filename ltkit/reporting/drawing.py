@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from ltkit.errors import InputError
 from ltkit.files.atomic import write_bytes
-from ltkit.reporting.figures import Exhibit, label
+from ltkit.reporting.exhibits import Exhibit, label
 
 FORMATS = ("svg", "pdf", "png")
 WIDTH = 900

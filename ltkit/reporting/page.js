@@ -260,7 +260,7 @@ choice.addEventListener("change", () => {
 function csvCell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  const safe = value.replace(/(?:^|;)\s*(?=[=+\-@＝＋－＠])/g, "$&'"); // as ltkit.files.tables
   return `"${safe.replace(/"/g, '""')}"`;
 }
 

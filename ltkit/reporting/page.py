@@ -9,15 +9,15 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from ltkit.reporting.data import details
 from ltkit.reporting.drawing import script
-from ltkit.reporting.figures import Exhibit, Section, visible
+from ltkit.reporting.exhibits import Exhibit, Section, visible
+from ltkit.reporting.source import Source
 
 Traces = Sequence[Mapping[str, Any]]
 
 
 def render(
-    gathered: Mapping[str, Any],
+    source: Source,
     parts: Sequence[Section],
     *,
     provenance: Sequence[Mapping[str, Any]] = (),
@@ -27,22 +27,22 @@ def render(
     """Return the page.
 
     Args:
-        gathered: of `ltkit.reporting.data.gather`.
-        parts: of `ltkit.reporting.figures.sections`.
-        provenance: of `ltkit.reporting.data.provenance`.
+        source: of `ltkit.reporting.source.collect`.
+        parts: of `ltkit.reporting.sections.make`.
+        provenance: of `ltkit.reporting.source.provenance`.
         command: what makes this page again.
         thumbnails: pictures of classes, as data URLs.
     """
-    document = gathered["evaluate"]
+    document, found = source.scores, {part.key: part.found for part in parts}
     exhibits = [exhibit for part in parts for exhibit in part.exhibits]
     data = {
         "schema": "ltkit.report/1",
         "evaluate": document,
-        "classes": gathered["classes"],
-        "labels": details(gathered),
-        "neighbors": gathered["neighbors"],
-        "alpha": gathered["alpha"].get("rows", []),
-        "cells": gathered["confusion"]["cells"],
+        "classes": found["classes"]["columns"],
+        "labels": source.settings,
+        "neighbors": found["classes"]["neighbors"],
+        "alpha": found["alpha"].get("rows", []),
+        "cells": found["confusion"]["cells"],
         "thumbnails": thumbnails or {},
         "exhibits": {exhibit.key: _as_json(exhibit) for exhibit in exhibits},
     }
@@ -58,7 +58,7 @@ def render(
         style=_file("page.css"),
         contents="".join(f'<a href="#{part.key}">{_text(part.title)}</a>' for part in parts),
         main="".join(map(_section, parts)),
-        notes=_notes(gathered),
+        notes=_notes(source),
         provenance=_provenance(provenance, command),
         data=_json(data),
         plotly=scripts[0],
@@ -199,15 +199,15 @@ def _table(exhibit: Exhibit) -> str:
     )
 
 
-def _notes(gathered: Mapping[str, Any]) -> str:
+def _notes(source: Source) -> str:
     """Return what the reader should know before the first number."""
     notes = []
-    if untested := gathered["evaluate"]["untested_classes"]:
+    if untested := source.scores["untested_classes"]:
         notes.append(f"{untested} classes have no sample in this split and are left out.")
-    if left := gathered["settings"]["left_out"]:
+    if source.left_out:
         notes.append(
-            f"{left} more settings are in the tables only; narrow them with --classifier to see "
-            "them class by class."
+            f"{source.left_out} more settings are in the tables only; narrow them with "
+            "--classifier to see them class by class."
         )
     return "".join(f"<p>{_text(note)}</p>" for note in notes)
 

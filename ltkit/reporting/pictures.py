@@ -37,11 +37,10 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
         raise InputError(f"--images: {features.source} does not name its images; extract it anew")
     if not folder.is_dir():
         raise InputError(f"--images: {folder}: no such folder; name the dataset's")
-    within = folder.resolve()
     found: dict[int, list[str]] = {}
     for class_id in range(len(features.classes)):
         rows = np.flatnonzero(split.labels == class_id)[: 4 * EACH]
-        every = (_picture(within, str(split.ids[row])) for row in rows)
+        every = (_picture(folder, str(split.ids[row])) for row in rows)
         if pictures := list(islice(filter(None, every), EACH)):
             found[class_id] = pictures
     if not found:
@@ -55,10 +54,7 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
 def _picture(folder: Path, name: str) -> str | None:
     """Return an image as a data URL; None where there is none in the folder that can be read."""
     try:
-        path = (folder / name).resolve()
-        if not (path.is_relative_to(folder) and path.is_file()):
-            return None
-        (pixels,) = ImageFiles([path], SIDE, SIDE)[:1]
+        (pixels,) = ImageFiles([folder / name], SIDE, SIDE, root=folder)[:1]
     except (OSError, ValueError, InputError):  # a name that is none: NUL, too long; no picture
         return None
     content = io.BytesIO()

@@ -15,30 +15,16 @@ from typing import Any
 
 import torch
 
-from ltkit import __version__
 from ltkit.architectures.network import Network
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, InputError, SettingError
+from ltkit.files import scratch
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
+from ltkit.untrusted.budget import opened
+from ltkit.version import __version__
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1
-
-FLAGS = {
-    "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
-    "features": "FEATS", "method": "METHOD", "momentum": "momentum",
-}  # fmt: skip
-"""What is not called by its name on the command line."""
-
-
-def flag(name: str) -> str:
-    """Return how a setting is called on the command line.
-
-    Example:
-        >>> flag("learning_rate"), flag("batch_size")
-        ('--lr', '--batch-size')
-    """
-    return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def save(
@@ -117,11 +103,10 @@ def load_partial(
         InputError: when there is no such file, or it belongs to a run with other settings.
         FormatError: when it cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: not found, nothing to resume; run without --resume")
-    raw, digest = (whole := path.read_bytes())[:-32], whole[-32:]
-    if hashlib.sha256(raw).digest() != digest:
-        raise FormatError(f"{path}: is damaged; start again without --resume")
+    whole = scratch.read(path)
+    if whole is None:
+        raise InputError(f"{path}: not found, nothing to resume; start again without resuming")
+    raw = _checked(path, whole)
     try:
         content = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
         _check_same(path, content["recipe"], recipe)
@@ -134,9 +119,31 @@ def load_partial(
     ) as error:  # fmt: skip
         raise FormatError(
             f"{path}: not a checkpoint of an interrupted run ({type(error).__name__}); "
-            "start again without --resume"
+            "start again without resuming"
         ) from error
     return int(content["epoch"])
+
+
+def is_partial(path: Path) -> bool:
+    """Say whether there is what `save_partial` wrote.
+
+    Raises:
+        InputError: when something else is there.
+        FormatError: when it is damaged, or was not written by it.
+    """
+    whole = scratch.read(path)
+    return whole is not None and bool(_checked(path, whole))
+
+
+def _checked(path: Path, whole: bytes) -> bytes:
+    """Return what stands before the digest at the end, which no file of a stranger has."""
+    raw, digest = whole[:-32], whole[-32:]
+    if hashlib.sha256(raw).digest() != digest:
+        raise FormatError(
+            f"{path}: is damaged, or not ltkit's; move it away and start again without "
+            "resuming, or choose another output"
+        )
+    return raw
 
 
 def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
@@ -147,11 +154,12 @@ def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
         FormatError: when it cannot be read.
     """
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")["recipe"]
+        with opened(path, "a checkpoint") as file:
+            found = torch.load(file, weights_only=True, map_location="cpu")["recipe"]
     except (EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not a checkpoint of ltkit ({type(error).__name__}); remove it, or start "
-            "again without --resume"
+            "again without resuming"
         ) from error
     _check_same(path, found, recipe)
 
@@ -160,7 +168,6 @@ def _check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any
     different = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
     if different:
         key = different[0]
-        raise InputError(
-            f"{path}: {flag(key)}: found {found.get(key)}, expected {expected.get(key)}; resume "
-            "with the settings of the first run, or start again without --resume"
-        )
+        said = f"found {found.get(key)}, expected {expected.get(key)}"
+        way_out = "resume with the settings of the first run, or start again without resuming"
+        raise SettingError(key, f"{said}; {way_out}", where=f"{path}: ")

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ltkit.errors import InputError
+from ltkit import numerals
+from ltkit.errors import InputError, SettingError
 
-VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")
+VARIABLES = (*NUMBERS, "MASTER_ADDR")
+SIXTEEN_BITS = numerals.Range(0, 2**16 - 1, whole=True)
 
 
 @contextmanager
@@ -33,20 +36,23 @@ def group(device: str) -> Iterator[str]:
 
     Raises:
         InputError: when several processes would share a GPU, or the environment is only in part
-            that of torchrun.
+            that of torchrun, or has no numbers.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield device
         return
     if absent := [name for name in VARIABLES if name not in os.environ]:
         raise InputError(f"{absent[0]}: absent, expected all that torchrun sets; start with it")
+    for name in NUMBERS:
+        numerals.number(os.environ[name], name, SIXTEEN_BITS)
     cuda, local = device.startswith("cuda"), int(os.environ["LOCAL_RANK"])
     if cuda:
         if ":" in device or local >= torch.cuda.device_count():
-            raise InputError(
-                f"--device {device}: found process {local} of this machine and "
-                f"{torch.cuda.device_count()} GPUs, of which torchrun gives each process its own; "
-                "use --device cuda with at most as many processes"
+            raise SettingError(
+                f"device {device}",
+                f"found process {local} of this machine and {torch.cuda.device_count()} GPUs, of "
+                "which torchrun gives each process its own; use device cuda with at most as many "
+                "processes",
             )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
@@ -58,6 +64,12 @@ def group(device: str) -> Iterator[str]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def writes() -> bool:
+    """Say whether this process is the one that writes files, also before the group is joined."""
+    alone = "WORLD_SIZE" not in os.environ or "RANK" not in os.environ
+    return alone or os.environ["RANK"] == "0"
 
 
 def rank() -> int:

@@ -5,23 +5,31 @@ with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net o
 """
 
 import gzip
+import hashlib
+import json
 import os
 import warnings
 import zipfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import payloads
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from ltkit import architectures, datasets, evaluation, importing
-from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit import architectures, checkpoints, datasets
+from ltkit.files import classifiers, features, hdf5, neighbors, scratch, strict_json
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.posthoc import ncm
-from ltkit.records import Neighbors
+from ltkit.records import ClassTable, Correction, Neighbors
+from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
+from ltkit.sources import arrays as importing
+from ltkit.sources import extraction
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -72,6 +80,16 @@ def link(name: str, target: str) -> Maker:
     return lambda: Path(name).symlink_to(target)
 
 
+def variable(name: str, value: str, make: Maker) -> Maker:
+    """Set a variable of the environment, which a test takes back, and run another maker."""
+
+    def set_it():
+        os.environ[name] = value
+        make()
+
+    return set_it
+
+
 def npz(**changes) -> Maker:
     """Write ``bad.npz``."""
     return lambda: np.savez("bad.npz", **arrays(**changes))
@@ -96,15 +114,70 @@ def test_only(name: str, **changes) -> Maker:
     return put(name, **absent, train_counts=np.array(COUNTS), **changes)
 
 
-def corrected(name: str = "feats.ncm.h5", path: str = "feats.h5") -> Maker:
+def corrected(
+    name: str = "feats.ncm.h5", path: str = "feats.h5", counts: Sequence[int] = COUNTS
+) -> Maker:
     """Correct a features file by its class means, as ``ltkit posthoc ncm`` does."""
 
     def make():
         found = features.read(Path(path))
         base, train = found.classifier(), found.split("train")
-        correction = evaluation.as_correction("ncm", ncm.fit(base, train, np.array(COUNTS)), [{}])
+        correction = Correction.whole("ncm", ncm.fit(base, train, np.array(counts)))
         inputs = {"features": found.digest}
         classifiers.write(Path(name), correction, settings={}, inputs=inputs, command="made")
+
+    return make
+
+
+def fitted(
+    name: str = "feats.alphanet.h5",
+    run: dict | str | None = None,
+    settings: dict | str | None = None,
+    runs: int = 2,
+    method: object = "alphanet",
+    inputs: dict | None = None,
+    **datasets,
+) -> Maker:
+    """Write a small file as ``ltkit alphanet fit`` does, with changes that it would not write.
+
+    Args:
+        name: of the file.
+        run: what is different in every run's record, ... to take it away; or the text of the last.
+        settings: in place of those of the file; or their text.
+        runs: how many there are, which differ in rho.
+        method: its name.
+        inputs: in place of the features' digest.
+        **datasets: in place of others, None takes one away; ``__`` stands for ``/``.
+    """
+
+    def make():
+        rng = np.random.default_rng(0)
+        shapes = {"weight": (2, 8), "bias": (2,), "extra/alpha": (2, 2)}
+        shapes |= {"extra/network.0": (3, 16), "extra/network.1": (3,)}
+        shapes |= {"extra/network.2": (2, 3), "extra/network.3": (2,)}
+        content = {n: rng.normal(size=(runs, *s)).astype(np.float32) for n, s in shapes.items()}
+        content["class_id"] = np.array([4, 5])
+        content["extra/neighbor"] = np.tile(np.array([[0, 1], [2, 0]]), (runs, 1, 1))
+        usual = as_json(AlphaNetSettings()) | {"k": 2, "metric": "euclidean"}
+        records = [usual | {"rho": 1.0 + number} for number in range(runs)]
+        if isinstance(run, dict):
+            records = [{k: v for k, v in (r | run).items() if v is not ...} for r in records]
+        texts = [json.dumps(record) for record in records]
+        if isinstance(run, str):
+            texts[-1] = run
+        content["runs"] = np.array([text.encode() for text in texts], dtype=bytes)
+        content |= {name.replace("__", "/"): values for name, values in datasets.items()}
+        content = {name: values for name, values in content.items() if values is not None}
+        digest = hdf5.header(Path("feats.h5"))["digest"]
+        with mock.patch.object(
+            strict_json, "dumps", lambda v: v if isinstance(v, str) else json.dumps(v)
+        ):
+            hdf5.write(
+                Path(name), hdf5.CLASSIFIER, content,
+                {"/": {"method": method, "normalize_features": 0}},
+                settings={"bins": "20,100"} if settings is None else settings,
+                inputs={"features": digest} if inputs is None else inputs, command="made",
+            )  # fmt: skip
 
     return make
 
@@ -189,10 +262,10 @@ def unfinished(name: str) -> Maker:
     """Leave what an interrupted run with other inputs leaves."""
 
     def make():
-        split = features.SplitPlan(np.zeros(3, np.int64), None)
-        plan = features.Plan(8, "float32", {"train": split}, features.ClassTable(np.array([3])),
+        split = SplitPlan(np.zeros(3, np.int64), None)
+        plan = Plan(8, "float32", {"train": split}, ClassTable(np.array([3])),
                              None, {})  # fmt: skip
-        features.FeaturesWriter(Path(name), plan, command="made", resume=False).close()
+        FeaturesWriter(Path(name), plan, command="made", resume=False).close()
 
     return make
 
@@ -303,9 +376,69 @@ def cifar10(size: int) -> Maker:
     return make
 
 
+def linked_picture(name: str, target: str) -> Maker:
+    """Make pictures, one more outside, and a link at or in their folder."""
+
+    def make():
+        Path("other/cow").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save("other/cow/9.png")
+        Path("pics", name).symlink_to(target)
+
+    return several(pictures(listed="ant/0.png 0\nbee/9.png 1\n"), make)
+
+
 def pipe(name: str) -> Maker:
-    """Make a pipe into which nobody writes."""
-    return lambda: os.mkfifo(name)
+    """Make a pipe that nobody writes to, in the place of what is there."""
+
+    def make():
+        Path(name).unlink(missing_ok=True)
+        os.mkfifo(name)
+
+    return make
+
+
+def downloaded(name: str = "", target: str = "", **files: str) -> Maker:
+    """Make ``hf``, a folder with weights and files of others', and a link in it."""
+
+    def make():
+        Path("hf").mkdir()
+        Path("secret.txt").write_text("mine", encoding="utf-8")
+        state = network().state_dict()
+        if "index" in files:
+            index = {"weight_map": dict.fromkeys(state, "a.safetensors") | {"x": files["index"]}}
+            Path("hf/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+            save_file(state, "hf/a.safetensors")
+        else:
+            save_file(state, "hf/model.safetensors")
+        if name:
+            Path("hf", name).unlink(missing_ok=True)
+            Path("hf", name).symlink_to(target)
+
+    return make
+
+
+def of_features(made: Maker, checkpoint: str) -> Maker:
+    """Extract features of the digits from a checkpoint, and correct them."""
+
+    def make():
+        made()
+        wanted = LoadSettings(mean=(0.3,), std=(0.4,))
+        model = checkpoints.load(Path(checkpoint), wanted)
+        dataset = datasets.load("digits_lt")
+        extraction.extract(model, dataset, ["train"], Path("d.h5"), ExtractSettings())
+        corrected("d.ncm.h5", "d.h5", dataset.classes.train_count)()
+
+    return make
+
+
+def lightning(count: int) -> Maker:
+    """Write a small file of Lightning's with so many attributes, of ten numbers each."""
+
+    def make():
+        state = {f"a{i}.b{j}": torch.zeros(()) for i in range(count) for j in range(10)}
+        torch.save({"pytorch-lightning_version": "2.0.0", "state_dict": state}, "bad.pt")
+
+    return make
 
 
 def hole(name: str, size: int) -> Maker:
@@ -402,3 +535,23 @@ def bfloat16(name: str) -> Maker:
         h5py.h5d.create(f.id, name.encode(), kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, values)
 
     return opened(change)
+
+
+def lock(name: str, content: str | None) -> Maker:
+    """Put something under the name of the lock of an output: a file, or a link to feats.h5."""
+    path = Path(f".ltkit-lock-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+    return file(str(path), content) if content is not None else link(str(path), "feats.h5")
+
+
+def parts(name: str) -> Maker:
+    """Leave a finished fit of an interrupted sweep."""
+
+    def make() -> None:
+        run = {"seed": 5}
+        kept = scratch.Parts(Path(name), run, resume=False)
+        kept.begin()
+        weight, bias = np.zeros((1, 1, 8), np.float32), np.zeros((1, 1), np.float32)
+        fit = Correction("alphanet", np.array([5]), weight, bias, ({"rho": 1.0, "seed": 5},))
+        classifiers.write(kept.path("euclidean-2"), fit, settings=run, inputs={}, command="")
+
+    return make

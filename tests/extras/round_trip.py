@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ltkit import checkpoints, exporting, extraction
+from ltkit import checkpoints
+from ltkit.exports import checkpoint as exporting
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 C = 7
 CLOSE = 1e-4

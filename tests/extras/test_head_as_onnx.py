@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltkit import exporting
+from ltkit.exports import checkpoint as exporting
 from ltkit.records import Classifier
 
 pytestmark = pytest.mark.extras

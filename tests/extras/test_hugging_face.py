@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import made
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from round_trip import C, check, close, shaken
 
 from ltkit import checkpoints
-from ltkit.checkpoints import hugging_face as family
+from ltkit.checkpoints.families import _library
+from ltkit.checkpoints.families import hugging_face as family
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
+from ltkit.untrusted import budget
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 
@@ -182,7 +185,7 @@ def test_images_are_prepared_as_the_processor_does(tmp_path, name):
     picture = Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
     expected = own(picture, return_tensors="pt")["pixel_values"][0].float()
     content = checkpoints.Content(tmp_path, "folder", {}, {}, "")
-    images, _ = family._images(content)
+    images, _ = family._images(content, LoadSettings())
     pixels = transform(picture, images.view.resize, images.view.crop, images.view.interpolation)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (images.mean, images.std))
@@ -209,22 +212,95 @@ def test_images_in_another_order_of_channels(folder):
      ({"crop_size": 80, "do_center_crop": False, "size": 96}, (96, 96, "bilinear"), True)],
 )  # fmt: skip
 def test_older_processors(said, view, squeezed):
-    images, notes = family._prepared(said, None)
+    images, notes = family._prepared(Path("p.json"), said, None, LoadSettings())
     assert images.view == checkpoints.View(*view)
     assert any("squeezes" in note for note in notes) == squeezed
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["{", "[]", '{"size": {}}', '{"size": {"height": "x"}}', '{"image_mean": 3}',
-     '{"image_mean": [1], "image_std": [0, "a"]}', '{"rescale_factor": 0, "image_mean": [0, 0, 0]}',
-     '{"size": {"shortest_edge": 8}, "crop_pct": 0}', '{"do_normalize": true}'],
+    ("text", "words"),
+    [("{", "is no JSON"), ("[]", "found a list, expected a JSON object"),
+     ('{"size": {}}', "size: found None, expected a whole number from 1"),
+     ('{"size": {"height": "x"}}', "size: found 'x'"), ('{"size": [8, 8]}', "size: found [8, 8]"),
+     ('{"size": 8000}', "size: found 8000, expected a whole number from 1 to 2048"),
+     ('{"size": true}', "size: found True"), ('{"size": {"shortest_edge": -8}}', "found -8"),
+     ('{"crop_size": {"height": 0}}', "crop_size: found 0"), ('{"crop_size": 1e9}', "1000000000.0"),
+     ('{"size": 1' + "0" * 400 + "}", "size: found a number of 1329 bits"),
+     ('{"image_mean": 3}', "image_mean: found 3, expected a list of numbers; say --mean"),
+     ('{"image_mean": [1], "image_std": [0, "a"]}', "image_std: found 0"),
+     ('{"image_mean": [0, 0, 0], "image_std": [1, 1, -0.5]}', "image_std: found -0.5"),
+     ('{"image_mean": [0, 0, 0], "image_std": [1, 1, "1"]}', "image_std: found '1'"),
+     ('{"image_mean": [0, 0, 0], "image_std": [1, 1, true]}', "image_std: found True"),
+     ('{"image_mean": [0, 0, 0], "image_std": [1, 1, NaN]}', "image_std: found nan"),
+     ('{"image_mean": [0, 0, Infinity], "image_std": [1, 1, 1]}', "image_mean: found inf"),
+     ('{"image_mean": [0, 0, null], "image_std": [1, 1, 1]}', "image_mean: found None"),
+     ('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1' + "0" * 400 + "]}", "1329 bits"),
+     ('{"rescale_factor": 0}', "rescale_factor: found 0, expected a number from 1e-06"),
+     ('{"rescale_factor": -0.01}', "rescale_factor: found -0.01"),
+     ('{"rescale_factor": "1"}', "rescale_factor: found '1'"),
+     ('{"size": {"shortest_edge": 8}, "crop_pct": 0}', "crop_pct: found 0"),
+     ('{"size": {"shortest_edge": 8}, "crop_pct": 0.001}', "crop_pct: found 8000"),
+     ('{"do_normalize": true}', "image_mean: found None")],
 )  # fmt: skip
-def test_processors_that_cannot_be(folder, text):
+def test_processors_that_cannot_be(folder, text, words):
     vit(folder)
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
-    words = ("preprocessor_config.json: is not what transformers writes", "fetch it again")
+    message = made.refused(
+        lambda: checkpoints.load(folder), "preprocessor_config.json", words, error=FormatError
+    )
+    assert len(message) < 300
+
+
+def test_the_user_may_say_what_a_processor_says_wrongly(folder):
+    vit(folder)
+    processor(folder, image_mean="x", image_std=[0, 0, 0])
+    words = ("image_mean: found 'x'", "say --mean")
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
+    wanted = LoadSettings(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    found = checkpoints.load(folder, wanted)
+    assert (found.mean, found.std) == (wanted.mean, wanted.std)
+    processor(folder, image_mean=[0, 0], image_std=[1, 1])
+    words = ("mean, std: found 2 and 2, expected 3 each", "--mean and --std")
+    made.refused(lambda: checkpoints.load(folder), *words, error=InputError)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [({"num_labels": 4 * 10**8, "id2label": None}, "num_labels: found 400000000"),
+     ({"num_labels": -1e9, "id2label": None}, "num_labels: found -1000000000.0"),
+     ({"hidden_size": 1 << 40}, "hidden_size: found 1099511627776"),
+     ({"image_size": 1 << 40}, "image_size: found 1099511627776"),
+     ({"intermediate_size": 10**400}, "intermediate_size: found a number of 1329 bits"),
+     ({"layer_norm_eps": float("nan")}, "layer_norm_eps: found nan"),
+     ({"id2label": dict.fromkeys(map(str, range(300_000)), "x")}, "id2label: found 300000")],
+)  # fmt: skip
+def test_sizes_that_the_tensors_have_not(folder, entries, words):
+    vit(folder, **entries)
+    made.refused(lambda: checkpoints.load(folder), words, "fetch it again", error=FormatError)
+
+
+def test_what_is_built_is_bounded_by_the_file(folder, monkeypatch):
+    vit(folder, hidden_size=4096, intermediate_size=4096, num_attention_heads=1)
+    monkeypatch.setattr(budget, "BYTES", 1 << 20)
+    words = ("its configuration: ", "bytes, expected at most")
+    made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
+    vit(folder)
+    assert checkpoints.load(folder).family == "hugging-face"
+    monkeypatch.setattr(_library, "FEW_PARTS", 3)
+    monkeypatch.setattr(_library, "PARTS", 0)
+    words = ("describes a network of more than 3 layers", "fetch the configuration again")
+    made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
+
+
+def test_entries_that_mean_nothing_may_be_large(folder):
+    vit(folder, seed=10**9, eos_token_id=10**9)
+    assert checkpoints.load(folder).family == "hugging-face"
+
+
+@pytest.mark.parametrize("side", ["x", True, -1, 0, 1.5])
+def test_image_sizes_that_cannot_be(folder, side):
+    vit(folder, image_size=side)
+    made.refused(lambda: checkpoints.load(folder), "image", error=FormatError)
 
 
 def test_tensors_that_do_not_fit_are_named(folder):

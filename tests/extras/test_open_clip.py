@@ -10,11 +10,12 @@ import pytest
 import torch
 from round_trip import C, close, dataset, normalised
 
-from ltkit import checkpoints, extraction
-from ltkit.checkpoints import open_clip as family
+from ltkit import checkpoints
+from ltkit.checkpoints.families import open_clip as family
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
 from ltkit.settings import ExtractSettings, LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 
@@ -131,6 +132,15 @@ def test_the_network_must_be_named(path):
     words = ("--arch open_clip:made-clop: unknown network", "did you mean made-clip")
     made.refused(lambda: load(path, "made-clop"), *words, error=InputError)
     made.refused(lambda: load(path, "hf-hub:x/y"), "unknown network", error=InputError)
+
+
+@pytest.mark.parametrize("value", [1e4, -1e4])
+def test_a_scale_that_cannot_be(path, value):
+    state = network("made-clip").state_dict()
+    state["logit_scale"].fill_(value)
+    torch.save(state, path)
+    words = ("m.pt: exp(logit_scale): found", "fetch it again")
+    made.refused(lambda: load(path), *words, error=FormatError)
 
 
 def test_tensors_that_do_not_fit_are_named(path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltkit import handover
+from ltkit.exports import tables as handover
 from ltkit.records import Classifier, ClassTable, FeatureSplit, shot_groups
 
 pytestmark = pytest.mark.extras

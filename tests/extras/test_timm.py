@@ -11,10 +11,11 @@ import torch
 from round_trip import C, check, close, dataset, normalised, shaken
 from torch import nn
 
-from ltkit import checkpoints, extraction
-from ltkit.checkpoints import timm as family
+from ltkit import checkpoints
+from ltkit.checkpoints.families import timm as family
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
+from ltkit.sources import extraction
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 
@@ -211,8 +212,15 @@ def test_what_timm_squeezes_is_said(path):
     assert family.images_of(content, model, {"crop_mode": "center"})[1] == []
     with pytest.raises(FormatError, match="what it says of its images"):
         family.images_of(content, model, {"mean": (0.5, 0.5)})
-    with pytest.raises(FormatError, match="what it says of its images"):
-        family.images_of(content, model, {"crop_pct": math.nan})
+    for said, words in (
+        ({"crop_pct": math.nan}, "crop_pct: found nan"), ({"crop_pct": -1}, "crop_pct: found -1"),
+        ({"crop_pct": 0.01}, "crop_pct: found 22400"), ({"img_size": 8000}, "size: found 8000"),
+        ({"img_size": -8}, "input_size: found -8"), ({"img_size": True}, "size: found True"),
+        ({"input_size": (3, 8, "8")}, "input_size: found '8'"),
+        ({"input_size": (4 * 10**8, 8, 8), "mean": [0.5]}, "input_size: found 400000000"),
+        ({"input_size": (3, 8, 10**60)}, "input_size: found a number of"),
+    ):  # fmt: skip
+        made.refused(lambda: family.images_of(content, model, said), words, error=FormatError)  # noqa: B023
 
 
 class Headed(nn.Module):
@@ -301,3 +309,35 @@ def test_a_head_that_is_half_of_it_is_met(path):
     words = ("features times head differ",)
     made.refused(lambda: extraction.check_head(found.network, found.head, images), *words)
     assert replace(found).network.heads == ("head",)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [({"std": [0.5, 0.0, 0.5]}, "std: found 0.0"), ({"std": [1, 1, -1]}, "std: found -1"),
+     ({"std": "abc"}, "std: found 'a'"), ({"mean": [0.5, 0.5, True]}, "mean: found True"),
+     ({"mean": [0.5, math.inf, 0.5]}, "mean: found inf")],
+)  # fmt: skip
+def test_statistics_that_cannot_be(path, said, words):
+    import timm
+
+    state = timm.create_model("resnet10t", num_classes=C).state_dict()
+    args = {"model": "resnet10t", "nb_classes": C, **said}
+    torch.save({"model": state, "args": args, "optimizer": {}}, path)
+    made.refused(lambda: checkpoints.load(path), f"m.pt: {words}", error=FormatError)
+    given = LoadSettings(mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert checkpoints.load(path, given).std == given.std
+
+
+def test_a_head_of_other_features_is_refused_before_it_is_built(path):
+    torch.save({"conv1.weight": torch.zeros(3), "fc.weight": torch.zeros(10**6, 1)}, path)
+    wanted = LoadSettings(arch="timm:resnet18")
+    words = ("m.pt: fc.weight: found (1000000, 1), expected (classes, 512)",)
+    made.refused(lambda: checkpoints.load(path, wanted), *words, error=FormatError)
+
+
+def test_arguments_cannot_make_a_network_of_any_size(path):
+    torch.save({"model": {"head.weight": torch.zeros(2, 3)}, "optimizer": {},
+                "args": {"model": "vit_tiny_patch16_224", "nb_classes": 2,
+                         "model_kwargs": {"embed_dim": 1 << 20}}}, path)  # fmt: skip
+    words = ("m.pt: its configuration: weight: claims", "expected at most")
+    made.refused(lambda: checkpoints.load(path), *words, error=FormatError)

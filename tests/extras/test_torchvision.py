@@ -3,6 +3,7 @@
 import argparse
 import re
 import warnings
+from pathlib import Path
 
 import made
 import numpy as np
@@ -67,7 +68,7 @@ def test_a_network_is_recognised_by_its_tensors(name, classes):
     """Names and shapes alone: none of these is built with values."""
     from torchvision import models
 
-    from ltkit.checkpoints import torchvision as family
+    from ltkit.checkpoints.families import torchvision as family
 
     settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     try:
@@ -103,6 +104,27 @@ def reference(name, averaged, changes=None, **settings):
         state["model"] = {n: t + 1 for n, t in state["model"].items()}
         state["model_ema"] = ema.state_dict()
     return model, state
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"val_resize_size": 8000}, "args.val_resize_size: found 8000"),
+     ({"val_crop_size": -1}, "args.val_crop_size: found -1"),
+     ({"val_crop_size": True}, "args.val_crop_size: found True"),
+     ({"val_resize_size": "256"}, "args.val_resize_size: found '256'"),
+     ({"val_resize_size": [256]}, "args.val_resize_size: found [256]")],
+)  # fmt: skip
+def test_sizes_that_cannot_be(path, changes, words):
+    _, state = reference("mobilenet_v3_small", False, changes)
+    torch.save(state, path)
+    made.refused(lambda: checkpoints.load(path), f"m.pt: {words}", error=FormatError)
+
+
+def test_sizes_of_tensors_cannot_make_a_network_of_any_size(path):
+    tensors = {"conv_proj.weight": torch.zeros(768, 3, 32, 32),
+               "encoder.pos_embedding": torch.zeros(1, 10**6, 1)}  # fmt: skip
+    torch.save(tensors | {"heads.head.weight": torch.zeros(7, 768)}, path)
+    made.refused(lambda: load(path, "vit_b_32"), "does not fit vit_b_32", error=FormatError)
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -213,10 +235,10 @@ def test_the_view_is_torchvisions(name, side):
     from PIL import Image
     from torchvision import models
 
-    from ltkit.checkpoints.torchvision import _images
+    from ltkit.checkpoints.families.torchvision import _images
     from ltkit.datasets.images import transform
 
-    images, _ = _images(models, name, {}, {})
+    images, _ = _images(checkpoints.Content(Path("m.pt"), "torch", {}, {}, ""), models, name, {})
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (600, 700, 3), dtype=np.uint8))
     expected = models.get_model_weights(name).DEFAULT.transforms()(picture)
@@ -254,7 +276,8 @@ def test_wrong_words(path):
     made.refused(lambda: load(path, head="conv9"), "--head conv9: no linear layer", "torchvision:")
     words = ("mean, std: found 1 and 3, expected 3 each", "--mean and --std")
     made.refused(lambda: load(path, mean=(0.5,)), *words, error=InputError)
-    made.refused(lambda: load(path, "resnet50"), "does not fit resnet50", error=FormatError)
+    words = ("fc.weight: found (7, 1024), expected (classes, 2048)", "--arch")
+    made.refused(lambda: load(path, "resnet50"), *words, error=FormatError)
 
 
 def test_half_precision_is_said(path):

@@ -273,9 +273,9 @@ class Faulty:
         self.left = None
 
 
-def write_arrays(path) -> None:
+def write_arrays(path, seed=0) -> None:
     """Write arrays to import."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     arrays = {"weight": rng.normal(size=(3, 4)), "bias": np.zeros(3)}
     for split, number in (("train", 90), ("val", 9), ("test", 9)):
         arrays[f"{split}_features"] = rng.normal(size=(number, 4)).astype(np.float32)

@@ -129,6 +129,7 @@ PLAIN(int, fsync, ours(fd), (int fd), fd)
 PLAIN(int, fdatasync, ours(fd), (int fd), fd)
 PLAIN(int, ftruncate, ours(fd), (int fd, off_t size), fd, size)
 PLAIN(int, ftruncate64, ours(fd), (int fd, off64_t size), fd, size)
+PLAIN(int, link, inside(new), (const char *old, const char *new), old, new)
 PLAIN(int, rename, inside(new), (const char *old, const char *new), old, new)
 PLAIN(int, renameat, inside(new), (int from, const char *old, int to, const char *new),
       from, old, to, new)

@@ -183,7 +183,7 @@ def _child(asked, shim, output, errors) -> int:
     os.dup2(output, 1)
     os.dup2(errors, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    records.BLOCK_BYTES = asked["block"]
+    records.arrays.BLOCK_BYTES = asked["block"]
     if asked["largest"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["largest"], asked["largest"]))
     if shim:
@@ -261,7 +261,7 @@ def _serve(scratch) -> None:
     from ltkit import records
 
     torch.set_num_threads(1)
-    before, records.BLOCK_BYTES = records.BLOCK_BYTES, BLOCK_BYTES
+    before, records.arrays.BLOCK_BYTES = records.arrays.BLOCK_BYTES, BLOCK_BYTES
 
     def here(folder, *words):
         with Path(os.devnull).open("w") as quiet, contextlib.redirect_stdout(quiet):
@@ -270,7 +270,7 @@ def _serve(scratch) -> None:
     folder = Path(scratch) / "inputs"
     with contextlib.chdir(folder):
         chain(here, folder)
-    records.BLOCK_BYTES = before
+    records.arrays.BLOCK_BYTES = before
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:

@@ -7,18 +7,22 @@ For each kind of container, small sound checkpoints are made, and `count` mutant
 flipped, bytes overwritten, cut, put in, taken out and swapped, numbers set to extremes, two files
 joined; opcodes of pickles exchanged, with payloads among them that would make a canary file;
 members of zips renamed, doubled, compressed, swollen; values in JSON, and objects in what is saved,
-exchanged for others of any kind. Each is read as ``ltkit inspect FILE`` does (programs mostly
-with ``--trust-code``, pickles of the published AlphaNet code as ``ltkit extract --from-alphanet``),
-in a child process with limited memory and time. The same count and seed give the same mutants.
+exchanged for others of any kind; pickles made of opcodes at random; zips written with wrong fields
+or two lists of contents; single bits flipped in what sound zips hold. Each is read as ``ltkit
+inspect FILE`` does (programs mostly with ``--trust-code``, pickles of the published AlphaNet code
+as ``ltkit extract --from-alphanet``), in a child process with limited memory and time. The same
+count and seed give the same mutants.
 
 Outcomes: ok and refused (exit codes 0 and 2) are right. Wrong are noise (warnings, or more than the
-one line), a traceback (exit code 1), a crash, a hang of more than 5 s of processor time, and
-executed (anything done beside reading). Wrong ones are kept with --keep, and the exit code is 1
-when there are any.
+one line), a traceback (exit code 1), a crash, a hang of more than 5 s of processor time, executed
+(anything done beside reading), missed (read, though its bytes are surely wrong), and two readings
+or one (another reader finds something else in the zip, or refuses it). Wrong ones are kept with
+--keep, and the exit code is 1 when there are any.
 """
 
 import argparse
 import copy
+import dataclasses
 import datetime
 import importlib.util
 import io
@@ -28,9 +32,13 @@ import pickle
 import struct
 import tempfile
 import warnings
+import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
 
+import damage_config
+import damage_pickles
+import damage_zips
 import numpy as np
 import torch
 from damage import (
@@ -38,16 +46,20 @@ from damage import (
     NUMBERS,
     STRANGE,
     exchange,
+    members,
     mutate_json,
     mutate_pickle,
     mutate_zip,
     place,
+    zipped,
 )
 from fuzzing import Target, main
 from safetensors.torch import save
 from torch import nn
 
 from ltkit import architectures
+from ltkit.errors import FormatError
+from ltkit.untrusted.zips import Zip
 
 # Sound checkpoints
 
@@ -351,15 +363,19 @@ CONTAINERS = {
     "torch-zip": lambda: of_torch(True), "torch-legacy": lambda: of_torch(False),
     "safetensors": safetensors, "sharded": sharded, "hugging-face": hugging_face,
     "lightning": lightning, "alphanet": alphanet, "torchscript": torchscript,
-    "torch-export": torch_export, "onnx": onnx_models,
+    "torch-export": torch_export, "onnx": onnx_models, "onnx-graphs": onnx_models,
+    "hugging-face-numbers": damage_config.folders,
 }  # fmt: skip
 """Kinds of containers to what makes sound ones: names of files to their bytes."""
 
 
 def available():
     """The containers that can be made here."""
-    there = importlib.util.find_spec("onnx") is not None
-    return [name for name in CONTAINERS if there or name != "onnx"]
+    needs = {"onnx": "onnx", "onnx-graphs": "onnx", "hugging-face-numbers": "transformers"}
+    return [
+        name for name in TARGETS
+        if name not in needs or importlib.util.find_spec(needs[name]) is not None
+    ]  # fmt: skip
 
 
 class Checkpoints(Target):
@@ -373,6 +389,8 @@ class Checkpoints(Target):
         """Damage one, or what is saved in it."""
         if self.name in ("torch-zip", "torch-legacy") and rng.random() < 0.35:
             return changed_objects(rng, self.name == "torch-zip"), None
+        if self.name in damage_config.KINDS:
+            return damage_config.KINDS[self.name](files, rng), None
         return mutate(files, seeds, rng, canary), None
 
     def read(self, watched, folder, files, note, number, **limits):
@@ -383,7 +401,8 @@ class Checkpoints(Target):
                 "extract", checkpoint=folder / "classifier.pth", from_alphanet=folder,
                 output=folder / "f.h5", overwrite=True, quiet=True, writes=folder, **limits,
             )  # fmt: skip
-        given = folder if self.name in ("sharded", "hugging-face") and number % 2 else first
+        either = self.name in ("sharded", "hugging-face") and number % 2
+        given = folder if either or self.name == "hugging-face-numbers" else first
         program = self.name in ("torchscript", "torch-export")
         trusted = program and number % 4 > 0  # else it is refused whatever is in it
         return watched.run(
@@ -391,7 +410,114 @@ class Checkpoints(Target):
         )
 
 
-TARGETS = {name: Checkpoints(name) for name in CONTAINERS}
+class Programs(Target):
+    """Random programs of a pickle's opcodes, wherever pickles of strangers are read."""
+
+    def sound(self):
+        """Sound files with a mark in each pickle, which tells where the program goes."""
+        top = {"state_dict": theirs(), "feats": 1, "x": damage_pickles.MARK}
+        pixels = np.zeros((10, 3072), np.uint8)
+        cifar = {b"data": pixels, b"labels": list(range(10)), b"x": damage_pickles.MARK}
+        arrays = {"feats": np.ones((9, 6), np.float32), "labels": np.arange(9) % 4}
+        classifier = saved({"weight": torch.ones(4, 6), "bias": torch.zeros(4)})
+        parts = [f"data_batch_{n}" for n in range(2, 6)]
+        plain = pickle.dumps({b"data": pixels, b"labels": list(range(10))}, 2)
+        return [
+            {"m.pt": saved(top)},
+            {"m.pt": saved(top, zipped=False)},
+            {"train.pkl": pickle.dumps({**arrays, "x": damage_pickles.MARK}, 2),
+             "classifier.pth": classifier},
+            {"cifar-10-batches-py/data_batch_1": pickle.dumps(cifar, 2),
+             **{f"cifar-10-batches-py/{name}": plain for name in (*parts, "test_batch")}},
+        ]  # fmt: skip
+
+    def mutant(self, files, seeds, rng, canary):
+        """Put a program in."""
+        name = next(iter(files))
+        raw = files[name]
+        if not raw.startswith(b"PK"):
+            return {**files, name: damage_pickles.put(raw, rng)}, None
+        entries = [
+            (member, damage_pickles.put(content, rng) if member.endswith("data.pkl") else content)
+            for member, content in members(raw)
+        ]
+        return {**files, name: zipped(entries, rng.choice((0, 0, 8)))}, None
+
+    def read(self, watched, folder, files, note, number, **limits):
+        """Read it as a user would."""
+        name = next(iter(files))
+        if name == "train.pkl":
+            return TARGETS["alphanet"].read(
+                watched, folder, {"classifier.pth": b""}, note, number, **limits
+            )
+        if name == "m.pt":
+            return watched.run("inspect", file=folder / name, **limits)
+        spec = "cifar10_lt:ir=1,val=none"
+        return watched.run("dataset", spec=spec, root=folder, **limits)
+
+
+class Zips(Target):
+    """Zips with wrong fields, and with two readings; `must` tells which have to be refused."""
+
+    def sound(self):
+        """Sound zips of every kind."""
+        zips = [of_torch(True)[2], *torchscript()[:1], *torch_export()]
+        return [{"m.pt": next(iter(files.values()))} for files in zips]
+
+    def mutant(self, files, seeds, rng, canary):
+        """Write it again with something wrong."""
+        raw, must = damage_zips.mutate(files["m.pt"], rng)
+        return {"m.pt": raw}, must
+
+    def read(self, watched, folder, files, note, number, **limits):
+        """Read it; what is read has to be the same to Python's and to torch's own reader."""
+        path = folder / "m.pt"
+        outcome = watched.run("inspect", file=path, trust_code=number % 4 == 0, **limits)
+        if note and outcome.kind == "ok":
+            return dataclasses.replace(outcome, kind="missed")
+        wrong = "" if note is None else two_readings(path)
+        return dataclasses.replace(outcome, kind=wrong) if wrong else outcome
+
+
+def two_readings(path):
+    """Say what is wrong with a zip that we read, but Python's or torch's own reader otherwise."""
+    try:
+        with Zip(path) as ours:
+            root, found = ours.root, {name: bytes(ours.read(name)) for name in ours.entries}
+    except FormatError:
+        return ""
+    try:
+        with zipfile.ZipFile(path) as theirs:
+            if {name: theirs.read(name) for name in theirs.namelist()} != found:
+                return "two readings"
+    except (zipfile.BadZipFile, NotImplementedError):
+        return "one reading"  # and Python refuses it
+    if not root:
+        return ""  # no file of torch's
+    inside = {name.removeprefix(root) for name in found if name.startswith(root)} - {""}
+    if len(inside) < len(found):
+        return ""  # torch refuses that
+    reader = torch._C.PyTorchFileReader(str(path))
+    if {*reader.get_all_records()} != inside:
+        return "other members"
+    same = all(reader.get_record(name) == found[root + name] for name in inside)
+    return "" if same else "two readings"
+
+
+class Payloads(Zips):
+    """Sound zips with one bit of a member flipped: every one has to be refused."""
+
+    def mutant(self, files, seeds, rng, canary):
+        """Flip a bit."""
+        return {"m.pt": damage_zips.flip_payload(files["m.pt"], rng)}, True
+
+
+TARGETS = {
+    **{name: Checkpoints(name) for name in CONTAINERS},
+    "pickle-opcodes": Programs("pickle-opcodes"),
+    "zip-directories": Zips("zip-directories"),
+    "zip-values": Payloads("zip-values"),
+}
 
 
 if __name__ == "__main__":

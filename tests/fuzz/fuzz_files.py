@@ -62,15 +62,18 @@ from damage import (
     zipped,
 )
 from damage_hdf5 import CRAFTS, any_dataset, metadata, repaired, resealed, retyped
+from fuzz_records import Records
 from fuzzing import Target, main
 from readers import BLOCK_BYTES, NAMES, RECIPE, state
 from watched import Outcome
 
-from ltkit import importing, records
+from ltkit import records
 from ltkit.errors import LtkitError
 from ltkit.files import classifiers, hdf5, neighbors
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.contents import encode
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.records import Correction, Neighbors
+from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint
 
 PATIENCE = 1.0
@@ -152,7 +155,7 @@ class Plain(Target):
 
 def small_blocks():
     """Write files with many blocks, as the child does."""
-    return mock.patch.object(records, "BLOCK_BYTES", BLOCK_BYTES)
+    return mock.patch.object(records.arrays, "BLOCK_BYTES", BLOCK_BYTES)
 
 
 def written(write):
@@ -187,7 +190,7 @@ def classifier_file(path):
     weight, bias = (rng.normal(size=s).astype(np.float32) for s in ((3, 4, 8), (3, 4)))
     runs = tuple({"rho": rho, "seed": 0, "k": 5, "note": "ü"} for rho in (0.5, 1.0, 2.0))
     extra = {"alpha": rng.normal(size=(3, 4, 6)), "log": np.zeros((3, 2, 2), np.float32),
-             "what": hdf5.encode(("a", "b", "c"))}  # fmt: skip
+             "what": encode(("a", "b", "c"))}  # fmt: skip
     found = Correction("alphanet", np.array([0, 2, 3, 9]), weight, bias, runs, False, extra)
     classifiers.write(path, found, settings={"k": 5}, inputs={"features": "0" * 64}, command="x")
 
@@ -364,10 +367,8 @@ class Resumed(Own):
                 with FeaturesWriter(path, plan, command="ltkit extract x", resume=False) as writer:
                     made.append(writer, plan, None if stop > 100 else stop)
                 found.append({p.name: p.read_bytes() for p in Path(folder).iterdir()})
-        sealed = written(features_file)
         self.pieces = {}
-        return [*found,
-                {"f.h5.partial": sealed, "f.h5.journal": found[-1]["f.h5.journal"]}]  # fmt: skip
+        return found
 
     def command(self, folder, files):
         """Go on."""
@@ -408,14 +409,16 @@ class Sweep(Own):
             importing.import_arrays(folder / "a.npz", folder / "feats.h5")
             with contextlib.redirect_stdout(io.StringIO()):
                 readers.sweep(folder)
-            kept = ("feats.h5", "out.h5.parts/euclidean-1.h5", "out.h5.parts/euclidean-2.h5")
-            files = {name: (folder / name).read_bytes() for name in kept}
-        self.pieces = {files[name]: metadata(files[name]) for name in kept[1:]}
-        return [files, dict(list(files.items())[:2])]
+            parts = [
+                f"out.h5.parts/{x}" for x in ("ltkit-parts", "euclidean-1.h5", "euclidean-2.h5")
+            ]
+            files = {name: (folder / name).read_bytes() for name in ("feats.h5", *parts)}
+        self.pieces = {files[name]: metadata(files[name]) for name in parts[1:]}
+        return [files, dict(list(files.items())[:3])]
 
     def mutant(self, files, seeds, rng, canary):
         """Damage a fit."""
-        parts = {name: raw for name, raw in files.items() if name != "feats.h5"}
+        parts = {name: raw for name, raw in files.items() if name.startswith("out.h5.parts/euc")}
         name = rng.choice(sorted(parts))
         new, _ = self.damage(name, files[name], [*parts.values()], rng, canary)
         return {**files, name: new}, seeds.index(files)
@@ -428,7 +431,7 @@ class Sweep(Own):
         """Where it hangs or crashes the library, read the fits as `validate` does."""
         found = Plain.read(self, watched, folder, files, note, number, **limits)
         if found.kind in ("hang", "crash"):
-            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").iterdir())]
+            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").glob("*.h5"))]
             return next((part for part in parts if part.kind != "changed"), parts[0])
         return found
 
@@ -942,6 +945,7 @@ TARGETS = {
         Headers("headers"),
         Lists("lists"), Groups("groups"), Cifar("cifar-python"), Cifar("cifar-binary"),
         Folder("folder"), Pictures("images"),
+        Records("run-records"),
     )
 }  # fmt: skip
 

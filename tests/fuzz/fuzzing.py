@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import random
 import shutil
 import sys
@@ -50,11 +51,14 @@ class Target:
 
 
 def lay(folder, files):
-    """Put files into a new folder."""
+    """Put files into a new folder; text is where a link leads, and None a pipe."""
     folder.mkdir()
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            os.mkfifo(path)
+            continue
         path.symlink_to(content) if isinstance(content, str) else path.write_bytes(content)
 
 

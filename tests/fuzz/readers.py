@@ -10,14 +10,18 @@ from unittest import mock
 import made
 import numpy as np
 import torch
+import typer
 from PIL import Image
 
-from ltkit import architectures, hierarchy, records
-from ltkit.cli import alphanet, data, import_, validate
+from ltkit import architectures, records
+from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
-from ltkit.files import features, hdf5
-from ltkit.files.features import FeaturesWriter
+from ltkit.errors import FormatError, InputError, LtkitError
+from ltkit.files import classifiers, features, hdf5, scratch, soundness
+from ltkit.files.blocks import StoredRows
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
+from ltkit.neighbors import wordnet
 from ltkit.training import checkpoint, run
 
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
@@ -26,13 +30,16 @@ NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 BLOCK_BYTES, COUNTS_BYTES = 256, 1 << 12
 """Bytes of a block; more where a label may stand for millions of classes, each with a count."""
 
+COMMANDS = typer.main.get_command(app)
+"""Made once: that compiles, and `watched` puts another app in the place of this one."""
+
 RECIPE = {"arch": "digits_net", "epochs": 3}
 
 
 def prepare():
     """Import what is imported on the way; have small files with many blocks."""
     Image.init()
-    records.BLOCK_BYTES = BLOCK_BYTES
+    records.arrays.BLOCK_BYTES = BLOCK_BYTES
 
 
 def show(*things):
@@ -40,7 +47,7 @@ def show(*things):
     digest = hashlib.sha256()
 
     def add(thing):
-        if isinstance(thing, hdf5.StoredRows):
+        if isinstance(thing, StoredRows):
             thing = thing[:]
         if isinstance(thing, torch.Tensor):
             thing = thing.numpy()
@@ -68,6 +75,76 @@ def ltkit_file(path):
     show(contents.settings, contents.inputs, READERS[contents.kind.name](path))
 
 
+def records_file(folder):
+    """Have every command read a classifier file; it must be the same to all of them.
+
+    Its structure is sound, and takes the most time: each file is opened once for all of them.
+    """
+    opened, read = {}, hdf5.read
+
+    def once(path, *kinds):
+        key = path, *(kind.name for kind in kinds)
+        if key not in opened:
+            opened[key] = read(path, *kinds)
+        return opened[key]
+
+    with mock.patch.object(hdf5, "read", once):
+        read_by_all(folder)
+
+
+def read_by_all(folder):
+    """Have every command read ``fit.h5`` beside ``feats.h5``."""
+    feats, fit = folder / "feats.h5", folder / "fit.h5"
+    found = features.read(feats)
+    wrong = soundness.problems(fit)
+    try:
+        correction, inputs = classifiers.read(fit)
+        usable = not correction.misfit(len(found.classes), found.feature_size)
+        usable &= inputs.get("features") == found.digest
+    except LtkitError:
+        hold(wrong, "validate calls it sound")
+        usable = False
+    else:
+        hold(not wrong, "validate calls it unsound")
+    few = {"quiet": True, "json": True}
+    named = {
+        "evaluate": lambda: evaluate.evaluate(str(feats), [fit], replicates=100, **few),
+        "compare": lambda: compare.compare([str(feats), str(fit)], replicates=100, **few),
+        "flows": lambda: analyze.flows([str(feats), str(fit)], by="features", k=1, **few),
+        "show": lambda: alphanet.show([str(feats), str(fit)], **few),
+        "export": lambda: export.export(
+            fit, to="npz", output=folder / "o.npz", overwrite=True, quiet=True
+        ),
+    }
+    said = ""
+    for name, command in named.items():
+        try:
+            command()
+        except LtkitError as error:
+            asked = isinstance(error, InputError) and name in ("show", "export")
+            hold(not usable or asked, f"{name}: {error}")
+            said = said or str(error)
+        else:
+            hold(usable, f"{name} takes it")
+    evaluate.evaluate(str(feats), replicates=100, **few)  # with what can be used beside it
+    try:
+        alphanet.apply(fit, str(feats), "2", folder / "o.h5", overwrite=True, quiet=True)
+    except LtkitError as error:
+        asked = isinstance(error, InputError) or "bins" in str(error)
+        hold(wrong or asked, f"apply: {error}")
+    else:
+        hold(not wrong, "apply takes it")
+        hold(not soundness.problems(folder / "o.h5"), "what apply wrote is not sound")
+    if wrong or not usable:
+        raise FormatError((wrong or [said])[0])
+
+
+def hold(right, otherwise):
+    """End with an error of this text where something is not right."""
+    if not right:
+        raise AssertionError(otherwise)
+
+
 def resumed(folder):
     """Go on with an interrupted features file."""
     path, plan = folder / "f.h5", made.plan()
@@ -79,7 +156,7 @@ def resumed(folder):
 
 def sweep(folder):
     """Go on with an interrupted sweep."""
-    with mock.patch("shutil.rmtree"):
+    with mock.patch.object(scratch.Parts, "remove"):
         alphanet.sweep(
             str(folder / "feats.h5"), k="1,2", rho="1", metric="euclidean", seeds=1, epochs=1,
             bins="20,100", device="cpu", output=folder / "out.h5", resume=True, overwrite=True,
@@ -88,10 +165,17 @@ def sweep(folder):
     show((folder / "out.h5").read_bytes())
 
 
+def line(words, output):
+    """Run a command line that writes; show what it wrote."""
+    COMMANDS.main(words, standalone_mode=False)
+    digest = hdf5.header(output).get("digest")
+    show(digest or torch.load(output, weights_only=True)["state_dict"])
+
+
 def arrays(folder):
     """Import arrays, then validate and read what came of them."""
     names = folder / "names.txt"
-    with mock.patch.object(records, "BLOCK_BYTES", COUNTS_BYTES):
+    with mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES):
         import_.import_(
             folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
             quiet=True,
@@ -124,7 +208,7 @@ def picture(path):
 
 def groups(path):
     """Read groups of classes."""
-    show(hierarchy.read_group_file(path, NAMES))
+    show(wordnet.read_group_file(path, NAMES))
 
 
 def state():

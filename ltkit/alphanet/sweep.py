@@ -1,0 +1,240 @@
+"""Many settings of AlphaNet on a features file, and the choice among them on validation data."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltkit import evaluation
+from ltkit.alphanet.study import Study, runs_of, study_of_groups
+from ltkit.errors import InputError, SettingError
+from ltkit.evaluation import choice
+from ltkit.evaluation import metrics as measures
+from ltkit.files import classifiers, hdf5
+from ltkit.files.scratch import Parts
+from ltkit.records import Correction, FeatureSet, ShotGroups
+from ltkit.settings import BINS, AlphaNetSettings, Metric, Select
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of a sweep, scored on the validation split.
+
+    accuracy, std: by group, means and deviations over seeds; None where a group is absent, and
+        for the deviation of a single seed.
+    """
+
+    k: int
+    metric: str
+    rho: float
+    seeds: int
+    accuracy: Mapping[str, float | None]
+    std: Mapping[str, float | None]
+
+
+def sweep(
+    wanted: Study,
+    ks: Iterable[int],
+    metrics: Iterable[Metric],
+    runs: Sequence[AlphaNetSettings],
+    groups: ShotGroups,
+    *,
+    parts: Parts,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda message: None,
+) -> tuple[list[Point], Point, list[Path]]:
+    """Fit every k and metric with all runs, and score each setting on the validation split.
+
+    Each joint fit is kept in a file as soon as it is done, so that a sweep that was stopped goes on
+    where it was and gives the same table.
+
+    Args:
+        wanted: the features and the classes.
+        ks: how many neighbours.
+        metrics: which neighbours.
+        runs: rhos times seeds.
+        groups: shot groups for the scores.
+        parts: for the finished fits; made with the first of them, and theirs to take.
+        device: where to train.
+        report: called with a line for each fit.
+
+    Returns:
+        The points in the order of metrics, ks and rhos; that of the file's own head (k 0, rho 0);
+        and the files of the fits.
+
+    Raises:
+        InputError: without a validation split, when a k is out of range, or as `Study.fit`; then
+            kept fits are as they were.
+    """
+    features = wanted.features
+    val = features.splits.get("val")
+    if val is None:
+        raise InputError(
+            f"{features.source}: no validation split to score a sweep on; extract one, or fit a "
+            "single setting with alphanet fit"
+        )
+    settings = [(metric, k) for metric in metrics for k in ks]
+    for metric, k in settings:  # all of them, before the first fit takes the place of kept ones
+        wanted.neighbors(k, metric, runs[0].seed)
+    score = _Score(features, groups)
+    points, files = [], []
+    with parts.locked():
+        for metric, k in settings:
+            file = parts.path(f"{metric}-{k}")
+            correction = _kept(file, parts.run) if parts.has(file) else None
+            if correction is None:
+                correction = wanted.fit(runs, k, metric, device)
+                parts.begin()
+                classifiers.write(
+                    file, correction, settings=parts.run, command="",
+                    inputs={"features": features.digest},
+                )  # fmt: skip
+                report(f"{metric}, k {k}: {len(runs)} runs fitted")
+            else:
+                report(f"{metric}, k {k}: taken from {file}")
+            files.append(file)
+            points += score.points(correction, k, metric)
+    return points, score.baseline(), files
+
+
+def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
+    """Return a finished fit of the same sweep."""
+    if hdf5.read(file, hdf5.CLASSIFIER).settings != identity:
+        raise InputError(
+            f"{file}: belongs to a sweep with other settings; resume with the settings of the "
+            "first run, or start again without resuming"
+        )
+    return classifiers.read(file)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Score:
+    """Scores corrections on the validation split."""
+
+    features: FeatureSet
+    groups: ShotGroups
+
+    def points(self, correction: Correction, k: int, metric: str) -> list[Point]:
+        accuracies = evaluation.run_accuracies(
+            self.features.split("val"), self.features.classifier(), correction, self.groups
+        )
+        found = []
+        for settings, runs in evaluation.settings_of(correction):
+            rows = [accuracies[number] for number in runs]
+            found.append(Point(k, metric, settings["rho"], len(rows), *_summary(rows)))
+        return found
+
+    def baseline(self) -> Point:
+        base = self.features.classifier()
+        own = Correction.baseline(base)
+        rows = evaluation.run_accuracies(self.features.split("val"), base, own, self.groups)
+        return Point(0, "none", 0.0, 1, *_summary(rows))
+
+
+def _summary(
+    rows: Sequence[Mapping[str, float | None]],
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    mean = {
+        name: None if value is None else float(np.mean([row[name] for row in rows]))
+        for name, value in rows[0].items()
+    }
+    return mean, measures.deviations(rows) or dict.fromkeys(mean)
+
+
+def choose(
+    points: Sequence[Point], baseline: Point, select: Select, at_most_loss: float | None
+) -> Point:
+    """Return the setting that is best on the validation split, the first of equals.
+
+    Args:
+        points: of `sweep`.
+        baseline: of `sweep`.
+        select: ``all``, ``balanced``, ``few``, or ``harmonic`` mean of the shot groups.
+        at_most_loss: only settings whose overall accuracy is at most so far, 0..1, below the
+            baseline's.
+
+    Raises:
+        InputError: when no setting loses so little, or `select` names an absent group.
+    """
+    if at_most_loss is not None:
+        floor = (baseline.accuracy["all"] or 0.0) - at_most_loss
+        kept = [p for p in points if (p.accuracy["all"] or 0.0) >= floor - 1e-12]
+        if not kept:
+            least = max(points, key=lambda p: p.accuracy["all"] or 0.0)
+            lost = (baseline.accuracy["all"] or 0.0) - (least.accuracy["all"] or 0.0)
+            raise SettingError(
+                "at_most_loss",
+                f"found {100 * lost:.2f} points as the least loss of overall "
+                f"accuracy, expected at most {100 * at_most_loss:g}; allow more, or a larger rho",
+            )
+        points = kept
+    return max(points, key=lambda point: choice.value(point.accuracy, select))
+
+
+def only(correction: Correction, point: Point) -> Correction:
+    """Return the runs of one setting."""
+    return correction.only([n for n, run in enumerate(correction.runs) if run["rho"] == point.rho])
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep found.
+
+    points: of every setting; baseline: of the file's own head; chosen: one of the points.
+    correction: the runs of the chosen setting.
+    """
+
+    points: Sequence[Point]
+    baseline: Point
+    chosen: Point
+    correction: Correction
+
+
+def sweep_features(
+    features: FeatureSet,
+    settings: AlphaNetSettings = AlphaNetSettings(),  # noqa: B008 - it is frozen
+    *,
+    ks: Sequence[int],
+    metrics: Sequence[Metric],
+    rhos: Sequence[float],
+    seeds: int,
+    parts: Parts,
+    seed: int = 0,
+    of: Sequence[str] = ("few",),
+    bins: Sequence[int] = BINS,
+    select: Select = "balanced",
+    at_most_loss: float | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda message: None,
+) -> Sweep:
+    """Fit many settings on a features file and choose one: what ``ltkit alphanet sweep`` does.
+
+    Args:
+        features: with a head, a train and a validation split.
+        settings: of all runs; their rho and seed are those below.
+        ks: as `sweep`.
+        metrics: likewise.
+        rhos: base samples per few-shot sample.
+        seeds: runs with different seeds.
+        parts: as `sweep`; to be removed when what was found is written.
+        seed: the first of them.
+        of: as `ltkit.alphanet.study.study_of_groups`.
+        bins: likewise.
+        select: as `choose`.
+        at_most_loss: likewise.
+        device: where to train.
+        report: called with a line for each fit.
+
+    Raises:
+        InputError: as `sweep` and `choose`.
+    """
+    wanted, groups = study_of_groups(features, of, bins=bins)
+    points, baseline, files = sweep(
+        wanted, ks, metrics, runs_of(settings, rhos, seeds, seed), groups,
+        parts=parts, device=device, report=report,
+    )  # fmt: skip
+    chosen = choose(points, baseline, select, at_most_loss)
+    file = files[points.index(chosen) * len(files) // len(points)]
+    return Sweep(points, baseline, chosen, only(classifiers.read(file)[0], chosen))

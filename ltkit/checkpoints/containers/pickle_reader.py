@@ -1,0 +1,307 @@
+"""The reader of checkpoints' pickles: it builds tensors and plain containers, and nothing else.
+
+Everything else becomes a stand-in (`_inert`). torch has readers of its own: they trust offsets,
+leave out checksums, and one of them runs code.
+"""
+
+import io
+import pickle
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from math import prod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ltkit.checkpoints.containers.inert import (
+    ARRAYS,
+    HARMLESS,
+    LONGEST,
+    Arguments,
+    Array,
+    DType,
+    Inert,
+    Maker,
+    _Refusing,
+    odd,
+)
+from ltkit.untrusted.budget import Budget
+from ltkit.untrusted.unpickling import Unpickler, unsupported
+
+STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool, "UntypedStorage": torch.uint8,
+    "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.qint8, "QUInt8Storage": torch.quint8, "QInt32Storage": torch.qint32,
+    "QUInt4x2Storage": torch.quint4x2, "QUInt2x4Storage": torch.quint2x4,
+}  # fmt: skip
+"""torch's names of storages to the type of their values."""
+
+ODD = {f"torch._utils.{name}": kind for name, kind in {
+    "_rebuild_sparse_tensor": "sparse tensor", "_rebuild_sparse_csr_tensor": "sparse tensor",
+    "_rebuild_qtensor": "quantised tensor", "_rebuild_nested_tensor": "nested tensor",
+    "_rebuild_meta_tensor_no_storage": "meta tensor, without values",
+    "_rebuild_device_tensor_from_numpy": "tensor of another device",
+    "_rebuild_device_tensor_from_cpu_tensor": "tensor of another device",
+    "_rebuild_xla_tensor": "tensor of another device",
+}.items()}  # fmt: skip
+"""torch's functions of tensors that are not plain values to what they make."""
+
+NOT_PLAIN = {
+    getattr(torch, name) for name in (
+        "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2", "complex32", "float4_e2m1fn_x2",
+        "qint8", "quint8", "qint32", "quint4x2", "quint2x4")
+    if hasattr(torch, name)
+}  # fmt: skip
+"""Types whose values are not numbers as they stand, or that torch does not compute with."""
+
+MOST_CLASSES, MOST_DIMENSIONS = 10_000, 16
+"""More of these is no checkpoint."""
+
+Storages = Callable[..., torch.TypedStorage]
+"""Gives a storage for its type, key, location and number of values, and an old file's view."""
+
+Embedded = Callable[[bytes, Budget], torch.TypedStorage]
+"""Gives the storage that bytes in a plain pickle hold."""
+
+
+BUILT = {
+    "collections.OrderedDict": "_ordered", "collections.Counter": "_counter",
+    "_codecs.encode": "_latin1", "torch.Size": "_size", "torch.device": "_device",
+    "torch.storage._load_from_bytes": "_load_from_bytes",
+    "torch._utils._rebuild_tensor": "_tensor", "torch._utils._rebuild_tensor_v2": "_tensor",
+    "torch._utils._rebuild_tensor_v3": "_typed_tensor",
+    "torch._utils._rebuild_parameter": "_parameter",
+    **{f"{module}.{kind}": f"_{kind}" for module in ("builtins", "__builtin__")
+       for kind in ("set", "frozenset", "complex", "bytearray")},
+}  # fmt: skip
+"""What is built as it is, to the method that does."""
+
+LOSSY = {
+    "torch._utils._rebuild_parameter_with_state": "_parameter",
+    "torch._tensor._rebuild_from_type_v2": "_of_type",
+}
+"""What is built without the attributes that were set on it."""
+
+
+class Reader(Unpickler):
+    """A reader of one pickle; `skipped` lists what became a stand-in."""
+
+    filled = (Inert,)
+    changed: ClassVar[tuple[type, ...]] = (Inert, Array, DType, OrderedDict)
+    hashed = (Inert, type, torch.dtype, torch.device, Tensor)
+
+    def __init__(
+        self, file: io.BufferedIOBase, budget: Budget, *, size: int,
+        storages: Storages | None = None, embedded: Embedded | None = None,
+        encoding: str = "utf-8",
+    ) -> None:  # fmt: skip
+        """Read nothing yet.
+
+        Args:
+            file: see `Unpickler`.
+            budget: what all of the file may take.
+            size: bytes that the file has.
+            storages: gives what lies outside of the pickle, where something may.
+            embedded: gives what lies in bytes in it, where something may.
+            encoding: of the texts of Python 2.
+        """
+        super().__init__(file, budget, size=size, encoding=encoding)
+        self.storages, self.embedded = storages, embedded
+        self.skipped: dict[str, _Refusing] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a global stands for."""
+        origin = f"{module}.{name}"
+        if origin in BUILT:
+            return Maker(origin, getattr(self, BUILT[origin]))
+        if name in STORAGES and module.split(".")[0] == "torch":
+            return STORAGES[name]
+        if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]
+        kept, origin = origin, origin[:LONGEST]
+        if len(self.skipped) >= MOST_CLASSES and origin not in self.skipped:
+            raise pickle.UnpicklingError(f"Unsupported class {origin}, one of too many")
+        stand_in = self._skip(origin)
+        if kept in LOSSY:
+            return Maker(origin, getattr(self, LOSSY[kept]))
+        if kept in ODD:
+            return Maker(origin, lambda *given: odd(ODD[kept]))
+        return ARRAYS.get((module.replace("numpy._core", "numpy.core"), name), stand_in)
+
+    def _skip(self, origin: str) -> _Refusing:
+        if origin not in self.skipped:
+            base = Arguments if origin == "argparse.Namespace" else Inert
+            of = {"origin": origin, "harmless": origin in HARMLESS}
+            self.skipped[origin] = _Refusing("Inert", (base,), of)
+        return self.skipped[origin]
+
+    def persistent_load(self, saved: Any) -> Any:
+        """Return a storage of torch's."""
+        known = isinstance(saved, tuple) and saved[:1] in (("storage",), (b"storage",))
+        if not known or self.storages is None or not isinstance(saved[1:2][0], torch.dtype):
+            raise pickle.UnpicklingError("Unsupported persistent id that is no storage")
+        return self.storages(*saved[1:])
+
+    def load_build(self) -> None:
+        """Give a state to a stand-in; of a mapping's, only what a state dict has is kept."""
+        thing = self.stack[-2]
+        if not isinstance(thing, OrderedDict):
+            super().load_build()
+            return
+        state = self.stack.pop()
+        if isinstance(state, dict) and "_metadata" in state:
+            thing._metadata = _versions(state["_metadata"])  # type: ignore[attr-defined]
+
+    dispatch: ClassVar[dict[int, Any]] = {**Unpickler.dispatch, pickle.BUILD[0]: load_build}
+
+    # What is built
+
+    def _ordered(self, entries: Any = ()) -> OrderedDict[Any, Any]:
+        if not isinstance(entries, dict | list | tuple):
+            raise unsupported("collections.OrderedDict")
+        made: OrderedDict[Any, Any] = OrderedDict()
+        for key, value in entries.items() if isinstance(entries, dict) else entries:
+            self.key(key)
+            made[key] = value
+        return made
+
+    def _counter(self, entries: Any = ()) -> Counter[Any]:
+        return Counter(dict(self._ordered(entries)))
+
+    def _set(self, values: Any = ()) -> set[Any]:
+        if not isinstance(values, list | tuple | set):
+            raise unsupported("builtins.set")
+        self.keys(values)
+        return set(values)
+
+    def _frozenset(self, values: Any = ()) -> frozenset[Any]:
+        return frozenset(self._set(values))
+
+    @staticmethod
+    def _size(shape: Any = ()) -> torch.Size:
+        return torch.Size(shape)
+
+    @staticmethod
+    def _latin1(text: Any, coding: Any) -> bytes:
+        """Return the bytes that old pickles write as text."""
+        if not isinstance(text, str) or coding != "latin1":
+            raise unsupported("_codecs.encode")
+        return text.encode("latin1")
+
+    @staticmethod
+    def _bytearray(data: Any = b"", coding: Any = "latin1") -> bytearray:
+        """Return changeable bytes; of a number, they would be as many zeros."""
+        if isinstance(data, str) and coding == "latin1":
+            data = data.encode("latin1")
+        if not isinstance(data, bytes):
+            raise unsupported("builtins.bytearray")
+        return bytearray(data)
+
+    @staticmethod
+    def _complex(*parts: Any) -> complex:
+        if not all(isinstance(part, int | float) for part in parts):
+            raise unsupported("builtins.complex")
+        return complex(*parts)
+
+    @staticmethod
+    def _device(*parts: Any) -> torch.device:
+        if not all(isinstance(part, int | str) for part in parts) or len(str(parts)) > LONGEST:
+            raise unsupported("torch.device")
+        return torch.device(*parts)
+
+    @staticmethod
+    def _parameter(data: Any, grad: Any = True, *others: Any) -> Any:
+        return torch.nn.Parameter(data, bool(grad)) if isinstance(data, Tensor) else data
+
+    def _load_from_bytes(self, data: Any) -> torch.TypedStorage:
+        """Return the storage of a tensor in a plain pickle, which holds an old file of torch's."""
+        if not isinstance(data, bytes) or self.embedded is None:
+            raise unsupported("torch.storage._load_from_bytes")
+        return self.embedded(data, self.budget)
+
+    def _tensor(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False,
+        hooks: Any = None, metadata: Any = None,
+    ) -> Any:  # fmt: skip
+        if not isinstance(storage, torch.TypedStorage):
+            raise unsupported("torch._utils._rebuild_tensor_v2")
+        return self._placed(storage, storage.dtype, offset, shape, strides, grad, metadata)
+
+    def _typed_tensor(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False,
+        hooks: Any = None, dtype: Any = None, metadata: Any = None,
+    ) -> Any:  # fmt: skip
+        if not isinstance(storage, torch.TypedStorage) or not isinstance(dtype, torch.dtype):
+            raise unsupported("torch._utils._rebuild_tensor_v3")
+        return self._placed(storage, dtype, offset, shape, strides, grad, metadata)
+
+    def _placed(
+        self, storage: torch.TypedStorage, dtype: torch.dtype, offset: Any, shape: Any,
+        strides: Any, grad: Any, metadata: Any,
+    ) -> Any:  # fmt: skip
+        """Return a tensor whose values are in its storage, or a stand-in."""
+        held = storage._untyped_storage
+        if extent(offset, shape, strides) * dtype.itemsize > held.nbytes():
+            raise ValueError("a tensor's values are not in the file")
+        claimed = prod(shape) * dtype.itemsize
+        if claimed > held.nbytes():
+            return self._odd(f"tensor that claims {claimed} bytes that are not in the file")
+        if dtype in NOT_PLAIN:
+            return self._odd(f"{dtype} tensor")
+        if metadata:
+            return self._odd("conjugated or negated tensor")
+        self.budget.take(claimed, "tensors")  # many may show the same values
+        tensor = torch.empty(0, dtype=dtype).set_(held, offset, shape, strides)
+        return tensor.requires_grad_(bool(grad))
+
+    def _odd(self, kind: str) -> Inert:
+        self._skip(f"a {kind}")
+        return odd(kind)
+
+    def _of_type(self, function: Any, kind: Any, arguments: Any, state: Any = None) -> Any:
+        """Return a tensor without what was set on it, and without its own class."""
+        known = isinstance(function, Maker) and function.origin.startswith("torch._utils._rebuild")
+        if not known or not isinstance(arguments, tuple):
+            raise unsupported("torch._tensor._rebuild_from_type_v2")
+        return function(*arguments)
+
+
+def room(size: int) -> tuple[Tensor, memoryview]:
+    """Return bytes for a tensor's values, and the memory that they are read into."""
+    values = torch.zeros(size, dtype=torch.uint8)
+    return values, values.numpy().data
+
+
+def extent(offset: Any, shape: Any, strides: Any) -> int:
+    """Return how many values of a storage a tensor reaches over.
+
+    Raises:
+        ValueError: when these are no numbers of a tensor.
+
+    Example:
+        >>> extent(5, (2, 3), (3, 1))
+        11
+    """
+    numbers = (offset, *shape, *strides)
+    if any(type(n) is not int or n < 0 for n in numbers) or len(shape) != len(strides):
+        raise ValueError("a tensor's shape is damaged")
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape)} dimensions")
+    last = sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    return int(offset + (last + 1 if all(shape) else 0))
+
+
+def _versions(metadata: Any) -> Any:
+    """Return the versions of a state dict's layers, when they are no more than that."""
+    scalars = (str, int, float, bool, type(None))
+    sound = isinstance(metadata, dict) and all(
+        isinstance(own, dict) and all(isinstance(value, scalars) for value in own.values())
+        for own in metadata.values()
+    )
+    if not sound:
+        raise pickle.UnpicklingError("Unsupported class of versions")
+    return metadata

@@ -1,0 +1,312 @@
+"""Image classifiers of Hugging Face's transformers, as folders.
+
+``config.json`` with ``model_type``, beside the weights, names the class of the network and its C
+classes (``id2label``); ``preprocessor_config.json`` says how images are prepared. Only classes that
+transformers has itself are built; code in the folder or on the hub is never run, and nothing is
+fetched. The last layer is ``classifier``, its last part, or ``fc``; of networks with a second one
+for a teacher (DeiT, LeViT, SwiftFormer) both, whose logits are averaged; what goes into it are the
+features (DINOv2: the class token and the patches' mean). Folders with timm's networks need timm as
+well. The corrected checkpoint is a folder again.
+"""
+
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ltkit.checkpoints.containers.folder import beside, json_of
+from ltkit.checkpoints.containers.inert import plain_values
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import timm as timm_family
+from ltkit.checkpoints.families._library import (
+    Images,
+    bounded,
+    check_depth,
+    needed,
+    recognise,
+    squeezed,
+)
+from ltkit.checkpoints.numbers import number, numbers, shown, whole
+from ltkit.checkpoints.recognised import Recognised, View, choose
+from ltkit.errors import FormatError, InputError
+from ltkit.settings import LoadSettings
+
+SUMMARY = (
+    "folders of Hugging Face's transformers (pip install 'ltkit[transformers]'), 'config.json' "
+    "with 'model_type'"
+)
+NO_IMAGES = {"siglip2": "patches", "imagegpt": "palette numbers"}
+"""Types whose networks take something else, as their processors make it of images."""
+
+HEADS = (
+    ("cls_classifier", "distillation_classifier"),
+    ("classifier.linear", "classifier_distill.linear"),
+    ("head", "dist_head"),
+    ("classifier.linear",),
+    ("classifier.1",),
+    ("classifier",),
+    ("fc",),
+)
+"""What transformers calls the last layers; the first that a network has is taken."""
+
+FEW, SEVERAL = 1 << 18, 4
+"""Up to so much no size of a configuration is too large, nor up to so many times the tensors'."""
+
+FREE = ("_id", "_ids", "_index", "_idx", "theta")
+"""How entries end that are no sizes."""
+
+UNSAID = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "dtype",
+          "torch_dtype", "_name_or_path")  # fmt: skip
+"""Entries of a configuration that could fetch or run code, or name other weights."""
+
+USUAL = 224
+"""Pixels of a side, where nothing is said."""
+
+SQUASHED = 384
+"""ConvNeXt's processor cuts smaller images out of larger ones, and squeezes from this size on."""
+
+
+def matches(content: Content, wanted: LoadSettings) -> bool:
+    """Say whether it is a folder whose configuration names a type of network."""
+    named = isinstance(content.top.get("model_type"), str) and wanted.arch is None
+    return content.container == "folder" and named
+
+
+def load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Build the network that the configuration describes.
+
+    Raises:
+        FormatError: when the configuration cannot be, or tensors do not fit.
+        InputError: when transformers is absent, or it has no image classifier of that kind.
+    """
+    with needed(content.path, "transformers", "transformers"):
+        import transformers
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
+        )
+        from transformers.utils import logging
+    kind = content.top["model_type"]
+    known = KNOWN.get(kind, ())
+    known = (known,) if isinstance(known, str) else known
+    said = content.top.get("architectures")
+    named = next((str(n) for n in said if n in known), None) if isinstance(said, list) else None
+    if named is None:
+        raise InputError(
+            f"{content.path}: config.json: found {kind}, {said}, expected an image classifier that "
+            f"transformers has{': ' if known else ''}{' or '.join(known)}"
+        )
+    if kind in NO_IMAGES:
+        raise InputError(
+            f"{content.path}: {named}: takes {NO_IMAGES[kind]} instead of images; use another one"
+        )
+    with needed(content.path, "transformers", "transformers"):
+        network = getattr(transformers, named)  # imported only now
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, info = _built(content, network)
+    finally:
+        logging.set_verbosity(verbosity)
+        (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
+    missing, extra = (sorted(info[f"{of}_keys"]) for of in ("missing", "unexpected"))
+    if missing or extra:
+        raise FormatError(
+            f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
+            f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
+            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights anew"
+        )
+    place, _ = choose(content, wanted, {"raw": ()})
+    names = {name: name for name in content.tensors}
+    if kind == "timm_wrapper":
+        inner = model.get_submodule("timm_model")
+        heads = tuple(f"timm_model.{n}" for n in timm_family.last_layers(content, inner))
+        said_of_images = plain_values(content.top.get("pretrained_cfg"))
+        images, notes = timm_family.images_of(content, inner, said_of_images)
+    else:
+        heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
+        images, notes = _images(content, wanted)
+    return recognise(
+        content, "hugging-face", named, model, heads, place, names, images, wanted, notes
+    )
+
+
+def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Return the network with its weights, and what was missing or left over.
+
+    Raises:
+        FormatError: when the configuration cannot be.
+        InputError: when the network needs another package.
+    """
+    said = {key: value for key, value in content.top.items() if key not in UNSAID}
+    check_depth(content, said)
+    tensors = dict(content.tensors)
+    try:
+        known = {*kind.config_class().to_dict(), "num_labels", "num_classes"}
+        _check_sizes(content, said, known)
+        config = kind.config_class.from_dict(said)
+        with warnings.catch_warnings(action="ignore"), bounded(content):
+            model, info = kind.from_pretrained(
+                None, config=config, state_dict=tensors, output_loading_info=True,
+                attn_implementation="eager", dtype=torch.float32, local_files_only=True,
+                trust_remote_code=False,
+            )  # fmt: skip
+    except ImportError as error:
+        raise InputError(
+            f"{content.path}: {kind.__name__} needs another package ({_said(error)})"
+        ) from error
+    except FormatError:
+        raise
+    except Exception as error:  # each class checks its configuration in its own way
+        reason = _said(error)
+        raise FormatError(
+            f"{content.path}: {kind.__name__} cannot be built from config.json and the weights "
+            f"({reason}); fetch the folder again"
+        ) from error
+    return model.eval(), info
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple[str, ...]:
+    for heads in HEADS:
+        if all(f"{head}.weight" in names for head in heads):
+            return heads
+    raise InputError(
+        f"{content.path}: {kind}: found no last layer of a known name; name it with --head"
+    )
+
+
+def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse sizes that are far from those of the tensors; lists of such lengths would be made.
+
+    Args:
+        content: of the folder.
+        said: its configuration.
+        known: what the network's configurations have; other entries mean nothing.
+
+    Raises:
+        FormatError: when there is one.
+    """
+    largest = max((side for t in content.tensors.values() for side in t.shape), default=0)
+    most = max(FEW, SEVERAL * largest)
+    todo: list[tuple[str, Any]] = [(key, value) for key, value in said.items() if key in known]
+    while todo:
+        name, thing = todo.pop()
+        size: float = 0
+        if isinstance(thing, Mapping | list):
+            size = len(thing)
+            inner = thing.items() if isinstance(thing, Mapping) else ((name, i) for i in thing)
+            todo += [(str(key), value) for key, value in inner]
+        elif isinstance(thing, int | float) and not name.endswith(FREE):
+            size = thing
+        if not -most <= size <= most:
+            raise FormatError(
+                f"{content.path}: config.json: {name[:40]}: found {shown(size)}, expected at most "
+                f"{most} for the tensors there; fetch it again"
+            )
+
+
+def _images(content: Content, wanted: LoadSettings) -> tuple[Images, list[str]]:
+    """Return how ``preprocessor_config.json`` says that images are prepared, and notes.
+
+    Raises:
+        InputError: when it is no file of the folder.
+        FormatError: when it says what cannot be.
+    """
+    folder = content.path if content.path.is_dir() else content.path.parent
+    path, size = beside(folder, "preprocessor_config.json"), _image_size(content)
+    if path is None:
+        note = "no preprocessor_config.json: mean and std are ImageNet's; --mean and --std"
+        side = size or USUAL
+        return Images(side, View(side, side)), [note]
+    return _prepared(path, json_of(path), size, wanted)
+
+
+def _prepared(
+    path: Path, said: Mapping[str, Any], size: int | None, wanted: LoadSettings
+) -> tuple[Images, list[str]]:
+    """Return how a processor's settings prepare images.
+
+    The values that it gives the network are ``(value * factor - mean) / std``; ours are in 0..1.
+
+    Raises:
+        FormatError: when they cannot be.
+
+    Example:
+        >>> said = {"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}
+        >>> _prepared(Path("p.json"), said, 8, LoadSettings())
+        (Images(size=8, view=View(resize=8, crop=8, interpolation='bilinear'),
+                mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0), bgr=False), ['...'])
+    """
+    unit = 255.0
+    if said.get("do_rescale", True):
+        factor = said.get("rescale_factor", 1 / 255)
+        unit *= number(path, "rescale_factor", factor, positive=True)
+    mean, std = [0.0] * 3, [1.0] * 3
+    bgr = bool(said.get("do_flip_channel_order"))  # MobileViT, which has no use for its mean
+    if said.get("do_normalize", "image_mean" in said and not bgr):
+        mean = [] if wanted.mean else numbers(path, "image_mean", said.get("image_mean"), "--mean")
+        std = [] if wanted.std else numbers(path, "image_std", said.get("image_std"), "--std")
+    if said.get("rescale_offset"):  # EfficientNet's values may lie in -1..1
+        mean = [m + 1 for m in mean]
+    if said.get("include_top"):  # and are divided twice
+        std = [s * s for s in std]
+    view, squeezing = _view(path, said, size)
+    notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
+    statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
+    return Images(size or view.crop, view, *statistics, bgr), notes
+
+
+def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[View, bool]:
+    """Return what of an image a processor takes, and whether it changes the proportions.
+
+    Raises:
+        FormatError: when its sizes cannot be.
+
+    Example:
+        >>> path = Path("preprocessor_config.json")
+        >>> _view(path, {"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
+        (View(resize=256, crop=224, interpolation='bicubic'), False)
+        >>> _view(path, {"size": {"height": 224, "width": 224}}, None)
+        (View(resize=224, crop=224, interpolation='bilinear'), True)
+    """
+    cut = said.get("crop_size") if said.get("do_center_crop", "crop_size" in said) else None
+    crop = None
+    if cut is not None:
+        height = cut.get("height") if isinstance(cut, Mapping) else cut
+        crop = whole(path, "crop_size", height)
+    sides = said.get("size", crop or size or USUAL)
+    kind: Literal["bicubic", "bilinear"] = "bicubic" if said.get("resample") == 3 else "bilinear"
+    if not isinstance(sides, Mapping):
+        sides = {"shortest_edge": sides} if crop else {"height": sides}
+    if "shortest_edge" not in sides:
+        resize = whole(path, "size", sides.get("height"))
+        return View(resize, crop or resize, kind), True
+    resize = whole(path, "size", sides["shortest_edge"])
+    if "crop_pct" not in said:
+        return View(resize, crop or resize, kind), False
+    part = number(path, "crop_pct", said["crop_pct"], positive=True)
+    if resize >= SQUASHED:
+        return View(resize, resize, kind), True
+    return View(whole(path, "crop_pct", int(resize / part)), resize, kind), False
+
+
+def _image_size(content: Content) -> int | None:
+    """Return the pixels of a side that the configuration says, where it does.
+
+    Raises:
+        FormatError: when they cannot be.
+    """
+    top = content.top
+    for config in (top, top.get("vision_config")):
+        said = config.get("image_size") if isinstance(config, dict) else None
+        side = said[0] if isinstance(said, list) and said else said
+        if side is not None:
+            return whole(content.path, "config.json: image_size", side)
+    return None

@@ -1,0 +1,186 @@
+"""CLIP models of open_clip as zero-shot classifiers; ``--arch open_clip:NAME`` names the network.
+
+A state dict, or open_clip's training script's ``{epoch, name, state_dict, optimizer}``, which does
+not name the network. The head is a cosine head whose rows are the embeddings of
+``a photo of a CLASS.`` for the names of the dataset's classes, its scale the exponential of
+``logit_scale``; SigLIP adds the same ``logit_bias`` to all. The features are the embeddings of the
+images. There is no last layer in the file that a corrected head could go into: export it alone,
+with ``--to npz``.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ltkit.architectures.heads import CosineHead
+from ltkit.architectures.network import Network
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families._library import named, needed, places, squeezed, unwrapped
+from ltkit.checkpoints.numbers import number, statistics
+from ltkit.checkpoints.recognised import Recognised, View, choose, fill
+from ltkit.errors import InputError, nearest
+from ltkit.records import Classifier, Head
+from ltkit.settings import LoadSettings
+
+SUMMARY = "CLIP models (pip install 'ltkit[open-clip]'), zero-shot, with --arch open_clip:NAME"
+BY_NAMES = True
+"""The names of the dataset's classes make the head."""
+
+PROMPT = "a photo of a {}."
+TEXTS = 256
+"""Texts that are embedded at a time."""
+
+
+class TextHead(CosineHead):
+    """Scaled cosines with the embeddings of texts, and a bias that is the same for all of them.
+
+    weight: (C, D), an embedding a row.
+    """
+
+    def __init__(self, rows: Tensor, scale: float, bias: float) -> None:
+        """Take the embeddings."""
+        super().__init__(rows.shape[1], len(rows), scale)
+        self.weight = nn.Parameter(rows)
+        self.bias = bias
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, C) logits of (B, D) embeddings of images."""
+        return super().forward(features) + self.bias
+
+    def record(self) -> Head:
+        """Return the rows as they are, with the scale and the bias."""
+        head = super().record()
+        return replace(head, bias=np.full(head.num_classes, self.bias, np.float32))
+
+    def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
+        """Refuse: the rows come out of the text tower.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "head: a zero-shot head is made by the text tower, which cannot hold a correction; use "
+            "--to npz"
+        )
+
+
+class ImageTower(nn.Module):
+    """A CLIP model's embedding of images."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Take the whole model."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, D) embeddings, not normalised."""
+        embeddings: Tensor = self.model.encode_image(images, normalize=False)  # type: ignore[operator]
+        return embeddings
+
+
+def matches(content: Content, wanted: LoadSettings) -> bool:
+    """Say whether open_clip is named, or the tensors are those of a CLIP model of its form."""
+    found = places(content)
+    if not found or wanted.arch is not None:
+        return bool(found) and named(wanted, "open_clip") is not None
+    names = unwrapped(content, next(iter(found.values())))
+    return "logit_scale" in names and any(name.startswith("visual.") for name in names)
+
+
+def load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Build the model, and the head from the names of the classes.
+
+    Without names (`inspect`), the head has no classes.
+
+    Raises:
+        FormatError: when tensors do not fit.
+        InputError: when open_clip is absent, has no such network or lacks its tokenizer; or the
+            dataset's classes have no names.
+    """
+    with needed(content.path, "open_clip_torch", "open-clip"):
+        import open_clip
+    place, note = choose(content, wanted, places(content))
+    name, known = named(wanted, "open_clip") or "", open_clip.list_models()
+    if name not in known:
+        found = f"unknown network; {nearest(name, known)}" if name else "name it, as ViT-B-32"
+        raise InputError(f"{content.path}: is a CLIP model; --arch open_clip:{name}: {found}")
+    if wanted.class_names == ():
+        raise InputError(
+            f"{content.path}: a zero-shot head is made of the classes' names, and the dataset has "
+            "none; give a dataset with names, as a folder for each class"
+        )
+    model, tokenizer = _built(content, name)
+    state = content.states[place]
+    fill(content.path, model, {own: state[n] for own, n in unwrapped(content, place).items()}, name)
+    rows = _embedded(model, tokenizer, wanted.class_names or ())
+    bias = getattr(model, "logit_bias", None)
+    scale = number(
+        content.path, "exp(logit_scale)", model.logit_scale.exp().item(), positive=True,
+        do="fetch it again",
+    )  # fmt: skip
+    shift = 0.0 if bias is None else number(content.path, "logit_bias", bias.item())
+    head = TextHead(rows, scale, shift)
+    config = open_clip.get_model_preprocess_cfg(model)
+    size = config["size"]
+    side = int(size if isinstance(size, int) else size[0])
+    view = View(side, side, "bicubic" if config["interpolation"] == "bicubic" else "bilinear")
+    notes = [note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]
+    if wanted.class_names is None:
+        notes.append("no classes yet: the dataset's names make them in extract")
+    if config.get("resize_mode", "shortest") != "shortest":
+        notes.append(squeezed("open_clip", f"{side} x {side}", view))
+    if f"{name}-quickgelu" in known:
+        notes.append(f"OpenAI's weights and others trained with QuickGELU need {name}-quickgelu")
+    mean, std = statistics(content.path, config["mean"], config["std"], 3, wanted, name)
+    return Recognised(
+        content.path,
+        content.digest,
+        "open-clip",
+        f"open_clip:{name}",
+        Network(ImageTower(model), head).eval(),
+        mean,
+        std,
+        image_size=side,
+        view=view,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def _built(content: Content, name: str) -> tuple[Any, Any]:
+    """Return a model and its tokenizer.
+
+    Raises:
+        InputError: when a part of it is not on this machine.
+    """
+    import open_clip
+
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)  # it warns that there are no weights yet
+    try:
+        model = open_clip.create_model(name, pretrained=None, pretrained_text=False)
+        return model.eval(), open_clip.get_tokenizer(name)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"{content.path}: open_clip:{name}: open_clip does not build it ({reason[:120]}); some "
+            "networks need a text tower or a tokenizer of Hugging Face's hub: fetch it first"
+        ) from error
+    finally:
+        logging.root.setLevel(level)
+
+
+@torch.no_grad()
+def _embedded(model: Any, tokenizer: Any, names: tuple[str, ...]) -> Tensor:
+    """Return the (C, D) embeddings of the names' prompts; underscores are spaces."""
+    texts = [PROMPT.format(name.replace("_", " ")) for name in names]
+    size = model.encode_text(tokenizer([PROMPT])).shape[1]
+    parts = [
+        model.encode_text(tokenizer(texts[start : start + TEXTS]), normalize=True)
+        for start in range(0, len(texts), TEXTS)
+    ]
+    return torch.cat([torch.empty(0, size), *parts])

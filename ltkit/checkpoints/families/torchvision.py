@@ -1,0 +1,245 @@
+"""torchvision's classification networks, as state dicts or by its reference script.
+
+A plain state dict, with any prefix that all names share, is recognised by its tensors; those that
+are a network of ltkit's own (ResNets) need no torchvision and are read by the family of state
+dicts. Of the reference script, ``{model, model_ema, optimizer, lr_scheduler, epoch, args}``,
+``args.model`` names the network and ``args`` says how its images are cut; averaged weights are
+taken first. Otherwise ``--arch torchvision:NAME`` names it, and images are cut as for its published
+weights. Old names of DenseNet's layers are understood. The auxiliary heads of GoogLeNet and
+Inception are left out. The logits of SqueezeNet are no linear function of pooled features, so there
+is nothing that a correction of its head could be.
+"""
+
+import functools
+import math
+import re
+from typing import Any
+
+import torch
+
+from ltkit.checkpoints.containers.inert import arguments_of
+from ltkit.checkpoints.content import Content, Place
+from ltkit.checkpoints.families._library import (
+    PROBE,
+    Images,
+    classes,
+    named,
+    needed,
+    places,
+    recognise,
+    unwrapped,
+)
+from ltkit.checkpoints.numbers import whole
+from ltkit.checkpoints.recognised import Recognised, View, choose, fill
+from ltkit.errors import InputError, nearest
+from ltkit.settings import LoadSettings
+
+SUMMARY = (
+    "torchvision's networks (pip install 'ltkit[torchvision]'), by their tensors, as its reference "
+    "script writes them, or with --arch torchvision:NAME"
+)
+GENERAL = True
+LIKE = 0.5
+"""From this part of common tensors on, a state dict is taken to be of that network."""
+
+AUXILIARY = {"googlenet": re.compile(r"aux[12]\."), "inception_v3": re.compile(r"AuxLogits\.")}
+BUFFER = re.compile(
+    r"\.(running_mean|running_var|num_batches_tracked)$|relative_(position_index|coords_table)$"
+)
+"""What torchvision does not count among a network's parameters."""
+
+COUNTER = "num_batches_tracked"
+OLD_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+CANDIDATES = 3
+"""Of so many networks, those nearest in size, the tensors are compared."""
+
+HALF = (0.5, 0.5, 0.5)
+"""GoogLeNet and Inception were ported from TensorFlow; torchvision turns ImageNet's statistics into
+these within the network (`transform_input`), which a state dict does not show."""
+
+
+def matches(content: Content, wanted: LoadSettings) -> bool:
+    """Say whether torchvision is named, or has a network with most of the tensors."""
+    if not places(content) or wanted.arch is not None:
+        return bool(places(content)) and named(wanted, "torchvision") is not None
+    try:
+        return _said(content) is not None or _most_like(content, _place(content))[1] >= LIKE
+    except InputError:  # torchvision is not there to ask
+        return False
+
+
+def load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Build the network that is named, or whose tensors these are.
+
+    Raises:
+        FormatError: when tensors do not fit.
+        InputError: when torchvision is absent or broken, has no such network, or the network's
+            head is not linear.
+    """
+    models = _models(content)
+    place, note = choose(content, wanted, places(content))
+    name = named(wanted, "torchvision") or _said(content) or _most_like(content, place)[0]
+    known = models.list_models(module=models)
+    if name not in known:
+        raise InputError(
+            f"{content.path}: torchvision:{name}: unknown network; {nearest(name, known)}"
+        )
+    if name.startswith("squeezenet"):
+        raise InputError(
+            f"{content.path}: {name}: its last layer is a convolution whose map is cut at zero and "
+            "then averaged, so its logits are linear in no pooled feature; use another network"
+        )
+    names, notes = _names(content, place), [note]
+    aux = [own for own in names if name in AUXILIARY and AUXILIARY[name].match(own)]
+    if aux:
+        notes.append(f"left out: {len(aux)} tensors of auxiliary heads")
+    names = {own: stored for own, stored in names.items() if own not in aux}
+    settings = _settings(name) | _side(content, place, names, _shapes(name))
+    head = _head(name)
+    count = classes(content, place, names, head, _shapes(name)[f"{head}.weight"])
+    model = models.get_model(name, weights=None, num_classes=count, **settings)
+    images, cut = _images(content, models, name, settings)
+    state = content.states[place]
+    fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
+    return recognise(
+        content, "torchvision", f"torchvision:{name}", model, (head,), place, names, images, wanted,
+        [*notes, *cut],
+    )  # fmt: skip
+
+
+def _models(content: Content) -> Any:
+    with needed(content.path, "torchvision", "torchvision"):
+        from torchvision import models
+    return models
+
+
+def _said(content: Content) -> str | None:
+    """Return the network that the reference script's arguments name."""
+    said = arguments_of(content.top.get("args")).get("model")
+    return said if isinstance(said, str) and "lr_scheduler" in content.top else None
+
+
+def _place(content: Content) -> Place:
+    return next(iter(places(content).values()))
+
+
+def _names(content: Content, place: Place) -> dict[str, str]:
+    """Return the network's names to those in the file."""
+    return {OLD_LAYER.sub(r"\1\2.", own): n for own, n in unwrapped(content, place).items()}
+
+
+def _most_like(content: Content, place: Place) -> tuple[str, float]:
+    """Return the network that has most of these tensors, and what part of all it has.
+
+    Only those are built whose published size, less the head's, is nearest to that of the file, less
+    a matrix's; and those with auxiliary heads, which the one or the other may lack.
+    """
+    models, state = _models(content), content.states[place]
+    found = {own: tuple(state[name].shape) for own, name in _names(content, place).items()}
+    size = sum(math.prod(shape) for own, shape in found.items() if not BUFFER.search(own))
+    flat = {(shape[0], shape[1]) for shape in found.values() if len(shape) == 2}
+    points = {(shape[0], shape[1]) for shape in found.values() if shape[2:] == (1, 1)}
+
+    def distance(name: str) -> int:
+        published = int(models.get_model_weights(name).DEFAULT.meta["num_params"])
+        return min(
+            (abs(published - size + (rows - 1000) * (width + 1)) for rows, width in flat or points),
+            default=published,
+        )
+
+    nearest_first = sorted(models.list_models(module=models), key=distance)
+    likeness = {}
+    for name in [*nearest_first[:CANDIDATES], *AUXILIARY]:
+        shapes = _shapes(name)
+        body = {(own, shape) for own, shape in shapes.items() if shape[:1] != (PROBE,)}
+        rest = {
+            (own, shape) for own, shape in found.items()
+            if shapes.get(own, ())[:1] != (PROBE,) and not own.endswith(COUNTER)
+        }  # fmt: skip
+        likeness[name] = len(body & rest) / len(body | rest)
+        if likeness[name] == 1:
+            break
+    best = max(likeness, key=lambda name: likeness[name])
+    return best, likeness[best]
+
+
+@functools.cache
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a network of `PROBE` classes, less the counters of batch norm."""
+    from torchvision import models
+
+    made = {"weights": None, "num_classes": PROBE, **_settings(name)}
+    try:
+        with torch.device("meta"):
+            state = models.get_model(name, **made).state_dict()
+    except NotImplementedError:  # RegNets compute their widths with tensors
+        state = models.get_model(name, **made).state_dict()
+    return {own: tuple(t.shape) for own, t in state.items() if not own.endswith(COUNTER)}
+
+
+def _head(name: str) -> str:
+    """Return the name of a network's last layer: as many rows as there are classes."""
+    (weight,) = (
+        own for own, shape in _shapes(name).items()
+        if shape[:1] == (PROBE,) and own.endswith(".weight")
+    )  # fmt: skip
+    return weight.removesuffix(".weight")
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """Return what a network is built with: no auxiliary heads, and no slow initial values."""
+    return {"aux_logits": False, "init_weights": False} if name in AUXILIARY else {}
+
+
+def _side(
+    content: Content, place: Place, names: dict[str, str], shapes: dict[str, tuple[int, ...]]
+) -> dict[str, int]:
+    """Return the image size of a ViT, by how many patches have a position; none where all differs.
+
+    Args:
+        content: of the file.
+        place: where it has the network.
+        names: the network's names to those in the file.
+        shapes: of the network's tensors, as published.
+    """
+    state = content.states[place]
+    positions, patch = (
+        tuple(tensor.shape) if (tensor := state.get(names.get(own, ""))) is not None else ()
+        for own in ("encoder.pos_embedding", "conv_proj.weight")
+    )
+    usual = shapes.get("encoder.pos_embedding", ())
+    if not usual or patch != shapes["conv_proj.weight"] or positions[::2] != usual[::2]:
+        return {}
+    return {"image_size": math.isqrt(max(positions[1] - 1, 0)) * patch[-1]}
+
+
+def _images(
+    content: Content, models: Any, name: str, settings: dict[str, Any]
+) -> tuple[Images, list[str]]:
+    """Return how images are brought to size and normalised, and notes on it.
+
+    Raises:
+        FormatError: when the script's arguments have sizes that cannot be.
+    """
+    said = arguments_of(content.top.get("args"))
+    entries = list(models.get_model_weights(name))
+    best = models.get_model_weights(name).DEFAULT
+    side = settings.get("image_size", best.transforms().crop_size[0])
+    fitting = [entry for entry in (best, *entries) if entry.transforms().crop_size[0] == side]
+    usual = (fitting or [best])[0].transforms()
+    sizes = (usual.resize_size[0], side) if fitting else (side, side)
+    resize, crop = (
+        whole(content.path, f"args.{key}", said.get(key, default))
+        for key, default in zip(("val_resize_size", "val_crop_size"), sizes, strict=True)
+    )
+    kind = said.get("interpolation", usual.interpolation.value)
+    view = View(resize, crop, "bicubic" if kind == "bicubic" else "bilinear")
+    mean, std = tuple(usual.mean), tuple(usual.std)
+    notes = [] if said else [f"images are cut as for torchvision's {(fitting or [best])[0].name}"]
+    if name in AUXILIARY and not (said and said.get("weights") is None):
+        mean = std = HALF
+        notes.append(
+            "mean and std 0.5, as the published weights were trained; a network trained from "
+            "scratch may want ImageNet's: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+        )
+    return Images(crop, view, mean, std), notes

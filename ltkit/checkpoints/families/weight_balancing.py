@@ -1,0 +1,30 @@
+"""Weight balancing: a raw state dict of ``encoder.*``, the head among them as ``encoder.fc``.
+
+The network is a ResNet-34 with a 3x3 stem and no pooling, for CIFAR images.
+"""
+
+from ltkit.architectures.heads import LinearHead
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.recognised import CIFAR, Recognised, bare, recognise, under
+from ltkit.settings import LoadSettings
+
+SUMMARY = "weight balancing (raw, 'encoder.fc')"
+
+
+def matches(content: Content, wanted: LoadSettings) -> bool:
+    """Say whether all names are the encoder's, and the head is one of them."""
+    names = content.tensors
+    return "encoder.fc.weight" in names and all(name.startswith("encoder.") for name in names)
+
+
+def load(content: Content, wanted: LoadSettings) -> Recognised:
+    """Build the network.
+
+    Raises:
+        FormatError: when tensors do not fit, or the head is not as wide as the features.
+    """
+    names = bare(content.path, content.tensors)
+    body = {own: name for own, name in names.items() if not own.startswith("fc.")}
+    head = {own.replace("fc.", "head."): n for own, n in names.items() if own.startswith("fc.")}
+    stored = under("backbone.", content.place, body) | under("", content.place, head)
+    return recognise(content, "weight-balancing", stored, LinearHead, wanted, normalisation=CIFAR)

@@ -1,0 +1,147 @@
+"""What a file says of images and of its head in numbers: each is checked here, where it is read.
+
+A deviation of 0, a side of 8,000 pixels or a factor that is a word would be met much later, as a
+division by zero, a full memory or a head that seems to be wrong.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from ltkit.errors import FormatError, InputError
+from ltkit.settings import LoadSettings
+
+MOST = 1e6
+"""Means, deviations and factors are smaller, and deviations and factors larger than its inverse."""
+
+MOST_SIDE = 2048
+"""Pixels of a side; networks for larger images than half of it are not known."""
+
+FIX = "correct it in the file"
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def number(
+    path: Path, field: str, value: object, *, positive: bool = False, do: str = FIX
+) -> float:
+    """Return a number that a file says.
+
+    Args:
+        path: the file, for messages.
+        field: what the number is called there.
+        value: as the file has it; text, truth values and tensors are no numbers.
+        positive: whether it must be above 0.
+        do: what to do where it is none.
+
+    Raises:
+        FormatError: when it is no finite number of a usual size.
+
+    Example:
+        >>> number(Path("config.json"), "rescale_factor", -1, positive=True)
+        Traceback (most recent call last):
+        ...
+        ltkit.errors.FormatError: config.json: rescale_factor: found -1, expected a number from
+        1e-06 to 1e+06; correct it in the file
+    """
+    least = 1 / MOST if positive else -MOST
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    if not plain or not least <= value <= MOST:  # type: ignore[operator]
+        raise FormatError(
+            f"{path}: {field}: found {shown(value)}, expected a number from {least:g} to {MOST:g}; "
+            f"{do}"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def whole(path: Path, field: str, value: object, least: int = 1, most: float = MOST_SIDE) -> int:
+    """Return a whole number that a file says, as the pixels of a side.
+
+    Raises:
+        FormatError: when it is none of that range.
+    """
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    if not plain or not least <= value <= most:  # type: ignore[operator]
+        rest = f"from {least} to {most:g}" if most < inf else f"of at least {least}"
+        raise FormatError(
+            f"{path}: {field}: found {shown(value)}, expected a whole number {rest}; {FIX}"
+        )
+    return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def statistics(
+    path: Path, mean: object, std: object, channels: int, wanted: LoadSettings, arch: str = ""
+) -> Statistics:
+    """Return the mean and the deviation of images: the user's, else the file's or the usual ones.
+
+    Args:
+        path: the file, for messages.
+        mean: as the file has it; not looked at where the user gives one.
+        std: likewise.
+        channels: how many numbers each has.
+        wanted: what the user says.
+        arch: what wants so many channels.
+
+    Raises:
+        FormatError: when they are no numbers, or a deviation is not positive.
+        InputError: when there are more or fewer.
+
+    Example:
+        >>> statistics(Path("m.pt"), [0.5], [0], 1, LoadSettings(std=(0.25,)))
+        ((0.5,), (0.25,))
+    """
+    means = _listed(path, "mean", wanted.mean or mean, "--mean")
+    stds = _listed(path, "std", wanted.std or std, "--std")
+    if not len(means) == len(stds) == channels:
+        raise InputError(
+            f"{path}: mean, std: found {len(means)} and {len(stds)}, expected {channels} each"
+            f"{arch and ' for '}{arch}; say --mean and --std"
+        )
+    found = numbers(path, "mean", means, "--mean"), numbers(path, "std", stds, "--std")
+    return tuple(found[0]), tuple(found[1])
+
+
+def numbers(path: Path, field: str, value: object, option: str) -> list[float]:
+    """Return the mean or the deviation that a file says; a deviation is positive.
+
+    Args:
+        path: the file, for messages.
+        field: what it is called there.
+        value: as the file has it.
+        option: what says another one.
+
+    Raises:
+        FormatError: when it is no list of such numbers.
+    """
+    do, positive = f"say {option}", option == "--std"
+    listed = _listed(path, field, value, option)
+    return [number(path, field, one, positive=positive, do=do) for one in listed]
+
+
+def _listed(path: Path, field: str, value: object, option: str) -> Sequence[object]:
+    if not isinstance(value, list | tuple):
+        raise FormatError(
+            f"{path}: {field}: found {shown(value)}, expected a list of numbers; say {option}"
+        )
+    return value
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, whatever it is and however large.
+
+    Example:
+        >>> shown(10**5000), shown([1, -0.5]), shown({"a": 1})
+        ('a number of 16610 bits', '[1, -0.5]', 'a dict')
+    """
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return ascii(value[:40])[:60]
+    if isinstance(value, list | tuple) and len(value) <= 4:
+        return f"[{', '.join(one if len(one := shown(v)) < 30 else '...' for v in value)}]"
+    if isinstance(value, Sequence):
+        return f"{len(value)} values"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,321 @@
+"""What a checkpoint turns out to be: a network, its head, how its images are normalised."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ltkit import architectures
+from ltkit.architectures.network import Hooked, Network
+from ltkit.checkpoints import numbers
+from ltkit.checkpoints.content import Content, Place, State
+from ltkit.errors import FormatError, InputError
+from ltkit.records import Head
+from ltkit.settings import LoadSettings
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+INATURALIST = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
+"""Mean and deviation of pixel values in 0..1, per channel, as the field's scripts have them."""
+
+WRAPPERS = re.compile(r"^((module|_orig_mod|model|backbone|encoder|network|net)\.)+")
+"""What training scripts and wrappers put before a network's own names."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a file has a parameter of the network.
+
+    transposed: the file has a (C, D) weight as D x C.
+    row: the file has a (C,) vector as 1 x C.
+    """
+
+    place: Place
+    name: str
+    transposed: bool = False
+    row: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is brought to size: the shorter side to `resize` pixels, the centre `crop`."""
+
+    resize: int
+    crop: int
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+@dataclass(frozen=True, eq=False)
+class Recognised:
+    """A checkpoint with its network built and its weights loaded.
+
+    family: the module of `ltkit.checkpoints` that knew it.
+    mean, std: per channel, of pixel values in 0..1.
+    trained_on: the dataset's record where the file has it (spec, index digest).
+    stored: the head's parameters, by the network's names, to where the file has them.
+    image_size: pixels of a side that the network surely takes.
+    view: how the model wants its images brought to size, where it says so.
+    notes: what was chosen, for the user.
+    wanted: what the user said; the same is needed to write the head back.
+    skipped: objects in the file that were not built.
+    """
+
+    path: Path
+    digest: str
+    family: str
+    arch: str
+    network: Network | Hooked
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    trained_on: Mapping[str, object] = field(default_factory=dict)
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    image_size: int = 32
+    view: View | None = None
+    notes: tuple[str, ...] = ()
+    wanted: LoadSettings = field(default_factory=LoadSettings)
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> Head:
+        """The linear form of the last layer."""
+        return self.network.record()
+
+
+def bare(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return names without their wrappers' prefixes, each to the name in the file.
+
+    Raises:
+        FormatError: when two names are one without their prefix.
+
+    Example:
+        >>> bare(Path("m.pt"), ["module.conv1.weight", "module.fc.bias"])
+        {'conv1.weight': 'module.conv1.weight', 'fc.bias': 'module.fc.bias'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        own = WRAPPERS.sub("", name)
+        if own in found:
+            raise FormatError(
+                f"{path}: {found[own]}, {name}: differ only in their prefix; save one network's "
+                "state_dict"
+            )
+        found[own] = name
+    return found
+
+
+def under(prefix: str, place: Place, names: Mapping[str, str]) -> dict[str, Stored]:
+    """Return bare names under one of ours, to where the file has them.
+
+    Example:
+        >>> found = under("backbone.", ("net",), {"conv1.weight": "module.conv1.weight"})
+        >>> found["backbone.conv1.weight"].name
+        'module.conv1.weight'
+    """
+    return {f"{prefix}{own}": Stored(place, name) for own, name in names.items()}
+
+
+def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -> tuple[Place, str]:
+    """Return which state dict is taken, and a note where there was a choice.
+
+    Args:
+        content: of the file.
+        wanted: ``weights`` decides.
+        known: places by what ``--weights`` calls them, the preferred first; the file has one of
+            them at least.
+
+    Raises:
+        InputError: when the file has none of that kind.
+    """
+    there = {kind: place for kind, place in known.items() if place in content.states}
+    kind = str(wanted.weights) if wanted.weights else next(iter(there))
+    if kind not in there:
+        raise InputError(
+            f"{content.path}: --weights {kind}: not in the file; it has {', '.join(there)}"
+        )
+    others = [other for other in there if other != kind]
+    note = f"weights: {kind} taken; --weights {' or '.join(others)} takes others" if others else ""
+    return there[kind], note
+
+
+def statistics(arch: str, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and deviation that the field's scripts have for such a network.
+
+    Those of iNaturalist 2018, told by its 8142 classes, are its own.
+    """
+    if architectures.spec(arch).image_size == 32:
+        return CIFAR
+    return INATURALIST if num_classes == 8142 else IMAGENET
+
+
+def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSettings) -> str:
+    """Return the architecture that is asked for, or whose tensors these are."""
+    if wanted.arch is not None:
+        return wanted.arch
+    prefix = "backbone."
+    shapes = {
+        ours.removeprefix(prefix): tuple(content.states[there.place][there.name].shape)
+        for ours, there in stored.items()
+        if ours.startswith(prefix)
+    }
+    return architectures.most_like(shapes)[0]
+
+
+def head_size(content: Content, weight: Stored, width: int, name: str = "head") -> tuple[int, bool]:
+    """Return C of a stored weight, and whether it is D x C, by the width of the features.
+
+    Raises:
+        FormatError: when it is no matrix with one side of that width.
+    """
+    shape = tuple(content.states[weight.place][weight.name].shape)
+    if len(shape) != 2 or width not in shape:
+        raise FormatError(
+            f"{content.path}: {name}: found {shape}, expected {width} x classes; name the right "
+            "layer with --head"
+        )
+    by_rows = shape[1] == width
+    return (shape[0], False) if by_rows else (shape[1], True)
+
+
+def recognise(
+    content: Content,
+    family: str,
+    stored: Mapping[str, Stored],
+    make: Callable[[int, int], nn.Module],
+    wanted: LoadSettings,
+    *,
+    weight: str = "head.weight",
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    notes: Iterable[str] = (),
+) -> Recognised:
+    """Name the architecture, settle the orientation of the head, and build the network.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
+        stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
+        make: gives the head's module for (D, C).
+        wanted: what the user says.
+        weight: our name of the head's weight, which the file may have as D x C.
+        normalisation: mean and deviation, where they are known; else the usual ones.
+        notes: what was chosen.
+
+    Raises:
+        FormatError: when tensors do not fit the network, or the head the features.
+        InputError: when the architecture is not known.
+    """
+    arch = backbone_arch(content, stored, wanted)
+    width = architectures.spec(arch).features
+    count, transposed = head_size(content, stored[weight], width)
+    placed = {**stored, weight: replace(stored[weight], transposed=transposed)}
+    return assemble(
+        content, family, arch, make(width, count), placed, wanted,
+        normalisation=normalisation, notes=notes,
+    )  # fmt: skip
+
+
+def assemble(
+    content: Content,
+    family: str,
+    arch: str,
+    head: nn.Module,
+    stored: Mapping[str, Stored],
+    wanted: LoadSettings,
+    *,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    trained_on: Mapping[str, object] | None = None,
+    notes: Iterable[str] = (),
+) -> Recognised:
+    """Build a network of ours and load its weights, every one of them.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
+        arch: a key of `ltkit.architectures.CATALOGUE`.
+        head: the module for the last layer; its values are overwritten.
+        stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
+        wanted: what the user says.
+        normalisation: mean and deviation, where they are known; else the usual ones.
+        trained_on: the dataset's record.
+        notes: what was chosen.
+
+    Raises:
+        FormatError: when tensors are missing, left over or of another shape; the first are named.
+        InputError: when the architecture is not known, the normalisation has other channels, or
+            the wanted head is another than this family's.
+    """
+    own = stored["head.weight"].name if "head.weight" in stored else ""
+    if wanted.head is not None and own and wanted.head not in own:
+        raise InputError(
+            f"{content.path}: --head {wanted.head}: found {own}, the head of {family} checkpoints; "
+            "leave --head out"
+        )
+    tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
+    network = Network(architectures.build(arch, 1).backbone, head)
+    fill(content.path, network, tensors, arch)
+    usual, channels = (
+        normalisation or statistics(arch, network.record().num_classes),
+        architectures.spec(arch).channels,
+    )
+    mean, std = numbers.statistics(content.path, *usual, channels, wanted, arch)
+    halves = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()
+                     if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip
+    if halves:
+        notes = (*notes, f"{', '.join(halves)} weights are computed with in float32")
+    return Recognised(
+        content.path,
+        content.digest,
+        family,
+        arch,
+        network,
+        mean,
+        std,
+        trained_on or {},
+        {ours: there for ours, there in stored.items() if ours.startswith("head.")},
+        architectures.CATALOGUE[arch].image_size,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
+    """Load tensors into a network, half precision as float32, and put it in evaluation mode.
+
+    Raises:
+        FormatError: when tensors are missing, left over or of another shape; the first are named.
+    """
+    expected = network.state_dict()
+    counters = {name for name in expected if name.endswith(architectures.COUNTER)}
+    missing = [name for name in expected if name not in tensors and name not in counters]
+    extra = [name for name in tensors if name not in expected]
+    if missing or extra:
+        raise FormatError(
+            f"{path}: does not fit {arch}: {len(missing)} tensors missing ({_first(missing)}), "
+            f"{len(extra)} unexpected ({_first(extra)}); name the right one with --arch"
+        )
+    for name, tensor in tensors.items():
+        needed = expected[name]
+        same_kind = tensor.is_floating_point() == needed.is_floating_point()
+        if tensor.shape != needed.shape or not same_kind or tensor.is_complex():
+            raise FormatError(
+                f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
+                f"{needed.dtype} {tuple(needed.shape)} for {arch}; name the right one with --arch"
+            )
+    for name, tensor in tensors.items():
+        expected[name] = tensor.float() if tensor.is_floating_point() else tensor
+    network.load_state_dict(expected)  # with its layers' versions, which some look at
+    network.eval()
+
+
+def _value(state: State, stored: Stored) -> Tensor:
+    """Return a stored tensor in our orientation; one with a single row is that row."""
+    tensor = state[stored.name]
+    if stored.transposed:
+        return tensor.T
+    return torch.flatten(tensor) if stored.row else tensor
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:5])[:160] or "none"

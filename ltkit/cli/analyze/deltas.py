@@ -1,0 +1,67 @@
+"""``ltkit analyze deltas``."""
+
+from typing import Any
+
+from ltkit.cli import _options, _output, _tables
+from ltkit.cli.analyze._giving import give, percent, table_of, title
+from ltkit.cli.analyze._reading import Csv, Files, Split, read
+from ltkit.settings import GROUPS
+
+
+def deltas(
+    files: Files = None,
+    split: Split = "test",
+    bins: _options.Bins = _options.BINS,
+    csv: Csv = None,
+    overwrite: _options.Overwrite = False,
+    json: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Print the change of few, medium, many and overall accuracy against rho, mean over seeds.
+
+    Fits that agree in everything but rho and seed make one curve, in one file or several; give a
+    fit of --metric random beside that of nearest neighbours as the control. Equal rho is not equal
+    overall accuracy: ltkit compare has the curves of few-shot against overall accuracy.
+
+    \b
+    --json prints fractions, null where there is none:
+      baseline   accuracy by group
+      curves     name, files, metric, k, and points: rho, runs, change and std by group
+
+    Example: ltkit analyze deltas feats.h5 feats.alphanet.h5 feats.random.h5
+    """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
+    from ltkit.evaluation.analysis import analyze_deltas
+
+    subject, named = read(files, split, bins, csv, overwrite, quiet, with_rho=True)
+    document = analyze_deltas(subject, strict=named, note=_output.note(quiet))
+    give(document, _show, _table, csv, json, quiet)
+
+
+def _table(document: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    rows = [
+        [curve["name"], curve["metric"], curve["k"], point["rho"], point["runs"], group,
+         point["change"][group], point["std"] and point["std"][group]]
+        for curve in document["curves"]
+        for point in curve["points"]
+        for group in GROUPS
+    ]  # fmt: skip
+    heading = ["curve", "metric", "k", "rho", "runs", "group", "change", "std"]
+    return heading, rows
+
+
+def _show(document: dict[str, Any]) -> None:
+    baseline = document["baseline"]
+    same = abs(baseline["all"] - baseline["balanced"]) < 1e-9
+    columns = GROUPS[:-1] if same else GROUPS
+    table = table_of("change in points", "rho", "seeds", *columns)
+    own = [percent(baseline[name]) for name in columns]
+    table.add_row("baseline, accuracy in %", "", "", *own, end_section=True)
+    for curve in document["curves"]:
+        for point in curve["points"]:
+            std = point["std"] or {}
+            cells = [percent(point["change"][name], std.get(name), "+") for name in columns]
+            table.add_row(
+                _tables.safe(curve["name"]), f"{point['rho']:g}", str(point["runs"]), *cells,
+                end_section=point is curve["points"][-1],
+            )  # fmt: skip
+    _output.print_table(table, f"{title(document)}; mean ± std over seeds")

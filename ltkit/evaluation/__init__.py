@@ -1,0 +1,39 @@
+"""What classifiers predict, how good that is, how sure, and how corrections compare."""
+
+from ltkit.evaluation.choice import best, objective, run_accuracies
+from ltkit.evaluation.comparison import compare
+from ltkit.evaluation.entries import (
+    Entry,
+    entries_of,
+    knobs,
+    label,
+    labels,
+    pick,
+    settings_of,
+    siblings,
+)
+from ltkit.evaluation.grouping import Grouping, grouping_of
+from ltkit.evaluation.prediction import check_fit, predict, predict_classes
+from ltkit.evaluation.scores import class_table, evaluate
+
+__all__ = [
+    "Entry",
+    "Grouping",
+    "best",
+    "check_fit",
+    "class_table",
+    "compare",
+    "entries_of",
+    "evaluate",
+    "grouping_of",
+    "knobs",
+    "label",
+    "labels",
+    "objective",
+    "pick",
+    "predict",
+    "predict_classes",
+    "run_accuracies",
+    "settings_of",
+    "siblings",
+]

@@ -1,0 +1,70 @@
+"""What a correction does, and where: by neighbour distance, as flows, over rho, class by class.
+
+An analysis a file. Each has functions of predictions, labels and neighbours, whose results are
+small and made for figures, and, where there is a command, ``analyze_...``: the document that the
+command prints and the report draws. Accuracies and shares are fractions in 0..1, changes of
+accuracy in -1..1; what is not defined is NaN in arrays and None in documents. Beside the dimensions
+of `ltkit.records`: `P` points of a curve; `A` statuses; `M` neighbours of a class over all runs;
+`W` classes that a class is mistaken for.
+
+Source:
+    Chang et al., AlphaNet, arXiv:2008.07073, figures 1, 3, 4, 5 and 6.
+"""
+
+from ltkit.evaluation.analysis.coefficients import ClassChange, class_changes
+from ltkit.evaluation.analysis.deltas import RhoCurve, analyze_deltas, curve_row, rho_curves
+from ltkit.evaluation.analysis.distance import (
+    ByDistance,
+    analyze_distance,
+    by_distance,
+    distance_rows,
+    spearman,
+    thirds,
+)
+from ltkit.evaluation.analysis.flows import (
+    SIDES,
+    STATUSES,
+    Flow,
+    Kind,
+    analyze_flows,
+    flow,
+    flow_rows,
+    kind_by_features,
+    kinds_by_wordnet,
+    pairs_of,
+    pairs_within,
+    statuses,
+)
+from ltkit.evaluation.analysis.subject import Case, Subject, cases, mean_and_std, observe
+
+__all__ = [
+    "SIDES",
+    "STATUSES",
+    "ByDistance",
+    "Case",
+    "ClassChange",
+    "Flow",
+    "Kind",
+    "RhoCurve",
+    "Subject",
+    "analyze_deltas",
+    "analyze_distance",
+    "analyze_flows",
+    "by_distance",
+    "cases",
+    "class_changes",
+    "curve_row",
+    "distance_rows",
+    "flow",
+    "flow_rows",
+    "kind_by_features",
+    "kinds_by_wordnet",
+    "mean_and_std",
+    "observe",
+    "pairs_of",
+    "pairs_within",
+    "rho_curves",
+    "spearman",
+    "statuses",
+    "thirds",
+]

@@ -1,0 +1,159 @@
+"""Change of accuracy against rho: ``ltkit analyze deltas``."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+from ltkit.evaluation import metrics
+from ltkit.evaluation.analysis.subject import Case, Note, Subject, known, mean_and_std, silent
+from ltkit.records import Ints, ShotGroups
+from ltkit.settings import GROUPS
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RhoCurve:
+    """Change of accuracy against rho, of fits that differ in rho and seed only.
+
+    name: metric and k, and the fits' name where that is not enough.
+    files: where the fits are.
+    metric, k: of the fits.
+    rho: (P,) ascending.
+    runs: (P,) int64 seeds.
+    change, std: by group of `ltkit.metrics.group_weights`, (P,) mean over runs of the change of
+        accuracy from the model's own head, and its deviation, NaN for a single run.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    metric: str
+    k: int
+    rho: Floats
+    runs: Ints
+    change: Mapping[str, Floats]
+    std: Mapping[str, Floats]
+
+
+def rho_curves(
+    found: Iterable[Case], before: Ints, labels: Ints, num_classes: int, groups: ShotGroups
+) -> list[RhoCurve]:
+    """Return accuracy changes against rho, a curve for all fits that agree in everything else.
+
+    A run that is in several files counts once.
+
+    Args:
+        found: settings of fits.
+        before: (N,) predictions of the model's own head.
+        labels: (N,) true classes.
+        num_classes: C.
+        groups: the shot groups.
+
+    Raises:
+        InputError: for a correction without rho.
+
+    Source:
+        Chang et al., arXiv:2008.07073, figure 3 (nearest and random neighbours).
+    """
+    together: dict[str, list[Case]] = {}
+    for case in found:
+        if not {"rho", "k", "metric"} <= case.settings.keys():
+            raise InputError(
+                f"{case.file}: found a correction without rho, expected fits of alphanet fit; "
+                "leave it out"
+            )
+        rest = {name: value for name, value in case.settings.items() if name != "rho"}
+        together.setdefault(repr((rest, case.class_id.tolist())), []).append(case)
+    names = [f"{c[0].settings['metric']}, k {c[0].settings['k']}" for c in together.values()]
+    weights = metrics.group_weights(labels, num_classes, groups)
+
+    def accuracies(predicted: NDArray[Any]) -> Floats:  # (S, N) -> (S, G)
+        by_class = metrics.class_accuracy(predicted == labels, labels, num_classes)
+        return np.stack([np.nan_to_num(by_class) @ w for w in weights.values()], axis=-1)
+
+    own, curves = accuracies(before[None]), []
+    for name, same in zip(names, together.values(), strict=True):
+        runs: dict[float, dict[int | None, NDArray[Any]]] = {}
+        for case in same:
+            at = runs.setdefault(float(case.settings["rho"]), {})
+            for seed, predicted in zip(case.seeds, case.predicted, strict=True):
+                at.setdefault(seed, predicted)
+        rhos = sorted(runs)
+        points = [accuracies(np.stack(list(runs[rho].values()))) - own for rho in rhos]
+        change, std = (
+            np.stack(part).round(12) for part in zip(*map(mean_and_std, points), strict=True)
+        )  # (P, G)
+        curves.append(
+            RhoCurve(
+                name if names.count(name) == 1 else f"{name} ({same[0].name})",
+                tuple(dict.fromkeys(case.file for case in same)),
+                same[0].settings["metric"],
+                same[0].settings["k"],
+                np.array(rhos),
+                np.array([len(runs[rho]) for rho in rhos]),
+                dict(zip(weights, change.T, strict=True)),
+                dict(zip(weights, std.T, strict=True)),
+            )
+        )
+    return curves
+
+
+def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent) -> dict[str, Any]:
+    """Return the change of accuracy against rho, of fits with several.
+
+    Args:
+        subject: of `observe`, with fits only.
+        strict: refuse a fit with one rho, which is left out otherwise.
+        note: told what is left out.
+
+    Returns:
+        The document of ``analyze deltas --json``.
+
+    Raises:
+        InputError: for a correction without rho, and where no fit has several.
+    """
+    labels, count = subject.labels, len(subject.classes)
+    every = rho_curves(subject.cases, subject.before, labels, count, subject.groups)
+    curves = [curve for curve in every if len(curve.rho) > 1]
+    for curve in every:
+        if curve not in curves and (strict or not curves):
+            raise InputError(
+                f"{', '.join(curve.files)}: found one rho ({curve.rho[0]:g}) of {curve.name}, "
+                "expected several for a curve; fit with several rhos"
+            )
+        if curve not in curves:
+            note(f"{', '.join(curve.files)}: one rho of {curve.name}: left out")
+    if not curves:
+        raise InputError(
+            f"{subject.features.source}: found no fit beside it, expected one of several rho; make "
+            "it with ltkit alphanet fit --rho 0.5,1,1.5 --seeds 5"
+        )
+    own = metrics.class_accuracy(subject.before == labels, labels, count)
+    weights = metrics.group_weights(labels, count, subject.groups)
+    return {
+        "schema": "ltkit.analyze-deltas/1", **subject.described,
+        "baseline": metrics.summarize(own, weights), "curves": [curve_row(c) for c in curves],
+    }  # fmt: skip
+
+
+def curve_row(curve: RhoCurve) -> dict[str, Any]:
+    """Return a curve of such a document."""
+    return {
+        "name": curve.name, "files": list(curve.files), "metric": curve.metric, "k": curve.k,
+        "points": [_point(curve, place) for place in range(len(curve.rho))],
+    }  # fmt: skip
+
+
+def _point(curve: RhoCurve, place: int) -> dict[str, Any]:
+    change, std = (
+        {g: known(parts[g][place]) if g in parts else None for g in GROUPS}
+        for parts in (curve.change, curve.std)
+    )
+    return {
+        "rho": float(curve.rho[place]), "runs": int(curve.runs[place]), "change": change,
+        "std": std if curve.runs[place] > 1 else None,
+    }  # fmt: skip

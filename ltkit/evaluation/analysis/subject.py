@@ -1,0 +1,228 @@
+"""What is analysed: a split, and what the model's own head and every correction predict of it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit import neighbors
+from ltkit.errors import InputError
+from ltkit.evaluation.entries import Entry, label, settings_of
+from ltkit.evaluation.prediction import predict_classes
+from ltkit.neighbors.class_means import class_means
+from ltkit.records import (
+    Classifier,
+    ClassTable,
+    Correction,
+    FeatureSet,
+    Ints,
+    Neighbors,
+    ShotGroups,
+    members,
+    shot_groups,
+)
+from ltkit.settings import BINS, NeighborSettings
+
+Floats = NDArray[np.float64]
+
+Note = Callable[[str], None]
+"""Told in a line what an analysis leaves out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One setting of a correction: what its runs, which differ in the seed only, predict.
+
+    entry: the correction.
+    label: its name, and what tells its settings apart.
+    settings: of the runs, without the seed.
+    runs: numbers of the S runs in the correction.
+    predicted: (S, N) class ids.
+    """
+
+    entry: Entry
+    label: str
+    settings: Mapping[str, Any]
+    runs: Sequence[int]
+    predicted: NDArray[Any]
+
+    @property
+    def name(self) -> str:
+        """What the correction is called."""
+        return self.entry.name
+
+    @property
+    def file(self) -> str:
+        """Where the correction is."""
+        return self.entry.file
+
+    @property
+    def class_id(self) -> Ints:
+        """(R,) corrected classes."""
+        return self.entry.correction.class_id
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        """Of the S runs; None where a method has none."""
+        return tuple(self.entry.correction.runs[run].get("seed") for run in self.runs)
+
+
+def cases(entries: Iterable[Entry], predicted: Iterable[NDArray[Any]]) -> list[Case]:
+    """Take corrections apart into their settings.
+
+    Args:
+        entries: corrections.
+        predicted: (S, N) class ids of each, as `ltkit.evaluation.predict_classes` gives them.
+    """
+    found = []
+    for entry, rows in zip(entries, predicted, strict=True):
+        every = list(settings_of(entry.correction))
+        for settings, runs in every:
+            told = label(entry.name, settings, [other for other, _ in every])
+            found.append(Case(entry, told, settings, runs, rows[runs]))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A split, and what the model's own head and every correction predict of it.
+
+    features: with a head.
+    split: which split.
+    bins: of the shot groups.
+    before: (N,) predictions of the model's own head.
+    cases: every setting of every correction.
+    """
+
+    features: FeatureSet
+    split: str
+    bins: tuple[int, ...]
+    before: Ints
+    cases: Sequence[Case]
+
+    @property
+    def classes(self) -> ClassTable:
+        """What is known of the C classes."""
+        return self.features.classes
+
+    @property
+    def labels(self) -> Ints:
+        """(N,) true classes."""
+        return self.features.split(self.split).labels
+
+    @cached_property
+    def base(self) -> Classifier:
+        """The model's own head."""
+        return self.features.classifier()
+
+    @cached_property
+    def groups(self) -> ShotGroups:
+        """The shot groups."""
+        return shot_groups(self.classes.train_count, self.bins)
+
+    @cached_property
+    def means(self) -> tuple[Floats, Ints]:
+        """(C, D) means of the training features, and the classes that have one.
+
+        Raises:
+            InputError: without a train split.
+        """
+        means, counts = class_means(self.features.split("train"), len(self.classes))
+        return means, np.flatnonzero(counts)
+
+    def untrained(self, note: Note) -> None:
+        """Say how many classes have no training sample, if any."""
+        if unseen := len(self.classes) - len(self.means[1]):
+            note(f"{unseen} classes have no training sample: left out")
+
+    def trained(self, group: str, setting: str = "") -> Ints:
+        """Return the classes of a group that have training samples.
+
+        Raises:
+            InputError: for another group; it says which setting has it.
+        """
+        return np.intersect1d(members(self.groups, group, setting), self.means[1])
+
+    def nearest(self, of: Ints, among: Ints, settings: NeighborSettings) -> Neighbors:
+        """Return the nearest classes of some among others.
+
+        Raises:
+            InputError: as `ltkit.neighbors.nearest_classes`.
+        """
+        return neighbors.nearest_classes(self.features, self.means[0], of, among, settings)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What every document of an analysis says of it."""
+        return {"features": self.features.source, "split": self.split, "bins": list(self.bins)}
+
+
+def observe(
+    features: FeatureSet, split: str, entries: Sequence[Entry], bins: Sequence[int] = BINS
+) -> Subject:
+    """Predict a split with the model's own head and every correction.
+
+    Args:
+        features: with a head.
+        split: which split.
+        entries: corrections, in the order to be shown.
+        bins: of the shot groups.
+
+    Raises:
+        InputError: for an absent split or head, an empty split, a correction that does not fit.
+    """
+    data, base = features.split(split), features.classifier()
+    if not len(data):
+        raise InputError(f"{features.source}: {split}: found no sample")
+    own = Correction.baseline(base)
+    before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
+    return Subject(
+        features, split, tuple(bins), before[0].astype(np.int64), cases(entries, after)
+    )  # fmt: skip
+
+
+def mean_and_std(values: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation over S runs; the deviation of a single run is NaN.
+
+    Args:
+        values: (S, ...).
+
+    Example:
+        >>> mean_and_std(np.array([[1.0], [3.0]]))  # sqrt(((1 - 2)**2 + (3 - 2)**2) / 1)
+        (array([2.]), array([1.41421356]))
+    """
+    mean: Floats = np.mean(values, axis=0, dtype=np.float64)
+    if len(values) < 2:
+        return mean, np.full_like(mean, np.nan)
+    return mean, np.std(values, axis=0, ddof=1, dtype=np.float64)
+
+
+def silent(message: str) -> None:
+    """Take a note to nobody."""
+
+
+def known(value: float) -> float | None:
+    """Return a number for a document: None for what is not defined.
+
+    Example:
+        >>> known(0.5), known(float("nan"))
+        (0.5, None)
+    """
+    return None if np.isnan(value) else float(value)
+
+
+def described(case: Case) -> dict[str, Any]:
+    """Return what every row of a document says of a setting."""
+    return {
+        "name": case.name, "label": case.label, "file": case.file, "settings": dict(case.settings)
+    }  # fmt: skip
+
+
+def baseline(subject: Subject) -> dict[str, Any]:
+    """Return the same of the model's own head."""
+    return {
+        "name": "baseline", "label": "baseline", "file": subject.features.source, "settings": {}
+    }  # fmt: skip

@@ -1,0 +1,375 @@
+"""Corrections compared: paired differences, and few-shot against overall accuracy.
+
+Beside the dimensions of `ltkit.records`: `P` points, the settings of one method; `R` replicates of
+the bootstrap; `M` methods.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations, permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError, SettingError, nearest
+from ltkit.evaluation import choice, metrics
+from ltkit.evaluation.entries import Entry, label, settings_of
+from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
+from ltkit.evaluation.intervals import bootstrap, interval, majority, mcnemar, mean_over_seeds
+from ltkit.evaluation.prediction import predict_classes
+from ltkit.records import (
+    Classifier,
+    ClassTable,
+    Correction,
+    FeatureSet,
+    FeatureSplit,
+    Ints,
+    ShotGroups,
+    shot_groups,
+)
+from ltkit.settings import BINS, GROUPS, REPLICATES, Select
+
+SCHEMA = "ltkit.compare/1"
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One setting of a method on the split that is compared; means over its runs.
+
+    right: (N,) of `majority`.
+    by_class: (C,) class accuracies, NaN where there is no sample.
+    accuracy, std: by group, None where it is absent; no std of a single run.
+    drawn: by group (R,) replicates; without groups whose classes have one sample each, which say
+        nothing of the spread within a class.
+    """
+
+    label: str
+    settings: Mapping[str, Any]
+    runs: int
+    right: Bools
+    by_class: Floats
+    accuracy: Mapping[str, float | None]
+    std: Mapping[str, float | None] | None
+    drawn: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """The settings of one file, which of them stand for it in pairs, and which make its curve.
+
+    val: accuracies of each setting on the validation split, where there is more than one setting.
+    """
+
+    name: str
+    file: str
+    points: Sequence[Point]
+    val: Sequence[Mapping[str, float | None]] | None
+    chosen: Sequence[int]
+    walk: Ints
+
+    def curve(self) -> tuple[Floats, Floats]:
+        """Return the (H,) overall and few-shot accuracies of the walk on the compared split."""
+        return _overall_and_few([self.points[number].accuracy for number in self.walk])
+
+
+def compare(
+    features: FeatureSet,
+    split: str,
+    entries: Sequence[Entry],
+    *,
+    bins: Sequence[int] = BINS,
+    select: Select | None = "balanced",
+    against: str | None = None,
+    at: Sequence[float] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compare a features file's own head and corrections of it, pair by pair and as curves.
+
+    What is chosen is chosen on the validation split: the setting that stands for a method in pairs,
+    and the settings on its curve (`ltkit.frontier.corners`). Both are then measured on `split`.
+    Without few-shot samples for validation, a curve is the hull of all settings on `split` itself,
+    where of many the best are partly lucky.
+
+    Runs that differ in the seed only are one setting, with their mean. All 95 % intervals are
+    percentiles over one set of replicates: samples of `split` are drawn within their classes, the
+    same ones for all methods (so differences are paired), and of several seeds the runs too
+    (`mean_over_seeds`; the settings of one method share the drawn seeds). So they hold for new
+    samples and new seeds; those of `ltkit.evaluation` are for the seeds at hand.
+
+    Args:
+        features: with a head.
+        split: which split.
+        entries: corrections, in the order to be shown.
+        bins: of the shot groups.
+        select: what a method's setting is chosen by; None: every setting stands for itself.
+        against: who all others are compared with, a method or a setting; None: every pair.
+        at: overall accuracies at which curves are compared; None: round ones.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        The document of ``ltkit compare --json``; the command's help has its keys.
+
+    Raises:
+        InputError: for an absent split or head, an empty split, no correction or one that does not
+            fit, an unknown `against`, or settings to choose from without a validation split.
+    """
+    data, base = features.split(split), features.classifier()
+    if not len(data):
+        raise InputError(f"{features.source}: {split}: found no sample")
+    if not entries:
+        raise InputError(
+            f"{features.source}: found no correction of it, expected one or more; make one with "
+            "ltkit posthoc or ltkit alphanet fit, or name its file"
+        )
+    entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
+    groups = shot_groups(features.classes.train_count, bins)
+    validated = [_validate(features, base, e.correction, groups, select) for e in entries]
+    weights = metrics.group_weights(data.labels, base.num_classes, groups)
+    measured = _measure(data, base, entries, weights, replicates, seed)
+    val = features.splits.get("val")
+    on_val = val is not None and bool(np.isin(val.labels, groups.few).any())
+    methods = []
+    for entry, points, (accuracy, chosen) in zip(entries, measured, validated, strict=True):
+        scored = accuracy if accuracy and on_val else [p.accuracy for p in points]
+        walk = corners(*_overall_and_few(scored)) if "few" in weights else np.arange(0)
+        methods.append(Method(entry.name, entry.file, points, accuracy, chosen, walk))
+    standing = [(m, m.points[p]) for m in methods for p in m.chosen]
+    rival = None if against is None else _named(against, standing)
+    frontier = None
+    if "few" in weights:
+        frontier = {"chosen_on": "val" if on_val else split}
+        frontier |= _frontier(methods, None if rival is None else rival[0], at)
+    compared = [point for _, point in standing]
+    if rival is None:
+        pairs = [(second, first) for first, second in combinations(compared, 2)]
+    else:
+        pairs = [(point, rival[1]) for point in compared if point is not rival[1]]
+    counts = np.bincount(data.labels, minlength=base.num_classes)
+    return {
+        "schema": SCHEMA,
+        "features": features.source,
+        "split": split,
+        "n": len(data),
+        "bins": list(bins),
+        "groups": {name: len(ids) for name, ids in groups.items()},
+        "samples": {name: int(counts[ids].sum()) for name, ids in groups.items()},
+        "bootstrap": {"replicates": replicates, "seed": seed},
+        "select": select,
+        "against": None if rival is None else rival[1].label,
+        "untested_classes": int((counts == 0).sum()),
+        "methods": _method_rows(methods),
+        "pairs": [_pair_row(*pair, features.classes) for pair in pairs],
+        "frontier": frontier,
+    }
+
+
+def _validate(
+    features: FeatureSet,
+    base: Classifier,
+    correction: Correction,
+    groups: ShotGroups,
+    select: Select | None,
+) -> tuple[list[dict[str, float | None]] | None, Sequence[int]]:
+    """Return the settings' accuracies on the validation split, and which stand in pairs.
+
+    No accuracies where there is one setting, or no such split.
+    """
+    settings = [runs for _, runs in settings_of(correction)]
+    val = features.splits.get("val")
+    if len(settings) == 1 or (select is None and not val):
+        return None, range(len(settings))
+    if not val:
+        raise InputError(
+            f"{features.source}: no validation split to choose a setting of {correction.method} "
+            "on; compare every setting, or files with one setting each"
+        )
+    (predicted,) = predict_classes(val, base, [correction])
+    weights = metrics.group_weights(val.labels, base.num_classes, groups)
+    hits = metrics.class_accuracy(predicted == val.labels, val.labels, base.num_classes)
+    accuracy = [metrics.summarize(hits[runs].mean(axis=0), weights) for runs in settings]
+    if select is None:
+        return accuracy, range(len(settings))
+    scores = [choice.objective(p, val.labels, base.num_classes, groups, select) for p in predicted]
+    return accuracy, [choice.best(scores, settings)[0]]
+
+
+def _measure(
+    data: FeatureSplit,
+    base: Classifier,
+    entries: Sequence[Entry],
+    weights: Mapping[str, Floats],
+    replicates: int,
+    seed: int,
+) -> list[list[Point]]:
+    """Return the points of every method; all runs are resampled together."""
+    predicted = predict_classes(data, base, [e.correction for e in entries])
+    right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
+    drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
+    spread = metrics.spread_groups(data.labels, weights)
+    found, first = [], 0
+    for number, entry in enumerate(entries):
+        settings = list(settings_of(entry.correction))
+        points = []
+        for setting, runs in settings:
+            rows = first + np.array(runs)
+            hits = metrics.class_accuracy(right[rows], data.labels, base.num_classes)  # (S, C)
+            means = mean_over_seeds(drawn[:, :, rows], (seed, number)).round(12)
+            each = [metrics.summarize(h, weights) for h in hits]
+            points.append(
+                Point(
+                    label(entry.name, setting, [s for s, _ in settings]),
+                    setting,
+                    len(runs),
+                    majority(right[rows]),
+                    hits.mean(axis=0),
+                    metrics.summarize(hits.mean(axis=0), weights),
+                    metrics.deviations(each),
+                    {name: d for name, d in zip(weights, means, strict=True) if name in spread},
+                )
+            )
+        found.append(points)
+        first += len(entry.correction.runs)
+    return found
+
+
+def _overall_and_few(
+    accuracies: Sequence[Mapping[str, float | None]],
+) -> tuple[Floats, Floats]:
+    """Return (P,) overall and few-shot accuracies; 0 for the latter without few-shot classes."""
+    overall, few = np.array([(a["all"] or 0.0, a["few"] or 0.0) for a in accuracies]).T
+    return overall, few
+
+
+def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
+    """Return who is meant by a label, or by the name of a method with one setting here."""
+    found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
+    if len(found) != 1:
+        known = [p.label for _, p in found or standing]
+        raise SettingError(
+            "against",
+            f"found {wanted!r}, expected one of those compared; {nearest(wanted, known)}",
+        )
+    return found[0]
+
+
+def _interval(drawn: Mapping[str, Floats], name: str) -> list[float | None] | None:
+    return interval(drawn[name]) if name in drawn else None
+
+
+def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
+    every = [point for method in methods for point in method.points]
+    beaten = iter([-1] * len(every))
+    if every[0].accuracy["few"] is not None:
+        beaten = iter(dominated_by(*_overall_and_few([p.accuracy for p in every])).tolist())
+    return [
+        {
+            "name": method.name,
+            "file": method.file,
+            "points": [
+                {
+                    "label": p.label,
+                    "settings": dict(p.settings),
+                    "runs": p.runs,
+                    "accuracy": p.accuracy,
+                    "std": p.std,
+                    "interval": {name: _interval(p.drawn, name) for name in GROUPS},
+                    "val": method.val and method.val[number],
+                    "in_pairs": number in method.chosen,
+                    "on_curve": number in method.walk,
+                    "dominated_by": None if (by := next(beaten)) < 0 else every[by].label,
+                }
+                for number, p in enumerate(method.points)
+            ],
+        }
+        for method in methods
+    ]
+
+
+def _pair_row(first: Point, second: Point, classes: ClassTable) -> dict[str, Any]:
+    gains = (first.by_class - second.by_class).round(12)  # (C,), NaN without samples
+
+    def named(ids: Ints) -> list[dict[str, Any]]:
+        order = ids[np.argsort(-np.abs(gains[ids]), kind="stable")]
+        return [{"id": int(c), "name": classes.name(c), "gain": float(gains[c])} for c in order]
+
+    pair: dict[str, Any] = {"first": first.label, "second": second.label}
+    pair["difference"] = {
+        name: None if a is None or b is None else round(a - b, 12)
+        for (name, a), b in zip(first.accuracy.items(), second.accuracy.values(), strict=True)
+    }
+    drawn = {name: first.drawn[name] - second.drawn[name] for name in first.drawn}
+    pair["interval"] = {name: _interval(drawn, name) for name in GROUPS}
+    pair["mcnemar"] = asdict(mcnemar(first.right, second.right))
+    pair["classes"] = {
+        "wins": named(np.flatnonzero(gains > 0)),
+        "losses": named(np.flatnonzero(gains < 0)),
+        "ties": int((gains == 0).sum()),
+    }
+    return pair
+
+
+def _frontier(
+    methods: Sequence[Method], rival: Method | None, at: Sequence[float] | None
+) -> dict[str, Any]:
+    """Compare the methods' curves.
+
+    In a replicate, the overall accuracy at which methods are compared moves with the baseline's,
+    for the draw of samples moves all methods' alike. A method that does not reach it is infinitely
+    far behind; replicates that neither of two methods reaches are left out.
+    """
+    names, curves = [m.name for m in methods], [m.curve() for m in methods]
+    best = leaders(curves)
+    if at is None:  # lower, the first leader stays where it is
+        at = round_levels(min(curves[n][0][0] for n in (0, best[0][2])), best[-1][1])
+    levels = list(at)
+    few = np.concatenate([height(x[None], y[None], np.array([levels])) for x, y in curves])
+    drawn = _drawn_curves(methods, levels)
+    rows = {name: number for number, name in enumerate(names)}
+
+    def gap(first: str, second: str, level: int) -> dict[str, Any]:
+        one, other = few[[rows[first], rows[second]], level]
+        found = {"first": first, "second": second, "overall": levels[level]}
+        if not (np.isfinite(one) and np.isfinite(other)):
+            return found | {"gap": None, "interval": None}
+        ends = None
+        if drawn is not None:
+            ours, theirs = drawn[rows[first], :, level], drawn[rows[second], :, level]
+            reached = np.isfinite(ours) | np.isfinite(theirs)
+            if reached.any():
+                ends = interval(ours[reached] - theirs[reached])
+        return found | {"gap": round(float(one - other), 12), "interval": ends}
+
+    if rival is None:
+        pairs = list(permutations(names, 2))
+    else:
+        pairs = [(name, rival.name) for name in names if name != rival.name]
+    return {
+        "best": [{"from": a, "to": b, "method": names[who]} for a, b, who in best],
+        "overall": levels,
+        "few": {
+            name: [round(float(v), 12) if np.isfinite(v) else None for v in row]
+            for name, row in zip(names, few, strict=True)
+        },
+        "gaps": [gap(*pair, level) for pair in pairs for level in range(len(levels))],
+    }
+
+
+def _drawn_curves(methods: Sequence[Method], levels: Sequence[float]) -> Floats | None:
+    """Return the (M, R, L) heights of all curves in the replicates; None where there are none."""
+    own = methods[0].points[0]
+    if not {"few", "all"} <= own.drawn.keys():
+        return None
+    moved = own.drawn["all"] - (own.accuracy["all"] or 0.0)  # (R,)
+    there = (moved[:, None] + np.array(levels)).round(12)  # (R, L)
+    found = []
+    for method in methods:
+        walk = [method.points[number].drawn for number in method.walk]
+        overall, few = (np.stack([drawn[g] for drawn in walk], axis=1) for g in ("all", "few"))
+        found.append(height(overall, few, there))
+    return np.stack(found)

@@ -1,0 +1,256 @@
+"""How sure a figure is: bootstraps over test samples and runs, intervals, tests of differences.
+
+Beside the dimensions of `ltkit.records`: `G` the figures of `metrics.group_weights` that exist; `R`
+replicates of the bootstrap; `M` models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import comb, erfc, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.records import Ints, blocks
+
+EXACT_BELOW = 25
+"""Of fewer samples on which two classifiers differ, McNemar's test is exact: there the chi-square
+distribution is no good approximation."""
+
+DRAWN_AT_ONCE = 1 << 22
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def bootstrap_classes(
+    correct: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
+) -> Floats:
+    """Resample the test samples of each class; return the class accuracies of every replicate.
+
+    The stratified bootstrap of a mean needs no resampling of samples: n draws from a class's
+    samples are a multinomial draw over its distinct values. For values 0 and 1 that is a binomial.
+
+    Args:
+        correct: (N,) values in 0..1: right or wrong, or the mean over seeds of it.
+        labels: (N,) true classes.
+        num_classes: C.
+        replicates: R.
+        seed: of the draws.
+
+    Returns:
+        (R, C); 0 for a class without a sample.
+
+    Example:
+        >>> x = bootstrap_classes(np.array([1, 1]), np.array([0, 0]), 1, replicates=3, seed=0)
+        >>> x.tolist()
+        [[1.0], [1.0], [1.0]]
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 (stratified samples).
+    """
+    rng = np.random.default_rng(seed)
+    values, codes = np.unique(correct, return_inverse=True)
+    table = np.bincount(labels * len(values) + codes, minlength=num_classes * len(values))
+    table = table.reshape(num_classes, len(values))  # samples of a class with a value
+    means = np.zeros((num_classes, replicates))
+    for class_id, counts in enumerate(table):
+        n = counts.sum()
+        if n == 0:
+            continue
+        present = np.flatnonzero(counts)
+        if len(present) <= 2:
+            low, high = values[present[0]], values[present[-1]]
+            drawn = rng.binomial(n, counts[present[-1]] / n, size=replicates)
+            means[class_id] = low + (high - low) * drawn / n
+        else:
+            drawn = rng.multinomial(n, counts[present] / n, size=replicates)
+            means[class_id] = drawn @ values[present] / n
+    return means.T
+
+
+def bootstrap_jointly(
+    values: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
+) -> Floats:
+    """Resample the test samples of each class as `bootstrap_classes` does, for M values of each.
+
+    A sample's values are drawn together, so that what the models agree on cancels in a ratio.
+
+    Args:
+        values: (M, N) in 0..1, one row a model.
+        labels: (N,) true classes.
+        num_classes: C.
+        replicates: R.
+        seed: of the draws.
+
+    Returns:
+        (M, R, C); 0 for a class without a sample.
+
+    Example:
+        >>> right = np.array([[1, 0, 0, 1], [1, 0, 0, 1]])
+        >>> a, b = bootstrap_jointly(right, np.zeros(4, int), 1, replicates=9, seed=0)
+        >>> bool((a == b).all()), len(np.unique(a)) > 1
+        (True, True)
+    """
+    rng = np.random.default_rng(seed)
+    patterns, codes = np.unique(values, axis=1, return_inverse=True)  # (M, P), (N,)
+    size = patterns.shape[1]
+    table = np.bincount(labels * size + codes, minlength=num_classes * size)
+    means = np.zeros((len(patterns), replicates, num_classes))
+    for class_id, counts in enumerate(table.reshape(num_classes, size)):
+        if n := counts.sum():
+            present = counts > 0
+            drawn = rng.multinomial(n, counts[present] / n, size=replicates)  # (R, P)
+            means[:, :, class_id] = patterns[:, present] @ drawn.T / n
+    return means
+
+
+def bootstrap(
+    right: Bools, labels: Ints, weights: Mapping[str, Floats], *, replicates: int, seed: int
+) -> Floats:
+    """Resample the samples of each class, the same ones for all runs; return every run's figures.
+
+    Args:
+        right: (S, N) whether each run is right.
+        labels: (N,) true classes.
+        weights: of `ltkit.metrics.group_weights`, G of them.
+        replicates: R.
+        seed: of the draws.
+
+    Returns:
+        (G, R, S).
+
+    Example:
+        >>> right, labels = np.array([[True, True], [False, False]]), np.array([0, 1])
+        >>> weights = {"all": np.array([0.5, 0.5])}
+        >>> bootstrap(right, labels, weights, replicates=2, seed=0).tolist()
+        [[[1.0, 0.0], [1.0, 0.0]]]
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 (stratified samples).
+    """
+    rng = np.random.default_rng(seed)
+    found = np.zeros((len(weights), replicates, len(right)))
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(1 + len(next(iter(weights.values())))))
+    for class_id, (start, stop) in enumerate(pairwise(starts)):
+        n = int(stop - start)
+        if n == 0:
+            continue
+        own = right[:, order[start:stop]].T.astype(np.float32)  # (n, S)
+        parts = [(g, w[class_id] / n) for g, w in enumerate(weights.values()) if w[class_id]]
+        for rows in blocks(replicates, max(1, DRAWN_AT_ONCE // n)):
+            count = rows.stop - rows.start
+            drawn = rng.integers(0, n, size=(count, n)) + n * np.arange(count)[:, None]
+            times = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+            hits = times.astype(np.float32) @ own  # (R, S), whole numbers
+            for g, weight in parts:
+                found[g, rows] += weight * hits
+    return found
+
+
+def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
+    """Return the mean over the S runs of a setting in each replicate, with the runs drawn too.
+
+    S runs are drawn with replacement in each replicate, the same ones for equal `seed`. S values
+    drawn from S have (S - 1) / S of their variance; their distance from the mean over all runs is
+    stretched by sqrt(S / (S - 1)), so that the spread over replicates is that of the samples and
+    std² / S of the seeds together. One run stays as it is.
+
+    Args:
+        drawn: (G, R, S), a setting's part of `bootstrap`.
+        seed: of the draws.
+
+    Returns:
+        (G, R).
+
+    Source:
+        Rao and Wu, Resampling inference with complex survey data, JASA 83, 1988 (rescaling).
+    """
+    _, replicates, runs = drawn.shape
+    mean: Floats = drawn.mean(axis=2)
+    if runs == 1:
+        return mean
+    picks = np.random.default_rng(list(seed)).integers(0, runs, size=(1, replicates, runs))
+    picked = np.take_along_axis(drawn, picks, axis=2).mean(axis=2)
+    mean += sqrt(runs / (runs - 1)) * (picked - mean)
+    return mean
+
+
+def interval(values: Floats) -> list[float | None]:
+    """Return the 95 % percentile interval of R replicates; None for a bound that is infinite.
+
+    Example:
+        >>> interval(np.arange(41.0))
+        [1.0, 39.0]
+    """
+    # With infinite values there is nothing between two order statistics.
+    method = "linear" if np.isfinite(values).all() else "inverted_cdf"
+    bounds = np.quantile(values, (0.025, 0.975), method=method)  # type: ignore[call-overload]
+    return [float(b) if np.isfinite(b) else None for b in bounds]
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """A test of whether two classifiers are right equally often.
+
+    only_first, only_second: samples on which only that one is right.
+    statistic: chi-square with one degree of freedom; None where the test is exact.
+    p: two-sided.
+    """
+
+    only_first: int
+    only_second: int
+    statistic: float | None
+    p: float
+
+
+def mcnemar(first: Bools, second: Bools) -> McNemar:
+    r"""Test whether two classifiers are right equally often on the same samples.
+
+    With b and c samples on which only the first and only the second is right,
+
+    .. math:: \chi^2 = (|b - c| - 1)^2 / (b + c)
+
+    with one degree of freedom; the correction is at most the difference, so that b = c gives 0.
+    Below `EXACT_BELOW` such samples, the two-sided binomial test of b out of b + c against 1/2.
+
+    Args:
+        first: (N,) whether the first is right.
+        second: (N,) likewise.
+
+    Example:
+        >>> one, other = np.array([True] * 5 + [False]), np.array([False] * 5 + [True])
+        >>> mcnemar(one, other)  # 2 * (1 + 6) / 2**6
+        McNemar(only_first=5, only_second=1, statistic=None, p=0.21875)
+
+    Source:
+        McNemar, Psychometrika 12, 1947; the correction: Edwards, Psychometrika 13, 1948.
+    """
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    differ = b + c
+    if differ < EXACT_BELOW:
+        tail = sum(comb(differ, i) for i in range(min(b, c) + 1)) / 2**differ
+        return McNemar(b, c, None, min(1.0, 2 * tail))
+    statistic = max(abs(b - c) - 1, 0) ** 2 / differ
+    return McNemar(b, c, statistic, erfc(sqrt(statistic / 2)))
+
+
+def majority(right: Bools) -> Bools:
+    """Return where more than half of S runs are right; at exactly half, the first run decides.
+
+    What McNemar's test takes for a setting of several seeds: a typical run. The vote over predicted
+    classes would be an ensemble, another classifier than any of the runs.
+
+    Args:
+        right: (S, N).
+
+    Example:
+        >>> majority(np.array([[True, False, True], [False, True, True]])).tolist()
+        [True, False, True]
+    """
+    share = right.mean(axis=0)
+    decided: Bools = np.where(share == 0.5, right[0], share > 0.5)
+    return decided

@@ -1,0 +1,200 @@
+"""What classifiers predict of a split: the features are read once, block by block."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+from ltkit.records import (
+    Classifier,
+    Correction,
+    FeatureSplit,
+    Floats,
+    Ints,
+    products,
+    shifted,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a classifier says of N samples, for S runs.
+
+    predicted: (S, N) class ids; equal logits go to the lowest.
+    rank: (S, N) how many classes come before the true one.
+    confidence: (S, N) largest softmax probability.
+    """
+
+    predicted: Ints
+    rank: Ints
+    confidence: NDArray[np.float64]
+
+    def of(self, runs: Sequence[int]) -> "Predictions":
+        """Return those of some of the runs."""
+        return Predictions(self.predicted[runs], self.rank[runs], self.confidence[runs])
+
+
+def predict(
+    split: FeatureSplit, base: Classifier, corrections: Sequence[Correction]
+) -> list[Predictions]:
+    """Predict a split with every run of every correction.
+
+    Args:
+        split: N samples.
+        base: what the corrections correct; `Correction.baseline` of it leaves it as it is.
+        corrections: in one or more runs each.
+
+    Raises:
+        InputError: when a correction does not fit the features, or logits are not finite.
+    """
+    found = _over_blocks(split, base, corrections, _with_confidence)
+    return [
+        Predictions(*(np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)))
+        for blocks in found
+    ]
+
+
+def predict_classes(
+    split: FeatureSplit, base: Classifier, corrections: Sequence[Correction]
+) -> list[NDArray[np.int32]]:
+    """Predict a split as `predict` does, without ranks and confidences.
+
+    Of the classes that a correction leaves as they are only the best logit counts, which all its
+    runs share.
+
+    Returns:
+        (S, N) class ids for each correction.
+
+    Raises:
+        InputError: as `predict`.
+    """
+    found = _over_blocks(split, base, corrections, _classes_alone)
+    return [np.concatenate(blocks, axis=1) for blocks in found]
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """A block of samples, and one correction's logits of it.
+
+    shared: (B, C) logits of the base.
+    own: yields for each run (B, R) logits of the corrected classes.
+    """
+
+    labels: Ints
+    shared: Floats
+    class_id: Ints
+    own: Callable[[], Iterator[Floats]]
+
+
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
+def _over_blocks(
+    split: FeatureSplit,
+    base: Classifier,
+    corrections: Sequence[Correction],
+    read_off: Callable[[_Block], T],
+) -> list[list[T]]:
+    """Return what is read off the logits of every block, for each correction.
+
+    Where a correction changes some rows only, the base's logits serve for the others; a run that
+    has the rows of the one before it, and another bias, shares its matrix product.
+    """
+    for correction in corrections:
+        check_fit(correction, base)
+    repeats = [
+        [False, *(np.array_equal(*pair) for pair in pairwise(c.weight))] for c in corrections
+    ]
+    kinds = {base.normalize_features, *(c.normalize_features for c in corrections)}
+    found: list[list[T]] = [[] for _ in corrections]
+    for _, features, labels in split.blocks():
+        prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
+        product = products(prepared[base.normalize_features], base.weight)
+        shared = shifted(product, base.bias)  # (B, C)
+        for parts, correction, again in zip(found, corrections, repeats, strict=True):
+            own = _logits(correction, prepared, again)
+            parts.append(read_off(_Block(labels, shared, correction.class_id, own)))
+    return found
+
+
+def _logits(
+    correction: Correction, prepared: Mapping[bool, Floats], repeats: Sequence[bool]
+) -> Callable[[], Iterator[Floats]]:
+    features = prepared[correction.normalize_features]
+
+    def own() -> Iterator[Floats]:
+        for weight, bias, again in zip(correction.weight, correction.bias, repeats, strict=True):
+            if not again:
+                product = products(features, weight)  # (B, R)
+            yield shifted(product, bias)
+
+    return own
+
+
+def check_fit(correction: Correction, base: Classifier) -> None:
+    """Refuse a correction of other features.
+
+    Raises:
+        InputError: when its rows are not as long as the base's, or it has classes beyond them.
+    """
+    misfit = correction.misfit(base.num_classes, base.feature_size)
+    if misfit is not None:
+        raise InputError(f"{correction.method}: {misfit}; it was fitted on other features")
+
+
+def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
+    """Return (S, B) predictions, ranks and confidences."""
+    rows = []
+    for own in block.own():
+        if len(block.class_id) == block.shared.shape[1]:
+            logits = own
+        elif len(block.class_id):
+            logits = block.shared.astype(np.promote_types(block.shared.dtype, own.dtype))  # a copy
+            logits[:, block.class_id] = own
+        else:
+            logits = block.shared
+        rows.append(_read_off(logits, block.labels))
+    predicted, rank, confidence = (np.stack(column) for column in zip(*rows, strict=True))
+    return predicted, rank, confidence
+
+
+def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Return predictions, ranks and confidences of (B, C) logits."""
+    predicted = logits.argmax(axis=1)
+    best = np.take_along_axis(logits, predicted[:, None], axis=1)
+    if not np.isfinite(best).all():
+        raise InputError("logits: not finite; the classifier is damaged, or the features too large")
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    rank = (logits > own).sum(axis=1)
+    tied = (logits == own).sum(axis=1) > 1
+    if tied.any():  # equal logits: the lower class id comes first
+        before = np.arange(logits.shape[1]) < labels[tied, None]
+        rank[tied] += ((logits[tied] == own[tied]) & before).sum(axis=1)
+    confidence = 1 / np.exp(logits - best).sum(axis=1)
+    return predicted, rank, confidence
+
+
+def _classes_alone(block: _Block) -> NDArray[np.int32]:
+    """Return (S, B) predictions."""
+    kept = np.delete(np.arange(block.shared.shape[1]), block.class_id)
+    best, at = _best(block.shared[:, kept], kept)
+    rows = []
+    for logits in block.own():
+        own, own_at = _best(logits, block.class_id)
+        rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
+    return np.array(rows, np.int32)
+
+
+def _best(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
+    """Return each row's largest logit and whose it is; minus infinity where there is no column."""
+    if not len(ids):
+        return np.full(len(logits), -np.inf, np.float32), np.zeros(len(logits), np.int64)
+    column = logits.argmax(axis=1)
+    best = np.take_along_axis(logits, column[:, None], axis=1)[:, 0]
+    if not np.isfinite(best).all():
+        raise InputError("logits: not finite; the classifier is damaged, or the features too large")
+    return best, ids[column]

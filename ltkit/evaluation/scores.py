@@ -1,0 +1,283 @@
+"""The scores of a model and its corrections on a split: what ``ltkit evaluate`` prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError, SettingError
+from ltkit.evaluation import metrics
+from ltkit.evaluation.entries import Entry, knobs, settings_of
+from ltkit.evaluation.grouping import Grouping
+from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
+from ltkit.evaluation.prediction import Predictions, predict, predict_classes
+from ltkit.records import Correction, FeatureSet, Ints, shot_groups
+from ltkit.settings import BINS, GROUPS, REPLICATES
+
+SCHEMA = "ltkit.evaluate/1"
+
+EQUAL_SIZE = 0.05
+"""How much a balanced set of equal size may be smaller or larger: rounding, and images for val."""
+
+
+def evaluate(
+    features: FeatureSet,
+    split: str,
+    entries: Sequence[Entry],
+    *,
+    bins: Sequence[int] = BINS,
+    grouping: Grouping | None = None,
+    topk: Sequence[int] | None = None,
+    references: Sequence[FeatureSet] = (),
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Score the features file's own head and every correction on a split.
+
+    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its
+    difference to the baseline, come from a bootstrap over the test samples of each class, paired
+    for differences. A correction's runs that differ in the seed only make one row: the mean, and
+    the standard deviation over seeds.
+
+    Args:
+        features: with a head.
+        split: which split.
+        entries: corrections, in the order to be shown.
+        bins: of the shot groups.
+        grouping: for grouped accuracy.
+        topk: which top-k accuracies to give; None: top-1, and top-5 of five classes or more.
+        references: features of models trained on the balanced set of equal size, on the same
+            test samples, for relative accuracy: in each group against the best of them.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
+        class accuracies of each row by its name, for `class_table`; with references also theirs,
+        and the relative ones.
+
+    Raises:
+        InputError: for an absent split or head, an empty split, a correction that does not fit,
+            a k that is no number of classes, a reference that is none.
+    """
+    data, base = features.split(split), features.classifier()
+    if not len(data):
+        raise InputError(f"{features.source}: {split}: found no sample")
+    if topk is None:
+        topk = (1, 5) if base.num_classes >= 5 else (1,)
+    if not all(1 <= k <= base.num_classes for k in topk):
+        raise SettingError(
+            "topk",
+            f"found {','.join(map(str, topk))}, expected numbers from 1 to {base.num_classes}",
+        )
+    groups = shot_groups(features.classes.train_count, bins)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups)
+    reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
+    scorer = _Scorer(
+        data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
+    )
+    baseline = Correction.baseline(base)
+    own, *found = predict(data, base, [baseline, *(e.correction for e in entries)])
+    right = (own.predicted == data.labels).astype(np.float64)
+    rows = [{"name": "baseline", "file": features.source, "settings": {}} | scorer.row(own, None)]
+    by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
+    for entry, predictions in zip(entries, found, strict=True):
+        every = list(settings_of(entry.correction))
+        for settings, runs in every:
+            chosen = predictions.of(runs)
+            row = {"name": entry.name, "file": entry.file, "settings": settings}
+            rows.append(row | scorer.row(chosen, right[0]))
+            hits = (chosen.predicted == data.labels).mean(axis=0)
+            told = knobs(settings, [other for other, _ in every])
+            name = " ".join([entry.name, *(f"{knob}={value}" for knob, value in told.items())])
+            if name in by_class:  # a method of that name, or numbers alike in six digits
+                name += f" ({len(by_class)})"
+            by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
+    if references:
+        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
+        relative = {
+            f"{name} relative": metrics.relative_accuracy(accuracy, best)
+            for name, accuracy in by_class.items()
+        }
+        by_class |= {"reference": best.max(axis=0)} | relative
+    document = {
+        "schema": SCHEMA,
+        "features": features.source,
+        "split": split,
+        "n": len(data),
+        "bins": list(bins),
+        "groups": {name: len(ids) for name, ids in groups.items()},
+        "samples": {name: int(np.isin(data.labels, ids).sum()) for name, ids in groups.items()},
+        "bootstrap": {"replicates": replicates, "seed": seed},
+        "untested_classes": int((np.bincount(data.labels, minlength=base.num_classes) == 0).sum()),
+        "rows": rows,
+    }
+    if references:
+        document["relative_to"] = [
+            {"features": r.source, "accuracy": scorer.accuracy(hits[None])}
+            for r, hits in zip(references, reference, strict=True)
+        ]
+    return document, by_class
+
+
+def class_table(
+    features: FeatureSet,
+    split: str,
+    by_class: Mapping[str, NDArray[np.float64]],
+    bins: Sequence[int] = BINS,
+) -> tuple[list[str], list[list[Any]]]:
+    """Return the heading and the rows of a table of class accuracies, a row a class.
+
+    Args:
+        features: that were scored.
+        split: likewise.
+        by_class: of `evaluate`.
+        bins: of the shot groups.
+    """
+    classes = features.classes
+    groups = shot_groups(classes.train_count, bins)
+    group_of = {int(c): name for name, ids in groups.items() for c in ids}
+    counts = np.bincount(features.split(split).labels, minlength=len(classes))
+    heading = ["class", "name", "group", "train_count", f"{split}_count", *by_class]
+    rows = [
+        [
+            c, classes.name(c), group_of[c], classes.train_count[c], counts[c],
+            *(values[c] for values in by_class.values()),
+        ]
+        for c in range(len(classes))
+    ]  # fmt: skip
+    return heading, rows
+
+
+def _reference_hits(reference: FeatureSet, split: str, features: FeatureSet) -> NDArray[np.float64]:
+    """Return (N,) whether a reference model is right.
+
+    Raises:
+        InputError: when it was tested on other samples, or not trained on a balanced set as large
+            as that of the features.
+    """
+    data, same = features.split(split), reference.split(split)
+    known = data.ids is not None and same.ids is not None
+    if (
+        len(reference.classes) != len(features.classes)
+        or not np.array_equal(data.labels, same.labels)
+        or (known and not np.array_equal(data.ids, same.ids))  # type: ignore[arg-type]
+    ):
+        raise InputError(
+            f"{reference.source}: {split}: found other samples than in {features.source}, expected "
+            "the same; extract both from one dataset"
+        )
+    counts, total = reference.classes.train_count, int(features.classes.train_count.sum())
+    if np.ptp(counts) > 1 or abs(int(counts.sum()) - total) > EQUAL_SIZE * total:
+        raise InputError(
+            f"{reference.source}: trained on {counts.sum()} images, {counts.min()} to "
+            f"{counts.max()} a class, expected about {total / len(counts):.0f} of each; train it "
+            "on profile=balanced"
+        )
+    base = reference.classifier()
+    ((predicted,),) = predict_classes(same, base, [Correction.baseline(base)])
+    hits: NDArray[np.float64] = (predicted == same.labels).astype(np.float64)
+    return hits
+
+
+@dataclass(frozen=True, eq=False)
+class _Scorer:
+    """Turns predictions into the figures of a row."""
+
+    labels: Ints
+    num_classes: int
+    weights: Mapping[str, NDArray[np.float64]]
+    grouping: Grouping | None
+    topk: Sequence[int]
+    references: NDArray[np.float64]
+    replicates: int
+    seed: int
+
+    def row(self, found: Predictions, baseline: NDArray[np.float64] | None) -> dict[str, Any]:
+        """Score S runs; `baseline` is (N,) whether the own head is right, None for itself."""
+        right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
+        row: dict[str, Any] = {"runs": len(right), "accuracy": self.accuracy(right)}
+        row["std"] = self._deviation(right)
+        row["interval"] = self._interval(right.mean(axis=0))
+        if baseline is not None:
+            gain = right.mean(axis=0) - baseline
+            row["difference"] = self.accuracy(gain[None])
+            row["difference_interval"] = self._interval(gain)
+        for k in self.topk:
+            if k > 1:
+                row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
+        pairs = list(zip(found.confidence, right, strict=True))
+        row["calibration"] = {
+            name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
+            for name, weights in self.weights.items()
+            if name != "balanced"
+        }
+        if len(self.references):
+            row["relative"] = self._relative(right)
+        if self.grouping is not None:
+            related = self.grouping.related
+            hits = related[self.labels, found.predicted].astype(np.float64)
+            size = float(related.sum(axis=1).mean())
+            row["grouped"] = {
+                **self.grouping.described,
+                "accuracy": self.accuracy(hits),
+                "std": self._deviation(hits),
+                "interval": self._interval(hits.mean(axis=0)),
+                "mean_group_size": size,
+                "chance": size / self.num_classes,
+            }
+        return row
+
+    def accuracy(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        """Return the mean of (S, N) hits in every group; None where it is absent."""
+        mean = metrics.class_accuracy(values.mean(axis=0), self.labels, self.num_classes)
+        return metrics.summarize(mean, self.weights)
+
+    def _relative(self, right: NDArray[np.float64]) -> dict[str, Any]:
+        """Return accuracies of (S, N) hits relative to the references', None where these are 0."""
+        values = np.stack([right.mean(axis=0), *self.references])  # (1 + M, N)
+        drawn = bootstrap_jointly(
+            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
+        )
+        means = np.nan_to_num(metrics.class_accuracy(values, self.labels, self.num_classes))
+        known: dict[str, Any] = {"accuracy": {}, "interval": {}}
+        for name, weights in self.weights.items():
+            ratio, drawn_ratios = (
+                metrics.relative_accuracy(of[0] @ weights, of[1:] @ weights)
+                for of in (means, drawn)
+            )
+            if not np.isnan(ratio):
+                known["accuracy"][name] = round(float(ratio), 12)
+            if name in self.spread and not np.isnan(drawn_ratios).any():
+                known["interval"][name] = interval(drawn_ratios)
+        return {what: {name: found.get(name) for name in GROUPS} for what, found in known.items()}
+
+    def _deviation(self, values: NDArray[np.float64]) -> dict[str, float | None] | None:
+        every = metrics.class_accuracy(values, self.labels, self.num_classes)
+        return metrics.deviations([metrics.summarize(row, self.weights) for row in every])
+
+    def _interval(self, values: NDArray[np.float64]) -> dict[str, list[float | None] | None]:
+        drawn = bootstrap_classes(
+            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
+        )
+        return {
+            name: interval(drawn @ self.weights[name]) if name in self.spread else None
+            for name in GROUPS
+        }
+
+    @cached_property
+    def spread(self) -> list[str]:
+        """The groups that have an interval."""
+        return metrics.spread_groups(self.labels, self.weights)
+
+    def _ece(
+        self,
+        confidence: NDArray[np.float64],
+        right: NDArray[np.float64],
+        weights: NDArray[np.float64],
+    ) -> float:
+        inside = weights[self.labels] > 0
+        return metrics.calibration_error(confidence[inside], right[inside] > 0)

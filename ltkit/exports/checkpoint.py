@@ -1,0 +1,133 @@
+"""A corrected head back into the checkpoint that production loads, or alone in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ltkit import checkpoints
+from ltkit.errors import InputError
+from ltkit.files.atomic import replacing
+from ltkit.files.tables import as_csv
+from ltkit.records import Classifier, Correction
+from ltkit.settings import LoadSettings
+from ltkit.sources.extraction import TOLERANCE
+
+FORMS = ("npz", "safetensors", "csv", "onnx")
+
+PROBES = 8
+"""Random images that the exported network must classify as the correction does."""
+
+
+def export_into(
+    checkpoint: Path,
+    correction: Correction,
+    run: int,
+    output: Path,
+    *,
+    made_from: str,
+    wanted: LoadSettings | None = None,
+) -> None:
+    """Write a checkpoint whose head is the corrected one; nothing else of it changes.
+
+    Before the file gets its name it is loaded again: every tensor but the head's must be equal, and
+    its logits on random images must be those of the correction.
+
+    Args:
+        checkpoint: the file that the features were extracted with.
+        correction: the corrected rows.
+        run: which run of it.
+        output: the new checkpoint, in the same container and layout.
+        made_from: digest of the checkpoint that the features were extracted from.
+        wanted: as for `checkpoints.load`, the same as in extraction.
+
+    Raises:
+        InputError: when the features came from another checkpoint, the head's form cannot hold the
+            correction, or the exported network does not reproduce it.
+    """
+    model = checkpoints.load(checkpoint, wanted)
+    if model.digest != made_from:
+        raise InputError(
+            f"{checkpoint}: digest {model.digest[:12]}, but the features were extracted from "
+            f"{made_from[:12]}; name the checkpoint that they came from"
+        )
+    corrected, content = correction.classifier(model.head.fold(), run), checkpoints.read(checkpoint)
+    changes = {}
+    for name, values in model.network.hold(corrected).items():
+        there = model.stored[name]
+        old = content.states[there.place][there.name]
+        changes[there.place, there.name] = _stored_as(old, values, there.transposed)
+    with replacing(output) as temporary:
+        checkpoints.rewrite(content, temporary, changes)
+        _check(content, temporary, changes, corrected, wanted)
+
+
+def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:
+    """Return new values in the type, the orientation and the shape of the old ones."""
+    new = torch.from_numpy(np.array(values)).to(old.dtype)
+    return (new.T if transposed else new).reshape(old.shape).contiguous()
+
+
+def _check(
+    content: checkpoints.Content,
+    after: Path,
+    changes: checkpoints.Changes,
+    corrected: Classifier,
+    wanted: LoadSettings | None,
+) -> None:
+    before, new = content.path, checkpoints.read(after).states
+    same = all(
+        torch.equal(tensor, new.get(place, {}).get(name, torch.empty(0)))
+        for place, state in content.states.items()
+        for name, tensor in state.items()
+        if (place, name) not in changes
+    )
+    if content.states.keys() != new.keys() or not same:
+        raise InputError(f"{before}: cannot be written again tensor by tensor; use --to npz")
+    model = checkpoints.load(after, wanted)
+    size, channels = model.image_size, len(model.mean)
+    half = any(tensor.dtype != torch.float32 for tensor in changes.values())
+    probes = torch.randn(PROBES, channels, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features, logits = model.network.features_and_logits(probes)
+    expected = corrected.logits(features.numpy())
+    difference = float(np.abs(expected - logits.numpy()).max() / np.abs(expected).max())
+    limit = 1e-2 if half else TOLERANCE
+    if not difference < limit:
+        raise InputError(
+            f"{before}: the exported network's logits are off by {difference:.1e} of the largest, "
+            f"expected below {limit:g}; nothing was written"
+        )
+
+
+def export_head(classifier: Classifier, form: str, output: Path) -> None:
+    """Write a linear classifier alone: ``weight`` (C, D) and ``bias`` (C,) float32.
+
+    Args:
+        classifier: in its linear form; ``normalize_features`` is kept beside it.
+        form: ``npz``, ``safetensors``, ``csv`` (a row a class: bias, then weights) or ``onnx`` (a
+            model from features to logits).
+        output: the new file.
+
+    Raises:
+        InputError: when onnx is wanted and not installed.
+    """
+    weight, bias = classifier.weight.astype(np.float32), classifier.bias.astype(np.float32)
+    normalized = int(classifier.normalize_features)
+    with replacing(output) as temporary:
+        if form == "npz":
+            with temporary.open("wb") as file:
+                np.savez(file, weight=weight, bias=bias, normalize_features=np.array(normalized))
+        elif form == "safetensors":
+            from safetensors.numpy import save  # its own writer has no OSError
+
+            metadata = {"normalize_features": str(normalized)}
+            temporary.write_bytes(save({"weight": weight, "bias": bias}, metadata))
+        elif form == "onnx":
+            temporary.write_bytes(checkpoints.head_model(classifier, output))
+        else:
+            heading = ["class", "bias", *(f"w{i}" for i in range(weight.shape[1]))]
+            rows = ([c, bias[c], *row.tolist()] for c, row in enumerate(weight))
+            temporary.write_text(as_csv(heading, rows, digits=None), encoding="utf-8")

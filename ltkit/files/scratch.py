@@ -1,0 +1,198 @@
+"""What a command keeps beside its output until it is done, under names that others may have taken.
+
+Beside ``OUT`` these are ``OUT.journal`` and ``OUT.partial`` (extraction, import), ``OUT.partial``
+and the log ``OUT.jsonl`` (training), ``OUT.parts`` (a sweep). Each is made whole and only where
+nothing is, says inside that it is ltkit's and of which run, and is read, changed or removed only
+when it says so. Links are never followed. Who does any of it holds the lock of ``OUT``.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ltkit.errors import FormatError, InputError
+from ltkit.files import hdf5, isolated
+from ltkit.files.atomic import locked, open_own, replacing, stranger, temporary_beside
+from ltkit.files.opening import MAGIC
+
+LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that know no hard links."""
+
+
+def digest_of(run: Mapping[str, Any]) -> str:
+    """Return a digest of all that decides what a run gives."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def opened(path: Path, mode: str = "rb") -> io.FileIO | None:
+    """Open what lies under a name of ltkit's, without a buffer; return None where nothing does.
+
+    Args:
+        path: the name.
+        mode: ``rb``, ``r+b``, or ``a+b``, which here makes no file.
+
+    Raises:
+        InputError: when it is no file.
+    """
+    flags = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "a+b": os.O_RDWR | os.O_APPEND}[mode]
+    try:
+        handle = open_own(path, flags)
+    except FileNotFoundError:
+        return None
+    return io.FileIO(handle, mode)
+
+
+def read(path: Path) -> bytes | None:
+    """Return the bytes under a name of ltkit's, None where there is nothing; see `opened`."""
+    file = opened(path)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def place(temporary: Path, path: Path) -> None:
+    """Give a finished file a name that nothing has.
+
+    Raises:
+        InputError: when something has it.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise stranger(path) from error
+    except OSError as error:
+        if error.errno not in LINKLESS:
+            raise
+        if os.path.lexists(path):
+            raise stranger(path) from error
+        temporary.rename(path)
+    else:
+        temporary.unlink()
+
+
+class Parts:
+    """A folder of finished parts of a run, beside its output.
+
+    A file in it says of which run they are. A part is known by its name and by the settings that
+    it keeps, which are those of the run.
+    """
+
+    MARK = "ltkit-parts"
+    LINE = re.compile(rb"ltkit-parts 1 ([0-9a-f]{64})\n")
+
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, resume: bool) -> None:
+        """Look at what is there; change nothing.
+
+        Args:
+            folder: where they are.
+            run: the settings of each of them.
+            resume: whether what is there is taken.
+
+        Raises:
+            InputError: when what is there is not known to be ltkit's, or is to be taken and of
+                another run.
+        """
+        self.folder, self.run = folder, dict(run)
+        self._line = _line(run)
+        found = self._owned()
+        self._check()
+        if resume and found is not None and found != self._line:
+            raise InputError(
+                f"{folder}: belongs to a sweep with other settings; resume with the settings of "
+                "the first run, or start again without --resume"
+            )
+        self._ready = resume and found is not None
+
+    def _owned(self) -> bytes | None:
+        """Return the line of the folder that is there, None where there is none."""
+        if not os.path.lexists(self.folder):
+            return None
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            raise stranger(self.folder)
+        line = read(self.folder / self.MARK) or b""
+        if not self.LINE.fullmatch(line):
+            raise stranger(self.folder)
+        return line
+
+    def path(self, name: str) -> Path:
+        """Return where a part is, or goes."""
+        return self.folder / f"{name}.h5"
+
+    def has(self, file: Path) -> bool:
+        """Say whether a part is there that may be taken."""
+        found = opened(file) if self._ready else None
+        if found:
+            found.close()
+        return found is not None
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the lock of the output that the parts are of; see `atomic.locked`."""
+        return locked(self.folder)
+
+    def begin(self) -> None:
+        """Make the folder, in the place of one of a run that is not gone on with.
+
+        Raises:
+            InputError: when there is something in it that is not known to be ltkit's.
+        """
+        if self._ready:
+            return
+        self.remove()
+        with replacing(self.folder) as made:
+            made.unlink()
+            made.mkdir()
+            (made / self.MARK).write_bytes(self._line)
+        self._ready = True
+
+    def _check(self) -> None:
+        """Refuse a folder with something in it that is not known to be ltkit's."""
+        line = self._owned()
+        if line is None:
+            return
+        for path in sorted(self.folder.iterdir()):
+            if path.name != self.MARK and not _temporary(path) and not self._is_part(path, line):
+                raise stranger(path)
+
+    def _is_part(self, path: Path, line: bytes) -> bool:
+        """Say whether a file is a part of the run of a line."""
+        file = opened(path)
+        if file is None:
+            return False
+        with file:
+            if path.suffix != ".h5" or file.read(len(MAGIC)) != MAGIC:
+                return False
+        try:
+            isolated.try_first(lambda: hdf5.read(path, hdf5.CLASSIFIER), path)
+            settings = hdf5.read(path, hdf5.CLASSIFIER).settings
+        except FormatError:
+            return False
+        return line == _line(settings)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it.
+
+        Raises:
+            InputError: when something in it is not known to be ltkit's; then nothing is removed.
+        """
+        self._check()
+        if os.path.lexists(self.folder):
+            with temporary_beside(self.folder) as gone:  # which a kill leaves, under that name
+                gone.unlink()
+                self.folder.rename(gone)
+
+
+def _line(run: Mapping[str, Any]) -> bytes:
+    return f"ltkit-parts 1 {digest_of(run)}\n".encode()
+
+
+def _temporary(path: Path) -> bool:
+    """Say whether a file is one that a killed process has left."""
+    return path.name.startswith(".ltkit-") and path.is_file() and not path.is_symlink()

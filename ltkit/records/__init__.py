@@ -1,0 +1,76 @@
+"""What flows between commands: features, heads, classifiers, neighbours, corrections, images.
+
+Dimension key, used in every docstring and comment:
+`N` samples, `B` block or batch, `D` feature size, `C` classes, `F` few-shot classes,
+`K` neighbours, `E` experts, `R` changed rows of a classifier, `S` runs (seed x rho x k).
+
+Records check their shapes once, on construction; inside, code trusts them.
+"""
+
+from ltkit.records.arrays import (
+    BLOCK_BYTES,
+    STREAM_BLOCKS,
+    Floats,
+    Ints,
+    Rows,
+    block_rows,
+    blocks,
+    lengths,
+    products,
+    shifted,
+    unit_rows,
+)
+from ltkit.records.features import (
+    SPLITS,
+    ClassTable,
+    FeatureSet,
+    FeatureSplit,
+    Neighbors,
+)
+from ltkit.records.groups import (
+    ShotGroups,
+    members,
+    shot_groups,
+)
+from ltkit.records.heads import (
+    Classifier,
+    Correction,
+    Head,
+    Normalize,
+    joined,
+)
+from ltkit.records.images import (
+    Dataset,
+    Images,
+    ImageSplit,
+)
+
+__all__ = [
+    "BLOCK_BYTES",
+    "SPLITS",
+    "STREAM_BLOCKS",
+    "ClassTable",
+    "Classifier",
+    "Correction",
+    "Dataset",
+    "FeatureSet",
+    "FeatureSplit",
+    "Floats",
+    "Head",
+    "ImageSplit",
+    "Images",
+    "Ints",
+    "Neighbors",
+    "Normalize",
+    "Rows",
+    "ShotGroups",
+    "block_rows",
+    "blocks",
+    "joined",
+    "lengths",
+    "members",
+    "products",
+    "shifted",
+    "shot_groups",
+    "unit_rows",
+]

@@ -1,0 +1,72 @@
+"""The shot groups: classes with few, medium and many training images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltkit.errors import SettingError
+from ltkit.records.arrays import Ints
+from ltkit.settings import BINS, SHOT_GROUPS
+
+
+@dataclass(frozen=True, eq=False)
+class ShotGroups:
+    """The classes of each shot group, by training count.
+
+    few, medium, many: class ids, ascending; `base` is medium + many.
+    """
+
+    few: Ints
+    medium: Ints
+    many: Ints
+
+    @property
+    def base(self) -> Ints:
+        """Medium and many."""
+        return np.sort(np.concatenate([self.medium, self.many]))
+
+    def items(self) -> list[tuple[str, Ints]]:
+        """Return (name, class ids) in the order few, medium, many."""
+        return [(name, getattr(self, name)) for name in SHOT_GROUPS]
+
+
+def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
+    """Group classes by training count: few < bins[0], many > bins[1], medium between.
+
+    Args:
+        class_counts: (C,) training images per class.
+        bins: the least and the greatest count of medium.
+
+    Raises:
+        SettingError: when the bins are not two ascending counts.
+
+    Example:
+        >>> groups = shot_groups(np.array([101, 100, 20, 19]))
+        >>> [ids.tolist() for _, ids in groups.items()]
+        [[3], [1, 2], [0]]
+    """
+    if len(bins) != 2 or not 0 < bins[0] <= bins[1]:
+        raise SettingError(
+            "bins", f"found {','.join(map(str, bins))}, expected two counts, as 20,100"
+        )
+    low, high = bins
+    return ShotGroups(
+        few=np.flatnonzero(class_counts < low).astype(np.int64),
+        medium=np.flatnonzero((class_counts >= low) & (class_counts <= high)).astype(np.int64),
+        many=np.flatnonzero(class_counts > high).astype(np.int64),
+    )
+
+
+def members(groups: ShotGroups, name: str, setting: str) -> Ints:
+    """Return the class ids of ``few``, ``medium``, ``many``, ``base`` or ``all``, ascending.
+
+    Raises:
+        SettingError: for another name; it says which setting has it.
+    """
+    if name == "all":
+        return np.sort(np.concatenate([groups.few, groups.base]))
+    if name not in (*SHOT_GROUPS, "base"):
+        raise SettingError(setting, f"found {name}, expected few, medium, many, base or all")
+    ids: Ints = getattr(groups, name)
+    return ids

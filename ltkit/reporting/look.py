@@ -1,0 +1,64 @@
+"""How figures look: what several sections draw with."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ltkit.reporting.exhibits import label
+
+COLORS = {"few": "#d1495b", "medium": "#b7791f", "many": "#2a7fb8", "all": "#6b7683"}
+"""Legible on white and on near-black."""
+
+BEFORE = "#828d99"
+SERIES = (
+    "#2a7fb8", "#d1495b", "#2f8f5b", "#8a63c9", "#b7791f", "#13929c", "#c2569b", "#7a7d2a",
+)  # fmt: skip
+
+CIVIDIS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffea46")
+"""From low to high; even for readers who see no red or green."""
+
+TICKS = [step * 10.0**power for power in range(-4, 8) for step in (1, 2, 5)]
+
+
+def series_color(place: int) -> str:
+    """Return the colour of a setting in detail; 0 is the baseline."""
+    return SERIES[(place - 1) % len(SERIES)] if place else BEFORE
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis of Plotly with a title."""
+    return {"title": {"text": title}, **more}
+
+
+def log_axis(title: str) -> dict[str, Any]:
+    """Return a logarithmic axis, its ticks written out."""
+    ticks = {"tickvals": TICKS, "ticktext": [f"{tick:g}" for tick in TICKS]}
+    return axis(title, type="log", minor={"ticks": ""}, **ticks)
+
+
+def bars(
+    name: str, heights: Sequence[float | None], over: Sequence[str], place: int, **more: Any
+) -> dict[str, Any]:
+    """Return the bars of a setting in detail, one for each group, in per cent."""
+    return {
+        "type": "bar",
+        "name": label(name),
+        "x": list(over),
+        "y": heights,
+        "marker": {"color": series_color(place)},
+        **more,
+        "hovertemplate": "%{x}: %{y:.1f} %<extra>%{fullData.name}</extra>",
+    }
+
+
+def class_lines(
+    curves: Iterable[tuple[str, Sequence[float]]], ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return a line for each curve over the classes, by their place in the order of counts."""
+    return [
+        {
+            "type": "scatter", "mode": "lines", "name": label(name), "meta": "value",
+            "x": list(range(1, 1 + len(ids))), "y": list(values), "customdata": list(ids),
+            "line": {"color": series_color(place), "width": 1.5 if place else 3.5},
+        }
+        for place, (name, values) in enumerate(curves)
+    ]  # fmt: skip

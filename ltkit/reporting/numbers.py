@@ -1,0 +1,59 @@
+"""Numbers for a page: rounded, None for what is not defined; as texts and in per cent."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def numbers(values: NDArray[Any], digits: int = 6) -> list[Any]:
+    """Return rounded numbers for JSON.
+
+    Example:
+        >>> numbers(np.array([0.12345678, np.nan]))
+        [0.123457, None]
+    """
+    rounded = np.round(values.astype(np.float64), digits)
+    found = rounded.astype(object)
+    found[np.isnan(rounded)] = None
+    listed: list[Any] = found.tolist()
+    return listed
+
+
+def lengths(values: NDArray[Any], digits: int = 6) -> list[Any]:
+    """Return numbers in the features' unit, which may be small, with so many digits at least.
+
+    Example:
+        >>> lengths(np.array([0.000123456789]))
+        [0.000123457]
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0))
+    more = -math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
+    return numbers(values, digits + more)
+
+
+def number(value: float | None, digits: int = 6) -> float | None:
+    """Return one rounded number for JSON."""
+    return None if value is None or np.isnan(value) else round(float(value), digits)
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    """Return a fraction in per cent.
+
+    Example:
+        >>> percent(0.125, "+"), percent(None)
+        ('+12.5', '–')
+    """
+    return "–" if value is None else f"{100 * value:{sign}.1f}"
+
+
+def span(interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an interval in per cent; nothing where there is none."""
+    return "" if interval is None else " to ".join(percent(v, sign) for v in interval)
+
+
+def hundred(values: Iterable[float | None]) -> list[float | None]:
+    """Return fractions times a hundred."""
+    return [None if v is None else round(100 * v, 4) for v in values]

@@ -1,0 +1,119 @@
+"""How sure predictions are, and how often right."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.evaluation import metrics, predict
+from ltkit.records import Correction
+from ltkit.reporting.exhibits import Exhibit, Row, View
+from ltkit.reporting.look import BEFORE, COLORS, axis, bars
+from ltkit.reporting.numbers import hundred, numbers
+from ltkit.reporting.source import Source
+
+KEY = "calibration"
+TITLE = "Calibration"
+
+
+def gather(source: Source) -> dict[str, Any]:
+    """Return how sure the settings in detail are and how often right, by bins of confidence.
+
+    Of each shot group that has samples, for each of the bins: samples, a mean over runs, and their
+    mean confidence and accuracy, None where there are none.
+    """
+    subject, labels = source.subject, source.subject.labels
+    corrections = [Correction.baseline(subject.base)]
+    corrections += [case.entry.correction.only(case.runs) for case in source.cases]
+    groups = metrics.group_weights(labels, len(source.names), subject.groups)
+    inside = {name: w[labels] > 0 for name, w in groups.items() if name != "balanced"}
+    data = subject.features.split(subject.split)
+    return {
+        "errors": [source.scores["rows"][place]["calibration"] for place in source.in_detail],
+        "bins": metrics.ECE_BINS,
+        "rows": [
+            {name: _bins(one.confidence[:, within], one.predicted[:, within] == labels[within])
+             for name, within in inside.items()}
+            for one in predict(data, subject.base, corrections)
+        ],
+    }  # fmt: skip
+
+
+def _bins(confidence: NDArray[Any], right: NDArray[np.bool_]) -> dict[str, list[Any]]:
+    """Return what a diagram shows of (S, n) predictions."""
+    count, sure, correct = metrics.reliability(
+        confidence.astype(np.float64).ravel(), right.ravel()
+    )  # fmt: skip
+    some = np.where(count, count, np.nan)
+    return {
+        "samples": numbers(count / len(right), 4),
+        "confidence": numbers(sure / some),
+        "accuracy": numbers(correct / some),
+    }
+
+
+def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
+    """Draw the calibration errors, and diagrams of confidence and accuracy."""
+    return [_errors(found["errors"], source.settings), _reliability(found, source.settings)]
+
+
+def _errors(every: Sequence[Mapping[str, float]], settings: Sequence[str]) -> Exhibit:
+    named = list(zip(settings, every, strict=True))
+    traces = [
+        bars(name, hundred(errors.values()), list(errors), place)
+        for place, (name, errors) in enumerate(named)
+    ]
+    return Exhibit(
+        "calibration", "Expected calibration error by shot group",
+        "How far the largest softmax probability is from the accuracy, on average over 15 bins "
+        "of it; 0 is perfect. A model that is calibrated overall may still be far too sure of "
+        "its predictions for rare classes.",
+        ("setting", "group", "calibration_error"),
+        [[name, group, value] for name, errors in named for group, value in errors.items()],
+        [View("", traces, {"barmode": "group", "yaxis": axis("ECE in %")})],
+    )  # fmt: skip
+
+
+def _reliability(found: Mapping[str, Any], settings: Sequence[str]) -> Exhibit:
+    views: list[View] = []
+    rows: list[Row] = []
+    for place, (name, groups) in enumerate(zip(settings, found["rows"], strict=True)):
+        traces: list[dict[str, Any]] = [{
+            "type": "scatter", "mode": "lines", "name": "as sure as right", "hoverinfo": "skip",
+            "x": [0, 100], "y": [0, 100], "line": {"color": BEFORE, "dash": "dot", "width": 1},
+        }]  # fmt: skip
+        for group, bins in groups.items():
+            there = [b for b, samples in enumerate(bins["samples"]) if samples]
+            traces.append(_marks(group, bins, there))
+            rows += [
+                [name, group, b / found["bins"], (b + 1) / found["bins"], bins["samples"][b],
+                 bins["confidence"][b], bins["accuracy"][b]] for b in there
+            ]  # fmt: skip
+        axes = {"xaxis": axis("confidence in %", range=[-2, 102]),
+                "yaxis": axis("accuracy in %", range=[-4, 104])}  # fmt: skip
+        views.append(View(name, traces, {**axes, "hovermode": "closest"}, place))
+    return Exhibit(
+        "reliability", "Confidence and accuracy",
+        "A mark is the predictions of like confidence (largest softmax probability) in a shot "
+        "group, its area their number. On the dotted line a model is right as often as it says; "
+        "below it, it is too sure, above it, too careful. Small marks are few samples, and jump.",
+        ("setting", "group", "from", "to", "samples", "confidence", "accuracy"), rows, views,
+    )  # fmt: skip
+
+
+def _marks(group: str, bins: Mapping[str, Any], there: Sequence[int]) -> dict[str, Any]:
+    """Return a mark for each bin that has samples."""
+    total = sum(bins["samples"])
+    shares = [bins["samples"][b] / total for b in there]
+    return {
+        "type": "scatter", "mode": "lines+markers", "name": group,
+        "x": hundred(bins["confidence"][b] for b in there),
+        "y": hundred(bins["accuracy"][b] for b in there),
+        "line": {"color": COLORS[group], "width": 1},
+        "marker": {"color": COLORS[group],
+                   "size": [round(4 + 26 * share**0.5, 1) for share in shares]},
+        "text": [f"{bins['samples'][b]:.0f} samples" for b in there],
+        "hovertemplate": "sure %{x:.1f} %, right %{y:.1f} %, %{text}"
+                         "<extra>%{fullData.name}</extra>",
+    }  # fmt: skip

@@ -1,0 +1,173 @@
+"""Which classes and shot groups are taken for which."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.evaluation import metrics
+from ltkit.records import Ints
+from ltkit.reporting.exhibits import Exhibit, Row, View, brief, visible
+from ltkit.reporting.look import CIVIDIS, axis
+from ltkit.reporting.source import Source
+
+KEY = "confusion"
+TITLE = "Confusions"
+
+CELLS = 100
+"""Rows of a confusion matrix, at most: of more classes, neighbours in the order share a row."""
+
+PAIRS = 25
+"""Most confused pairs."""
+
+ROOT = [[(t / 5) ** 2, color] for t, color in enumerate(CIVIDIS)]
+"""By the square root, so that small shares are seen."""
+
+LIGHT = [[0, "#f4f7fa"], [1, "#5fa8d8"]]
+"""Behind dark letters."""
+
+INK = "#16202a"
+
+Floats = NDArray[np.float64]
+
+
+def gather(source: Source) -> dict[str, Any]:
+    """Return confusion matrices of the settings in detail, by group, and the worst pairs.
+
+    Classes are ordered by training count. Rows are shares of a true class's samples, or of those
+    of neighbouring classes together where there are more than `CELLS`.
+    """
+    count = len(source.names)
+    per_cell = -(-count // CELLS)
+    cell = np.empty(count, dtype=np.int64)
+    cell[source.order] = np.arange(count) // per_cell
+    names = [name for name, ids in source.subject.groups.items() if len(ids)]
+    group = np.array([names.index(name) for name in source.group])
+    found = [metrics.confusions(predicted, source.subject.labels) for predicted in source.shown]
+    cells = [source.order[i : i + per_cell].tolist() for i in range(0, count, per_cell)]
+    return {
+        "per_cell": per_cell,
+        "cells": cells,
+        "count": [_table(cell[t], cell[p], n, len(cells)) for t, p, n in found],
+        "groups": names,
+        "by_group": [_table(group[t], group[p], n, len(names)) for t, p, n in found],
+        "pairs": _worst(found),
+    }
+
+
+def _table(rows: Ints, columns: Ints, count: Floats, size: int) -> list[list[Any]]:
+    table = np.bincount(rows * size + columns, count, minlength=size * size).reshape(size, size)
+    found: list[list[Any]] = table.round(4).tolist()
+    return found
+
+
+def _worst(found: Sequence[tuple[Ints, Ints, Floats]]) -> list[dict[str, Any]]:
+    """Return the pairs that the first setting confuses most, with the samples of every setting."""
+    tables = [
+        dict(zip(zip(t.tolist(), p.tolist(), strict=True), n.tolist(), strict=True))
+        for t, p, n in found
+    ]
+    worst = sorted((-n, pair) for pair, n in tables[0].items() if pair[0] != pair[1])[:PAIRS]
+    return [
+        {
+            "true": pair[0], "predicted": pair[1],
+            "count": [round(table.get(pair, 0.0), 6) for table in tables],
+        }
+        for _, pair in worst
+    ]  # fmt: skip
+
+
+def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
+    """Draw the matrices of shot groups and of classes, and the table of pairs."""
+    return [_by_group(found, source.settings), _by_class(found, source.settings),
+            _pairs(found["pairs"], source)]  # fmt: skip
+
+
+def _shares(table: Sequence[Sequence[float]]) -> list[list[float | None]]:
+    """Return each row's shares in %; None for a row without samples."""
+    return [
+        [round(100 * n / sum(row), 2) if sum(row) else None for n in row] for row in table
+    ]  # fmt: skip
+
+
+def _by_group(found: Mapping[str, Any], settings: Sequence[str]) -> Exhibit:
+    groups = found["groups"]
+    views: list[View] = []
+    rows: list[Row] = []
+    for name, table in zip(settings, found["by_group"], strict=True):
+        shares = _shares(table)
+        views.append(View(
+            name,
+            [{
+                "type": "heatmap", "z": shares, "x": groups, "y": groups, "zmin": 0, "zmax": 100,
+                "colorscale": LIGHT, "showscale": False,
+                "texttemplate": "%{z:.1f} %", "textfont": {"color": INK},
+                "hovertemplate": "true %{y}, predicted %{x}: %{z:.2f} %<extra></extra>",
+            }],
+            {"xaxis": axis("predicted"), "yaxis": axis("true class", autorange="reversed")},
+        ))  # fmt: skip
+        rows += [
+            [name, groups[t], groups[p], n, shares[t][p]]
+            for t, row in enumerate(table) for p, n in enumerate(row)
+        ]  # fmt: skip
+    return Exhibit(
+        "confusion-groups", "Confusion of shot groups",
+        "A row holds the samples of a group's classes, and the shares of them predicted as a "
+        "class of each group. Much weight in the last column of the first row: rare classes "
+        "are taken for frequent ones.",
+        ("setting", "true", "predicted", "count", "percent"), rows, views, height=340,
+    )  # fmt: skip
+
+
+def _by_class(found: Mapping[str, Any], settings: Sequence[str]) -> Exhibit:
+    per_cell = found["per_cell"]
+    together = f" A row is {per_cell} classes together." if per_cell > 1 else ""
+    first = [classes[0] for classes in found["cells"]]
+    views: list[View] = []
+    rows: list[Row] = []
+    for name, table in zip(settings, found["count"], strict=True):
+        views.append(View(
+            name,
+            [{
+                "type": "heatmap", "z": _shares(table), "meta": "cell", "colorscale": ROOT,
+                "zmin": 0, "zmax": 100, "colorbar": {"title": {"text": "%"}, "thickness": 12},
+                "x0": (1 + per_cell) / 2, "dx": per_cell, "y0": (1 + per_cell) / 2, "dy": per_cell,
+            }],
+            {
+                "xaxis": axis("predicted class, by training images", showgrid=False),
+                "yaxis": axis("true class", autorange="reversed", showgrid=False),
+            },
+        ))  # fmt: skip
+        rows += [
+            [name, first[t], first[p], n]
+            for t, row in enumerate(table) for p, n in enumerate(row) if n
+        ]  # fmt: skip
+    return Exhibit(
+        "confusion", "Confusion of classes",
+        "Rows: true classes, columns: predicted ones, both from most to fewest training images;"
+        f" brightness: share of the row's samples, by its square root.{together} Bright "
+        "columns at the left swallow rare classes. Drag to zoom in, double-click to go back.",
+        ("setting", "true", "predicted", "count"), rows, views, height=560,
+    )  # fmt: skip
+
+
+def _pairs(pairs: Sequence[Mapping[str, Any]], source: Source) -> Exhibit:
+    heads = ["true class", "training images", "predicted as", "training images"]
+    cells = [[*heads, *map(visible, source.settings)]]
+    rows = []
+    for pair in pairs:
+        t, p, samples = pair["true"], pair["predicted"], source.samples[pair["true"]]
+        cells.append([
+            brief(source.names[t]), str(source.train_count[t]),
+            brief(source.names[p]), str(source.train_count[p]),
+            *(f"{round(n, 1):g} of {samples}" for n in pair["count"]),
+        ])  # fmt: skip
+        rows.append([t, source.names[t], p, source.names[p], samples, *pair["count"]])
+    return Exhibit(
+        "pairs", "Most confused pairs",
+        "Pairs that the baseline confuses most: test samples of the true class predicted as the "
+        "other, and how many each correction leaves (means over seeds).",
+        ("true", "true_name", "predicted", "predicted_name", "samples", *source.settings), rows,
+        cells=cells,
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""Few-shot against overall accuracy."""
+
+from typing import Any
+
+from ltkit.errors import InputError
+from ltkit.reporting.exhibits import Exhibit, Row, View, label
+from ltkit.reporting.look import axis, series_color
+from ltkit.reporting.numbers import hundred
+from ltkit.reporting.source import Source
+
+KEY = "frontier"
+TITLE = "Few-shot against overall accuracy"
+
+
+def gather(source: Source) -> dict[str, Any]:
+    """Return every setting of every method, as `compare` does."""
+    if source.compared is None:
+        raise InputError("no correction to draw; make one with ltkit posthoc or ltkit alphanet fit")
+    if source.compared["frontier"] is None:
+        raise InputError("no few-shot class in this split")
+    return {
+        "methods": source.compared["methods"],
+        "chosen_on": source.compared["frontier"]["chosen_on"],
+    }
+
+
+def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
+    """Draw a mark for each setting, and lines through those worth having."""
+    traces: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    for place, method in enumerate(found["methods"]):
+        points, color = method["points"], series_color(place)
+        symbol = "diamond" if place == 0 else "circle"
+        traces.append({
+            "type": "scatter", "mode": "markers", "name": label(method["name"]),
+            "legendgroup": str(place), "x": hundred(p["accuracy"]["all"] for p in points),
+            "y": hundred(p["accuracy"]["few"] for p in points),
+            "text": [label(p["label"]) for p in points],
+            "marker": {"color": color, "symbol": symbol, "size": 10 if place == 0 else 8},
+            "hovertemplate": "%{text}<br>overall %{x:.2f} %, few %{y:.2f} %<extra></extra>",
+        })  # fmt: skip
+        walk = sorted((p["accuracy"]["all"], p["accuracy"]["few"]) for p in points if p["on_curve"])
+        if len(walk) > 1:
+            traces.append({
+                "type": "scatter", "mode": "lines", "showlegend": False, "hoverinfo": "skip",
+                "legendgroup": str(place), "line": {"color": color, "width": 1.5},
+                "x": hundred(x for x, _ in walk), "y": hundred(y for _, y in walk),
+            })  # fmt: skip
+        rows += [
+            [p["label"], p["runs"], p["accuracy"]["all"], p["accuracy"]["few"],
+             int(p["on_curve"]), p["dominated_by"]]
+            for p in points
+        ]  # fmt: skip
+    traces = [*traces[1:], traces[0]]  # the baseline above the settings that equal it
+    return [
+        Exhibit(
+            "frontier", "Every setting of every correction",
+            "Up and to the right is better. A line joins a method's settings worth having, chosen "
+            f"on the {found['chosen_on']} split: mixing two of them reaches every point between. A "
+            "method is ahead where its line is above the others' at the same overall accuracy.",
+            ("setting", "runs", "all", "few", "on_curve", "dominated_by"), rows,
+            [View("", traces, {"xaxis": axis("overall accuracy in %"), "hovermode": "closest",
+                               "yaxis": axis("few-shot accuracy in %")})],
+            height=480,
+        )
+    ]  # fmt: skip

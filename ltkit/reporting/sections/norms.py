@@ -1,0 +1,46 @@
+"""Lengths of the classifier's rows."""
+
+from typing import Any
+
+import numpy as np
+
+from ltkit.reporting.exhibits import Exhibit, View
+from ltkit.reporting.look import axis, class_lines
+from ltkit.reporting.numbers import lengths
+from ltkit.reporting.source import Source
+
+KEY = "norms"
+TITLE = "Classifier norms"
+
+
+def gather(source: Source) -> dict[str, Any]:
+    """Return the length of each class's row of the classifier, before and after."""
+    own = np.linalg.norm(source.subject.base.weight.astype(np.float64), axis=1)
+    found = [own]
+    for case in source.cases:
+        after = own.copy()
+        rows = case.entry.correction.weight[case.runs].astype(np.float64)
+        after[case.class_id] = np.linalg.norm(rows, axis=2).mean(axis=0)
+        found.append(after)
+    return {"class": source.order.tolist(), "norm": [lengths(n[source.order]) for n in found]}
+
+
+def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
+    """Draw a line for each setting over the classes."""
+    ids, curves = found["class"], found["norm"]
+    traces = class_lines(zip(source.settings, curves, strict=True), ids)
+    scale = "log" if min(map(min, curves)) > 0 else "linear"
+    return [
+        Exhibit(
+            "norms", "Length of each class's classifier",
+            "Classes from most to fewest training images; height: the L2 norm of the class's row. "
+            "A trained head falls towards the rare classes, whose logits are then too small. "
+            "Methods scale their rows differently: compare shapes. One that changes biases only "
+            "has the baseline's curve, drawn wide.",
+            ("rank", "class", "name", "train_count", *source.settings),
+            [[rank, c, source.names[c], source.train_count[c], *(row[rank - 1] for row in curves)]
+             for rank, c in enumerate(ids, start=1)],
+            [View("", traces, {"xaxis": axis("class, by training images"),
+                               "yaxis": axis("norm", type=scale), "hovermode": "closest"})],
+        )
+    ]  # fmt: skip

@@ -1,0 +1,209 @@
+"""What a report is made of: a split, the scores of its predictions, and what is shown in detail.
+
+Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, ``compare`` and
+``analyze`` print.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+from ltkit.evaluation import Entry, Grouping, compare, evaluate, metrics
+from ltkit.evaluation.analysis import Case, Subject, observe
+from ltkit.files import hdf5
+from ltkit.neighbors.wordnet import readable_names
+from ltkit.records import FeatureSet, Ints, Neighbors
+from ltkit.settings import BINS, REPLICATES, NeighborSettings, PathRule, Select
+
+DETAILED = 8
+"""Settings that are shown class by class, at most: more than a reader compares, or a page holds."""
+
+LONGEST = 300
+"""Characters of a class name."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A split, what the model's own head and every correction predict of it, and how good that is.
+
+    subject: the split and the predictions.
+    scores, compared: the documents of ``evaluate`` and ``compare``; without corrections there is
+        none of the latter.
+    detailed: positions in the subject's cases of those shown class by class.
+    left_out: how many more would have been.
+    k: neighbours of a class.
+    rule, level: what a neighbour in WordNet is.
+    seed: of every random choice.
+    """
+
+    subject: Subject
+    scores: dict[str, Any]
+    compared: dict[str, Any] | None
+    detailed: Sequence[int]
+    left_out: int
+    k: int
+    rule: PathRule
+    level: int
+    seed: int
+
+    @cached_property
+    def every_setting(self) -> list[str]:
+        """What the settings are called, the model's own head first."""
+        return ["baseline", *(case.label for case in self.subject.cases)]
+
+    @cached_property
+    def in_detail(self) -> list[int]:
+        """Positions in `every_setting` of those in detail, the model's own head first."""
+        return [0, *(1 + place for place in self.detailed)]
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """What the settings in detail are called."""
+        return [self.every_setting[place] for place in self.in_detail]
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The settings in detail but the model's own head."""
+        return [self.subject.cases[place] for place in self.detailed]
+
+    @cached_property
+    def shown(self) -> list[NDArray[Any]]:
+        """(S, N) predictions of each setting in detail."""
+        return [self.subject.before[None], *(case.predicted for case in self.cases)]
+
+    @cached_property
+    def accuracy(self) -> list[Floats]:
+        """(C,) class accuracies of each setting in detail; NaN where a class has no sample."""
+        labels, count = self.subject.labels, len(self.names)
+        right = [(predicted == labels).mean(axis=0) for predicted in self.shown]
+        return [metrics.class_accuracy(mean, labels, count) for mean in right]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """(C,) what the classes are called, cut where it is very long."""
+        every = readable_names(self.subject.classes)
+        return [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in every]
+
+    @cached_property
+    def train_count(self) -> list[int]:
+        """(C,) training images."""
+        counts: list[int] = self.subject.classes.train_count.tolist()
+        return counts
+
+    @cached_property
+    def group(self) -> list[str]:
+        """(C,) shot groups."""
+        group = np.empty(len(self.names), dtype="<U6")
+        for name, ids in self.subject.groups.items():
+            group[ids] = name
+        return [str(name) for name in group]
+
+    @cached_property
+    def samples(self) -> list[int]:
+        """(C,) samples in the split."""
+        counts: list[int] = np.bincount(
+            self.subject.labels, minlength=len(self.names)
+        ).tolist()  # fmt: skip
+        return counts
+
+    @cached_property
+    def order(self) -> Ints:
+        """(C,) class ids, most training images first."""
+        return np.argsort(-self.subject.classes.train_count, kind="stable")
+
+    @property
+    def nearest(self) -> NeighborSettings:
+        """What the nearest classes are."""
+        return NeighborSettings(self.k, seed=self.seed)
+
+    @cached_property
+    def near(self) -> Neighbors:
+        """The nearest base classes of every class with training samples; all where base is small.
+
+        Raises:
+            InputError: for fewer than two classes with training samples.
+        """
+        of, base = self.subject.trained("all"), self.subject.trained("base")
+        among = base if len(base) > 1 else of
+        k = min(self.k, len(among) - 1)
+        if k < 1:
+            raise InputError("no all classes with neighbours among all classes")
+        return self.subject.nearest(of, among, NeighborSettings(k, seed=self.seed))
+
+
+def collect(
+    features: FeatureSet,
+    split: str,
+    entries: Sequence[Entry],
+    *,
+    bins: Sequence[int] = BINS,
+    grouping: Grouping | None = None,
+    rule: PathRule = "path",
+    level: int = 4,
+    k: int = NeighborSettings.k,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Source:
+    """Collect what a report of a features file and corrections of it is made of.
+
+    Args:
+        features: with a head.
+        split: which split.
+        entries: corrections, in the order to be shown.
+        bins: of the shot groups.
+        grouping: for grouped accuracy.
+        rule: what a neighbour in WordNet is.
+        level: likewise.
+        k: neighbours of a class.
+        replicates: of the bootstrap.
+        seed: of the bootstrap and the map.
+
+    Raises:
+        InputError: as `ltkit.evaluation.evaluate`.
+    """
+    options: dict[str, Any] = {"bins": bins, "replicates": replicates, "seed": seed}
+    scores, _ = evaluate(features, split, entries, grouping=grouping, **options)
+    compared = None
+    if entries:
+        select: Select | None = "balanced" if features.splits.get("val") else None
+        compared = compare(
+            features, split, entries, select=select, against="baseline", **options
+        )  # fmt: skip
+    chosen = np.flatnonzero(
+        [
+            point["in_pairs"]
+            for method in (compared["methods"][1:] if compared else ())
+            for point in method["points"]
+        ]
+    ).tolist()
+    subject = observe(features, split, entries, bins)
+    left_out = max(0, len(chosen) - DETAILED)
+    return Source(
+        subject, scores, compared, chosen[:DETAILED], left_out, k, rule, level, seed
+    )  # fmt: skip
+
+
+def provenance(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return what is recorded in ltkit files of how they were made.
+
+    Raises:
+        FormatError: when one is not sound.
+    """
+    found = []
+    for path in paths:
+        contents = hdf5.read(path, hdf5.FEATURES, hdf5.CLASSIFIER)
+        keys = ("digest", "written_by", "command")
+        found.append({
+            "file": str(path), "format": contents.kind.name,
+            **{key: contents.root[key] for key in keys},
+            "settings": contents.settings, "inputs": contents.inputs,
+        })  # fmt: skip
+    return found

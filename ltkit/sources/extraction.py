@@ -1,0 +1,244 @@
+"""Images to features: one forward pass, checked against the model's own logits."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltkit.architectures.network import Extractable
+from ltkit.checkpoints import Recognised, View
+from ltkit.datasets.images import ImageFiles
+from ltkit.errors import InputError
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
+from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
+from ltkit.settings import ExtractSettings, as_json
+
+TOLERANCE = 1e-4
+"""How far, relative to the largest logit, features times head may be off the model's logits."""
+
+T = TypeVar("T")
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def extract(
+    model: Recognised,
+    dataset: Dataset,
+    splits: Sequence[str],
+    output: Path,
+    settings: ExtractSettings,
+    *,
+    device: str = "cpu",
+    command: str = "",
+    resume: bool = False,
+    report: Callable[[str, int, int], None] = lambda split, done, total: None,
+    note: Callable[[str], None] = lambda message: None,
+) -> str:
+    """Write the penultimate features of a dataset's splits and the model's head.
+
+    The features are what goes into the head. Before anything is written, features times head must
+    give the model's own logits on the first batch. Finished blocks survive an interruption; see
+    `FeaturesWriter`.
+
+    Args:
+        model: network, head and normalisation.
+        dataset: images and labels.
+        splits: which splits to extract.
+        output: the features file.
+        settings: batch size, stored type, mixed precision, what to do about broken images.
+        device: ``cpu`` or ``cuda[:i]``.
+        command: recorded in the file.
+        resume: take up an interrupted run with the same inputs; a finished file of these is left
+            alone.
+        report: called with (split, rows done, rows in all).
+        note: called with what the user should know.
+
+    Returns:
+        The file's digest.
+
+    Raises:
+        InputError: when the classes do not match, an image cannot be read, the head does not give
+            the model's logits, features are not finite, the disk is full or one image does not fit
+            the device's memory.
+    """
+    head = model.head
+    if head.num_classes != len(dataset.classes):
+        raise InputError(
+            f"{model.path}: head: found {head.num_classes} classes, expected "
+            f"{len(dataset.classes)} of {dataset.record['spec']}"
+        )
+    chosen = {name: _readable(dataset.split(name), settings, model.view) for name in splits}
+    network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    view = _Normalise(model.mean, model.std, device)
+    first = next((part for part, _ in chosen.values() if len(part)), None)
+    if first is None:
+        raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
+
+    def check(size: int) -> None:
+        check_head(network, head, view(first.images[:size]))
+
+    _, size = _fitting(check, settings.batch_size, note)
+
+    plan = Plan(
+        head.feature_size,
+        settings.dtype,
+        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
+        dataset.classes,
+        head,
+        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
+        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
+        | {"view": as_json(model.view) if model.view else None},
+        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
+    )
+    if resume and is_finished(output):
+        return check_finished(output, plan)
+
+    def features_of(images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+        with torch.inference_mode(), _autocast(device, settings.amp):
+            parts = [
+                network.features_and_logits(view(images[rows]))[0].float().cpu().numpy()
+                for rows in blocks(len(images), size)
+            ]
+        return np.concatenate(parts)
+
+    with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
+        for name, (part, _) in chosen.items():
+            done = writer.done(name)
+            start = done - done % settings.batch_size  # the batches of a run that was not stopped
+            for rows, images in _prefetched(part.images, start, settings.batch_size):
+                features, size = _fitting(partial(features_of, images), size, note)
+                writer.append(name, features[max(0, done - rows.start) :])
+                report(name, rows.stop, len(part))
+        return writer.finish()
+
+
+def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -> tuple[T, int]:
+    """Do work with so many images at a time, with half as many when they do not fit the memory.
+
+    Returns:
+        What the work gives, and how many images it was done with.
+
+    Raises:
+        InputError: when one image does not fit the device's memory.
+    """
+    while True:
+        try:
+            return work(size), size
+        except torch.OutOfMemoryError as error:
+            if size == 1:
+                raise InputError(
+                    "--device: one image does not fit its memory; use another device, or --amp bf16"
+                ) from error
+        size = (size + 1) // 2
+        torch.cuda.empty_cache()
+        note(f"note: the device's memory is full, going on with {size} images at a time")
+
+
+def check_head(network: Extractable, head: Head, images: Tensor) -> None:
+    """Refuse a head that does not give the model's logits from its features.
+
+    Raises:
+        InputError: with the difference, relative to the largest logit; or with what the network
+            says of images of that size.
+    """
+    try:
+        with torch.inference_mode():
+            features, logits = network.features_and_logits(images)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(
+            f"images: the network does not take a batch of {tuple(images.shape)} ({reason}); give "
+            "images of the size that it was trained on"
+        ) from error
+    if features.ndim != 2:
+        raise InputError(
+            f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "
+            "name the last layer with --head"
+        )
+    own = logits.float().cpu().numpy()
+    ours = head.fold().logits(features.float().cpu().numpy())
+    difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
+    if not difference < TOLERANCE:
+        raise InputError(
+            f"head: features times head differ from the model's logits by {difference:.1e} of the "
+            f"largest, expected below {TOLERANCE:g}; the head was not recognised rightly"
+        )
+
+
+class _Normalise:
+    """(B, H, W, channels) uint8 pixels to normalised (B, channels, H, W) on a device."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
+        self.mean = torch.tensor(mean, device=device) * 255
+        self.scale = 1 / (torch.tensor(std, device=device) * 255)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+        values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device).float()
+        return values.sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)
+
+
+def _autocast(device: str, amp: str) -> torch.autocast:
+    kind = torch.device(device).type
+    return torch.autocast(kind, AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
+
+
+def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+    """Yield (rows, images) from `start` on, reading one batch ahead."""
+    batches = [slice(s.start + start, s.stop + start) for s in blocks(len(images) - start, size)]
+    if not batches:
+        return
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(images.__getitem__, batches[0])
+        for rows, following in zip(batches, [*batches[1:], slice(0, 0)], strict=True):
+            current = ahead.result()
+            ahead = reader.submit(images.__getitem__, following)
+            yield rows, current
+
+
+def _readable(
+    split: ImageSplit, settings: ExtractSettings, view: View | None
+) -> tuple[ImageSplit, NDArray[np.str_] | None]:
+    """Return the split without its unreadable images, and the ids of those.
+
+    Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
+    before it is made; otherwise an unreadable image ends the run when it is met.
+    """
+    if not isinstance(split.images, ImageFiles):
+        return split, None
+    files = replace(split.images, workers=settings.workers, **(asdict(view) if view else {}))
+    if settings.on_error == "fail":
+        return replace(split, images=files), None
+    with ThreadPoolExecutor(settings.workers) as pool:
+        good = np.array(list(pool.map(partial(_decodes, files), range(len(files)))), dtype=bool)
+    kept = np.flatnonzero(good)
+    images = replace(files, paths=[files.paths[i] for i in kept.tolist()])
+    return ImageSplit(images, split.labels[kept], split.ids[kept]), split.ids[~good]
+
+
+def _decodes(files: ImageFiles, index: int) -> bool:
+    try:
+        files.decode(index)
+    except InputError:
+        return False
+    return True
+
+
+def _content_key(chosen: dict[str, tuple[ImageSplit, Any]]) -> str:
+    """Return a digest of which images are extracted, in which order, with which labels."""
+    digest = hashlib.sha256()
+    for name, (part, _) in chosen.items():
+        digest.update(f"{name} {len(part)}".encode())
+        digest.update("\0".join(part.ids.tolist()).encode())
+        digest.update(part.labels.astype("<i8").tobytes())
+    return digest.hexdigest()
