@@ -20,7 +20,7 @@ from ltkit.errors import FormatError, InputError, LtkitError
 from ltkit.files import classifiers, features, hdf5, scratch, soundness
 from ltkit.files.features import FeaturesWriter
 from ltkit.files.soundness import READERS
-from ltkit.training import checkpoint, run
+from ltkit.training import beside, checkpoint
 
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 """The classes of a file of groups."""
@@ -226,4 +226,4 @@ def training(folder):
     path = folder / "m.pt.partial"
     epoch = checkpoint.load_partial(path, RECIPE, network, optimizer, generator)
     show(epoch, network.state_dict(), optimizer.state_dict(), generator.get_state())
-    show(run._log_lines(folder / "m.pt.jsonl"))
+    show(beside.log_lines(folder / "m.pt.jsonl"))
