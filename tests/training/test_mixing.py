@@ -381,7 +381,7 @@ def test_mixing_from_the_command_line(ltkit, folder):
             ["--mix", "cmo", "--set", "mix.alpa=1"],
             "cmo has no parameter of that name; did you mean alpha",
         ),
-        (["--mix", "cmo", "--set", "mix.alpha=x"], "--set alpha: found x, expected a finite number"),
+        (["--mix", "cmo", "--set", "mix.alpha=x"], "--set alpha: found x, expected a finite numb"),
         (
             ["--mix", "cmo", "--set", "mix.first=1.5"],
             "--set first: found 1.5, expected a whole number",
