@@ -21,11 +21,11 @@ from PIL import Image, ImageOps
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ltkit import architectures, registry
-from ltkit import losses as all_losses
+from ltkit import architectures
 from ltkit.records import ClassTable, Dataset, ImageSplit
-from ltkit.settings import TrainSettings
-from ltkit.training import run
+from ltkit.settings import TrainPlan, TrainSettings
+from ltkit.training import networks, validation
+from ltkit.training.recipe import recipe
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES, BATCH = 100, 128
@@ -79,10 +79,9 @@ def engine(dataset: Dataset, device: str, amp: str, compiled: bool) -> float:
     settings = TrainSettings(epochs=epochs, batch_size=BATCH, amp=amp, compile=compiled)  # type: ignore[arg-type]
     rates = []
     with tempfile.TemporaryDirectory() as folder:
-        run.train(
-            dataset, "resnet32", registry.load(all_losses, "ce").loss, settings,
-            Path(folder) / "m.pt", method="ce", device=device,
-            report=lambda progress: rates.append(progress.images_per_second),
+        networks.train(
+            dataset, "resnet32", recipe(TrainPlan("ce"), settings), Path(folder) / "m.pt",
+            device=device, report=lambda progress: rates.append(progress.images_per_second),
         )  # fmt: skip
     return rates[-1]
 
@@ -103,7 +102,7 @@ def shares(images: np.ndarray, labels: np.ndarray, device: str, amp: str) -> str
     target = torch.from_numpy(labels[:BATCH]).to(device)
 
     def step() -> None:
-        with run.autocast(torch.device(device).type, amp):
+        with validation.autocast(torch.device(device).type, amp):
             logits = network(batch)
         loss = nn.functional.cross_entropy(logits.float(), target)
         optimizer.zero_grad(set_to_none=True)

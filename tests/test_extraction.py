@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from shared_data import cifar10_root, shared
 from torch import nn
+from trained import fit
 
 from ltkit import architectures, checkpoints, datasets, records
 from ltkit.architectures.network import Network
@@ -20,11 +21,9 @@ from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files import features, hdf5
-from ltkit.losses import ce
 from ltkit.records import ClassTable, Dataset, Head, ImageSplit
 from ltkit.settings import ExtractSettings, TrainSettings
 from ltkit.sources import extraction
-from ltkit.training import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +38,7 @@ def trained(tmp_path_factory, digits):
     """A checkpoint of one epoch on the digits."""
     path = tmp_path_factory.mktemp("trained") / "m.pt"
     settings = TrainSettings(epochs=1, batch_size=64, warmup_epochs=0)
-    run.train(digits, "digits_net", ce.loss, settings, path, method="ce")
+    fit(digits, path, settings)
     return path
 
 

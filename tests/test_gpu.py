@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from test_alphanet import QUICK, made, neighbors_of
+from trained import fit
 
 from ltkit import alphanet, checkpoints, datasets
 from ltkit.files import features
-from ltkit.losses import ce
 from ltkit.settings import ExtractSettings, TrainSettings
 from ltkit.sources import extraction
-from ltkit.training.run import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,7 +40,7 @@ def test_trains_and_extracts(tmp_path, amp, compiled):
         epochs=5, batch_size=32, schedule="onecycle", amp=amp, compile=compiled
     )
     path = tmp_path / "m.pt"
-    train(dataset, "digits_net", ce.loss, settings, path, method="ce", device="cuda")
+    fit(dataset, path, settings, device="cuda")
     found = {}
     for device in ("cpu", "cuda"):
         output: Path = tmp_path / f"{device}.h5"

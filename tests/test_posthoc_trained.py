@@ -17,6 +17,7 @@ from ltkit.losses import class_balanced
 from ltkit.posthoc import _stacked, crt, logistic, logit_adjust, lws, marc, ridge, weight_balancing
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit
+from ltkit.row_cache import RowCache
 
 COUNTS = np.array([60, 25, 9, 4])
 SETTINGS = {"learning_rate": 0.3, "epochs": 3, "batch_size": 16, "weight_decay": 0.01, "seed": 1}
@@ -201,9 +202,9 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
     held = module.fit_many(base, FeatureSplit(rows, train.labels), COUNTS, tried)
     assert rows.read == len(train)
     monkeypatch.setattr(_stacked, "BUDGET", 4 * 6 * 64)  # 64 rows of 6 columns: 16 draws a seed
-    sizes, read = [], _stacked.Inputs._read
+    sizes, read = [], RowCache._read
     monkeypatch.setattr(
-        _stacked.Inputs, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
+        RowCache, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
     )
     monkeypatch.setattr("ltkit.records.features.STREAM_BLOCKS", 1)
     monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", 4 * 5 * 7)  # 7 rows

@@ -205,7 +205,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(run, tmp_path):
 
 
 def test_a_training_that_was_interrupted_goes_on_and_gives_the_same_line(run, tmp_path):
-    from ltkit.training import run as training
+    from ltkit.training import loop as training
 
     whole = measure(CE, tmp_path / "whole", "cpu", run)
     real, epochs = training._epoch, []

@@ -21,7 +21,8 @@ def scalars(folder: Path) -> Report:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SettingError(
-            "tensorboard", f"is not installed ({error}); pip install 'ltkit[tensorboard]'"
+            "tensorboard",
+            f"tensorboard is not installed ({error}); pip install 'ltkit[tensorboard]'",
         ) from error
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"tensorboard {folder}", "is a file, expected a folder")

@@ -541,7 +541,7 @@ TRAIN = [
     Row("deferred weights of none", f"{DIGITS} --drw 1", ["--drw: ce has no class weights"]),
     Row("nothing to resume", f"{DIGITS} --resume", ["nothing to resume"]),
     Row("resume from a corrupt checkpoint", f"{DIGITS} --resume -o o.pt",
-        ["o.pt.partial", "without --resume"], file("o.pt.partial", "xx")),
+        ["o.pt.partial", "without resuming"], file("o.pt.partial", "xx")),
     Row("missing image", f"{RGB} pics/list.txt:resize=32,crop=32,val=none", ["9.png", "not found"],
         pictures(listed="ant/0.png 0\nbee/9.png 1")),
     Row("corrupt image in training", f"{RGB} pics:resize=32,crop=32", ["2.png", "decoded"],

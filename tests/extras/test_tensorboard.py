@@ -48,10 +48,10 @@ def test_each_number_of_the_log_is_drawn(tmp_path, monkeypatch, ltkit):
 
 
 def test_a_resumed_run_is_one_line(tmp_path, monkeypatch, ltkit):
-    from ltkit.training import run
+    from ltkit.training import checkpoint
 
     monkeypatch.chdir(tmp_path)
-    saved, calls = run.checkpoint.save_partial, []
+    saved, calls = checkpoint.save_partial, []
 
     def save(*given):
         calls.append(given)
@@ -59,7 +59,7 @@ def test_a_resumed_run_is_one_line(tmp_path, monkeypatch, ltkit):
             raise KeyboardInterrupt  # after the log's line of the third epoch, before its state
         saved(*given)
 
-    monkeypatch.setattr(run.checkpoint, "save_partial", save)
+    monkeypatch.setattr(checkpoint, "save_partial", save)
     words = (*WORDS, "--epochs", "4", "-o", "m.pt")
     assert ltkit(*words)[0] == 130
     assert ltkit(*words, "--resume")[0] == 0

@@ -22,7 +22,7 @@ from ltkit.files.blocks import StoredRows
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.neighbors import wordnet
-from ltkit.training import checkpoint, run
+from ltkit.training import beside, checkpoint
 
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
 """The classes of a file of groups."""
@@ -228,4 +228,4 @@ def training(folder):
     path = folder / "m.pt.partial"
     epoch = checkpoint.load_partial(path, RECIPE, network, optimizer, generator)
     show(epoch, network.state_dict(), optimizer.state_dict(), generator.get_state())
-    show(run._log_lines(folder / "m.pt.jsonl"))
+    show(beside.log_lines(folder / "m.pt.jsonl"))

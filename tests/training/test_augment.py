@@ -10,7 +10,7 @@ import pytest
 import torch
 from made import refused
 from PIL import Image, ImageEnhance, ImageOps
-from test_training import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
+from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
 
 from ltkit.errors import InputError
 from ltkit.training import auto_augment
@@ -237,7 +237,7 @@ def test_the_parts_come_one_after_the_other():
 def test_the_policy_is_for_grey_and_coloured_images(augment):
     assert views(augment, shape=(7, 4, 4, 1)).shape == (7, 1, 4, 4)
     message = refused(partial(store, augment, shape=(7, 4, 4, 2)), error=InputError)
-    assert message == f"--augment {augment}: found images of 2 channels, expected 1 or 3"
+    assert message == f"augment {augment}: found images of 2 channels, expected 1 or 3"
 
 
 # In a run

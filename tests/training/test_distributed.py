@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 import torch
 from made import refused
-from test_training import dataset_of, fit
 from torch import nn
+from trained import dataset_of, fit, recipe_of
 
 from ltkit import architectures, cli
 from ltkit.files import classifiers
 from ltkit.losses import balanced_softmax, ce, dyswrm, elm, seesaw
 from ltkit.records import ClassTable, FeatureSet, FeatureSplit
 from ltkit.settings import HeadSettings, TrainSettings
-from ltkit.training import distributed, heads, run
+from ltkit.training import distributed, heads
 from ltkit.training.augment import ImageStore
 from ltkit.training.mixing.cmo import CMO
+from ltkit.training.schedules import Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,14 +78,14 @@ def work(folder, file):
         results |= {"whole": whole.detach(), "gradient": distributed.summed(rows.grad)}
         for name, loss in LOSSES.items():
             settings = HeadSettings(epochs=2, batch_size=8, learning_rate=0.1)
-            options = {"method": name, "sampler": "square-root"}
-            head = heads.train(features(), deepcopy(loss), settings, folder / name, **options)
+            recipe = recipe_of(deepcopy(loss), settings, name, sampler="square-root")
+            head = heads.train(features(), recipe, folder / name)
             results[name] = torch.from_numpy(head.weight)
         dataset = dataset_of([30, 13], val=[5, 5])
         with patch.object(architectures, "build", without_batch_norm):
             mixing = CMO(probability=0.5)
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
-            then = run.Stage(1, "ce", {}, "reversed", freeze="backbone")
+            then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
         fit(dataset, folder / "normed.pt", NORMED, loss=balanced_softmax.loss)
@@ -117,6 +118,7 @@ def folders(tmp_path_factory):
     two.mkdir()
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [*Path(__file__).parents[1:2], *sys.path]))
     command = [*launch, __file__, str(two), str(file)]
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -277,14 +279,14 @@ def test_processes_that_would_share_a_gpu(monkeypatch, device, gpus):
     for name in distributed.VARIABLES:
         monkeypatch.setenv(name, "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    message = f"--device {device}: found process 1 of this machine and {gpus} GPUs"
+    message = f"device {device}: found process 1 of this machine and {gpus} GPUs"
     refused(distributed.group(device).__enter__, message)
 
 
 @pytest.mark.parametrize(
     ("size", "counts", "message"),
     [
-        (7, [9, 9], "--batch-size: found 7, expected at least 8 for 4 processes"),
+        (7, [9, 9], "batch_size: found 7, expected at least 8 for 4 processes"),
         (8, [4, 3], "training images: found 7, expected at least 8 for 4 processes"),
     ],
 )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from made import refused
-from test_training import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
 from torch.nn import functional
+from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
 
 from ltkit import datasets, losses, registry
 from ltkit.errors import InputError
@@ -279,7 +279,7 @@ def test_every_loss_is_mixed_or_says_why_not(name, output):
     settings = replace(SETTINGS, epochs=2, batch_size=6, learning_rate=1e-3)
     run_it = partial(fit, dataset, output, settings, loss=loss, mixing=CutMix(probability=1.0))
     if name in ("ghm-cwap", "seesaw"):
-        refused(run_it, "--mix", "counts the labels", error=InputError)
+        refused(run_it, "mixing: ", "counts the labels", error=InputError)
     else:
         run_it()
         assert all(math.isfinite(line["loss"]) for line in log(output))
@@ -305,7 +305,7 @@ def test_a_mixed_run_repeats_itself_and_is_resumed(tmp_path, name):
     for epoch in (1, 2):
         with pytest.raises(Stop):
             fit(digits, cut, mixing=mix, report=stop_after(epoch))
-        refused(partial(fit, digits, cut, resume=True), "--mix: found {'name':", "expected None")
+        refused(partial(fit, digits, cut, resume=True), "mixing: found {'name':", "expected None")
         fit(digits, cut, mixing=mix, resume=True)
         assert same(weights(cut), weights(whole))
         assert log(cut) == log(whole)
@@ -344,7 +344,7 @@ def test_parameters_out_of_range(kind, parameters, message):
 
 def test_one_class_cannot_be_mixed(output):
     run_it = partial(fit, dataset_of([9, 0]), output, mixing=Mixup())
-    refused(run_it, "--mix: found images of 1 class, expected two", error=InputError)
+    refused(run_it, "mixing: found images of 1 class, expected two", error=InputError)
 
 
 # The command line
@@ -377,12 +377,18 @@ def test_mixing_from_the_command_line(ltkit, folder):
     ("words", "message"),
     [
         (["--mix", "mixpu"], "mixpu: unknown name in mixing; did you mean mixup"),
-        (["--mix", "cmo", "--set", "mix.alpa=1"], "cmo has no parameter alpa; did you mean alpha"),
-        (["--mix", "cmo", "--set", "mix.alpha=x"], "found 'x', expected a float"),
-        (["--mix", "cmo", "--set", "mix.first=1.5"], "found '1.5', expected a int"),
+        (
+            ["--mix", "cmo", "--set", "mix.alpa=1"],
+            "cmo has no parameter of that name; did you mean alpha",
+        ),
+        (["--mix", "cmo", "--set", "mix.alpha=x"], "--set alpha: found x, expected a finite numb"),
+        (
+            ["--mix", "cmo", "--set", "mix.first=1.5"],
+            "--set first: found 1.5, expected a whole number",
+        ),
         (["--mix", "remix", "--set", "mix.kappa=0"], "kappa: found 0.0, expected at least 1"),
-        (["--mix", "cmo", "--set", "alpha=1"], "ce has no parameter alpha"),
-        (["--set", "mix.alpha=1"], "--set mix.alpha=1: found no --mix"),
+        (["--mix", "cmo", "--set", "alpha=1"], "ce has no parameter of that name"),
+        (["--set", "mix.alpha=1"], "--set mix.alpha: found no mixing, whose parameter"),
     ],
 )
 def test_wrong_words_are_one_line(ltkit, folder, words, message):

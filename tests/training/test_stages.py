@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from made import refused
-from test_training import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
+from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
 
 from ltkit import architectures
 from ltkit.errors import InputError
-from ltkit.losses import Stateful, balanced_softmax, ce, class_balanced, seesaw, swrm
+from ltkit.losses import Moment, Stateful, balanced_softmax, ce, class_balanced, seesaw, swrm
 from ltkit.settings import TrainSettings
-from ltkit.training import run
+from ltkit.training import checkpoint
+from ltkit.training.deferred import Deferred
+from ltkit.training.images import store_of
 from ltkit.training.mixing.cmo import CMO
 from ltkit.training.mixing.mixup import Mixup
 from ltkit.training.schedules import Stage, learning_rate, staged_rate
@@ -116,7 +118,7 @@ def test_a_run_of_two_stages_is_resumed_anywhere(digits, tmp_path, name):
 
     def options():
         mixing = Mixup(last=1) if name == "loss" else None
-        loss = run.Deferred(counts, *chain(counts), 2)
+        loss = Deferred(counts, *chain(counts), 2)
         return {"loss": loss, "then": stage(**changes), "mixing": mixing}
 
     whole, cut = tmp_path / "whole.pt", tmp_path / "cut.pt"
@@ -132,7 +134,7 @@ def test_a_run_of_two_stages_is_resumed_anywhere(digits, tmp_path, name):
 
 
 def test_the_first_stage_is_as_if_there_were_no_second(digits, tmp_path):
-    loss = partial(run.Deferred, counts_of(digits), ce.loss, balanced_softmax.loss, 2)
+    loss = partial(Deferred, counts_of(digits), ce.loss, balanced_softmax.loss, 2)
     then = stage(sampler="reversed", freeze="backbone")
     for epoch in (1, 2):
         plain = state_after(digits, tmp_path / "a.pt", epoch)
@@ -174,7 +176,7 @@ def test_the_frozen_features_are_those_of_evaluation(digits, output):
     """A loss sees the features that `extract` would give."""
     seen = []
 
-    class Watch(run.Deferred):
+    class Watch(Deferred):
         def forward(self, logits, labels, features):
             if self.reached:
                 seen.append((features.detach(), labels, features.requires_grad))
@@ -186,7 +188,7 @@ def test_the_frozen_features_are_those_of_evaluation(digits, output):
     network = architectures.build("digits_net", 10)
     network.load_state_dict(weights(output))
     split = digits.split("train")
-    store = run._store(split, digits, "cpu")
+    store = store_of(split, digits, "cpu")
     with torch.no_grad():
         all_features, _ = network.eval().features_and_logits(store.plain(torch.arange(len(split))))
     features, labels, gradients = (list(column) for column in zip(*seen, strict=True))
@@ -250,20 +252,20 @@ class Noted(Stateful, torch.nn.Module):
 
 def test_each_loss_is_told_of_its_own_epochs(digits, output):
     first, second = Noted(), Noted()
-    fit(digits, output, FOUR, loss=run.Deferred(counts_of(digits), first, second, 3))
+    fit(digits, output, FOUR, loss=Deferred(counts_of(digits), first, second, 3))
     assert (first.epochs, second.epochs) == ([0, 1, 2], [3])
     assert [line["watched"]["last"] for line in log(output)] == [0, 1, 2, 3]
 
 
 def test_a_second_loss_is_checked_at_once(digits, output):
     second = partial(class_balanced.loss, beta=2.0)
-    make = partial(run.Deferred, counts_of(digits), ce.loss, second, 100)
+    make = partial(Deferred, counts_of(digits), ce.loss, second, 100)
     refused(make, "beta: found 2.0, expected a finite number from 0 to 1", error=InputError)
 
 
 def test_what_the_two_losses_can_do():
     counts = torch.tensor([5, 5])
-    one = partial(run.Deferred, counts)
+    one = partial(Deferred, counts)
     made = swrm.loss(counts, window=2)
     assert one(ce.loss, made, 1).takes_class_means
     assert not one(ce.loss, balanced_softmax.loss, 1).takes_class_means
@@ -273,10 +275,10 @@ def test_what_the_two_losses_can_do():
     deferred = one(ce.loss, seesaw.loss(counts), 1)
     assert deferred.watched() == {}
     logits, labels, features = torch.tensor([[2.0, 0.0]]), torch.tensor([1]), torch.zeros(1, 1)
-    deferred.before_epoch(run.Moment(0, 2, None, lambda: features))
+    deferred.before_epoch(Moment(0, 2, None, lambda: features))
     deferred(logits, labels, features)
     assert deferred.then.seen.tolist() == [0, 0]
-    deferred.before_epoch(run.Moment(1, 2, None, lambda: features))
+    deferred.before_epoch(Moment(1, 2, None, lambda: features))
     deferred(logits, labels, features)
     assert deferred.then.seen.tolist() == [0, 1]
 
@@ -288,12 +290,12 @@ def test_what_the_two_losses_can_do():
         ({"then": stage(from_epoch=0)}, "second stage: found epoch 0, expected from 1 to 3;"),
         ({"then": stage(from_epoch=-1)}, "second stage: found epoch -1"),
         (
-            {"loss": run.Deferred(torch.ones(10), ce.loss, ce.loss, 4)},
+            {"loss": Deferred(torch.ones(10), ce.loss, ce.loss, 4)},
             "found epoch 4, expected from 0",
         ),
-        ({"then": stage(learning_rate=0.0)}, "--then-lr: found 0.0, expected a number above 0"),
-        ({"then": stage(learning_rate=float("nan"))}, "--then-lr: found nan"),
-        ({"then": stage(learning_rate=float("inf"))}, "--then-lr: found inf"),
+        ({"then": stage(learning_rate=0.0)}, "then_lr: found 0.0, expected a number above 0"),
+        ({"then": stage(learning_rate=float("nan"))}, "then_lr: found nan"),
+        ({"then": stage(learning_rate=float("inf"))}, "then_lr: found inf"),
         ({"settings": replace(FOUR, steps=(0.9, 0.8))}, "steps: found 0.9, 0.8, expected rising"),
         ({"settings": replace(FOUR, steps=(0.5, 1.5))}, "steps: found 1.5"),
         ({"settings": replace(FOUR, steps=(float("nan"),))}, "steps: found nan"),
@@ -389,7 +391,7 @@ def test_a_cosine_head_is_there_from_the_start(ltkit, folder):
 
 
 def test_a_state_with_another_second_stage_is_not_resumed(ltkit, folder, monkeypatch):
-    saved = run.checkpoint.save_partial
+    saved = checkpoint.save_partial
 
     def stop(*arguments):
         saved(*arguments)
@@ -397,7 +399,7 @@ def test_a_state_with_another_second_stage_is_not_resumed(ltkit, folder, monkeyp
 
     words = ("train", "ce", *TRAIN, "--from-epoch", "2", "--then-sampler", "reversed")
     with monkeypatch.context() as patch:
-        patch.setattr(run.checkpoint, "save_partial", stop)
+        patch.setattr(checkpoint, "save_partial", stop)
         assert ltkit(*words)[0] == 130
     code, _, error = ltkit("train", "ce", *TRAIN, "--resume")
     assert code == 2
@@ -410,15 +412,15 @@ def test_a_state_with_another_second_stage_is_not_resumed(ltkit, folder, monkeyp
     [
         (["--from-epoch", "3", "--then", "focal"], "second stage: found epoch 3, expected from 1"),
         (["--from-epoch", "0", "--then", "focal"], "second stage: found epoch 0"),
-        (["--then", "focal"], "--then: needs --from-epoch, where the second stage starts"),
-        (["--freeze", "backbone"], "--freeze: needs --from-epoch"),
-        (["--then-lr", "0.1"], "--then-lr: needs --from-epoch"),
-        (["--then-sampler", "reversed"], "--then-sampler: needs --from-epoch"),
-        (["--from-epoch", "2"], "--from-epoch: changes nothing; add one of --then, --then-sampler"),
+        (["--then", "focal"], "--then: needs from_epoch, where the second stage starts"),
+        (["--freeze", "backbone"], "--freeze: needs from_epoch"),
+        (["--then-lr", "0.1"], "--then-lr: needs from_epoch"),
+        (["--then-sampler", "reversed"], "--then-sampler: needs from_epoch"),
+        (["--from-epoch", "2"], "--from-epoch: changes nothing; set one of then, then_sampler"),
         (["--from-epoch", "2", "--then", "focl"], "focl: unknown name in losses; did you mean foc"),
         (["--from-epoch", "2", "--then", "focal", "--set", "then.gama=2"], "did you mean gamma"),
         (["--from-epoch", "2", "--then", "focal", "--set", "then.gamma=-1"], "gamma: found -1"),
-        (["--set", "then.gamma=2"], "--set then.gamma=2: found no --then"),
+        (["--set", "then.gamma=2"], "--set then.gamma: found no loss of a second stage"),
         (["--from-epoch", "2", "--then", "ldam"], "--then ldam: needs a cosine head from the"),
         (["--from-epoch", "2", "--then", "ldam", "--cosine", "--set", "then.scale=20"],
          "--set then.scale=20: expected 30, the scale of the head"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trained
 from torch.nn import functional
 
 from ltkit import architectures, datasets, losses, registry
@@ -27,7 +28,9 @@ from ltkit.losses import (
     swrm,
 )
 from ltkit.settings import TrainSettings
-from ltkit.training import mixing, run
+from ltkit.training import mixing
+from ltkit.training.batches import draws
+from ltkit.training.deferred import Deferred
 from ltkit.training.schedules import class_probabilities
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -711,8 +714,7 @@ def made_for(digits, name, **parameters):
 
 
 def fit(digits, output, loss, settings=SMALL, **options):
-    options = {"method": "made up"} | options
-    run.train(digits, "digits_net", loss, settings, output, **options)
+    trained.fit(digits, output, settings, **{"loss": loss, "method": "made up"} | options)
 
 
 def weights_of(path):
@@ -867,7 +869,7 @@ def test_learned_positions_move_while_the_loss_is_active(digits, tmp_path):
 def test_deferred_weights_start_at_their_epoch(digits, tmp_path):
     counts = torch.from_numpy(digits.classes.train_count)
     weighted = partial(class_balanced.loss, beta=0.99)
-    loss = run.Deferred(counts, partial(class_balanced.loss, beta=0.0), weighted, 2)
+    loss = Deferred(counts, partial(class_balanced.loss, beta=0.0), weighted, 2)
     fit(digits, tmp_path / "drw.pt", loss)
     fit(digits, tmp_path / "ce.pt", ce.loss)
     plain, found = log(tmp_path / "ce.pt"), log(tmp_path / "drw.pt")
@@ -885,7 +887,7 @@ def test_deferred_weights_start_at_their_epoch(digits, tmp_path):
 def test_a_deferred_run_is_resumed(digits, tmp_path, stop):
     counts = torch.from_numpy(digits.classes.train_count)
     made = partial(
-        run.Deferred, counts, partial(ldam.loss, beta=0.0), partial(ldam.loss, beta=0.9999), 2
+        Deferred, counts, partial(ldam.loss, beta=0.0), partial(ldam.loss, beta=0.9999), 2
     )
     cosine = {"cosine": True, "scale": 30.0}
     fit(digits, tmp_path / "whole.pt", made(), **cosine)
@@ -922,7 +924,7 @@ def test_draws_have_the_class_chances_and_are_even_within_a_class():
     labels = torch.tensor([2, 0, 2, 0, 0, 2, 3] * 5000)
     chances = torch.tensor([0.2, 0.0, 0.3, 0.5], dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    drawn = run.draws(labels, chances, generator)
+    drawn = draws(labels, chances, generator)
     assert drawn.shape == labels.shape
     frequency = labels[drawn].bincount(minlength=4) / len(labels)
     torch.testing.assert_close(frequency.double(), chances, atol=0.01, rtol=0)
@@ -1039,8 +1041,8 @@ def eight_classes(folder):
         (["ib", "--set", "beta=2"], "beta: found 2.0, expected a finite number from 0 to 1"),
         (["ib", "--set", "gamma=-1"], "gamma: found -1.0"),
         (["elm", "--set", "tau=nan"], "tau: found nan"),
-        (["cfl", "--set", "factr=2"], "--set factr=2: cfl has no parameter factr; did you mean"),
-        (["ghm-cwap", "--set", "max-bins=x"], "found 'x', expected a int"),
+        (["cfl", "--set", "factr=2"], "--set factr: cfl has no parameter of that name; did you"),
+        (["ghm-cwap", "--set", "max-bins=x"], "--set max_bins: found x, expected a whole number"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line(ltkit, folder, words, message):

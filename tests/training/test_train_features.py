@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made import plan, refused, write_features
-from test_training import Stop, stop_after
+from trained import Stop, recipe_of, stop_after
 
 from ltkit import losses, registry
 from ltkit.architectures.network import make_head
@@ -19,8 +19,10 @@ from ltkit.files import features as features_file
 from ltkit.files.features_writer import SplitPlan
 from ltkit.losses import balanced_softmax, ce, ib, swrm
 from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Head
+from ltkit.row_cache import RowCache
 from ltkit.settings import HeadSettings
-from ltkit.training import heads, run
+from ltkit.training import beside, checkpoint, heads
+from ltkit.training import features as cached
 from ltkit.training.schedules import Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,9 +70,11 @@ def output(tmp_path):
 
 
 def fit(features, output, settings=SETTINGS, **options):
-    return heads.train(
-        features, settings=settings, output=output, **({"method": "ce", "loss": ce.loss} | options)
-    )
+    """Train a head; the options are those of the recipe, or of the training."""
+    of_training = ("device", "held", "resume", "overwrite", "report")
+    own = {name: options.pop(name) for name in of_training if name in options}
+    loss = options.pop("loss", ce.loss)
+    return heads.train(features, recipe_of(loss, settings, **options), output, **own)
 
 
 def log(output):
@@ -249,7 +253,7 @@ def test_the_class_means_are_those_of_the_features(output):
 @pytest.mark.parametrize("room", [1, 17, 50, 99])
 def test_the_budget_changes_nothing(monkeypatch, output, sampler, room):
     held = fit(made(), output, sampler=sampler)
-    monkeypatch.setattr(heads, "BUDGET", room * 8 * 4)
+    monkeypatch.setattr(cached, "BUDGET", room * 8 * 4)
     data = made()
     assert same(held, fit(data, output, sampler=sampler))
 
@@ -263,10 +267,10 @@ def test_what_is_held_is_read_once_and_what_is_not_stays_within_the_budget(monke
     data = made()
     fit(data, output)
     assert len(data.split("train").features.read) == 10
-    monkeypatch.setattr(heads, "BUDGET", 40 * 8 * 4)
-    sizes, read = [], heads.FeatureStore._read
+    monkeypatch.setattr(cached, "BUDGET", 40 * 8 * 4)
+    sizes, read = [], RowCache._read
     monkeypatch.setattr(
-        heads.FeatureStore, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
+        RowCache, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
     )
     fit(data, output)
     assert max(sizes) == 40
@@ -275,8 +279,8 @@ def test_what_is_held_is_read_once_and_what_is_not_stays_within_the_budget(monke
 
 def test_half_precision_is_held_as_it_is_stored(output):
     data = made(dtype=np.float16)
-    store = heads.FeatureStore(data.split("train"), "cpu")
-    assert store._held.dtype == torch.float16
+    store = cached.FeatureStore(data.split("train"), "cpu")
+    assert store._rows.held.dtype == torch.float16
     assert store.block(slice(0, 2)).dtype == torch.float32
     assert store.augmented(torch.tensor([3]), torch.Generator()).dtype == torch.float32
     assert fit(data, output).weight.dtype == np.float32
@@ -284,7 +288,7 @@ def test_half_precision_is_held_as_it_is_stored(output):
 
 def test_runs_share_what_is_held(output):
     data = made()
-    held = heads.stores(data, "cpu")
+    held = cached.stores(data, "cpu")
     first = fit(data, output, held=lambda: held)
     reads = len(data.split("train").features.read)
     assert same(first, fit(data, output, held=lambda: held))
@@ -297,31 +301,34 @@ def test_runs_share_what_is_held(output):
 @pytest.mark.parametrize("epoch", [1, 3, 4])
 @pytest.mark.parametrize("room", [33, 1000])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(monkeypatch, output, epoch, room):
-    monkeypatch.setattr(heads, "BUDGET", room * 8 * 4)
+    monkeypatch.setattr(cached, "BUDGET", room * 8 * 4)
     whole = fit(made(), output)
     expected = log(output)
     with pytest.raises(Stop):
         fit(made(), output, report=stop_after(epoch))
     assert same(whole, fit(made(), output, resume=True))
     assert log(output) == expected
-    assert run.begun(output)
-    run.forget(output)
-    assert not run.begun(output)
+    assert beside.begun(output)
+    beside.forget(output)
+    assert not beside.begun(output)
     refused(partial(fit, made(), output, resume=True), "not found, nothing to resume")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": replace(SETTINGS, learning_rate=0.2)}, "--lr: found 0.1, expected 0.2"),
-        ({"settings": replace(SETTINGS, weight_decay=0.0)}, "--weight-decay: found 0.0005"),
-        ({"features": replace(made(), digest="b")}, "FEATS: found , expected b"),
-        ({"sampler": "reversed"}, "--sampler: found instance, expected reversed"),
-        ({"cosine": True}, "--cosine: found False, expected True"),
-        ({"class_means": ("m", torch.zeros(4, 8))}, "--class-means: found None, expected m"),
-        ({"then": Stage(1, "ce", {}, "reversed")}, "--then: found None"),
-        ({"method": "focal"}, "METHOD: found ce, expected focal"),
-        ({"parameters": {"gamma": 1.0}}, "--set: found {}"),
+        (
+            {"settings": replace(SETTINGS, learning_rate=0.2)},
+            "learning_rate: found 0.1, expected 0.2",
+        ),
+        ({"settings": replace(SETTINGS, weight_decay=0.0)}, "weight_decay: found 0.0005"),
+        ({"features": replace(made(), digest="b")}, "features: found , expected b"),
+        ({"sampler": "reversed"}, "sampler: found instance, expected reversed"),
+        ({"cosine": True}, "cosine: found False, expected True"),
+        ({"class_means": ("m", torch.zeros(4, 8))}, "class_means: found None, expected m"),
+        ({"then": Stage(1, "ce", {}, "reversed")}, "then: found None"),
+        ({"method": "focal"}, "method: found ce, expected focal"),
+        ({"parameters": {"gamma": 1.0}}, "parameters: found {}"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_settings(output, change, message):
@@ -435,10 +442,8 @@ def test_the_file_is_that_of_a_classifier(ltkit, folder):
     assert inputs == {"features": features_.digest}
     assert (correction.method, correction.runs) == ("balanced-softmax", ({"seed": 4},))
     assert correction.class_id.tolist() == [0, 1, 2, 3, 4]
-    head = heads.train(
-        features_, balanced_softmax.loss, HeadSettings(epochs=3, seed=4), folder / "x",
-        method="balanced-softmax",
-    )  # fmt: skip
+    recipe = recipe_of(balanced_softmax.loss, HeadSettings(epochs=3, seed=4), "balanced-softmax")
+    head = heads.train(features_, recipe, folder / "x")
     assert np.array_equal(correction.weight[0], head.weight)
     assert np.array_equal(correction.bias[0], head.bias)
     settings = hdf5.read(Path("f.balanced-softmax.h5"), hdf5.CLASSIFIER).settings
@@ -475,7 +480,7 @@ def test_seeds_are_runs_of_one_file(ltkit, folder):
 def test_seeds_are_gone_on_with(ltkit, folder, monkeypatch):
     words = ("train", "ce", "f.h5", "--epochs", "3", "--seeds", "3", "-q")
     assert ltkit(*words, "-o", "whole.h5")[0] == 0
-    saved, calls = run.checkpoint.save_partial, []
+    saved, calls = checkpoint.save_partial, []
 
     def stop(*arguments):
         calls.append(arguments)
@@ -484,12 +489,12 @@ def test_seeds_are_gone_on_with(ltkit, folder, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.checkpoint, "save_partial", stop)
+        patch.setattr(checkpoint, "save_partial", stop)
         code, _, error = ltkit(*words)
     assert code == 130
     assert "go on with --resume" in error
     assert not Path("f.ce.h5").exists()
-    monkeypatch.setattr(run.checkpoint, "save_partial", lambda *x: calls.append(x) or saved(*x))
+    monkeypatch.setattr(checkpoint, "save_partial", lambda *x: calls.append(x) or saved(*x))
     assert ltkit(*words, "--resume")[0] == 0
     assert len(calls) == 9  # none twice
     whole, resumed = (classifiers.read(Path(name))[0] for name in ("whole.h5", "f.ce.h5"))

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
 
 from ltkit import architectures, datasets
 from ltkit.errors import FormatError, InputError, LtkitError
 from ltkit.losses import ce
-from ltkit.records import ClassTable, Dataset, ImageSplit
 from ltkit.settings import TrainSettings
-from ltkit.training import run
+from ltkit.training import beside, checkpoint, checks, images, job, loop, runs
 from ltkit.training.augment import ImageStore
 from ltkit.training.schedules import Stage, learning_rate
 
@@ -132,8 +132,6 @@ def test_one_cycle_rises_and_falls():
 
 # Training
 
-SETTINGS = TrainSettings(epochs=3, batch_size=32, warmup_epochs=0, learning_rate=0.05)
-
 
 @pytest.fixture(scope="module")
 def digits():
@@ -143,28 +141,6 @@ def digits():
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "net.pt"
-
-
-def fit(dataset, output, settings=SETTINGS, **options):
-    options = {"method": "ce", "arch": "digits_net", "loss": ce.loss} | options
-    run.train(dataset, settings=settings, output=output, **options)
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def log(output):
-    """The lines of the log without speeds."""
-    lines = output.with_name(f"{output.name}.jsonl").read_text().splitlines()
-    return [
-        {k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines
-    ]
-
-
-def same(first, second):
-    assert first.keys() == second.keys()
-    return all(torch.equal(first[k], second[k]) for k in first)
 
 
 def files(output):
@@ -237,7 +213,7 @@ def accuracies(monkeypatch, values):
     def said(*given):
         return lambda epoch: torch.full((10,), values[epoch - 1])
 
-    monkeypatch.setattr(run, "accuracy_of", said)
+    monkeypatch.setattr(job, "accuracy_of", said)
 
 
 @pytest.mark.parametrize(
@@ -246,15 +222,15 @@ def accuracies(monkeypatch, values):
 def test_the_best_epoch_on_val_is_kept(digits, output, monkeypatch, values, best):
     accuracies(monkeypatch, values)
     settings = replace(SETTINGS, epochs=3)
-    states, saved = [], run.checkpoint.save_partial
+    states, saved = [], checkpoint.save_partial
 
     def save(path, recipe, epoch, network, *rest):
         states.append({k: v.clone() for k, v in network.state_dict().items()})
         saved(path, recipe, epoch, network, *rest)
 
-    monkeypatch.setattr(run.checkpoint, "save_partial", save)
+    monkeypatch.setattr(checkpoint, "save_partial", save)
     fit(digits, output, settings, keep_best=True)
-    kept = torch.load(run.best_path(output), weights_only=True)
+    kept = torch.load(beside.best_path(output), weights_only=True)
     assert kept["epoch"] == best
     assert same(kept["state_dict"], {k: states[best - 1][k] for k in kept["state_dict"]})
     assert same(weights(output), kept["state_dict"]) == (best == 3)
@@ -266,8 +242,8 @@ def test_the_best_epoch_is_the_same_after_an_interruption(digits, output, monkey
     settings = replace(SETTINGS, epochs=4)
     whole = tmp_path / "whole.pt"
     fit(digits, whole, settings, keep_best=True)
-    for owner, name in ((run.checkpoint, "save"), (run, "write_text"),
-                        (run.checkpoint, "save_partial")):  # fmt: skip
+    for owner, name in ((checkpoint, "save"), (loop, "write_text"),
+                        (checkpoint, "save_partial")):  # fmt: skip
         for stop in (1, 2, 3):
             calls, was = itertools.count(1), getattr(owner, name)
 
@@ -280,23 +256,23 @@ def test_the_best_epoch_is_the_same_after_an_interruption(digits, output, monkey
                 patch.setattr(owner, name, stopping)
                 with pytest.raises(KeyboardInterrupt):
                     fit(digits, output, settings, keep_best=True)
-            fit(digits, output, settings, keep_best=True, resume=run.begun(output))
-            assert run.best_path(output).read_bytes() == run.best_path(whole).read_bytes()
+            fit(digits, output, settings, keep_best=True, resume=beside.begun(output))
+            assert beside.best_path(output).read_bytes() == beside.best_path(whole).read_bytes()
             assert output.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["", "no JSON\n", "{}\n", '{"val": {"balanced": null}}\n'])
 def test_the_best_epoch_so_far_is_in_the_log(digits, output, monkeypatch, damage):
-    monkeypatch.setattr(run.checkpoint, "save", interrupt)
+    monkeypatch.setattr(checkpoint, "save", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(digits, output)
-    with pytest.raises(InputError, match="--keep-best: found False, expected True"):
+    with pytest.raises(InputError, match="keep_best: found False, expected True"):
         fit(digits, output, keep_best=True, resume=True)
     monkeypatch.undo()
     settings = replace(SETTINGS, epochs=2)
-    saved = run.checkpoint.save_partial
+    saved = checkpoint.save_partial
     with monkeypatch.context() as patch:
-        patch.setattr(run.checkpoint, "save_partial", lambda *given: (saved(*given), interrupt()))
+        patch.setattr(checkpoint, "save_partial", lambda *given: (saved(*given), interrupt()))
         with pytest.raises(KeyboardInterrupt):
             fit(digits, output, settings, keep_best=True)
     output.with_name("net.pt.jsonl").write_text(damage)
@@ -306,7 +282,7 @@ def test_the_best_epoch_so_far_is_in_the_log(digits, output, monkeypatch, damage
 
 def test_the_best_epoch_needs_a_validation_split(output):
     dataset = datasets.load("digits_lt:ir=5,val=none")
-    with pytest.raises(InputError, match=r"--keep-best: found no val split in digits_lt:ir=5"):
+    with pytest.raises(InputError, match=r"keep_best: found no val split in digits_lt:ir=5"):
         fit(dataset, output, keep_best=True)
 
 
@@ -319,18 +295,6 @@ def test_the_same_seed_gives_the_same_file(finished, digits, output):
     assert torch.equal(torch.get_rng_state(), state)  # global randomness is neither read nor moved
     fit(digits, output, replace(SETTINGS, seed=1, epochs=1))
     assert not same(weights(output), weights(finished[0]))
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_after(epoch):
-    def report(progress):
-        if progress.epoch == epoch:
-            raise Stop
-
-    return report
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
@@ -357,7 +321,7 @@ def test_what_is_not_of_ltkit_stays(digits, output, tmp_path, resume, name, cont
     beyond.write_bytes(b"theirs\n")
     path.symlink_to(beyond) if content == "/" else path.write_bytes(content)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(LtkitError, match=r"move it away(, or| and).* choose another -o$"):
+    with pytest.raises(LtkitError, match=r"move it away(, or| and).* choose another (-o|output)$"):
         fit(digits, output, resume=resume)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
@@ -365,7 +329,9 @@ def test_what_is_not_of_ltkit_stays(digits, output, tmp_path, resume, name, cont
 def test_the_log_of_another_run_is_asked_for(digits, output):
     fit(digits, output)
     other = replace(SETTINGS, epochs=1)
-    message = r"net\.pt\.jsonl: exists, and is the log of another run; .* --overwrite without"
+    message = (
+        r"net\.pt\.jsonl: exists, and is the log of another run; .* overwrite it without resuming"
+    )
     with pytest.raises(InputError, match=message):
         fit(digits, output, other, overwrite=False)
     assert len(log(output)) == SETTINGS.epochs
@@ -388,15 +354,15 @@ def test_a_resumed_run_wants_its_own_log(digits, output):
     fit(digits, output, resume=True)  # an older version wrote none
 
 
-@pytest.mark.parametrize("beside", [b"mine", "another recipe"])
-def test_the_best_epoch_of_another_run_stays(digits, output, beside):
+@pytest.mark.parametrize("content", [b"mine", "another recipe"])
+def test_the_best_epoch_of_another_run_stays(digits, output, content):
     with pytest.raises(Stop):
         fit(digits, output, keep_best=True, report=stop_after(1))
-    best = run.best_path(output)
-    if isinstance(beside, str):
+    best = beside.best_path(output)
+    if isinstance(content, str):
         torch.save(torch.load(best) | {"recipe": {}}, best)
     else:
-        best.write_bytes(beside)
+        best.write_bytes(content)
     before = best.read_bytes()
     with pytest.raises(LtkitError, match=r"net\.best\.pt: "):
         fit(digits, output, keep_best=True, resume=True)
@@ -415,9 +381,9 @@ def test_a_compiler_that_fails_is_one_line(digits, output, monkeypatch):
         def fail(*given, error=error):
             raise error
 
-        monkeypatch.setattr(run, "_epoch", fail)
-        monkeypatch.setattr(run, "COMPILERS", ("sh",))
-        message = "--compile: the network" if expected is InputError else "another"
+        monkeypatch.setattr(loop, "_epoch", fail)
+        monkeypatch.setattr(checks, "COMPILERS", ("sh",))
+        message = "compile: the network" if expected is InputError else "another"
         with pytest.raises(expected, match=message):
             fit(digits, output, replace(SETTINGS, compile=True))
 
@@ -433,14 +399,14 @@ def test_a_line_beyond_the_saved_state_is_written_again(finished, digits, output
 
 
 def test_a_full_disk_leaves_the_state_before(digits, output, monkeypatch):
-    saved = run.checkpoint.save_partial
+    saved = checkpoint.save_partial
 
     def fail(path, recipe, epoch, *rest):
         if epoch == 2:
             raise InputError("net.pt.partial: cannot be written")
         saved(path, recipe, epoch, *rest)
 
-    monkeypatch.setattr(run.checkpoint, "save_partial", fail)
+    monkeypatch.setattr(checkpoint, "save_partial", fail)
     with pytest.raises(InputError, match="cannot be written"):
         fit(digits, output)
     partial_file = output.with_name("net.pt.partial")
@@ -465,12 +431,12 @@ def test_a_new_run_forgets_an_old_state(digits, output):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": replace(SETTINGS, learning_rate=0.1)}, "--lr: found 0.05, exp"),
-        ({"settings": replace(SETTINGS, epochs=9)}, "--epochs: found 3, expected 9"),
-        ({"method": "ldam"}, "METHOD: found ce, expected ldam"),
-        ({"parameters": {"gamma": 2.0}}, "--set: found {}, expected {'gamma': 2.0}"),
-        ({"cosine": True, "scale": 16.0}, "--cosine: found False, expected True"),
-        ({"dataset": "digits_lt:ir=5,seed=1"}, "--data: found"),
+        ({"settings": replace(SETTINGS, learning_rate=0.1)}, "learning_rate: found 0.05, exp"),
+        ({"settings": replace(SETTINGS, epochs=9)}, "epochs: found 3, expected 9"),
+        ({"method": "ldam"}, "method: found ce, expected ldam"),
+        ({"parameters": {"gamma": 2.0}}, "parameters: found {}, expected {'gamma': 2.0}"),
+        ({"cosine": True, "scale": 16.0}, "cosine: found False, expected True"),
+        ({"dataset": "digits_lt:ir=5,seed=1"}, "dataset: found"),
     ],
 )  # fmt: skip
 def test_a_run_is_not_resumed_with_other_settings(digits, output, change, message):
@@ -575,19 +541,6 @@ def test_a_cosine_head_is_trained(digits, output):
 # Small and unsuitable datasets
 
 
-def dataset_of(counts, val=(), channels=1):
-    """Random 8x8 pictures; counts and val: images a class."""
-    rng = np.random.default_rng(0)
-    splits = {}
-    for name, sizes in (("train", counts), ("val", val)):
-        if sizes:
-            labels = np.repeat(np.arange(len(sizes)), sizes)
-            images = rng.integers(0, 256, (len(labels), 8, 8, channels), dtype=np.uint8)
-            splits[name] = ImageSplit(images, labels, labels.astype(str))
-    table = ClassTable(np.array(counts))
-    return Dataset(splits, table, (0.5,), (0.5,), 1, False, {"spec": "made up"})
-
-
 def test_a_dataset_smaller_than_a_batch_and_without_validation(output):
     reports = []
     fit(dataset_of([3, 2]), output, replace(SETTINGS, epochs=1), report=reports.append)
@@ -619,7 +572,7 @@ def test_one_training_image(output):
 
 def test_images_that_do_not_suit_the_network(digits, output):
     with pytest.raises(
-        InputError, match=r"--arch resnet32: takes 3 channels, .* have 1; expected dig"
+        InputError, match=r"arch resnet32: takes 3 channels, .* have 1; expected dig"
     ):
         fit(digits, output, arch="resnet32")
     with pytest.raises(
@@ -637,29 +590,29 @@ def test_images_that_do_not_suit_the_network(digits, output):
 
 def test_images_that_do_not_fit_in_memory(digits, output, monkeypatch):
     size = digits.split("train").images.nbytes
-    monkeypatch.setattr(run, "MAX_RESIDENT", size - 1)
+    monkeypatch.setattr(images, "MAX_RESIDENT", size - 1)
     with pytest.raises(
         InputError, match=r"digits_lt.* images of \(8, 8, 1\) need .* expected at m"
     ):
         fit(digits, output)
-    monkeypatch.setattr(run, "MAX_RESIDENT", size)
+    monkeypatch.setattr(images, "MAX_RESIDENT", size)
     fit(digits, output, replace(SETTINGS, epochs=1))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", 0, "--epochs: found 0, expected at least 1"),
-        ("batch_size", 0, "--batch-size: found 0, expected at least 1"),
-        ("batch_size", 1, "--batch-size: found 1, expected at least 2"),  # for batch norm
-        ("warmup_epochs", -1, "--warmup-epochs: found -1, expected at least 0"),
-        ("momentum", -0.1, r"momentum: found -0\.1, expected at least 0"),
-        ("weight_decay", -1e-4, r"--weight-decay: found -0\.0001, expected at least 0"),
-        ("weight_decay", float("nan"), "--weight-decay: found nan"),
-        ("learning_rate", 0, "--lr: found 0, expected above 0"),
-        ("learning_rate", -0.1, "--lr: found -0.1"),
-        ("learning_rate", float("nan"), "--lr: found nan"),
-        ("learning_rate", float("inf"), "--lr: found inf"),
+        ("epochs", 0, "epochs: found 0, expected a whole number from 1"),
+        ("batch_size", 0, "batch_size: found 0, expected a whole number from 1"),
+        ("batch_size", 1, "batch_size: found 1, expected at least 2"),  # for batch norm
+        ("warmup_epochs", -1, "warmup_epochs: found -1, expected a whole number from 0"),
+        ("momentum", -0.1, r"momentum: found -0\.1, expected a number from 0"),
+        ("weight_decay", -1e-4, r"weight_decay: found -0\.0001, expected a number from 0"),
+        ("weight_decay", float("nan"), "weight_decay: found nan"),
+        ("learning_rate", 0, "learning_rate: found 0, expected a number above 0"),
+        ("learning_rate", -0.1, "learning_rate: found -0.1"),
+        ("learning_rate", float("nan"), "learning_rate: found nan"),
+        ("learning_rate", float("inf"), "learning_rate: found inf"),
     ],
 )
 def test_settings_out_of_range(digits, output, name, value, message):
@@ -687,8 +640,8 @@ def names(folder):
 
 
 def test_seeds_are_networks_of_their_own(ltkit, folder, monkeypatch):
-    stores, made = [], run.resident
-    monkeypatch.setattr(run, "resident", lambda *x: stores.append(x) or made(*x))
+    stores, made = [], runs.resident
+    monkeypatch.setattr(runs, "resident", lambda *x: stores.append(x) or made(*x))
     code, out, error = ltkit(*WORDS, "--seeds", "2", "--seed", "3")
     assert code == 0, error
     assert out == "gcl.seed3.pt\ngcl.seed4.pt\n"
@@ -705,7 +658,7 @@ def test_seeds_are_networks_of_their_own(ltkit, folder, monkeypatch):
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
 def test_interrupted_seeds_are_gone_on_with(ltkit, folder, monkeypatch, stop):
     """After an epoch of the first, between both, after an epoch of the second, at its end."""
-    words, saved, calls = (*WORDS, "--seeds", "2"), run.checkpoint.save_partial, []
+    words, saved, calls = (*WORDS, "--seeds", "2"), checkpoint.save_partial, []
 
     def save(*arguments):
         calls.append(arguments)
@@ -714,7 +667,7 @@ def test_interrupted_seeds_are_gone_on_with(ltkit, folder, monkeypatch, stop):
             raise KeyboardInterrupt
 
     assert ltkit(*words, "-o", "whole.pt")[0] == 0
-    monkeypatch.setattr(run.checkpoint, "save_partial", save)
+    monkeypatch.setattr(checkpoint, "save_partial", save)
     assert ltkit(*words)[0] == 130
     assert ltkit(*words, "--resume")[0] == 0
     assert len(calls) == 4  # no epoch twice
@@ -790,7 +743,7 @@ def test_tensorboard_is_asked_for_in_vain(tmp_path, monkeypatch, ltkit):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of torch.jit
-@pytest.mark.skipif(not any(map(shutil.which, run.COMPILERS)), reason="no C++ compiler")
+@pytest.mark.skipif(not any(map(shutil.which, checks.COMPILERS)), reason="no C++ compiler")
 def test_a_compiled_network_learns_the_same(digits, tmp_path):
     """Up to rounding, also where a second stage freezes the backbone."""
     stage = Stage(1, "ce", {}, "class-balanced", None, "backbone")
@@ -806,5 +759,5 @@ def test_a_compiled_network_learns_the_same(digits, tmp_path):
 
 def test_compiling_needs_a_compiler(digits, output, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match=r"--compile: found no C\+\+ compiler, expected g"):
+    with pytest.raises(InputError, match=r"compile: found no C\+\+ compiler, expected g"):
         fit(digits, output, replace(SETTINGS, compile=True))
