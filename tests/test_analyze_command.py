@@ -362,7 +362,7 @@ def test_a_curve_of_one_rho(folder):
     one_rho("random.h5", "half.h5")
     message = refused("analyze", "deltas", "feats.h5", "euclidean.h5", "half.h5", "-q")
     assert "half.h5: found one rho (0.5) of random, k 4, expected several" in message
-    assert "fit with --rho 0.5,1,1.5" in message
+    assert "fit with several rhos" in message
     Path("random.h5").unlink()
     result = run("analyze", "deltas", "--json")
     assert "note: half.h5: one rho of random, k 4: left out" in result.stderr
@@ -387,9 +387,9 @@ def test_files_of_one_rho_each_make_a_curve(folder):
     [
         (("distance", "feats.h5", "--k", "71"), "--k: found 71, expected 1..70"),
         (("distance", "feats.h5", "--of", "rare"), "--of: found rare, expected few"),
-        (("distance", "feats.h5", "--bins", "1,2"), "--of few: found no such class with bins 1,2"),
+        (("distance", "feats.h5", "--bins", "1,2"), "--of: found no few class in feats.h5 with bins 1,2"),
         (("distance", "feats.h5", "--of", "all", "--bins", "900,900"),
-         "--among base: found no such class"),
+         "--among: found no base class in feats.h5"),
         (("distance", "feats.h5", "--split", "dev"), "no split dev; there are: train, val, test"),
         (("flows", "feats.h5", "none.h5"), "none.h5"),
         (("deltas", "feats.h5", "feats.logit-adjust.h5"), "found a correction without rho"),
@@ -413,7 +413,7 @@ def test_a_split_without_samples(folder):
 def test_wordnet_flows_need_wnids(small):
     message = refused("analyze", "flows", small, "--by", "wordnet", "-q")
     assert "classes/wnid: absent" in message
-    assert "--by features" in message
+    assert "by features" in message
 
 
 @pytest.mark.parametrize("words", [("analyze", "flows"), ("alphanet", "show")])
@@ -565,8 +565,8 @@ def test_show_finds_the_only_fit(folder):
         (("--class", "100"), "expected a class name or an id from 0 to 99"),
         (("--class", "apple"), "--class: 'apple' is not among the 30 classes that euclidean.h5"),
         (("--class", "0"), "--class: '0' is not among the 30 classes"),
-        (("--rho", "7"), "euclidean.h5: found no rho 7; choose one with --rho: 1, 0.5"),
-        ((), "euclidean.h5: found several rho; choose one with --rho: 1, 0.5"),
+        (("--rho", "7"), "euclidean.h5: found no rho 7; choose one rho of 1, 0.5"),
+        ((), "euclidean.h5: found several rho; choose one rho of 1, 0.5"),
         (("--rho", "1", "--run", "seed=5"), "--run: found 0 of 4 runs"),
         (("--rho", "1", "--split", "dev"), "no split dev"),
     ],
