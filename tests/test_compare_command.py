@@ -99,7 +99,7 @@ def test_a_sweep_needs_no_validation_split_and_a_choice_does(feats, ltkit):
     [
         (
             ("ncm",),
-            "--sweep: found no parameter of ncm to try, beyond those set; its grid has none",
+            "no parameter of ncm to try, beyond those set; its grid has none",
         ),
         (("tau-norm", "--set", "tau=1"), "its grid has tau; leave it out"),
     ],
