@@ -29,7 +29,7 @@ from machine import machine, spread
 
 from ltkit import architectures
 from ltkit.checkpoints import Recognised
-from ltkit.files.features import FeaturesWriter, Plan
+from ltkit.files.features_writer import FeaturesWriter, Plan
 from ltkit.records import ClassTable, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings
 from ltkit.sources import extraction

@@ -21,12 +21,13 @@ class SettingError(InputError):
 
     name: of the setting; after a space, what of it.
     said: what was found and what was expected.
+    where: what stands before the name: a file, and a colon.
     """
 
-    def __init__(self, name: str, said: str) -> None:
-        """Put both together."""
-        super().__init__(f"{name}: {said}")
-        self.name, self.said = name, said
+    def __init__(self, name: str, said: str, where: str = "") -> None:
+        """Put them together."""
+        super().__init__(f"{where}{name}: {said}")
+        self.name, self.said, self.where = name, said, where
 
 
 class FormatError(LtkitError):

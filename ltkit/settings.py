@@ -6,7 +6,7 @@ its help.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ltkit.errors import SettingError
@@ -17,6 +17,8 @@ Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
 Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout"]
+Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
+Freeze = Literal["backbone", "weights"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
 NetworkInput = Literal["neighbors", "own+neighbors"]
 BaseSampling = Literal["class-balanced", "uniform"]
@@ -105,7 +107,7 @@ def check(settings: Any) -> None:
     """
     for name, value in asdict(settings).items():
         for item in value if isinstance(value, tuple) else (value,):
-            if name in RANGES and item not in RANGES[name]:
+            if item is not None and name in RANGES and item not in RANGES[name]:
                 raise SettingError(name, f"found {item}, expected {RANGES[name]}")
 
 
@@ -144,6 +146,41 @@ class HeadSettings(TrainSettings):
     schedule: Schedule = "cosine"
     warmup_epochs: int = 0
     augment: Augment = "none"
+
+
+ARCH = "resnet32"
+"""Of a network that is trained, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What is trained, but for the data and the schedule; `training.recipe` makes a run of it.
+
+    method: the loss's name.
+    parameters: by name, as text or values; ``then.`` before the name says the second stage's loss,
+        ``mix.`` the mixing.
+    sampler: how often classes are drawn; ``instance`` is every image once.
+    mixing: how images are mixed, a name.
+    drw: class weights of the loss are deferred until so many epochs are finished.
+    from_epoch: a second stage starts when so many epochs are finished; one of the four others says
+        what it changes.
+    then, then_sampler, then_lr: its loss, sampler and learning rate, which starts its own schedule.
+    freeze: what of the backbone it does not train.
+    cosine, scale: whether the head is a cosine head, and its factor.
+    """
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    sampler: Sampler = "instance"
+    mixing: str | None = None
+    drw: int | None = None
+    from_epoch: int | None = None
+    then: str | None = None
+    then_sampler: Sampler | None = None
+    then_lr: float | None = None
+    freeze: Freeze | None = None
+    cosine: bool = False
+    scale: float = 30.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from ltkit.errors import LtkitError
 from ltkit.files import hdf5
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Head
 
 NAMES = ("größe", "猫", "a\nb", " ", "🦎")

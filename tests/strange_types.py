@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from ltkit.files import hdf5
+from ltkit.files.blocks import checksum
 
 F16, F32, F64 = h5py.h5t.IEEE_F16LE, h5py.h5t.IEEE_F32LE, h5py.h5t.IEEE_F64LE
 I16, I64 = h5py.h5t.STD_I16LE, h5py.h5t.STD_I64LE
@@ -109,7 +110,7 @@ def seal(path):
                 while left > 0:
                     count = min(left, rows.block_rows)
                     found.append(
-                        hdf5.checksum(np.frombuffer(raw.read(count * rows.row_bytes), np.uint8))
+                        checksum(np.frombuffer(raw.read(count * rows.row_bytes), np.uint8))
                     )
                     left -= count
                 sums[name] = np.array(found, np.uint64)

@@ -108,7 +108,7 @@ def test_predictions_are_those_of_evaluate(head, monkeypatch):
     )
     own, *expected = predict(data, base, [Correction.baseline(base), *corrections])
     for block in (1 << 20, 100):
-        monkeypatch.setattr("ltkit.records.BLOCK_BYTES", block)
+        monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", block)
         *found, plain = predict_classes(data, base, [*corrections, nothing])
         np.testing.assert_array_equal(plain, own.predicted)
         for ours, theirs in zip(found, expected, strict=True):

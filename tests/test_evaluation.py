@@ -67,7 +67,7 @@ def test_blocks_make_no_difference(monkeypatch):
     base = features.classifier()
     own = [Correction.baseline(base)]
     (whole,) = predict(features.split("test"), base, own)
-    monkeypatch.setattr("ltkit.records.BLOCK_BYTES", 100)
+    monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", 100)
     (cut,) = predict(features.split("test"), base, own)
     np.testing.assert_array_equal(whole.predicted, cut.predicted)
 

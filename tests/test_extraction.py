@@ -19,7 +19,7 @@ from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
-from ltkit.files import features
+from ltkit.files import features, hdf5
 from ltkit.losses import ce
 from ltkit.records import ClassTable, Dataset, Head, ImageSplit
 from ltkit.settings import ExtractSettings, TrainSettings
@@ -324,10 +324,10 @@ def test_broken_images_are_skipped_and_noted(pictures, output, tmp_path):
         split.features[:], before.features[:][kept], rtol=0, atol=1e-5
     )  # other batches
     np.testing.assert_array_equal(before.features[:], fail.split("train").features[:])
-    contents = features.hdf5.read(output, features.hdf5.FEATURES)
+    contents = hdf5.read(output, hdf5.FEATURES)
     assert contents.strings("train/skipped", 2).tolist() == ["é3.png", "é33.png"]
-    assert "train/skipped" not in features.hdf5.read(
-        tmp_path / "whole.h5", features.hdf5.FEATURES
+    assert "train/skipped" not in hdf5.read(
+        tmp_path / "whole.h5", hdf5.FEATURES
     ).datasets  # fmt: skip
 
 

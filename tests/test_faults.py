@@ -28,7 +28,7 @@ from ltkit.checkpoints import Recognised
 from ltkit.errors import InputError
 from ltkit.files import atomic, features
 from ltkit.files.atomic import write_text
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.features_writer import FeaturesWriter, check_finished
 from ltkit.settings import ExtractSettings
 from ltkit.sources import extraction
 from ltkit.training import checkpoint
@@ -229,7 +229,7 @@ def test_a_writer_that_finishes_while_another_opens_its_lock(tmp_path, monkeypat
 def test_a_finished_file_of_another_plan_is_not_gone_on_with(tmp_path):
     path, plan = tmp_path / "f.h5", made.plan()
     made.write_features(path, plan)
-    assert features.check_finished(path, plan) == features.read(path).digest
+    assert check_finished(path, plan) == features.read(path).digest
     others = (
         made.plan(settings={"dtype": "float64"}), made.plan(inputs={}), made.plan(head=None),
         made.plan(classes=replace(plan.classes, names=None)), made.plan(dtype="float16"),
@@ -237,9 +237,7 @@ def test_a_finished_file_of_another_plan_is_not_gone_on_with(tmp_path):
         made.plan(splits=plan.splits | {"val": plan.splits["test"]}),
     )  # fmt: skip
     for other in others:
-        made.refused(
-            lambda o=other: features.check_finished(path, o), "f.h5: exists", "--overwrite"
-        )
+        made.refused(lambda o=other: check_finished(path, o), "f.h5: exists", "--overwrite")
 
 
 # The clock

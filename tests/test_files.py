@@ -19,13 +19,15 @@ import xxhash
 from ltkit import records
 from ltkit.errors import FormatError, InputError
 from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files.features_writer import FeaturesWriter, SplitPlan
+from ltkit.files.opening import MAGIC
 from ltkit.records import ClassTable, Correction, Head, Neighbors
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 256 bytes: eight rows of the small files."""
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def test_a_file_is_read_twice_at_once(path):
 
 
 def writer_of(path, plan=None, resume=False):
-    return features.FeaturesWriter(path, plan or made.plan(), command="c", resume=resume)
+    return FeaturesWriter(path, plan or made.plan(), command="c", resume=resume)
 
 
 @pytest.mark.parametrize("size", [1, 7, 9, 1000])
@@ -250,7 +252,7 @@ def test_a_resumed_file_has_the_bytes_of_an_uninterrupted_one(tmp_path, stop, dt
     with writer_of(path, plan) as writer:
         made.append(writer, plan, stop)
     assert made.beside(path) == ["f.h5.journal", "f.h5.partial", "whole.h5"]
-    with features.FeaturesWriter(path, plan, command="another", resume=True) as writer:
+    with FeaturesWriter(path, plan, command="another", resume=True) as writer:
         assert writer.done("train") == (100 if stop == 100 else stop // rows * rows)
         made.append(writer, plan)
         writer.finish()
@@ -263,8 +265,8 @@ import os, signal, sys
 from pathlib import Path
 import made
 from ltkit import records
-from ltkit.files.features import FeaturesWriter
-records.BLOCK_BYTES = 256
+from ltkit.files.features_writer import FeaturesWriter
+records.arrays.BLOCK_BYTES = 256
 writer = FeaturesWriter(Path(sys.argv[1]), made.plan(), command="c", resume=False)
 made.append(writer, made.plan(), 77)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -579,8 +581,8 @@ def test_a_file_cut_after_it_was_opened(path):
         (b"PK\x03\x04", ["zip archive", "ltkit import"]),
         (b"\x80\x02}q\x00.", ["pickle"]),
         (b"hello", ["not an HDF5 file"]),
-        (hdf5.MAGIC, ["cannot be read"]),
-        (hdf5.MAGIC + b"\xff" * 4000, ["cannot be read"]),
+        (MAGIC, ["cannot be read"]),
+        (MAGIC + b"\xff" * 4000, ["cannot be read"]),
     ],
 )
 def test_what_is_not_hdf5_is_said(path, content, words):
@@ -1022,7 +1024,7 @@ def test_inspect_shows_what_is_in_a_file(path, tmp_path, ltkit):
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [(None, "not found"), (b"", "is empty"), (b"hello", "torch"), (hdf5.MAGIC, "cannot be read")],
+    [(None, "not found"), (b"", "is empty"), (b"hello", "torch"), (MAGIC, "cannot be read")],
 )
 def test_inspect_of_something_else(tmp_path, ltkit, content, word):
     if content is not None:
@@ -1053,9 +1055,9 @@ print(peak() - before)
 
 
 def test_memory_does_not_grow_with_the_file(path, tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 20)
     large, rows = tmp_path / "large.h5", 100_000
-    split = features.SplitPlan(np.arange(rows) % 5, None)
+    split = SplitPlan(np.arange(rows) % 5, None)
     plan = made.plan(size=512, splits={"train": split}, head=None)
     block = np.random.default_rng(0).normal(size=(10_000, 512)).astype(np.float32)
     with writer_of(large, plan) as writer:

@@ -11,6 +11,7 @@ from watched import Watched
 
 import ltkit
 from ltkit import records
+from ltkit.files.opening import MAGIC
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 import fuzz_checkpoints
@@ -38,13 +39,13 @@ def test_damaged_checkpoints(watched, container):
 
 @pytest.mark.parametrize("kind", fuzz_files.TARGETS)
 def test_damaged_files(watched, kind):
-    before = records.BLOCK_BYTES
+    before = records.arrays.BLOCK_BYTES
     outcomes, wrong, _ = fuzz(fuzz_files.TARGETS[kind], FILES, SEED, watched)
     assert not wrong
     assert outcomes["ok"] + outcomes["refused"] == FILES
     least = FILES if kind.endswith("-values") else 1 if kind == "folder" else FILES // 4
     assert outcomes["refused"] >= least
-    assert before == records.BLOCK_BYTES
+    assert before == records.arrays.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("command", fuzz_scratch.TARGETS)
@@ -134,6 +135,6 @@ def test_what_ends_the_child_is_read_in_a_process_of_its_own(tmp_path):
 def test_metadata_is_damaged_behind_its_checksums():
     raw = fuzz_files.written(fuzz_files.neighbors_file)
     pieces = fuzz_files.metadata(raw)
-    assert raw[:8] == fuzz_files.hdf5.MAGIC
+    assert raw[:8] == MAGIC
     assert (0, 44) in pieces
     assert len(pieces) >= raw.count(b"OHDR")

@@ -18,7 +18,8 @@ from ltkit.datasets import cifar, lists
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5, soundness
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.blocks import block_checksums
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint, run
 
@@ -26,7 +27,7 @@ from ltkit.training import checkpoint, run
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Eight rows each."""
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_validate_names_the_row_that_is_not_finite(path, ltkit, value):
         values = file["train/features"][...]
         values[37, 3] = value
         file["train/features"][...] = values
-    hdf5.seal(path, {"train/features": hdf5.block_checksums(values)[1]})
+    hdf5.seal(path, {"train/features": block_checksums(values)[1]})
     expected = "train/features: row 37: found NaN or infinity, expected finite numbers"
     (line,) = soundness.problems(path)
     assert expected in line
@@ -228,7 +229,7 @@ def test_a_nan_that_signals_in_a_file(path):
         attributes = dict(file["checksums/head/weight"].attrs)
         del file["head/weight"]
         file["head/weight"] = values
-        rows, sums = hdf5.block_checksums(values)
+        rows, sums = block_checksums(values)
         del file["checksums/head/weight"]
         file["checksums/head/weight"] = sums
         file["checksums/head/weight"].attrs.update(attributes | {"block_rows": rows})

@@ -6,7 +6,7 @@ import pytest
 
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.narrowing import as_float32, first_lost
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ltkit import evaluation, records, registry
 from ltkit import posthoc as methods
-from ltkit.files import classifiers, features, soundness
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files import classifiers, features, hdf5, soundness
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.neighbors import nearest
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import ClassTable, FeatureSplit, Head
@@ -59,7 +59,7 @@ class Problem:
     def write(self, path, cuts=(), block=1 << 20):
         """Write the features file, appending pieces that end at the cuts."""
         with (
-            mock.patch.object(records, "BLOCK_BYTES", block),
+            mock.patch.object(records.arrays, "BLOCK_BYTES", block),
             FeaturesWriter(path, self.plan(), command="x", resume=False) as writer,
         ):
             for split, rows in self.rows.items():
@@ -119,7 +119,7 @@ def run(problem, method, *, cuts=(), block=1 << 20, stream=8):
 
 
 def small(block):
-    return mock.patch.object(records, "BLOCK_BYTES", block)
+    return mock.patch.object(records.arrays, "BLOCK_BYTES", block)
 
 
 def same(found, expected, *names, close=()):
@@ -257,7 +257,7 @@ def write_on(path, problem, piece, stop):
 def spoil(path, name, rubbish):
     """Write over the beginning of a dataset."""
     partial = path.with_name("f.h5.partial")
-    offset = features.hdf5.offsets(partial)[name]
+    offset = hdf5.offsets(partial)[name]
     with partial.open("r+b") as file:
         file.seek(offset)
         file.write(rubbish[:4])

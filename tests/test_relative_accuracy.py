@@ -14,7 +14,7 @@ from ltkit import datasets
 from ltkit.datasets.longtail import profile_counts
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, evaluate, intervals, metrics
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head
 
 COUNTS = np.array([300, 120, 60, 30, 12, 6])  # 528 in all, 88 a class

@@ -14,7 +14,7 @@ import pytest
 from ltkit import records
 from ltkit.errors import InputError
 from ltkit.files import atomic, features, scratch
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.features_writer import FeaturesWriter
 
 MOVE = ("not known to be ltkit's", "move it away, or choose another -o")
 
@@ -29,7 +29,7 @@ def contents(folder):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(records, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
 
 
 HOLDER = """

@@ -22,7 +22,7 @@ from ltkit.records import (
     shot_groups,
     unit_rows,
 )
-from ltkit.reporting import data
+from ltkit.reporting import numbers
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 
 NAMES = registry.names(posthoc)
@@ -330,8 +330,8 @@ def test_classes_on_a_line_have_no_unit(count):
 
 
 def test_lengths_of_a_report_keep_their_digits():
-    assert data._lengths(np.array([1.23456789, 2e-9])) == [1.234568, 0.0]
-    assert [f"{v:.9g}" for v in data._lengths(np.array([1.23456789e-25, 2e-26]))] == [
+    assert numbers.lengths(np.array([1.23456789, 2e-9])) == [1.234568, 0.0]
+    assert [f"{v:.9g}" for v in numbers.lengths(np.array([1.23456789e-25, 2e-26]))] == [
         "1.234568e-25", "2e-26",
     ]  # fmt: skip
-    assert data._lengths(np.array([0.0, np.nan])) == [0.0, None]
+    assert numbers.lengths(np.array([0.0, np.nan])) == [0.0, None]

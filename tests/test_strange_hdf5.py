@@ -11,7 +11,8 @@ import strange_types
 from strange_types import EXACT, STRANGE
 
 from ltkit.errors import FormatError, InputError
-from ltkit.files import features, hdf5, soundness
+from ltkit.files import contents, features, hdf5, soundness
+from ltkit.files.opening import size_on_disk
 
 
 @pytest.fixture
@@ -115,12 +116,12 @@ def test_a_hole_counts_for_nothing(path):
 
 
 def test_a_file_of_data_may_be_large(path):
-    assert hdf5._size_on_disk(path) > path.stat().st_size - 8192
+    assert size_on_disk(path) > path.stat().st_size - 8192
     with path.open("ab") as file:
         file.truncate(1 << 34)
         file.seek(1 << 34)
         file.write(b"x" * 8192)
-    assert 8192 < hdf5._size_on_disk(path) < 1 << 20
+    assert 8192 < size_on_disk(path) < 1 << 20
 
 
 def test_a_block_is_read_whole_and_so_has_a_bound(path, monkeypatch):
@@ -135,7 +136,7 @@ def test_sums_of_small_claims(path, monkeypatch):
     monkeypatch.setattr("ltkit.untrusted.budget.BYTES", 0)
     monkeypatch.setattr("ltkit.untrusted.budget.FOLD", 1)
     assert features.read(path).digest
-    monkeypatch.setattr(hdf5, "TEXT_FOLD", 1000)
+    monkeypatch.setattr(contents, "TEXT_FOLD", 1000)
     made.refused(lambda: features.read(path), "claims", "damaged or hostile", error=FormatError)
 
 

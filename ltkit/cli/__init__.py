@@ -1,20 +1,13 @@
 """The command line: one file a command; the only place that prints, parses and exits."""
 
-import contextlib
-import errno
-import re
-import signal
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from ltkit.cli import (
-    _output,
-    _streams,
+    _groups,
+    _process,
     alphanet,
     analyze,
     compare,
@@ -31,129 +24,66 @@ from ltkit.cli import (
     train,
     validate,
 )
-from ltkit.errors import InputError, LtkitError, SettingError
-from ltkit.files import atomic
-from ltkit.settings import flag
 
-LONGEST, CUT = 300, " ... "
-"""Characters of a message, and what stands for those of a longer one: its middle."""
+FIRST_STEPS = """\
+ltkit demo                                the main job on bundled features, in a minute
+ltkit extract model.pt --data my_images/  features and last layer, into feats.h5
+ltkit posthoc logit-adjust                a corrected last layer, chosen on validation data
+ltkit evaluate                            what it is worth; ltkit --help lists all commands"""
+"""What ``ltkit`` alone prints."""
 
-OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
-"""What torch says of it, on a CPU and on a GPU."""
-
-MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
-"""What to do, for errors of the system whose own words do not say it."""
-
-LESS = "take less at a time, or a machine with more"
-
-UsageError: Any = typer.BadParameter.__base__
-"""What typer raises for a wrong command line; it has no name of its own there."""
-
-
-class _OneLine(TyperGroup):
-    """The commands; what is wrong with a command line is one line, too."""
-
-    def make_context(self, *words: Any, **named: Any) -> Any:
-        """Read the options before the command."""
-        return _in_one_line(super().make_context, *words, **named)
-
-    def invoke(self, context: Any) -> Any:
-        """Read those of the command, and run it."""
-        return _in_one_line(super().invoke, context)
-
-
-def _in_one_line(run: Callable[..., Any], *words: Any, **named: Any) -> Any:
-    try:
-        return run(*words, **named)
-    except UsageError as error:
-        said = error.format_message().replace("Value error, ", "").rstrip(".")
-        if said.startswith("Usage: "):
-            raise  # nothing was asked for: it prints the help
-        where = error.ctx.command_path if error.ctx else "ltkit"
-        raise InputError(f"{said}; see {where} --help") from None
-
+BEGINNING, FEATURES, CORRECTIONS = "To begin", "Features", "Corrections"
+JUDGING, SHIPPING = "Judging", "Shipping"
+STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
+    (BEGINNING, "demo", demo.demo, "Run the main job on bundled features"),
+    (FEATURES, "extract", extract.extract, "Write a model's features and last layer to a file"),
+    (FEATURES, "import", import_.import_, "Write features made elsewhere to a features file"),
+    (FEATURES, "data", data.app, "List datasets, or show one"),
+    (FEATURES, "inspect", inspect.inspect, "Show what is in a features file or checkpoint"),
+    (FEATURES, "validate", validate.validate, "Check every byte of ltkit's files"),
+    (FEATURES, "neighbors", neighbors.neighbors, "List the classes nearest to each rare class"),
+    (CORRECTIONS, "posthoc", posthoc.posthoc, "Correct the last layer with a post-hoc method"),
+    (CORRECTIONS, "alphanet", alphanet.app, "Learn corrections from similar frequent classes"),
+    (CORRECTIONS, "train", train.train, "Train a network or a head with a long-tail loss"),
+    (JUDGING, "evaluate", evaluate.evaluate, "Print accuracy by shot group, with intervals"),
+    (JUDGING, "compare", compare.compare, "Compare corrections in pairs and at equal accuracy"),
+    (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),
+    (JUDGING, "report", report.report, "Write it all on one HTML page with figures"),
+    (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
+)
+"""The step that a command is for, its name, what runs, and its line in the list."""
 
 app = typer.Typer(
     name="ltkit",
-    cls=_OneLine,
+    cls=_groups.Commands,
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.extract)
-app.command("import")(import_.import_)
-app.command("inspect")(inspect.inspect)
-app.command("validate")(validate.validate)
-app.command("neighbors")(neighbors.neighbors)
-app.add_typer(alphanet.app, name="alphanet")
-app.command("posthoc")(posthoc.posthoc)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.add_typer(analyze.app, name="analyze")
-app.add_typer(data.app, name="data")
-app.command("report")(report.report)
-app.command("export")(export.export)
-app.command("demo")(demo.demo)
+for step, name, command, summary in STEPS:
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name, short_help=summary, rich_help_panel=step)
+    else:
+        app.command(name, short_help=summary, rich_help_panel=step)(command)
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
+def first(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Answer --version."""
-    if show:
-        from ltkit import __version__
+    """Answer --version, and ``ltkit`` alone."""
+    if version:
+        from ltkit.version import __version__
 
         typer.echo(f"ltkit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(FIRST_STEPS)
 
 
 def main() -> None:
-    """Run the command line; turn what a user can mend into one line and exit code 2."""
-    _streams.prepare()
-    sys.unraisablehook = _unraisable
-    try:
-        with atomic.command():
-            app()
-    except SettingError as error:
-        _fail(f"{flag(error.name)}: {error.said}")
-    except LtkitError as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}{MENDED.get(error.errno or 0, '')}")
-    except RecursionError:
-        _fail("an input is nested too deeply to be read; make it again, flatter")
-    except MemoryError as error:
-        _fail(f"out of memory: {str(error) or 'what was asked for'} is too large; {LESS}")
-    except RuntimeError as error:
-        if not (found := OUT_OF_MEMORY.search(str(error))):
-            raise
-        _fail(f"out of memory: {found[0]}; {LESS}")
-
-
-def _unraisable(event: Any) -> None:
-    """Raise a Ctrl-C once more that came within a finalizer, where Python drops it."""
-    if issubclass(event.exc_type, KeyboardInterrupt):
-        main_thread = threading.main_thread().ident
-        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(event)
-
-
-def _fail(message: str) -> None:
-    """Say what was wrong, in one line, and exit."""
-    _streams.give_up_stdout()
-    line = _output.printable(message)
-    if len(line) > LONGEST:  # a name out of a damaged file
-        half = (LONGEST - len(CUT)) // 2
-        line = f"{line[:half]}{CUT}{line[-half:]}"
-    with contextlib.suppress(OSError):  # there is nowhere else to say it
-        typer.echo(f"ltkit: {line}", err=True)
-    sys.exit(2)
+    """Run the command line."""
+    _process.run(app)

@@ -60,7 +60,7 @@ def extract(
     from ltkit import checkpoints, datasets
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
-    from ltkit.files.features import is_finished
+    from ltkit.files.features_writer import is_finished
     from ltkit.records import SPLITS
     from ltkit.sources import extraction
     from ltkit.sources import published_alphanet as alphanet_data

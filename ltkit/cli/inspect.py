@@ -54,7 +54,7 @@ def inspect(
 
 
 def _is_hdf5(file: Path) -> bool:
-    from ltkit.files.hdf5 import MAGIC
+    from ltkit.files.opening import MAGIC
 
     with file.open("rb") as start:
         return start.read(len(MAGIC)) == MAGIC
@@ -63,13 +63,14 @@ def _is_hdf5(file: Path) -> bool:
 def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
     from ltkit.files import features as features_file
     from ltkit.files import hdf5
+    from ltkit.files.contents import FORMAT_VERSION
     from ltkit.records import shot_groups
 
     contents = hdf5.read(file, *hdf5.KINDS.values())
     document: dict[str, Any] = {
         "schema": "ltkit.inspect/1",
         "file": str(file),
-        "format": f"{contents.kind.name} v{hdf5.FORMAT_VERSION}",
+        "format": f"{contents.kind.name} v{FORMAT_VERSION}",
         "digest": contents.root["digest"],
         "written_by": contents.root["written_by"],
         "command": contents.root["command"],

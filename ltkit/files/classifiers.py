@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5, strict_json
+from ltkit.files.contents import Contents, encode
 from ltkit.records import Correction, FeatureSet
 from ltkit.settings import Activation, Metric, NetworkInput
 
@@ -59,7 +60,7 @@ def write(
         "class_id": correction.class_id,
         "weight": correction.weight.astype(np.float32),
         "bias": correction.bias.astype(np.float32),
-        "runs": hdf5.encode(tuple(runs)),
+        "runs": encode(tuple(runs)),
     }
     for name, values in correction.extra.items():
         datasets[f"extra/{name}"] = values
@@ -123,7 +124,7 @@ def read_for(path: Path, features: FeatureSet) -> Correction:
     return correction
 
 
-def _runs(contents: hdf5.Contents) -> tuple[dict[str, Any], ...]:
+def _runs(contents: Contents) -> tuple[dict[str, Any], ...]:
     """Return what made each run, JSON objects."""
     runs = []
     for row, text in enumerate(contents.strings("runs", None).tolist()):

@@ -6,39 +6,31 @@ sizes and the digest when a file is opened, and each block when it is read; noth
 this module.
 """
 
-import hashlib
-import io
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from ltkit import __version__
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
-from ltkit.files.narrowing import first_lost
-from ltkit.records import Ints, block_rows
-from ltkit.untrusted.budget import Budget, opened
-from ltkit.untrusted.texts import in_array
+from ltkit.files.blocks import StoredRows, block_checksums, bytes_of, put
+from ltkit.files.contents import FORMAT_VERSION, Attributes, Contents, FileKind, digest_of
+from ltkit.files.held import Held
+from ltkit.files.opening import MAGIC, size_on_disk, sniff
+from ltkit.records import block_rows
+from ltkit.untrusted.budget import Budget
+from ltkit.version import __version__
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-FORMAT_VERSION = 1
 CHECKSUMS = "checksums"
 LIBRARY = ("v108", "v108")
 """Objects as HDF5 1.8 writes them: the first with a checksum over each piece of metadata."""
-
-PAGE = 1 << 12
-"""Bytes of the pieces in which changes are kept in memory."""
 
 MOST_MEMBERS = 10_000
 """Datasets and groups of a file."""
@@ -46,11 +38,8 @@ MOST_MEMBERS = 10_000
 MOST_BLOCK = 1 << 28
 """Bytes of a block: each is read whole, so that its checksum is compared before it is used."""
 
-CHECKSUM_FOLD, TEXT_FOLD = 10, 5
-"""How many times their size in a file checksums (Python's numbers) and texts take in memory."""
-
-MOST_HOLES = 1000
-"""Holes of a sparse file that are looked for."""
+CHECKSUM_FOLD = 10
+"""How many times their size in a file checksums take in memory, as Python's numbers."""
 
 REQUIRED = ("digest", "written_by", "command", "settings", "inputs")
 
@@ -60,214 +49,14 @@ DAMAGED = (
 )  # fmt: skip
 """What h5py and NumPy raise at the metadata of a damaged file."""
 
-Attributes = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of file.
-
-    name: the root attribute ``format``.
-    attributes: group path to the attributes of it that the digest covers, besides the root's own.
-    """
-
-    name: str
-    attributes: Mapping[str, tuple[str, ...]]
-
-
-FEATURES = Kind("ltkit-features", {"head": ("scale", "normalize", "aggregate")})
-CLASSIFIER = Kind("ltkit-classifier", {"/": ("method", "normalize_features")})
-NEIGHBORS = Kind("ltkit-neighbors", {"/": ("metric",)})
+FEATURES = FileKind("ltkit-features", {"head": ("scale", "normalize", "aggregate")})
+CLASSIFIER = FileKind("ltkit-classifier", {"/": ("method", "normalize_features")})
+NEIGHBORS = FileKind("ltkit-neighbors", {"/": ("metric",)})
 KINDS = {kind.name: kind for kind in (FEATURES, CLASSIFIER, NEIGHBORS)}
 
 
-@dataclass(frozen=True, eq=False)
-class StoredRows:
-    """A dataset of a file, (N, ...), read by slices; each block read is checked."""
-
-    path: Path
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    offset: int
-    block_rows: int
-    checksums: NDArray[np.uint64]
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.dtype.itemsize * math.prod(self.shape[1:])
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Read consecutive rows in native byte order.
-
-        Raises:
-            FormatError: when a block does not have its checksum; the message names the rows.
-        """
-        start, stop, _ = rows.indices(self.shape[0])
-        first = start // self.block_rows
-        last = max(first, math.ceil(stop / self.block_rows))
-        begin, end = first * self.block_rows, min(last * self.block_rows, self.shape[0])
-        count = (end - begin) * math.prod(self.shape[1:])
-        offset = self.offset + begin * self.row_bytes
-        values = np.fromfile(self.path, self.dtype, count, offset=offset)
-        if len(values) < count:
-            raise FormatError(f"{self.path}: {self.name}: truncated; make the file again")
-        values = values.reshape(end - begin, *self.shape[1:])
-        for block in range(first, last):
-            at = (block - first) * self.block_rows
-            if checksum(values[at : at + self.block_rows]) != self.checksums[block]:
-                until = min((block + 1) * self.block_rows, self.shape[0]) - 1
-                raise FormatError(
-                    f"{self.path}: {self.name}: block {block} (rows {block * self.block_rows}.."
-                    f"{until}) does not have its checksum; the file is damaged, make it again"
-                )
-        values = values[start - begin : max(stop, start) - begin]
-        return values.astype(self.dtype.newbyteorder("="), copy=False)
-
-    def verify(self, *, finite: bool = False) -> Iterator[str]:
-        """Read every block; yield a line for each without its checksum, or with no finite numbers.
-
-        Args:
-            finite: whether all numbers must be finite.
-        """
-        for start in range(0, self.shape[0], self.block_rows):
-            try:
-                block = self[start : start + self.block_rows]
-            except FormatError as error:
-                yield str(error)
-                continue
-            if finite and not np.isfinite(block).all():
-                row = start + np.argwhere(~np.isfinite(block))[0][0]
-                yield (
-                    f"{self.path}: {self.name}: row {row}: found NaN or infinity, expected finite "
-                    "numbers; make the file again"
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class Contents:
-    """What a file holds: root attributes, attributes of groups, datasets.
-
-    settings: what made the file; inputs: the digests of the files it was made from, by role.
-    """
-
-    path: Path
-    kind: Kind
-    root: Mapping[str, str]
-    settings: dict[str, Any]
-    inputs: dict[str, str]
-    attributes: Attributes
-    datasets: Mapping[str, StoredRows]
-    budget: Budget
-
-    def wrong(self, name: str, found: object, expected: object) -> FormatError:
-        """Return the error for a value that the format does not allow."""
-        return FormatError(
-            f"{self.path}: {name}: found {found}, expected {expected}; make the file again"
-        )
-
-    def stored(self, name: str, kinds: str, *shape: int | None) -> StoredRows:
-        """Return a dataset of the expected kinds of type and shape; None stands for any length.
-
-        Raises:
-            FormatError: when it is absent (the message lists those present), or is another.
-        """
-        if name not in self.datasets:
-            present = ", ".join(sorted(self.datasets)) or "none"
-            raise FormatError(f"{self.path}: {name}: absent; found {present}; make the file again")
-        rows = self.datasets[name]
-        fits = len(shape) == len(rows.shape) and all(
-            wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)
-        )
-        if rows.dtype.kind not in kinds or not fits:
-            what = {"f": "floats", "iu": "integers", "S": "strings"}.get(kinds, "numbers")
-            lengths = ", ".join("any" if n is None else str(n) for n in shape)
-            raise self.wrong(name, f"{rows.dtype} {rows.shape}", f"{what} ({lengths})")
-        return rows
-
-    def floats(self, name: str, *shape: int | None) -> NDArray[np.float32]:
-        """Read a whole dataset of finite float32."""
-        found = self.stored(name, "f", *shape)[:]
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = found.astype(np.float32, copy=False)
-        if not np.isfinite(values).all():
-            raise self.wrong(name, "NaN or infinity", "finite numbers")
-        if first_lost(np.atleast_2d(found), np.atleast_2d(values)) is not None:
-            raise self.wrong(name, "numbers that vanish in float32", "larger ones")
-        return values
-
-    def integers(self, name: str, *shape: int | None, below: int | None = None) -> Ints:
-        """Read a whole dataset of int64 from 0, below a bound."""
-        values = self.stored(name, "iu", *shape)[:].astype(np.int64, copy=False)
-        bad = np.argwhere((values < 0) | (values >= (np.inf if below is None else below)))
-        if len(bad):
-            found = f"{values[tuple(bad[0])]} in row {bad[0][0]}"
-            raise self.wrong(name, found, "0 or more" if below is None else f"0..{below - 1}")
-        return values
-
-    def class_ids(self, name: str) -> Ints:
-        """Read a whole dataset of class ids, ascending."""
-        values = self.integers(name, None)
-        if (np.diff(values) <= 0).any():
-            raise self.wrong(name, "ids in another order", "ascending class ids")
-        return values
-
-    def strings(self, name: str, length: int | None) -> NDArray[np.str_]:
-        """Read a whole dataset of UTF-8 strings."""
-        rows = self.stored(name, "S", length)
-        self.budget.take(TEXT_FOLD * rows.row_bytes * rows.shape[0], name)
-        values = rows[:]
-        letters = values.view(np.uint8).reshape(len(values), values.itemsize) != 0
-        if (letters[:, 1:] & ~letters[:, :-1]).any():  # the text ends there, or it is no text
-            raise self.wrong(name, "NUL within a text", "UTF-8, padded with NUL")
-        try:
-            return np.char.decode(values, "utf-8")
-        except UnicodeDecodeError as error:
-            raise self.wrong(name, "other bytes", "UTF-8") from error
-
-
-def checksum(values: NDArray[Any]) -> int:
-    """Return the 64-bit checksum (XXH3) of the bytes of an array."""
-    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(values).view(np.uint8).data)
-
-
-def block_checksums(values: NDArray[Any]) -> tuple[int, NDArray[np.uint64]]:
-    """Return (rows a block, checksum of each block) of an array in memory."""
-    rows = block_rows(values.dtype.itemsize * math.prod(values.shape[1:]))
-    sums = [checksum(values[i : i + rows]) for i in range(0, len(values), rows)]
-    return rows, np.array(sums, dtype=np.uint64)
-
-
-def encode(strings: NDArray[np.str_] | tuple[str, ...]) -> NDArray[np.bytes_]:
-    """Return strings as fixed-length UTF-8, the form in which files hold them.
-
-    File names may hold bytes that are no UTF-8; they become escapes.
-    """
-    text = strings if isinstance(strings, np.ndarray) else in_array(strings, "names")
-    encoded: NDArray[np.bytes_] = np.char.encode(text, "utf-8", "backslashreplace")
-    return encoded if encoded.itemsize else encoded.astype("S1")
-
-
-def digest_of(
-    kind: Kind, root: Mapping[str, Any], attributes: Attributes, datasets: Mapping[str, StoredRows]
-) -> str:
-    """Return the SHA-256 that identifies a file's contents, whatever command wrote them."""
-    manifest = {
-        "format": [kind.name, FORMAT_VERSION],
-        "settings": root["settings"],
-        "inputs": root["inputs"],
-        "attributes": {k: dict(sorted(v.items())) for k, v in sorted(attributes.items())},
-        "datasets": {
-            name: [list(d.shape), d.dtype.str, d.block_rows, d.checksums.tolist()]
-            for name, d in sorted(datasets.items())
-        },
-    }
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
 def root_attributes(
-    kind: Kind, settings: Mapping[str, Any], inputs: Mapping[str, str], command: str
+    kind: FileKind, settings: Mapping[str, Any], inputs: Mapping[str, str], command: str
 ) -> dict[str, Any]:
     """Return the root attributes that every file has, without its digest."""
     return {
@@ -282,7 +71,7 @@ def root_attributes(
 
 def write(
     path: Path,
-    kind: Kind,
+    kind: FileKind,
     datasets: Mapping[str, NDArray[Any]],
     attributes: Attributes,
     *,
@@ -359,7 +148,7 @@ def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
 @contextmanager
 def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
     """Open a file for changes, which are written at the end of the block, unless it fails."""
-    with _Held(path, new=new) as held, uninterrupted():  # h5py loses a Ctrl-C
+    with Held(path, new=new) as held, uninterrupted():  # h5py loses a Ctrl-C
         if new:
             untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
             untimed.set_obj_track_times(False)
@@ -370,82 +159,6 @@ def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
         with h5py.File(held, "r+", libver=LIBRARY) as file:
             yield file
         held.commit()
-
-
-class _Held(io.RawIOBase):
-    """A file whose changes stay in memory until `commit`.
-
-    HDF5 itself writes when objects are closed, where h5py loses errors; after one, the library
-    ends the process with a segmentation fault when that wants to end. So it never sees a full disk.
-    """
-
-    def __init__(self, path: Path, *, new: bool) -> None:
-        self._file = path.open("w+b" if new else "r+b", buffering=0)
-        self._size = os.fstat(self._file.fileno()).st_size
-        self._place = 0
-        self._pages: dict[int, bytearray] = {}
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        self._place = offset + (self._size if whence == os.SEEK_END else 0)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def truncate(self, size: int | None = None, /) -> int:
-        self._size = self._place if size is None else size
-        return self._size
-
-    def _pieces(self, length: int) -> Iterator[tuple[bytearray, slice, slice]]:
-        """Yield the pages at this place, and which part of each is which part of so many bytes."""
-        begin = self._place
-        self._place += length
-        for number in range(begin // PAGE, math.ceil(self._place / PAGE)):
-            page = self._pages.get(number)
-            if page is None:
-                stored = os.pread(self._file.fileno(), PAGE, number * PAGE)
-                page = self._pages[number] = bytearray(stored.ljust(PAGE, b"\0"))
-            first, last = max(begin, number * PAGE), min(self._place, (number + 1) * PAGE)
-            yield (
-                page, slice(first - number * PAGE, last - number * PAGE),
-                slice(first - begin, last - begin),
-            )  # fmt: skip
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        for page, there, here in self._pieces(len(view)):
-            view[here] = page[there]
-        return len(view)
-
-    def write(self, data: Any, /) -> int:
-        view = memoryview(data).cast("B")
-        for page, there, here in self._pieces(len(view)):
-            page[there] = view[here]
-        self._size = max(self._size, self._place)
-        return len(view)
-
-    def commit(self) -> None:
-        """Write all changes."""
-        os.ftruncate(self._file.fileno(), self._size)
-        for number, page in sorted(self._pages.items()):
-            begin = number * PAGE
-            put(self._file.fileno(), memoryview(page)[: max(0, self._size - begin)], begin)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def bytes_of(values: NDArray[Any]) -> memoryview:
-    """Return the bytes of an array, row by row."""
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-
-
-def put(descriptor: int, content: memoryview, offset: int) -> None:
-    """Write bytes at an offset, in as many calls as it takes."""
-    while content:
-        written = os.pwrite(descriptor, content, offset)
-        content, offset = content[written:], offset + written
 
 
 @contextmanager
@@ -481,7 +194,7 @@ def command_of(path: Path) -> str:
         return _root(file, path)["command"]
 
 
-def is_unfinished(path: Path, kind: Kind) -> bool:
+def is_unfinished(path: Path, kind: FileKind) -> bool:
     """Say whether a file is one of ltkit's own whose writing has begun and not ended."""
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -490,38 +203,7 @@ def is_unfinished(path: Path, kind: Kind) -> bool:
         return False
 
 
-def sniff(path: Path) -> None:
-    """Refuse what is not an HDF5 file, saying what it seems to be.
-
-    Raises:
-        FormatError: see above. InputError: when there is no such file.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: not found{_beside(path)}")
-    with opened(path, "an ltkit file") as file:
-        start = file.read(512)
-    if start.startswith(MAGIC):
-        return
-    if not start:
-        raise FormatError(f"{path}: is empty; make the file again")
-    guesses = (
-        (b"version https://git-lfs", "a Git-LFS pointer; fetch the file itself with git lfs pull"),
-        (b"<", "a web page; download the file itself"),
-        (b"PK\x03\x04", "a zip archive, as .npz or .pt; use ltkit import or ltkit extract"),
-        (b"\x80", "a pickle; use ltkit extract"),
-    )
-    for magic, guess in guesses:
-        if start.lstrip().startswith(magic):
-            raise FormatError(f"{path}: not an HDF5 file but {guess}")
-    raise FormatError(f"{path}: not an HDF5 file; expected one that ltkit wrote")
-
-
-def _beside(path: Path) -> str:
-    beside = sorted(p.name for p in path.parent.glob("*.h5")) if path.parent.is_dir() else []
-    return f"; beside it: {', '.join(beside[:5])}" if beside else "; check the path"
-
-
-def read(path: Path, *kinds: Kind) -> Contents:
+def read(path: Path, *kinds: FileKind) -> Contents:
     """Open a file of one of the given kinds, check all but its large data, and close it.
 
     Raises:
@@ -546,7 +228,7 @@ def read(path: Path, *kinds: Kind) -> Contents:
         if _whole(file.attrs.get("complete", 0)) != 1:
             raise FormatError(f"{path}: complete: found 0, expected 1; finish it with --resume")
         kind, root = KINDS[found], _root(file, path)
-        budget = Budget(path, _size_on_disk(path))
+        budget = Budget(path, size_on_disk(path))
         contents = Contents(
             path, kind, root, _object(root, "settings"), _object(root, "inputs"),
             _attributes(file, path, kind), _datasets(file, path, budget), budget,
@@ -588,7 +270,7 @@ def _object(root: Mapping[str, str], name: str) -> dict[str, Any]:
     return value
 
 
-def _attributes(file: Any, path: Path, kind: Kind) -> Attributes:
+def _attributes(file: Any, path: Path, kind: FileKind) -> Attributes:
     found: dict[str, dict[str, Any]] = {}
     for name, required in kind.attributes.items():
         group = _member(file, name, path)
@@ -614,20 +296,6 @@ def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{type(value).__name__} for a whole number")
     return value
-
-
-def _size_on_disk(path: Path) -> int:
-    """Return how many bytes of a file are not holes, of which a few bytes can claim any number."""
-    with path.open("rb") as file:
-        descriptor, data, holes = file.fileno(), 0, 0
-        size = os.fstat(descriptor).st_size
-        with suppress(OSError):  # the file system knows no holes, or there is no data after one
-            for _ in range(MOST_HOLES):
-                hole = os.lseek(descriptor, data, os.SEEK_HOLE)  # the end is one
-                holes += size - hole
-                data = os.lseek(descriptor, hole, os.SEEK_DATA)
-                holes -= size - data
-    return size - holes
 
 
 def _datasets(file: Any, path: Path, budget: Budget | None = None) -> dict[str, StoredRows]:

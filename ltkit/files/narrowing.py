@@ -40,6 +40,40 @@ def first_lost(values: NDArray[Any], stored: NDArray[Any]) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 
+def narrowed(features: NDArray[Any], dtype: np.dtype[Any], where: str, first: int) -> NDArray[Any]:
+    """Return features in the type in which they are stored.
+
+    Args:
+        features: (B, D) numbers.
+        dtype: float32 or float16.
+        where: what they are, for messages, to which the row is added.
+        first: number of the first row.
+
+    Raises:
+        InputError: for a row that is not finite, or that the type does not hold: values too large
+            for it, or so small that they vanish (see `first_lost`).
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = features.astype(dtype)
+    hint = "use --dtype float32" if dtype.itemsize == 2 else "scale the features"
+    if not np.isfinite(stored).all():
+        row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
+        if not np.isfinite(features[row]).all():
+            raise InputError(
+                f"{where} {first + row}: features are not finite; the model or the image is damaged"
+            )
+        found = f"value {float(np.abs(features[row]).max()):g} does not fit {dtype.name}"
+        raise InputError(f"{where} {first + row}: {found}; {hint}")
+    lost = first_lost(features, stored)
+    if lost is not None:
+        sizes = np.abs(features[lost])
+        raise InputError(
+            f"{where} {first + lost}: values of {sizes[sizes > 0].min():.2g} to "
+            f"{sizes.max():.2g} lose more than 0.4 % in {dtype.name}; {hint}"
+        )
+    return stored
+
+
 def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
     """Return weights as float32.
 

@@ -20,6 +20,7 @@ from typing import Any
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5, isolated
 from ltkit.files.atomic import locked, open_own, replacing, stranger, temporary_beside
+from ltkit.files.opening import MAGIC
 
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that know no hard links."""
@@ -166,7 +167,7 @@ class Parts:
         if file is None:
             return False
         with file:
-            if path.suffix != ".h5" or file.read(len(hdf5.MAGIC)) != hdf5.MAGIC:
+            if path.suffix != ".h5" or file.read(len(MAGIC)) != MAGIC:
                 return False
         try:
             isolated.try_first(lambda: hdf5.read(path, hdf5.CLASSIFIER), path)

@@ -161,7 +161,7 @@ def check_window(
     if not 1 <= window <= len(class_counts) or len(class_counts) < 2:
         raise InputError(
             f"window: found {window}, expected from 1 to the number of classes, "
-            f"{len(class_counts)}, of which there have to be two; set it with --set window=..."
+            f"{len(class_counts)}, of which there have to be two"
         )
     check_range("beta", beta)
     check_choice("borders", borders, BORDERS)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ltkit.posthoc import check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks
+from ltkit.row_cache import RowCache
 
 Single = NDArray[np.float32]
 Double = NDArray[np.float64]
@@ -81,13 +82,10 @@ class Inputs:
         self.labels, self.width = split.labels, width
         self._split, self._made_of, self._what = split, made_of, what
         self._largest = 0.0
-        self._held: Single | None = None
-        if len(split) <= self._room and not once:
-            self._held = self._read(np.arange(len(split)))
-
-    @property
-    def _room(self) -> int:
-        return BUDGET // (4 * self.width)
+        self._rows: RowCache[Single] = RowCache(
+            split, width, np.dtype(np.float32), budget=BUDGET, place=lambda values: values,
+            made_of=self._measured, once=once,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """N."""
@@ -96,7 +94,7 @@ class Inputs:
     def blocks(self) -> Iterator[tuple[Single, Ints]]:
         """Yield (B, W) inputs and (B,) labels in order."""
         for rows in self._split.slices():
-            held = self._held
+            held = self._rows.held
             x = self._made_of(self._split.features[rows]) if held is None else held[rows]
             yield x, self.labels[rows]
 
@@ -105,29 +103,21 @@ class Inputs:
 
         Inputs are let go when the next are read, so half of the budget is for each.
         """
-        return self._room // 2 // orders if self._held is None else sys.maxsize
+        return self._rows.room // 2 // orders if self._rows.held is None else sys.maxsize
 
     def taker(self, drawn: Sequence[Ints]) -> Callable[[Ints], Single]:
         """Return a function that gives the inputs of any of the drawn rows."""
-        if self._held is not None:
-            return self._held.__getitem__
-        used = np.unique(np.concatenate(drawn))
-        values = self._read(used)
-        return lambda rows: values[np.searchsorted(used, rows)]
+        if self._rows.held is not None:
+            return self._rows.held.__getitem__
+        stretch = self._rows.stretch(np.concatenate(drawn))
+        return lambda rows: stretch.values[stretch.places(rows)]
 
-    def _read(self, used: Ints) -> Single:
-        """Read the inputs of some rows, ascending, in one pass over the split."""
-        values = np.empty((len(used), self.width), np.float32)
-        for rows in self._split.slices():
-            first, last = np.searchsorted(used, (rows.start, rows.stop))
-            if first < last:
-                within = used[first:last] - rows.start
-                values[first:last] = self._made_of(self._split.features[rows][within])
-                measured = values[first:last, : self._split.features.shape[1]]
-                if self._what == "logits":
-                    measured = values[first:last]
-                self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
-        return values
+    def _measured(self, features: NDArray[Any]) -> Single:
+        """Return the inputs of features, and take note of the largest."""
+        made = self._made_of(features)
+        measured = made if self._what == "logits" else made[:, : features.shape[1]]
+        self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
+        return made
 
     def check_size(self) -> None:
         """Refuse inputs, of those read so far, of a size that SGD cannot learn on.
@@ -193,6 +183,11 @@ class Linear:
         by_run = of_logits.reshape(len(inputs), -1)
         np.matmul(by_run.T, inputs, out=out.reshape(-1, out.shape[2]))
 
+    def classifier(self, base: Classifier, parameters: Single) -> Classifier:
+        """Return the classifier of (C, D + 1) parameters, for features as the base has them."""
+        weight, bias = parameters[:, :-1].copy(), parameters[:, -1].copy()
+        return Classifier(weight, bias, base.normalize_features, base.experts)
+
 
 @dataclass(frozen=True)
 class ScaleAndShift:
@@ -213,6 +208,19 @@ class ScaleAndShift:
         """Write the parameters' gradients (L, C, 2) for those of the logits (B, L, C)."""
         np.einsum("blc,bc->lc", of_logits, inputs, out=out[..., 0])
         np.multiply(of_logits.sum(axis=0), self.unit, out=out[..., 1])
+
+    def start(self) -> Single:
+        """Return the (C, 2) parameters that change nothing."""
+        return np.stack([np.ones_like(self.unit), np.zeros_like(self.unit)], axis=1)
+
+    def classifier(self, base: Classifier, parameters: Single) -> Classifier:
+        """Return the classifier that scales and shifts the logits of the base."""
+        scale, shift = parameters[:, 0], parameters[:, 1]
+        bias = base.bias * scale
+        if self.unit.any():
+            bias = bias + shift * self.unit
+        weight = base.weight * scale[:, None]
+        return Classifier(weight, bias, base.normalize_features, base.experts)
 
 
 def train(

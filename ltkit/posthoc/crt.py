@@ -58,11 +58,8 @@ def fit(
         The defaults are those of the released code for ImageNet-LT. It starts from random rows,
         which a convex problem does not need and with which classes could not change places.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    return fit_many(base, train, class_counts, [vars(run)])[0]
 
 
 def fit_many(
@@ -76,8 +73,6 @@ def fit_many(
     check_range("epochs", runs[0].epochs, 1)
     inputs = _stacked.features_and_one(base, train)
     start = np.zeros((base.num_classes, inputs.width), np.float32)
-    found = _stacked.train(inputs, start, runs, _stacked.Linear(), balanced=True)
-    return [
-        Classifier(rows[:, :-1].copy(), rows[:, -1].copy(), base.normalize_features, base.experts)
-        for rows in found
-    ]
+    form = _stacked.Linear()
+    found = _stacked.train(inputs, start, runs, form, balanced=True)
+    return [form.classifier(base, rows) for rows in found]

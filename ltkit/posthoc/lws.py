@@ -55,11 +55,8 @@ def fit(
 
         The defaults are those of the released code for ImageNet-LT, which scales the bias, too.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    return fit_many(base, train, class_counts, [vars(run)])[0]
 
 
 def fit_many(
@@ -70,13 +67,7 @@ def fit_many(
 ) -> list[Classifier]:
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
-    no_shift = np.zeros(base.num_classes, np.float32)
-    start = np.stack([np.ones_like(no_shift), no_shift], axis=1)
+    form = _stacked.ScaleAndShift(np.zeros(base.num_classes, np.float32))
     inputs = _stacked.logits_of(base, train, runs[0].epochs)
-    found = _stacked.train(inputs, start, runs, _stacked.ScaleAndShift(no_shift), balanced=True)
-    return [
-        Classifier(
-            base.weight * p[:, :1], base.bias * p[:, 0], base.normalize_features, base.experts
-        )
-        for p in found
-    ]
+    found = _stacked.train(inputs, form.start(), runs, form, balanced=True)
+    return [form.classifier(base, parameters) for parameters in found]

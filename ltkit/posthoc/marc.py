@@ -57,11 +57,8 @@ def fit(
 
         Epochs, batch size and weight decay are those of `crt` here, not the source's.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    return fit_many(base, train, class_counts, [vars(run)])[0]
 
 
 def fit_many(
@@ -80,15 +77,6 @@ def fit_many(
         logits += shift
         return _stacked.cross_entropy(logits, labels)
 
-    start = np.stack([np.ones_like(norms), np.zeros_like(norms)], axis=1)
-    found = _stacked.train(
-        _stacked.logits_of(base, train, runs[0].epochs), start, runs, _stacked.ScaleAndShift(norms),
-        balanced_softmax, balanced=False,
-    )  # fmt: skip
-    return [
-        Classifier(
-            base.weight * p[:, :1], base.bias * p[:, 0] + p[:, 1] * norms,
-            base.normalize_features, base.experts,
-        )
-        for p in found
-    ]  # fmt: skip
+    form, inputs = _stacked.ScaleAndShift(norms), _stacked.logits_of(base, train, runs[0].epochs)
+    found = _stacked.train(inputs, form.start(), runs, form, balanced_softmax, balanced=False)
+    return [form.classifier(base, parameters) for parameters in found]

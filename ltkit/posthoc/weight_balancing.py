@@ -69,11 +69,9 @@ def fit(
         The defaults, the loss (a binary cross-entropy on softmax, about C times less steep than the
         class-balanced one) and the projection once an epoch are those of the released code.
     """
-    parameters = {
-        "learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size,
-        "weight_decay": weight_decay, "beta": beta, "threshold": threshold, "seed": seed,
-    }  # fmt: skip
-    return fit_many(base, train, class_counts, [parameters])[0]
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    own = {"beta": beta, "threshold": threshold}
+    return fit_many(base, train, class_counts, [vars(run) | own])[0]
 
 
 def fit_many(
@@ -100,13 +98,9 @@ def fit_many(
 
     start = np.hstack([base.weight, base.bias[:, None]])
     inputs = _stacked.features_and_one(base, train)
-    found = _stacked.train(
-        inputs, start, runs, _stacked.Linear(), binary, balanced=False, after_epoch=project
-    )
-    return [
-        Classifier(rows[:, :-1].copy(), rows[:, -1].copy(), base.normalize_features, base.experts)
-        for rows in found
-    ]
+    form = _stacked.Linear()
+    found = _stacked.train(inputs, start, runs, form, binary, balanced=False, after_epoch=project)
+    return [form.classifier(base, rows) for rows in found]
 
 
 def _binary(logits: Single, labels: Ints, weights: Single) -> Single:

@@ -5,7 +5,7 @@ Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, `
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class Source:
         return np.argsort(-self.subject.classes.train_count, kind="stable")
 
     @property
-    def nearest(self) -> NeighborSettings:
+    def neighbor_settings(self) -> NeighborSettings:
         """What the nearest classes are."""
         return NeighborSettings(self.k, seed=self.seed)
 
@@ -136,7 +136,7 @@ class Source:
         k = min(self.k, len(among) - 1)
         if k < 1:
             raise InputError("no all classes with neighbours among all classes")
-        return self.subject.nearest(of, among, NeighborSettings(k, seed=self.seed))
+        return self.subject.nearest(of, among, replace(self.neighbor_settings, k=k))
 
 
 def collect(

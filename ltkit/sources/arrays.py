@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import FormatError, InputError, nearest
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.files.narrowing import as_float32
 from ltkit.records import SPLITS, ClassTable, Head, Ints, block_rows, blocks
 from ltkit.untrusted.budget import BYTES, Budget, opened

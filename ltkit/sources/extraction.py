@@ -17,7 +17,7 @@ from ltkit.architectures.network import Extractable
 from ltkit.checkpoints import Recognised, View
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
 from ltkit.settings import ExtractSettings, as_json
 

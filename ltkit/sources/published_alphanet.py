@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ltkit.checkpoints import read_object, values_of
 from ltkit.errors import FormatError, InputError
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import SPLITS, ClassTable, Head, Ints
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ltkit.errors import InputError
+from ltkit.errors import SettingError
 from ltkit.records import blocks
 from ltkit.settings import Augment
 from ltkit.training.auto_augment import auto_augmented, cut_out
@@ -35,12 +35,11 @@ class ImageStore:
         """Pad the images and move nothing else.
 
         Raises:
-            InputError: when the policy is for other images.
+            SettingError: when the policy is for other images.
         """
         if "autoaugment" in augment and images.shape[3] not in (1, 3):
-            raise InputError(
-                f"--augment {augment}: found images of {images.shape[3]} channels, expected 1 or 3"
-            )
+            said = f"found images of {images.shape[3]} channels, expected 1 or 3"
+            raise SettingError(f"augment {augment}", said)
         self.height, self.width = images.shape[1:3]
         self.padding, self.flip, self.augment = padding, flip, augment
         self.images = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))

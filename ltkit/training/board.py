@@ -1,31 +1,30 @@
 """The numbers of each epoch as TensorBoard scalars (``pip install 'ltkit[tensorboard]'``)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ltkit.errors import InputError
-from ltkit.training.run import Progress
+from ltkit.errors import SettingError
+from ltkit.training.job import Progress, Report
 
 
-def scalars(folder: Path) -> Callable[[Progress], None]:
+def scalars(folder: Path) -> Report:
     """Return what adds an epoch's numbers to a folder that TensorBoard reads.
 
     Names are those of the log, as ``val/few``. The first epoch that is added takes the place of it
     and those after it, so that a resumed run draws one line.
 
     Raises:
-        InputError: when TensorBoard is not installed, or there is no such folder to make.
+        SettingError: when TensorBoard is not installed, or there is no such folder to make.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError(
-            f"--tensorboard: tensorboard is not installed ({error}); "
-            "pip install 'ltkit[tensorboard]'"
+        raise SettingError(
+            "tensorboard", f"is not installed ({error}); pip install 'ltkit[tensorboard]'"
         ) from error
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--tensorboard {folder}: is a file, expected a folder")
+        raise SettingError(f"tensorboard {folder}", "is a file, expected a folder")
     writer: Any = None
 
     def add(progress: Progress) -> None:

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 
-from ltkit import __version__
 from ltkit.architectures.network import Network
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.files import scratch
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
-from ltkit.settings import flag
 from ltkit.untrusted.budget import opened
+from ltkit.version import __version__
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1
@@ -106,7 +105,7 @@ def load_partial(
     """
     whole = scratch.read(path)
     if whole is None:
-        raise InputError(f"{path}: not found, nothing to resume; run without --resume")
+        raise InputError(f"{path}: not found, nothing to resume; start again without resuming")
     raw = _checked(path, whole)
     try:
         content = torch.load(io.BytesIO(raw), weights_only=True, map_location="cpu")
@@ -120,7 +119,7 @@ def load_partial(
     ) as error:  # fmt: skip
         raise FormatError(
             f"{path}: not a checkpoint of an interrupted run ({type(error).__name__}); "
-            "start again without --resume"
+            "start again without resuming"
         ) from error
     return int(content["epoch"])
 
@@ -141,8 +140,8 @@ def _checked(path: Path, whole: bytes) -> bytes:
     raw, digest = whole[:-32], whole[-32:]
     if hashlib.sha256(raw).digest() != digest:
         raise FormatError(
-            f"{path}: is damaged, or not ltkit's; move it away and start again without --resume, "
-            "or choose another -o"
+            f"{path}: is damaged, or not ltkit's; move it away and start again without "
+            "resuming, or choose another output"
         )
     return raw
 
@@ -160,7 +159,7 @@ def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
     except (EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise FormatError(
             f"{path}: not a checkpoint of ltkit ({type(error).__name__}); remove it, or start "
-            "again without --resume"
+            "again without resuming"
         ) from error
     _check_same(path, found, recipe)
 
@@ -169,7 +168,6 @@ def _check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any
     different = sorted(k for k in {*found, *expected} if found.get(k) != expected.get(k))
     if different:
         key = different[0]
-        raise InputError(
-            f"{path}: {flag(key)}: found {found.get(key)}, expected {expected.get(key)}; resume "
-            "with the settings of the first run, or start again without --resume"
-        )
+        said = f"found {found.get(key)}, expected {expected.get(key)}"
+        way_out = "resume with the settings of the first run, or start again without resuming"
+        raise SettingError(key, f"{said}; {way_out}", where=f"{path}: ")

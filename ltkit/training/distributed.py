@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ltkit import numerals
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 
 NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")
 VARIABLES = (*NUMBERS, "MASTER_ADDR")
@@ -48,10 +48,11 @@ def group(device: str) -> Iterator[str]:
     cuda, local = device.startswith("cuda"), int(os.environ["LOCAL_RANK"])
     if cuda:
         if ":" in device or local >= torch.cuda.device_count():
-            raise InputError(
-                f"--device {device}: found process {local} of this machine and "
-                f"{torch.cuda.device_count()} GPUs, of which torchrun gives each process its own; "
-                "use --device cuda with at most as many processes"
+            raise SettingError(
+                f"device {device}",
+                f"found process {local} of this machine and {torch.cuda.device_count()} GPUs, of "
+                "which torchrun gives each process its own; use device cuda with at most as many "
+                "processes",
             )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)

@@ -3,15 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ltkit.settings import TrainSettings
+from ltkit.settings import Freeze, Sampler, TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
-Freeze = Literal["backbone", "weights"]
 
 
 @dataclass(frozen=True)

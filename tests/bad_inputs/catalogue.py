@@ -1095,7 +1095,7 @@ PIPES = [
     Row("pipe for groups", "evaluate feats.h5 --group fifo", ["--group: found fifo", "a file"],
         makers.pipe("fifo")),
     Row("pipe for class means",
-        "train swrm --data digits_lt --arch digits_net --class-means x.h5 -o o.pt",
+        "train swrm --set window=3 --data digits_lt --arch digits_net --class-means x.h5 -o o.pt",
         ["x.h5: is a device or pipe"], makers.pipe("x.h5")),
     Row("pipe to validate", "validate x.h5", ["x.h5: is a device or pipe"], makers.pipe("x.h5")),
     Row("pipe in an archive of images", "data info cifar100_lt --root .",

@@ -23,9 +23,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ltkit import architectures, checkpoints, datasets
-from ltkit.files import classifiers, features, hdf5, neighbors, scratch
+from ltkit.files import classifiers, features, hdf5, neighbors, scratch, strict_json
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.posthoc import ncm
-from ltkit.records import Correction, Neighbors
+from ltkit.records import ClassTable, Correction, Neighbors
 from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
 from ltkit.sources import arrays as importing
 from ltkit.sources import extraction
@@ -169,7 +170,7 @@ def fitted(
         content = {name: values for name, values in content.items() if values is not None}
         digest = hdf5.header(Path("feats.h5"))["digest"]
         with mock.patch.object(
-            hdf5.strict_json, "dumps", lambda v: v if isinstance(v, str) else json.dumps(v)
+            strict_json, "dumps", lambda v: v if isinstance(v, str) else json.dumps(v)
         ):
             hdf5.write(
                 Path(name), hdf5.CLASSIFIER, content,
@@ -261,10 +262,10 @@ def unfinished(name: str) -> Maker:
     """Leave what an interrupted run with other inputs leaves."""
 
     def make():
-        split = features.SplitPlan(np.zeros(3, np.int64), None)
-        plan = features.Plan(8, "float32", {"train": split}, features.ClassTable(np.array([3])),
+        split = SplitPlan(np.zeros(3, np.int64), None)
+        plan = Plan(8, "float32", {"train": split}, ClassTable(np.array([3])),
                              None, {})  # fmt: skip
-        features.FeaturesWriter(Path(name), plan, command="made", resume=False).close()
+        FeaturesWriter(Path(name), plan, command="made", resume=False).close()
 
     return make
 

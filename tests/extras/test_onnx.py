@@ -642,7 +642,7 @@ def hostile():
             shape=np.array([1 << 20, 1 << 20])),
         "a constant that is repeated": summed(
             n("Tile", ["one", "times"], ["large"]), one=np.ones(1 << 10, np.float32),
-            times=np.array([1 << 22])),
+            times=np.array([1 << 20])),
         "a value spread as images are many": from_images("Expand", "value", "count"),
         "a constant as large as images are many": from_images("ConstantOfShape", "count"),
         "functions of functions": functions(),

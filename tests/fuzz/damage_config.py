@@ -128,9 +128,9 @@ def graphs(files, rng):
         *rng.choice(kinds),
         node("ReduceSum", ["large"], ["s"], keepdims=0),
         node("Mul", ["s", "zero"], ["none"]),
-        node("Add", ["f", "none"], ["more"]),
+        node("Add", ["f", "none"], ["h"]),
     ]
-    graph.node[-1].input[0] = "more"
+    graph.node[-1].input[0] = "h"
     for one in added:
         graph.node.insert(len(graph.node) - 1, one)
     for name, value in values.items():

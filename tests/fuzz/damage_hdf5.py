@@ -9,6 +9,7 @@ from damage import NUMBERS, STRANGE
 
 from ltkit.errors import LtkitError
 from ltkit.files import hdf5
+from ltkit.files.blocks import checksum
 
 # Metadata, with its checksums made right again
 
@@ -287,7 +288,7 @@ def resealed(path, rng):
             for name, rows in hdf5._datasets(file, path).items():
                 values = file[name][...]
                 blocks = range(0, len(values), rows.block_rows)
-                sums = [hdf5.checksum(values[i : i + rows.block_rows]) for i in blocks]
+                sums = [checksum(values[i : i + rows.block_rows]) for i in blocks]
                 found[name] = np.array(sums, dtype=np.uint64)
         hdf5.seal(path, found)
     except (*hdf5.DAMAGED, LtkitError):

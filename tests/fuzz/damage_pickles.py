@@ -23,6 +23,9 @@ GLOBALS = (
     ("builtins", "list"), ("os", "getcwd"), ("copyreg", "_reconstructor"),
     ("__torch__", "M"), ("torch.jit._pickle", "build_intlist"),
 )  # fmt: skip
+LARGEST = 1 << 20
+"""A program is not repeated to more bytes: these are read one by one."""
+
 SIZES = (0, 1, 2, 7, 64, 1 << 10, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 70)
 
 
@@ -82,7 +85,7 @@ def knot(rng):
                                                 b"h\x03")] * count),
         payloads.call(payloads.named("torch.storage", "_load_from_bytes"),
                       payloads.raw(b"\x80\x02" + twice[:200] + b".")),
-        (b"]q\x04(" + b"h\x04" * 1000 + b"e0") * count + b"h\x04", b"\x8f" * 3000 + b"(" + b"0" * 3,
+        (b"]q\x04(" + b"h\x04" * 99 + b"e0") * count + b"h\x04", b"\x8f" * 3000 + b"(" + b"0" * 3,
         payloads.call(payloads.named("collections", "OrderedDict"),
                       payloads.listed(payloads.items(twice, b"N"))),
     ))  # fmt: skip
@@ -139,7 +142,7 @@ def put(raw, rng):
     mark = payloads.text(MARK)
     if mark not in raw:
         raise ValueError("no mark in the pickle")
-    made = program(rng)
-    if rng.random() < 0.1:
-        made = payloads.listed(*[made] * rng.choice((10, 1000)))
+    made, times = program(rng), rng.choice((10, 1000))
+    if rng.random() < 0.1 and len(made) * times < LARGEST:
+        made = payloads.listed(*[made] * times)
     return raw.replace(mark, made)

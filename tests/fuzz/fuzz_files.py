@@ -70,7 +70,8 @@ from watched import Outcome
 from ltkit import records
 from ltkit.errors import LtkitError
 from ltkit.files import classifiers, hdf5, neighbors
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.contents import encode
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.records import Correction, Neighbors
 from ltkit.sources import arrays as importing
 from ltkit.training import checkpoint
@@ -189,7 +190,7 @@ def classifier_file(path):
     weight, bias = (rng.normal(size=s).astype(np.float32) for s in ((3, 4, 8), (3, 4)))
     runs = tuple({"rho": rho, "seed": 0, "k": 5, "note": "ü"} for rho in (0.5, 1.0, 2.0))
     extra = {"alpha": rng.normal(size=(3, 4, 6)), "log": np.zeros((3, 2, 2), np.float32),
-             "what": hdf5.encode(("a", "b", "c"))}  # fmt: skip
+             "what": encode(("a", "b", "c"))}  # fmt: skip
     found = Correction("alphanet", np.array([0, 2, 3, 9]), weight, bias, runs, False, extra)
     classifiers.write(path, found, settings={"k": 5}, inputs={"features": "0" * 64}, command="x")
 
@@ -605,8 +606,11 @@ class Headers(Plain):
 
         def write(path):
             plan = made.plan()
-            head = replace(plan.head, weight=np.round(plan.head.weight, 1).astype(np.float16))
-            plan = replace(plan, head=replace(head, weight=head.weight.astype(np.float32)))
+            weight, bias = (
+                part.astype(np.float16).astype(np.float32)
+                for part in (plan.head.weight, plan.head.bias)
+            )
+            plan = replace(plan, head=replace(plan.head, weight=weight, bias=bias))
             with FeaturesWriter(path, plan, command="x", resume=False) as writer:
                 for name, values in made.features(plan).items():
                     writer.append(name, values.astype(np.float16).astype(np.float32))
@@ -635,7 +639,7 @@ class Headers(Plain):
             values = values.astype(rng.choice(known))
             descr, data = values.dtype.str, values.tobytes()
         elif kind == 1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         elif kind == 2:
             descr = rng.choice(LIES)
             with contextlib.suppress(TypeError):
@@ -644,7 +648,7 @@ class Headers(Plain):
         else:
             order = True
         if rng.random() < 0.1:
-            shape = other_shapes(shape, rng)
+            shape = other_shapes(values.shape, rng)
         text = f"{{'descr': {descr!r}, 'fortran_order': {order!r}, 'shape': {shape!r}, }}\n"
         version = rng.choice(((1, 0), (1, 0), (2, 0), (3, 0)))
         entries[at] = entries[at][0], npy(text, data, version)

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 from fuzzing import Target
 
-from ltkit.files import classifiers, hdf5
+from ltkit.files import classifiers, hdf5, strict_json
 from ltkit.records import Correction
 from ltkit.settings import AlphaNetSettings, as_json
 from ltkit.sources import arrays as importing
@@ -97,7 +97,7 @@ class Records(Target):
         runs = [run if isinstance(run, bytes) else run.encode() for run in parts["runs"]]
         arrays = {**parts["arrays"], "runs": np.array(runs, dtype=bytes if runs else "S1")}
         inputs = parts.get("inputs", json.dumps({"features": digest}))
-        with mock.patch.object(hdf5.strict_json, "dumps", lambda value: value):
+        with mock.patch.object(strict_json, "dumps", lambda value: value):
             hdf5.write(
                 path, hdf5.CLASSIFIER, arrays,
                 {"/": {"method": parts["method"], "normalize_features": parts["normalize"]}},

@@ -32,8 +32,9 @@ from fuzz_files import problem
 from fuzzing import Target, main
 
 from ltkit.cli import app
-from ltkit.files import hdf5, scratch
-from ltkit.files.features import FeaturesWriter
+from ltkit.files import scratch
+from ltkit.files.features_writer import FeaturesWriter
+from ltkit.files.opening import MAGIC
 from ltkit.sources import arrays as importing
 
 STEP = "--epochs 2 --device cpu --quiet"
@@ -188,7 +189,7 @@ class Names(Target):
         """Return something of a stranger's."""
         line = json.dumps({"epoch": 2, "loss": 1.0}) + "\n"
         content = rng.choice((
-            b"mine\n", rng.randbytes(rng.randrange(1, 300)), hdf5.MAGIC + rng.randbytes(90),
+            b"mine\n", rng.randbytes(rng.randrange(1, 300)), MAGIC + rng.randbytes(90),
             files["feats.h5"], files["m.pt"], b"%064x\n" % rng.getrandbits(256), line.encode(),
             b"[1]\n", b"ltkit-parts 1 x\n", b"ltkit-journal 2 " + rng.randbytes(40),
         ))  # fmt: skip

@@ -18,7 +18,8 @@ from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, i
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
 from ltkit.files import classifiers, features, hdf5, scratch, soundness
-from ltkit.files.features import FeaturesWriter
+from ltkit.files.blocks import StoredRows
+from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.neighbors import wordnet
 from ltkit.training import checkpoint, run
@@ -46,7 +47,7 @@ def show(*things):
     digest = hashlib.sha256()
 
     def add(thing):
-        if isinstance(thing, hdf5.StoredRows):
+        if isinstance(thing, StoredRows):
             thing = thing[:]
         if isinstance(thing, torch.Tensor):
             thing = thing.numpy()

@@ -6,11 +6,11 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from ltkit.reporting.figures import visible
-from test_report import HOSTILE, columns, correction, embedded, large, rendered, run, small
+from reports import DEMO, HOSTILE, columns, correction, embedded, large, rendered, run, small
 
 from ltkit.evaluation import Entry
 from ltkit.files import classifiers
+from ltkit.reporting.exhibits import visible
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -31,8 +31,6 @@ def browser():
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """The page of the bundled features with several kinds of corrections."""
-    from test_report import DEMO
-
     folder = tmp_path_factory.mktemp("browser")
     feats = shutil.copy(DEMO, folder / "feats.h5")
     fit = ("alphanet", "fit", feats, "--rho", "0.5,1", "--seeds", "2", "--epochs", "6", "-q")

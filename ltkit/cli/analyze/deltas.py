@@ -3,8 +3,8 @@
 from typing import Any
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._giving import give, percent, table_of, title
 from ltkit.cli.analyze._reading import Csv, Files, Split, read
+from ltkit.cli.analyze._results import give, percent, table_of, title
 from ltkit.settings import GROUPS
 
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._giving import correlation, give, percent, setting, table_of, title
 from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._results import correlation, give, percent, setting, table_of, title
 from ltkit.settings import NeighborSettings
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _options, _output
-from ltkit.cli.analyze._giving import give, setting, table_of, title
 from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._results import give, setting, table_of, title
 from ltkit.settings import NeighborSettings, PathRule
 
 if TYPE_CHECKING:

@@ -150,7 +150,7 @@ def analyze_distance(
         InputError: where a group has no trained class, for a k out of range, and where no class
             has a sample in the split.
     """
-    subject.untrained(note)
+    subject.note_untrained(note)
     chosen, others = subject.trained(of, "of"), subject.trained(among, "among")
     for setting, group, ids in (("of", of, chosen), ("among", among, others)):
         if not len(ids):

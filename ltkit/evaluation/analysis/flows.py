@@ -222,7 +222,7 @@ def analyze_flows(
             note("classes/wnid: absent, so no WordNet neighbours")
     kinds: list[Kind] = []
     if by != "wordnet":
-        subject.untrained(note)
+        subject.note_untrained(note)
         for samples, among in SIDES:
             kind = kind_by_features(subject, settings, samples, among)
             if kind is None:

@@ -133,7 +133,7 @@ class Subject:
         means, counts = class_means(self.features.split("train"), len(self.classes))
         return means, np.flatnonzero(counts)
 
-    def untrained(self, note: Note) -> None:
+    def note_untrained(self, note: Note) -> None:
         """Say how many classes have no training sample, if any."""
         if unseen := len(self.classes) - len(self.means[1]):
             note(f"{unseen} classes have no training sample: left out")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ltkit.files import classifiers, neighbors
-from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Correction, Head, Neighbors
 
 

@@ -16,7 +16,7 @@ from ltkit import losses, registry
 from ltkit.architectures.network import make_head
 from ltkit.files import classifiers, hdf5
 from ltkit.files import features as features_file
-from ltkit.files.features import SplitPlan
+from ltkit.files.features_writer import SplitPlan
 from ltkit.losses import balanced_softmax, ce, ib, swrm
 from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Head
 from ltkit.settings import HeadSettings

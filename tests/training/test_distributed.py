@@ -100,7 +100,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Where one process wrote, and where two."""
-    from ltkit.files.features import FeaturesWriter, Plan, SplitPlan
+    from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 
     base = tmp_path_factory.mktemp("processes")
     made, file = features(), base / "feats.h5"

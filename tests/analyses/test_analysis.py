@@ -31,10 +31,14 @@ def accuracy(predicted, class_id):
 
 def case(rho, predicted=None, name="alphanet", seeds=(0, 1, 2), class_id=(6, 7, 8), **settings):
     settings = {"k": 5, "metric": "euclidean", "rho": rho} | settings
-    predicted = AFTER if predicted is None else predicted
-    return analysis.Case(
-        name, name, f"{name}.h5", settings, np.array(class_id), seeds, predicted[: len(seeds)]
+    predicted = (AFTER if predicted is None else predicted)[: len(seeds)]
+    runs = tuple({"seed": seed} for seed in seeds)
+    rows, count = np.array(class_id), len(class_id)
+    made = Correction(
+        "alphanet", rows, np.zeros((len(runs), count, 2)), np.zeros((len(runs), count)), runs
     )
+    entry = Entry(name, f"{name}.h5", made)
+    return analysis.Case(entry, name, settings, list(range(len(runs))), predicted)
 
 
 def test_cases_are_the_settings_with_the_predictions_of_their_seeds():
@@ -139,9 +143,7 @@ def test_equal_accuracies_are_ties_however_they_were_summed():
 
 
 def test_thirds_go_from_the_nearest_to_the_farthest():
-    distance = np.array([5.0, 1, 4, 2, 3, 9, 8])
-    found = analysis.ByDistance(np.arange(7), distance, *[np.zeros(7)] * 2, *[0] * 3, *[[0]] * 2)
-    assert [part.tolist() for part in found.thirds()] == [[1, 3, 4], [0, 2], [5, 6]]
+    assert analysis.thirds([5.0, 1, 4, 2, 3, 9, 8]) == [[1, 3, 4], [0, 2], [5, 6]]
 
 
 def test_pairs_of_neighbours_and_of_a_table():
@@ -242,7 +244,8 @@ def test_fits_that_differ_in_more_than_rho_are_other_curves(other):
 
 
 def test_a_correction_without_rho_has_no_curve():
-    tau = analysis.Case("tau-norm", "", "t.h5", {"tau": 1}, np.arange(C), (None,), AFTER[:1])
+    made = Correction("tau-norm", np.arange(C), np.zeros((1, C, 2)), np.zeros((1, C)), ({},))
+    tau = analysis.Case(Entry("tau-norm", "t.h5", made), "", {"tau": 1}, [0], AFTER[:1])
     refused(
         lambda: analysis.rho_curves([tau], BEFORE, LABELS, C, GROUPS),
         "t.h5: found a correction without rho", "leave it out",

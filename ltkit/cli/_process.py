@@ -1,0 +1,75 @@
+"""How the program ends: what a user can mend is one line, and exit code 2."""
+
+import contextlib
+import errno
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from ltkit.cli import _output, _streams
+from ltkit.errors import LtkitError, SettingError
+from ltkit.files import atomic
+from ltkit.settings import flag
+
+LONGEST, CUT = 300, " ... "
+"""Characters of a message, and what stands for those of a longer one: its middle."""
+
+OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
+"""What torch says of it, on a CPU and on a GPU."""
+
+MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
+"""What to do, for errors of the system whose own words do not say it."""
+
+LESS = "take less at a time, or a machine with more"
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Run the command line; turn what a user can mend into one line and exit code 2."""
+    _streams.prepare()
+    sys.unraisablehook = _unraisable
+    try:
+        with atomic.command():
+            app()
+    except SettingError as error:
+        _fail(f"{error.where}{flag(error.name)}: {error.said}")
+    except LtkitError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}{MENDED.get(error.errno or 0, '')}")
+    except RecursionError:
+        _fail("an input is nested too deeply to be read; make it again, flatter")
+    except MemoryError as error:
+        _fail(f"out of memory: {str(error) or 'what was asked for'} is too large; {LESS}")
+    except RuntimeError as error:
+        if not (found := OUT_OF_MEMORY.search(str(error))):
+            raise
+        _fail(f"out of memory: {found[0]}; {LESS}")
+
+
+def _unraisable(event: Any) -> None:
+    """Raise a Ctrl-C once more that came within a finalizer, where Python drops it."""
+    if issubclass(event.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(event)
+
+
+def _fail(message: str) -> None:
+    """Say what was wrong, in one line, and exit."""
+    _streams.give_up_stdout()
+    line = _output.printable(message)
+    if len(line) > LONGEST:  # a name out of a damaged file
+        half = (LONGEST - len(CUT)) // 2
+        line = f"{line[:half]}{CUT}{line[-half:]}"
+    with contextlib.suppress(OSError):  # there is nowhere else to say it
+        typer.echo(f"ltkit: {line}", err=True)
+    sys.exit(2)

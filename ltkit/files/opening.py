@@ -1,0 +1,58 @@
+"""What a file is asked before HDF5 reads it: is it there, is it HDF5, how large is it."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ltkit.errors import FormatError, InputError
+from ltkit.untrusted.budget import opened
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+MOST_HOLES = 1000
+"""Holes of a sparse file that are looked for."""
+
+
+def sniff(path: Path) -> None:
+    """Refuse what is not an HDF5 file, saying what it seems to be.
+
+    Raises:
+        FormatError: see above. InputError: when there is no such file.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: not found{_beside(path)}")
+    with opened(path, "an ltkit file") as file:
+        start = file.read(512)
+    if start.startswith(MAGIC):
+        return
+    if not start:
+        raise FormatError(f"{path}: is empty; make the file again")
+    guesses = (
+        (b"version https://git-lfs", "a Git-LFS pointer; fetch the file itself with git lfs pull"),
+        (b"<", "a web page; download the file itself"),
+        (b"PK\x03\x04", "a zip archive, as .npz or .pt; use ltkit import or ltkit extract"),
+        (b"\x80", "a pickle; use ltkit extract"),
+    )
+    for magic, guess in guesses:
+        if start.lstrip().startswith(magic):
+            raise FormatError(f"{path}: not an HDF5 file but {guess}")
+    raise FormatError(f"{path}: not an HDF5 file; expected one that ltkit wrote")
+
+
+def _beside(path: Path) -> str:
+    beside = sorted(p.name for p in path.parent.glob("*.h5")) if path.parent.is_dir() else []
+    return f"; beside it: {', '.join(beside[:5])}" if beside else "; check the path"
+
+
+def size_on_disk(path: Path) -> int:
+    """Return how many bytes of a file are not holes, of which a few bytes can claim any number."""
+    with path.open("rb") as file:
+        descriptor, data, holes = file.fileno(), 0, 0
+        size = os.fstat(descriptor).st_size
+        with suppress(OSError):  # the file system knows no holes, or there is no data after one
+            for _ in range(MOST_HOLES):
+                hole = os.lseek(descriptor, data, os.SEEK_HOLE)  # the end is one
+                holes += size - hole
+                data = os.lseek(descriptor, hole, os.SEEK_DATA)
+                holes -= size - data
+    return size - holes

@@ -1,0 +1,115 @@
+"""What is refused before a run begins."""
+
+import shutil
+
+from torch import nn
+
+from ltkit import architectures
+from ltkit.errors import InputError, SettingError
+from ltkit.losses import Stateful
+from ltkit.records import Dataset
+from ltkit.settings import RANGES, TrainSettings
+from ltkit.settings import check as check_ranges
+from ltkit.training import distributed
+from ltkit.training.deferred import Deferred, OfBatch
+from ltkit.training.job import Job
+from ltkit.training.mixing import Mixing
+from ltkit.training.schedules import Stage
+
+COMPILERS = ("g++", "clang++")
+
+
+def check_settings(settings: TrainSettings) -> None:
+    """Refuse settings out of range.
+
+    Raises:
+        SettingError: naming the first such setting; ``compile`` where there is no compiler.
+    """
+    check_ranges(settings)
+    if list(settings.steps) != sorted(settings.steps):
+        found = ", ".join(map(str, settings.steps))
+        raise SettingError("steps", f"found {found}, expected rising parts of the run, 0 to 1")
+    if settings.compile and not any(map(shutil.which, COMPILERS)):
+        raise SettingError("compile", f"found no C++ compiler, expected {' or '.join(COMPILERS)}")
+
+
+def check_images(dataset: Dataset, arch: str) -> None:
+    """Refuse images that are too few for a network, or of other channels.
+
+    Raises:
+        InputError: naming the dataset, or ``arch``.
+    """
+    if len(dataset.split("train")) < 2:
+        raise InputError(
+            f"{dataset.record['spec']}: found one training image, expected two or more"
+        )
+    if arch in architectures.CATALOGUE:
+        channels = architectures.CATALOGUE[arch].channels
+        found = dataset.split("train").images[:1].shape[-1]
+        if found != channels:
+            fitting = [k for k, v in architectures.CATALOGUE.items() if v.channels == found]
+            raise SettingError(
+                f"arch {arch}",
+                f"takes {channels} channels, the images have {found}; "
+                f"expected {', '.join(fitting) or 'another dataset'}",
+            )
+
+
+def check_stages(loss: OfBatch | Stateful, settings: TrainSettings, then: Stage | None) -> None:
+    """Refuse a second stage that never comes.
+
+    Raises:
+        InputError: naming the epoch. SettingError: naming a learning rate out of range.
+    """
+    borders = [(1, then.from_epoch)] if then else []
+    borders += [(0, loss.epoch)] if isinstance(loss, Deferred) else []
+    for least, found in borders:
+        if not least <= found < settings.epochs:
+            raise InputError(
+                f"second stage: found epoch {found}, expected from {least} to {settings.epochs - 1}"
+                "; choose another epoch for it, or train for more epochs"
+            )
+    rate, within = then.learning_rate if then else None, RANGES["learning_rate"]
+    if rate is not None and rate not in within:
+        raise SettingError("then_lr", f"found {rate}, expected {within}")
+
+
+def check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | None) -> None:
+    """Refuse to mix images for a loss that counts labels, or of a single class.
+
+    Raises:
+        SettingError: naming ``mixing``.
+    """
+    if not mixing:
+        return
+    if not getattr(loss, "mixable", True):
+        raise SettingError(
+            "mixing",
+            "this loss counts the labels that it meets, and a mixed image has two; expected "
+            "another loss, or no mixing",
+        )
+    if (present := int((dataset.classes.train_count > 0).sum())) < 2:
+        raise SettingError(
+            "mixing", f"found images of {present} class, expected two classes or more"
+        )
+
+
+def least_batch(network: nn.Module) -> int:
+    """Return the fewest samples of a batch: one for each process, two where there is batch norm."""
+    normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return (2 if normed else 1) * distributed.processes()
+
+
+def check_batches(job: Job) -> None:
+    """Refuse batches that are too small for the network or the processes, as too few samples are.
+
+    Raises:
+        InputError: naming ``batch_size``, or the samples.
+    """
+    least, size, count = least_batch(job.network), job.recipe.settings.batch_size, len(job.labels)
+    several = f" for {distributed.processes()} processes" if distributed.processes() > 1 else ""
+    expected = f"expected at least {least}{several}"
+    if size < least:
+        raise SettingError("batch_size", f"found {size}, {expected}")
+    if count < least:
+        raise InputError(f"training {job.store.unit}: found {count}, {expected}")

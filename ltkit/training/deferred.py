@@ -1,0 +1,64 @@
+"""A loss, and another that takes its place from an epoch on."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ltkit.losses import Moment, Stateful
+
+OfBatch = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A loss that is a function of (B, C) logits, (B,) labels and (C,) training counts."""
+
+
+class Deferred(Stateful, nn.Module):
+    """A loss, and another that takes its place from an epoch on.
+
+    Source:
+        Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 3.3 (deferred re-weighting: the second is
+        the first with class weights).
+    """
+
+    class_counts: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor,
+        first: OfBatch | Stateful,
+        then: OfBatch | Stateful,
+        epoch: int,
+    ) -> None:
+        """Start with the first; the second has its turn when so many epochs are finished.
+
+        Raises:
+            InputError: when a parameter of the second is out of range: now, not at that epoch.
+        """
+        super().__init__()
+        if then is not first and not isinstance(then, Stateful):
+            one = class_counts.argmax()[None]  # a class that has images
+            then(torch.zeros(1, len(class_counts), device=one.device), one, class_counts)
+        self.first, self.then, self.epoch, self.reached = first, then, epoch, False
+        self.takes_class_means = any(getattr(x, "takes_class_means", False) for x in (first, then))
+        self.mixable = all(getattr(x, "mixable", True) for x in (first, then))
+        self.register_buffer("class_counts", class_counts, persistent=False)
+
+    @property
+    def current(self) -> OfBatch | Stateful:
+        """The loss whose turn it is."""
+        return self.then if self.reached else self.first
+
+    def before_epoch(self, moment: Moment) -> None:
+        """Take note of which loss is the current one."""
+        self.reached = moment.epoch >= self.epoch
+        if isinstance(self.current, Stateful):
+            self.current.before_epoch(moment)
+
+    def watched(self) -> dict[str, float]:
+        """Return the numbers of the loss whose turn it is."""
+        return self.current.watched() if isinstance(self.current, Stateful) else {}
+
+    def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+        """Return the mean over the batch."""
+        if isinstance(self.current, Stateful):
+            return self.current(logits, labels, features)
+        return self.current(logits, labels, self.class_counts)

@@ -1,0 +1,83 @@
+"""The cached features of a file on a device, as far as they fit."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltkit.records import FeatureSet, FeatureSplit
+from ltkit.row_cache import RowCache, Stretch
+
+BUDGET = 2 << 30
+"""Bytes of features that may be held. Of a larger split, what the next steps need is read again."""
+
+
+class FeatureStore:
+    """Cached features, held on the device where they fit the budget; else read as they are needed.
+
+    split: (N, D) features and their labels.
+    """
+
+    unit = "samples"
+
+    def __init__(self, split: FeatureSplit, device: str) -> None:
+        """Read the split if it fits."""
+        self.device = torch.device(device)
+        self._split, self._order = split, torch.arange(0)
+        self._rows = RowCache(
+            split, split.features.shape[1], split.features.dtype, budget=BUDGET, place=self._placed
+        )
+        self._stretch: Stretch[Tensor] | None = None
+        self._next = self._ready = 0
+
+    def _placed(self, values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._split)
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the samples into blocks of the file."""
+        return self._split.slices()
+
+    def block(self, rows: slice) -> Tensor:
+        """Return consecutive (B, D) features in float32."""
+        if self._rows.held is not None:
+            return self._rows.held[rows].float()
+        return self._placed(self._split.features[rows]).float()
+
+    def drawn(self, order: Tensor) -> None:
+        """Take note of the epoch's draws, so that those of many steps are read in one pass."""
+        self._order, self._next, self._ready = order, 0, 0
+
+    def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the (B, D) features of the next draws, as they are."""
+        if self._rows.held is not None:
+            return self._rows.held[index].float()
+        rows = index.cpu().numpy()
+        if self._stretch is None or self._next + len(rows) > self._ready:
+            self._stretch = None  # let go before the next are read
+            self._ready = self._next + max(self._rows.room, len(rows))
+            self._stretch = self._rows.stretch(self._order[self._next : self._ready].numpy())
+        self._next += len(rows)
+        place = torch.from_numpy(self._stretch.places(rows))
+        return self._stretch.values[place.to(self.device)].float()
+
+
+class Stores(NamedTuple):
+    """The splits of a features file on a device, for one run or several."""
+
+    train: FeatureStore
+    val: FeatureStore | None
+
+
+def stores(features: FeatureSet, device: str) -> Stores:
+    """Bring the splits that training needs to a device, as far as they fit."""
+    val = features.splits.get("val")
+    return Stores(
+        FeatureStore(features.split("train"), device),
+        FeatureStore(val, device) if val is not None and len(val) else None,
+    )

@@ -1,0 +1,137 @@
+"""What is trained on what: the network, the loss, the samples and the optimizer of one run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ltkit.architectures.network import Network
+from ltkit.losses import Stateful
+from ltkit.records import Ints
+from ltkit.training.deferred import Deferred, OfBatch
+from ltkit.training.recipe import Recipe
+from ltkit.training.stores import Store
+from ltkit.training.validation import accuracy_of
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is, for whoever shows it.
+
+    epoch: finished epochs; loss: mean of the epoch; accuracy: balanced, on val, or None.
+    images_per_second: of this epoch; seconds_left: at this rate.
+    line: all numbers of the epoch, as the log has them.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float | None
+    images_per_second: float
+    seconds_left: float
+    line: Mapping[str, Any]
+
+
+Report = Callable[[Progress], None]
+"""What is called after each epoch."""
+
+
+class Samples(NamedTuple):
+    """What is trained on, and watched.
+
+    labels: (N,) int64, of the store's samples, on its device.
+    class_counts: (C,) training images a class, there, too.
+    val, val_labels: the validation split, where there is one.
+    """
+
+    store: Store
+    labels: Tensor
+    class_counts: Tensor
+    val: Store | None
+    val_labels: Ints | None
+
+
+@dataclass
+class Job:
+    """What is trained on what; `job_of` makes one.
+
+    labels: (N,) int64, of the store's samples.
+    class_counts: (C,) training images a class.
+    accuracy: gives the (C,) accuracy on the validation split after so many epochs.
+    class_means: gives the (C, D) mean features of the classes.
+    keep: called after so many epochs when none was better on the validation split.
+    epoch: finished ones.
+    """
+
+    recipe: Recipe
+    network: Network
+    loss: Stateful
+    store: Store
+    labels: Tensor
+    class_counts: Tensor
+    class_means: Callable[[], Tensor]
+    accuracy: Callable[[int], Tensor] | None
+    keep: Callable[[int], None] | None = None
+    epoch: int = 0
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def __post_init__(self) -> None:
+        """Join the network with the parameters of the loss; seed the draws."""
+        settings = self.recipe.settings
+        self.generator.manual_seed(settings.seed)
+        self.whole = _Whole(self.network, self.loss)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), settings.learning_rate, settings.momentum,
+            weight_decay=settings.weight_decay, fused=True,
+        )  # fmt: skip
+        if learned := list(self.loss.parameters()):
+            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        self.freeze: str | None = "not yet known"
+        self.parallel: nn.Module = self.network
+
+
+class _Whole(Network):
+    """A network with the loss beside it: the tensors of both are saved together."""
+
+    def __init__(self, network: Network, loss: Stateful) -> None:
+        super().__init__(network.backbone, network.head)
+        self.loss = loss
+
+
+def seeded(build: Callable[[], Network], seed: int) -> Network:
+    """Build a network whose first weights follow from a seed; other draws go on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def job_of(
+    recipe: Recipe,
+    loss: OfBatch | Stateful,
+    network: Network,
+    samples: Samples,
+    class_means: Callable[[], Tensor],
+    keep: Callable[[int], None] | None = None,
+) -> Job:
+    """Return the job of a recipe.
+
+    Args:
+        recipe: what the run is.
+        loss: of the recipe.
+        network: on the device.
+        samples: on the device.
+        class_means: gives the (C, D) mean features, where the recipe has none of another model.
+        keep: as `Job` has it.
+    """
+    store, labels, counts, val, val_labels = samples
+    if not isinstance(loss, Stateful):
+        loss = Deferred(counts, loss, loss, 0)
+    given, accuracy = recipe.class_means, None
+    if val is not None and val_labels is not None:
+        accuracy = accuracy_of(network, val, val_labels, len(counts), recipe.settings)
+    means = class_means if given is None else lambda: given[1]
+    return Job(
+        recipe, network, loss.to(store.device), store, labels, counts, means, accuracy, keep
+    )  # fmt: skip

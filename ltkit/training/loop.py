@@ -1,0 +1,228 @@
+"""One plain loop: a network and its head trained from images, or a head from cached features."""
+
+import functools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ltkit.architectures.network import Network
+from ltkit.errors import InputError, SettingError
+from ltkit.files import scratch
+from ltkit.files.atomic import write_text
+from ltkit.losses import Moment
+from ltkit.records import ShotGroups, shot_groups
+from ltkit.settings import Sampler, TrainSettings
+from ltkit.training import batches, beside, checkpoint, distributed
+from ltkit.training.checks import check_batches, least_batch
+from ltkit.training.job import Job, Progress, Report
+from ltkit.training.mixing import Mixed
+from ltkit.training.schedules import staged_rate
+from ltkit.training.validation import autocast
+
+
+def fit(
+    job: Job,
+    record: Mapping[str, Any],
+    output: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    report: Report,
+) -> None:
+    """Train the network of a job for all epochs that are left.
+
+    Args:
+        job: what is trained.
+        record: all that decides the result; a state with another one is not resumed.
+        output: ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are written, ``OUTPUT`` is not.
+        resume: go on from ``OUTPUT.partial``.
+        overwrite: whether the log of another run may be replaced.
+        report: called after each epoch.
+
+    Raises:
+        InputError: when a batch is too large for the samples or too small for the processes, the
+            loss is no longer finite, there is nothing to resume, or what lies beside the output is
+            not of ltkit.
+    """
+    check_batches(job)
+    settings, first, own = job.recipe.settings, distributed.rank() == 0, scratch.digest_of(record)
+    partial, log = beside.partial_path(output), beside.log_path(output)
+    state = (job.whole, job.optimizer, job.generator)
+    if resume:
+        job.epoch = checkpoint.load_partial(partial, record, *state)
+        lines = beside.log_lines(log)[: job.epoch]
+        best = beside.best_of(log, lines, job.epoch) if job.keep else 0.0
+        beside.check_log(log, lines, own)
+    else:
+        lines, best = [], -1.0
+        if first:
+            _make_room(partial, log, None if overwrite else own)
+    groups = shot_groups(job.class_counts.cpu().numpy())
+    while job.epoch < settings.epochs:
+        line, seconds = _epoch_line(job, groups, partial)
+        lines.append(json.dumps(line | {"run": own}) + "\n")
+        balanced = line.get("val", {}).get("balanced")
+        if first and job.keep and balanced > best:
+            job.keep(job.epoch)  # a run that dies before the next line does this epoch again
+            best = balanced
+        if first:
+            write_text(log, "".join(lines))  # before the partial file: no line is ever missing
+            checkpoint.save_partial(partial, record, job.epoch, *state)
+        rate, left = len(job.labels) / seconds, seconds * (settings.epochs - job.epoch)
+        report(Progress(job.epoch, settings.epochs, line["loss"], balanced, rate, left, line))
+
+
+def _make_room(partial: Path, log: Path, own: str | None) -> None:
+    """Remove the state of another run, unless its log may not be replaced.
+
+    Args:
+        partial: where the state is.
+        log: where the log is.
+        own: digest of this run, whose log alone may be replaced; None: any run's.
+    """
+    known = None if checkpoint.is_partial(partial) else own
+    beside.check_log(log, beside.log_lines(log), known)
+    partial.unlink(missing_ok=True)
+
+
+def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, Any], float]:
+    """Train for one epoch; return the line of the log, and the seconds of training."""
+    settings = job.recipe.settings
+    known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
+    job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
+    start = time.perf_counter()
+    with _compiler_heard(settings):
+        mean_loss = _epoch(job, partial)
+    seconds = time.perf_counter() - start
+    distributed.share_buffers(job.network)
+    job.epoch += 1
+    rate = staged_rate(settings, job.recipe.then, job.epoch - 1)
+    line: dict[str, Any] = {"epoch": job.epoch, "learning_rate": rate, "loss": mean_loss}
+    if watched := job.loss.watched():
+        line["watched"] = watched
+    if job.accuracy:
+        by_class = job.accuracy(job.epoch).numpy()
+        line["val"] = {"balanced": float(np.nanmean(by_class))} | {
+            name: float(np.nanmean(by_class[ids]))
+            for name, ids in groups.items()
+            if np.isfinite(by_class[ids]).any()
+        }
+    line[f"{job.store.unit}_per_second"] = len(job.labels) / seconds
+    return line, seconds
+
+
+class _Both(nn.Module):
+    """A network that gives features and logits, as `distributed.parallel` wants to call it."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, D) features and (B, C) logits."""
+        return self.network.features_and_logits(inputs)
+
+
+def _both(network: Network, settings: TrainSettings) -> nn.Module:
+    both = _Both(network)
+    if settings.compile:
+        device = next(network.parameters()).device.type
+        mode = "reduce-overhead" if device == "cuda" else "default"
+        both.compile(mode=mode, dynamic=False)
+    return both
+
+
+@contextmanager
+def _compiler_heard(settings: TrainSettings) -> Iterator[None]:
+    """Say in a line what torch.compile says in a page, as when its C++ compiler cannot write."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not settings.compile or not type(error).__module__.startswith("torch._"):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise SettingError(
+            "compile", f"the network cannot be compiled here ({reason}); leave it out"
+        ) from error
+
+
+def _epoch(job: Job, partial: Path) -> float:
+    """Train for one epoch; return the mean loss."""
+    job.network.train()
+    sampler = _enter_stage(job)
+    device, optimizer = job.store.device, job.optimizer
+    scaler = torch.amp.GradScaler(device.type, enabled=job.recipe.settings.amp == "fp16")
+    drawn = batches.of_epoch(job, sampler, least_batch(job.network))
+    steps = len(drawn.own)
+    losses = torch.zeros(steps, device=device)
+    for step in range(steps):
+        rate = _rate(job, step / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        value = _batch_loss(job, drawn.views(job, step))
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        losses[step] = value.detach()  # on the device, read after the epoch
+    sizes = torch.tensor([len(b) for b in drawn.own], dtype=torch.float64)
+    found = losses.double().cpu()
+    _check_finite(job, found, partial)
+    return float(found @ sizes / sizes.sum())
+
+
+def _enter_stage(job: Job) -> Sampler:
+    """Freeze what the stage of the next epoch freezes; return its sampler."""
+    then, network = job.recipe.then, job.network
+    stage = then if then and job.epoch >= then.from_epoch else None
+    freeze = stage.freeze if stage else None
+    network.backbone.requires_grad_(freeze is None)
+    network.backbone.train(freeze != "backbone")
+    if freeze != job.freeze:
+        both = _both(network, job.recipe.settings)
+        job.freeze, job.parallel = freeze, distributed.parallel(both)
+    return stage.sampler if stage else job.recipe.sampler
+
+
+def _batch_loss(job: Job, views: Mixed) -> Tensor:
+    """Return the loss of a batch, of which this process computes its part."""
+    settings, count = job.recipe.settings, len(views.labels)
+    with autocast(job.store.device.type, settings.amp):
+        features, logits = job.parallel(views.images[distributed.part(count)])
+    if settings.compile:  # a CUDA graph writes the next ones over them
+        features, logits = features.clone(), logits.clone()
+    features, logits = (distributed.whole(t.float(), count) for t in (features, logits))
+    value = job.loss(logits, views.labels, features)
+    if views.weight < 1:
+        other = job.loss(logits, views.others, features)
+        value = views.weight * value + (1 - views.weight) * other
+    return value
+
+
+def _check_finite(job: Job, losses: Tensor, partial: Path) -> None:
+    """Refuse to go on from losses of an epoch that are not finite.
+
+    Raises:
+        InputError: naming the first step.
+    """
+    wrong = (~losses.isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        kept = f"; {partial} has the state after epoch {job.epoch}" if job.epoch else ""
+        raise InputError(
+            f"loss: found {float(losses[wrong[0]]):g} at step {wrong[0] + 1} of {len(losses)} of "
+            f"epoch {job.epoch + 1}, learning rate {_rate(job, wrong[0] / len(losses)):g}, "
+            "expected a finite number; start again with a lower learning rate, or without mixed "
+            f"precision{kept}"
+        )
+
+
+def _rate(job: Job, part: float) -> float:
+    """Return the learning rate at a part of the epoch, 0 to 1."""
+    return staged_rate(job.recipe.settings, job.recipe.then, job.epoch + part)

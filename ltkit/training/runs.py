@@ -1,0 +1,224 @@
+"""A plan trained with one seed or several, from the data to the files that are written."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ltkit.errors import SettingError
+from ltkit.files import classifiers
+from ltkit.files import features as features_file
+from ltkit.files.atomic import check_output, hold
+from ltkit.neighbors.class_means import class_means as means_of
+from ltkit.records import Correction, Dataset, joined
+from ltkit.settings import ARCH, RANGES, TrainPlan, TrainSettings, as_json
+from ltkit.training import beside, distributed, heads, networks
+from ltkit.training.features import stores
+from ltkit.training.images import resident
+from ltkit.training.job import Progress, Report
+from ltkit.training.recipe import Recipe, recipe
+
+
+def _quiet(progress: Progress) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """The runs of a plan, one a seed, and whether those that were begun go on."""
+
+    recipes: list[Recipe]
+    paths: list[Path]
+    resumed: list[bool]
+
+    @classmethod
+    def of(
+        cls, count: int, plan: TrainPlan, settings: TrainSettings, target: Path, resume: bool
+    ) -> "_Seeds":
+        """Return the runs with so many seeds, from that of the settings on.
+
+        Of several that are resumed, those that were never begun start.
+
+        Raises:
+            InputError: as `recipe`, or when there is no seed.
+        """
+        if count not in RANGES["seeds"]:
+            raise SettingError("seeds", f"found {count}, expected {RANGES['seeds']}")
+        numbers = range(settings.seed, settings.seed + count)
+        recipes = [recipe(plan, replace(settings, seed=number)) for number in numbers]
+        paths = [target]
+        if count > 1:
+            paths = [target.with_name(f"{target.stem}.seed{n}{target.suffix}") for n in numbers]
+        known = [beside.begun(path) or (count > 1 and path.is_file()) for path in paths]
+        return cls(recipes, paths, [resume and (found or not any(known)) for found in known])
+
+    def __iter__(self) -> Iterator[tuple[Recipe, Path, bool]]:
+        """Give each run: what it is, its output, whether it goes on."""
+        return zip(self.recipes, self.paths, self.resumed, strict=True)
+
+
+def train_networks(
+    dataset: Dataset | Callable[[], Dataset],
+    plan: TrainPlan,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    arch: str = ARCH,
+    seeds: int = 1,
+    class_means: Path | None = None,
+    device: str = "cpu",
+    keep_best: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Callable[[Path], Report] = lambda path: _quiet,
+    wrote: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Train a network for each seed, one after another; they share the images.
+
+    Args:
+        dataset: what to train on, or what loads it once the outputs are known to be writable.
+        plan: the losses, stages, sampler, mixing and kind of head.
+        settings: the schedule, and the first seed.
+        output: the checkpoint; of several seeds, ``<stem>.seed<n>.pt`` beside it.
+        arch: a key of `ltkit.architectures.CATALOGUE`.
+        seeds: how many runs, with the seeds from that of the settings on.
+        class_means: a features file whose class means the loss takes instead of the network's own.
+        device: ``cpu`` or ``cuda[:i]``.
+        keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
+        resume: go on where runs stopped; of several, those that were never begun start.
+        overwrite: whether existing outputs and logs may be replaced.
+        report: gives what is called after each epoch of the run with an output.
+        wrote: called when a checkpoint is written.
+
+    Returns:
+        The checkpoints.
+
+    Raises:
+        InputError: when the plan, the settings or the outputs are refused, or as `networks.train`.
+    """
+    runs = _Seeds.of(seeds, plan, settings, output, resume)
+    for _, path, goes_on in runs:
+        _check_network(path, goes_on, several=seeds > 1, keep_best=keep_best, overwrite=overwrite)
+    data = dataset if isinstance(dataset, Dataset) else dataset()
+    means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
+    with distributed.group(device) as own:
+        images = functools.cache(lambda: resident(data, settings.augment, own))
+        for one, path, goes_on in runs:
+            networks.train(
+                data, arch, replace(one, class_means=means), path, device=own, images=images,
+                keep_best=keep_best, resume=goes_on, overwrite=overwrite, report=report(path),
+            )  # fmt: skip
+            if distributed.rank() == 0:
+                wrote(path)
+    return runs.paths
+
+
+def _check_network(
+    path: Path, goes_on: bool, *, several: bool, keep_best: bool, overwrite: bool
+) -> None:
+    """Refuse the output of a seed that cannot or must not be written; hold it."""
+    writes = distributed.writes()
+    if not (goes_on and several) or beside.begun(path):
+        check_output(path, overwrite=overwrite, writes=writes)
+    elif writes:
+        hold(path)
+    beside.check_beside(path, resume=goes_on)
+    if keep_best:
+        best = beside.best_path(path)
+        check_output(best, overwrite=overwrite or goes_on, writes=writes)
+
+
+def train_heads(
+    features: Path,
+    plan: TrainPlan,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    seeds: int = 1,
+    class_means: Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    report: Callable[[Path], Report] = lambda path: _quiet,
+) -> Path | None:
+    """Train a head on cached features for each seed; write them as the runs of one file.
+
+    Args:
+        features: the features file.
+        plan: the losses, stages, sampler and kind of head.
+        settings: the schedule, and the first seed; `HeadSettings` has the usual one.
+        output: the classifier file.
+        seeds: how many runs, with the seeds from that of the settings on.
+        class_means: a features file whose class means the loss takes instead of these ones.
+        device: ``cpu`` or ``cuda[:i]``.
+        resume: go on where runs stopped; of several, those that were never begun start.
+        overwrite: whether existing outputs and logs may be replaced.
+        command: as typed, to be kept in the file.
+        report: gives what is called after each epoch of the run with an output.
+
+    Returns:
+        The classifier file; None in a process of several that does not write.
+
+    Raises:
+        InputError: when the plan, the settings or the output are refused, or as `heads.train`.
+    """
+    runs = _Seeds.of(seeds, plan, settings, output, resume)
+    writes = distributed.writes()
+    check_output(output, overwrite=overwrite, inputs=(features,), writes=writes)
+    for _, path, goes_on in runs:
+        if writes:
+            hold(path)
+        beside.check_beside(path, resume=goes_on)
+    data = features_file.read(features)
+    means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
+    corrections = []
+    with distributed.group(device) as own:
+        held = functools.cache(lambda: stores(data, own))
+        for one, path, goes_on in runs:
+            head = heads.train(
+                data, replace(one, class_means=means), path, device=own, held=held,
+                resume=goes_on, overwrite=overwrite, report=report(path),
+            )  # fmt: skip
+            run = {**one.parameters, "seed": one.settings.seed}
+            corrections.append(Correction.whole(plan.method, head, run))
+        if distributed.rank() > 0:
+            return None
+    inputs = {"features": data.digest} | ({"class_means": means[0]} if means else {})
+    kept = _kept(runs.recipes[0])
+    classifiers.write(output, joined(corrections), settings=kept, inputs=inputs, command=command)
+    for path in runs.paths:
+        beside.forget(path)
+    return output
+
+
+def _kept(first: Recipe) -> dict[str, object]:
+    """Return the settings that a classifier file keeps."""
+    return as_json(first.settings) | {
+        "method": first.method, "parameters": first.parameters, "sampler": first.sampler,
+        "then": asdict(first.then) if first.then else None, "cosine": first.cosine,
+        "scale": first.scale,
+    }  # fmt: skip
+
+
+def _means_of(made: Recipe, path: Path | None, counts: Tensor) -> tuple[str, Tensor] | None:
+    """Return the digest of a features file and the (C, D) class means of its train split.
+
+    Raises:
+        SettingError: when the loss takes none, or they are of other classes.
+    """
+    if path is None:
+        return None
+    if not getattr(made.loss_of(counts), "takes_class_means", False):
+        raise SettingError("class_means", f"{made.method} takes none; swrm does")
+    features = features_file.read(path)
+    if len(features.classes) != len(counts):
+        raise SettingError(
+            "class_means",
+            f"{path}: found {len(features.classes)} classes, expected {len(counts)}",
+        )
+    means, _ = means_of(features.split("train"), len(counts))
+    return features.digest, torch.from_numpy(means)

@@ -1,0 +1,32 @@
+"""Where batches come from: samples on a device."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Store(Protocol):
+    """N samples on a device that are read in batches: images, or cached features."""
+
+    unit: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def slices(self) -> Iterator[slice]:
+        """Cut the samples into what is read at a time."""
+
+    def block(self, rows: slice) -> Tensor:
+        """Return samples as they are."""
+
+    def drawn(self, order: Tensor) -> None:
+        """Take note of the indices of an epoch, in the order in which they are asked for."""
+
+    def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a random view of each of the samples."""
