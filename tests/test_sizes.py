@@ -236,8 +236,8 @@ def test_neighbours_in_another_unit(metric, direct, monkeypatch):
     features, _ = problem()
     settings = NeighborSettings(k=1, metric=metric)
     if not direct:
-        monkeypatch.setattr(neighbors, "DIRECT_LIMIT", 0)
-        monkeypatch.setattr(neighbors, "SPARE", 1)
+        monkeypatch.setattr("ltkit.neighbors.search.DIRECT_LIMIT", 0)
+        monkeypatch.setattr("ltkit.neighbors.search.SPARE", 1)
     found = []
     for scale in (1, 1e-30, 1e25):
         means, _ = class_means(FeatureSplit((features * np.float64(scale)).astype(np.float32),
