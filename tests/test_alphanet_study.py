@@ -132,7 +132,7 @@ def test_the_most_few_shot_accuracy_for_at_most_some_loss():
     assert sweep.choose(points, baseline, "harmonic", None) is points[int(np.argmax(harmonic))]
     with pytest.raises(InputError, match=r"found 1\.00 points as the least loss"):
         sweep.choose([point(0.3, 0.39)], baseline, "few", 0.005)
-    with pytest.raises(InputError, match="--select few: no such class"):
+    with pytest.raises(InputError, match="select: few: no such class"):
         sweep.choose([point(None, 0.39)], baseline, "few", None)
 
 
@@ -233,7 +233,7 @@ def test_what_apply_refuses(folder):
     [
         (["--leave-out", "0"], "class 0 is not among the corrected classes (few)"),
         (["--leave-out", "-1"], "--leave-out: found -1"),
-        (["--of", "few+tail"], "--of: found tail"),
+        (["--of", "few+tail"], "of: found tail"),
         (["--of", "many+medium+few"], "found no base class"),
         (["--hidden", "x"], "--hidden: found 'x'"),
     ],

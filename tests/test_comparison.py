@@ -319,7 +319,7 @@ def test_against_turns_pairs_and_curves_to_one():
         ]  # fmt: skip
         gaps = document["frontier"]["gaps"]
         assert [(g["first"], g["second"]) for g in gaps] == [("baseline", "one"), ("other", "one")]
-    with pytest.raises(InputError, match=r"--against: found 'tree'.* there are: baseline, one tau"):
+    with pytest.raises(InputError, match=r"^against: found 'tree'.* there are: baseline, one tau"):
         compare(features, "test", entries, against="tree", replicates=100)
 
 
@@ -532,7 +532,7 @@ def test_labels_name_what_differs():
     assert [p["label"] for p in document["methods"][1]["points"]] == [
         "bias few 1 mode a", "bias few 0.5 mode a", "bias few 0.5 mode b"
     ]  # fmt: skip
-    with pytest.raises(InputError, match=r"--against: found 'bias'.*bias few 0.5 mode a"):
+    with pytest.raises(InputError, match=r"^against: found 'bias'.*bias few 0.5 mode a"):
         compare(features, "test", entries, select=None, against="bias", replicates=100)
 
 

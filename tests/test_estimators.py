@@ -205,7 +205,7 @@ def test_alphanet_without_rare_or_frequent_classes_keeps_the_base(train, base, f
 
 
 def test_alphanet_says_what_it_refuses(train, test, base):
-    with pytest.raises(InputError, match="--k: found 9"):
+    with pytest.raises(InputError, match=r"^k: found 9"):
         estimators.AlphaNetClassifier(base=base, k=9).fit(*train)
     with pytest.raises(InputError, match="metric: found 'wordnet'"):
         estimators.AlphaNetClassifier(base=base, k=2, metric="wordnet").fit(*train)

@@ -89,7 +89,7 @@ def test_random_neighbours_are_seeded_distinct_and_ordered_by_distance():
 
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_k_out_of_range(k):
-    with pytest.raises(InputError, match=rf"--k: found {k}, expected 1..3"):
+    with pytest.raises(InputError, match=rf"^k: found {k}, expected 1..3"):
         neighbors.nearest(np.eye(4), np.array([3]), np.array([0, 1, 2]), NeighborSettings(k))
 
 

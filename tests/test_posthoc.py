@@ -376,7 +376,7 @@ def test_objectives_by_hand():
     assert objective(predicted, labels, 4, groups, "harmonic") == pytest.approx(
         3 / (1 / 1 + 1 / 0.75 + 1 / 0.75)
     )
-    with pytest.raises(InputError, match="--select few"):
+    with pytest.raises(InputError, match="select: few"):
         objective(predicted[:7], labels[:7], 4, groups, "few")
 
 

@@ -112,7 +112,7 @@ def test_every_class_is_in_one_group_and_base_is_sorted():
 
 @pytest.mark.parametrize("bins", [(100, 20), (0, 20), (-1, 5), (20,), (1, 2, 3), ()])
 def test_bins_that_are_not_two_ascending_counts(bins):
-    with pytest.raises(InputError, match=r"--bins: found .*, expected two counts, as 20,100"):
+    with pytest.raises(InputError, match=r"^bins: found .*, expected two counts, as 20,100"):
         shot_groups(np.array([1]), bins)
 
 

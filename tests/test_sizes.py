@@ -236,8 +236,8 @@ def test_neighbours_in_another_unit(metric, direct, monkeypatch):
     features, _ = problem()
     settings = NeighborSettings(k=1, metric=metric)
     if not direct:
-        monkeypatch.setattr(neighbors, "DIRECT_LIMIT", 0)
-        monkeypatch.setattr(neighbors, "SPARE", 1)
+        monkeypatch.setattr("ltkit.neighbors.search.DIRECT_LIMIT", 0)
+        monkeypatch.setattr("ltkit.neighbors.search.SPARE", 1)
     found = []
     for scale in (1, 1e-30, 1e25):
         means, _ = class_means(FeatureSplit((features * np.float64(scale)).astype(np.float32),
@@ -273,11 +273,11 @@ def test_distances_that_float32_does_not_hold(scale):
     [
         (1, 1e-18, {}, "head: found .* multiply the head by a number"),
         (1, 1e18, {}, "head: found"),
-        (1e-25, 1, {}, r"--logit-scale: found 1, .* set it to about [0-9]e\+2"),
-        (1e25, 1, {}, "--logit-scale: found 1, .* set it to about [0-9]e-2"),
-        (1e35, 1, {}, "--logit-scale: found 1, .* import the features in another unit"),
-        (1, 1, {"logit_scale": 1e-40}, "--logit-scale: found 1e-40"),
-        (1, 1, {"logit_scale": 1e20}, r"--logit-scale: found 1e\+20"),
+        (1e-25, 1, {}, r"^logit_scale: found 1, .* set it to about [0-9]e\+2"),
+        (1e25, 1, {}, "^logit_scale: found 1, .* set it to about [0-9]e-2"),
+        (1e35, 1, {}, "^logit_scale: found 1, .* import the features in another unit"),
+        (1, 1, {"logit_scale": 1e-40}, "^logit_scale: found 1e-40"),
+        (1, 1, {"logit_scale": 1e20}, r"^logit_scale: found 1e\+20"),
     ],
 )
 def test_alphanet_says_which_size_it_needs(scale, weight, changes, said):

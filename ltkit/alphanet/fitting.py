@@ -96,12 +96,9 @@ def fit(
         if epoch + 1 >= min(settings.min_epochs, settings.epochs):
             kept.take_better(network, alpha, log[-1], epoch + 1)
 
-    extra: dict[str, NDArray[Any]] = {
-        "alpha": kept.alpha.cpu().numpy(),
-        "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0),
-        "epoch": kept.epoch.cpu().numpy(),
+    extra = kept.as_arrays() | {
+        "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0)
     }
-    extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept.parameters)}
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
     return Correction(
@@ -142,6 +139,14 @@ class _Kept:
             torch.where(better.view(-1, *[1] * (now.ndim - 1)), now, old)
             for now, old in zip(network.parameters, self.parameters, strict=True)
         ]
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a correction keeps of them."""
+        parameters = enumerate(self.parameters)
+        return {
+            "alpha": self.alpha.cpu().numpy(),
+            "epoch": self.epoch.cpu().numpy(),
+        } | {f"network.{i}": p.cpu().numpy().copy() for i, p in parameters}
 
 
 def _times(base: Classifier, factor: float) -> Classifier:

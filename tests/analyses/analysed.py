@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from ltkit import studies
+import ltkit
 from ltkit.cli import app
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.files import classifiers
+from ltkit.settings import flag
 
-DEMO = Path(studies.__file__).parent / "data" / "demo" / "feats.h5"
+DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 FEW, BASE = range(70, 100), range(70)
 RHOS, SEEDS = (0.5, 1.0), 2
 
@@ -26,9 +27,14 @@ def run(*words, code=0):
 def refused(*words):
     result = run(*words, code=2)
     assert isinstance(result.exception, InputError), result.exception
-    message = str(result.exception)
+    message = _as_printed(result.exception)
     assert "\n" not in message
     return message
+
+
+def _as_printed(error):
+    """What the command line says of an error: the option in the place of the setting."""
+    return f"{flag(error.name)}: {error.said}" if isinstance(error, SettingError) else str(error)
 
 
 def nearest(means, class_id, among, k):

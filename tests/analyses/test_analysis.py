@@ -122,7 +122,7 @@ def test_classes_without_a_sample_are_left_out():
     none = LABELS < 6
     refused(
         lambda: analysis.by_distance(BEFORE[none], AFTER[:, none], LABELS[none], C, NEAR),
-        "found no sample of these classes", "--of",
+        "found no sample of these classes", "choose others",
     )  # fmt: skip
 
 

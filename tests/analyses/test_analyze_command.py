@@ -251,7 +251,7 @@ def test_a_curve_of_one_rho(folder):
     one_rho("random.h5", "half.h5")
     message = refused("analyze", "deltas", "feats.h5", "euclidean.h5", "half.h5", "-q")
     assert "half.h5: found one rho (0.5) of random, k 4, expected several" in message
-    assert "fit with --rho 0.5,1,1.5" in message
+    assert "fit with several rhos" in message
     Path("random.h5").unlink()
     result = run("analyze", "deltas", "--json")
     assert "note: half.h5: one rho of random, k 4: left out" in result.stderr
@@ -294,9 +294,9 @@ def test_the_library_gives_what_the_commands_print(folder):
     [
         (("distance", "feats.h5", "--k", "71"), "--k: found 71, expected 1..70"),
         (("distance", "feats.h5", "--of", "rare"), "--of: found rare, expected few"),
-        (("distance", "feats.h5", "--bins", "1,2"), "--of few: found no such class with bins 1,2"),
+        (("distance", "feats.h5", "--bins", "1,2"), "--of: found no few class in"),
         (("distance", "feats.h5", "--of", "all", "--bins", "900,900"),
-         "--among base: found no such class"),
+         "--among: found no base class in feats.h5"),
         (("distance", "feats.h5", "--split", "dev"), "no split dev; there are: train, val, test"),
         (("flows", "feats.h5", "none.h5"), "none.h5"),
         (("deltas", "feats.h5", "feats.logit-adjust.h5"), "found a correction without rho"),
@@ -320,7 +320,7 @@ def test_a_split_without_samples(folder):
 def test_wordnet_flows_need_wnids(small):
     message = refused("analyze", "flows", small, "--by", "wordnet", "-q")
     assert "classes/wnid: absent" in message
-    assert "--by features" in message
+    assert "by features" in message
 
 
 @pytest.mark.parametrize("words", [("analyze", "flows"), ("alphanet", "show")])
