@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltkit.architectures.network import Extractable
-from ltkit.checkpoints import Recognised, View
+from ltkit.checkpoints import ImageView, Recognised
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
@@ -207,7 +207,7 @@ def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, 
 
 
 def _readable(
-    split: ImageSplit, settings: ExtractSettings, view: View | None
+    split: ImageSplit, settings: ExtractSettings, view: ImageView | None
 ) -> tuple[ImageSplit, NDArray[np.str_] | None]:
     """Return the split without its unreadable images, and the ids of those.
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ltkit.architectures.heads import AlignedHead, LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, recognise
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, recognise_weights
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
@@ -79,7 +79,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     notes = ["BGR images, as cvpods reads them by default: the first layer is turned to RGB"]
     notes += [f"left out: {', '.join(left_out)}"] if left_out else []
-    found = recognise(
+    found = recognise_weights(
         content, "disalign", stored, make, wanted, normalisation=IMAGENET, notes=notes,
         weight="head.linear.weight" if aligned else "head.weight",
     )  # fmt: skip

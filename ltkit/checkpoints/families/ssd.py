@@ -13,7 +13,7 @@ from torch import nn
 
 from ltkit.architectures.heads import LinearHead, ScaledHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, Stored, recognise
+from ltkit.checkpoints.recognised import Recognised, Stored, recognise_weights
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
@@ -62,4 +62,4 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             notes.append(f"head: {taken} taken; --head {others[0]} takes the other")
             kept = {own: name for own, name in kept.items() if own.split(".")[0] not in others}
     stored = {ours.get(own, own): Stored(content.place, name) for own, name in kept.items()}
-    return recognise(content, "ssd", stored, make, wanted, weight=weight, notes=notes)
+    return recognise_weights(content, "ssd", stored, make, wanted, weight=weight, notes=notes)
