@@ -117,7 +117,7 @@ expected.
 - **An interrupted training** has its log and its checkpoint written one after the other, each
   whole: the log first, so that no epoch of the checkpoint is absent from it.
 - **Temporary files** (`.ltkit-*` beside the output) are left by a power failure, by SIGKILL and by
-  SIGTERM. Nothing reads them, and they can be removed.
+  SIGTERM. Nothing reads them; when no command is running, they can be removed.
 - **What lies under the names of unfinished runs** (`OUT.journal`, `OUT.partial`, `OUT.parts`,
   `OUT.jsonl`) is read, changed or removed only when it says itself that it is ltkit's and of which
   run, `--overwrite` or not; else the command is refused, and says what to move away. Such files

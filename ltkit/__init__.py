@@ -1,3 +1,56 @@
-"""ltkit: long-tailed classification on cached features."""
+"""ltkit: long-tailed classification on cached features.
 
-__version__ = "0.1.0"
+    import ltkit
+
+    f = ltkit.read("feats.h5")         # or ltkit.features(train=(x, y), test=(x, y), weight=w)
+    c = ltkit.posthoc.blend(f)         # parameters are chosen on validation data
+    ltkit.evaluate(f, c)["accuracy"]   # a data frame
+
+What is here is what the commands do, as functions (docs/python.md); below it, the modules take
+arrays and give arrays (docs/architecture.md). Nothing is imported before it is used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ltkit.version import __version__
+
+FUNCTIONS = (
+    "compare", "evaluate", "export", "features", "loss", "nearest", "read", "read_correction",
+    "save",
+)  # fmt: skip
+PACKAGES = ("alphanet", "datasets", "estimators", "losses", "posthoc", "records", "training")
+
+__all__ = ["__version__", *FUNCTIONS, *PACKAGES]
+
+if TYPE_CHECKING:
+    from ltkit import alphanet as alphanet
+    from ltkit import datasets as datasets
+    from ltkit import estimators as estimators
+    from ltkit import losses as losses
+    from ltkit import posthoc as posthoc
+    from ltkit import records as records
+    from ltkit import training as training
+    from ltkit.face import compare as compare
+    from ltkit.face import evaluate as evaluate
+    from ltkit.face import export as export
+    from ltkit.face import features as features
+    from ltkit.face import loss as loss
+    from ltkit.face import nearest as nearest
+    from ltkit.face import read as read
+    from ltkit.face import read_correction as read_correction
+    from ltkit.face import save as save
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name in FUNCTIONS:
+        return getattr(importlib.import_module("ltkit.face"), name)
+    if name in PACKAGES:
+        return importlib.import_module(f"ltkit.{name}")
+    raise AttributeError(f"module 'ltkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what there is."""
+    return sorted(__all__)

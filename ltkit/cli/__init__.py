@@ -76,7 +76,7 @@ def first(
 ) -> None:
     """Answer --version, and ``ltkit`` alone."""
     if version:
-        from ltkit import __version__
+        from ltkit.version import __version__
 
         typer.echo(f"ltkit {__version__}")
         raise typer.Exit

@@ -17,7 +17,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import __version__
 from ltkit.errors import FormatError
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
@@ -27,6 +26,7 @@ from ltkit.files.held import Held
 from ltkit.files.opening import MAGIC, size_on_disk, sniff
 from ltkit.records import block_rows
 from ltkit.untrusted.budget import Budget
+from ltkit.version import __version__
 
 CHECKSUMS = "checksums"
 LIBRARY = ("v108", "v108")

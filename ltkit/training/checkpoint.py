@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from ltkit import __version__
 from ltkit.architectures.network import Network
 from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.files import scratch
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.records import Dataset
 from ltkit.untrusted.budget import opened
+from ltkit.version import __version__
 
 FORMAT = "ltkit-checkpoint"
 FORMAT_VERSION = 1

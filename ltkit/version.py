@@ -1,0 +1,3 @@
+"""The version of this package, which files say that it wrote."""
+
+__version__ = "0.1.0"
