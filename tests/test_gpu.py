@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ltkit.training.run import train
 from test_alphanet import QUICK, made, neighbors_of
 
 from ltkit import alphanet, checkpoints, datasets
@@ -13,7 +14,6 @@ from ltkit.files import features
 from ltkit.losses import ce
 from ltkit.settings import ExtractSettings, TrainSettings
 from ltkit.sources import extraction
-from ltkit.training.run import train
 
 pytestmark = [
     pytest.mark.gpu,
