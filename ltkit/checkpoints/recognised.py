@@ -13,7 +13,7 @@ from ltkit import architectures
 from ltkit.architectures.network import Hooked, Network
 from ltkit.checkpoints import numbers
 from ltkit.checkpoints.content import Content, Place, State
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, SettingError
 from ltkit.records import Head
 from ltkit.settings import LoadSettings
 
@@ -133,9 +133,8 @@ def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -
     there = {kind: place for kind, place in known.items() if place in content.states}
     kind = str(wanted.weights) if wanted.weights else next(iter(there))
     if kind not in there:
-        raise InputError(
-            f"{content.path}: --weights {kind}: not in the file; it has {', '.join(there)}"
-        )
+        said = f"not in the file; it has {', '.join(there)}"
+        raise SettingError(f"weights {kind}", said, f"{content.path}: ")
     others = [other for other in there if other != kind]
     note = f"weights: {kind} taken; --weights {' or '.join(others)} takes others" if others else ""
     return there[kind], note
@@ -249,10 +248,8 @@ def assemble(
     """
     own = stored["head.weight"].name if "head.weight" in stored else ""
     if wanted.head is not None and own and wanted.head not in own:
-        raise InputError(
-            f"{content.path}: --head {wanted.head}: found {own}, the head of {family} checkpoints; "
-            "leave --head out"
-        )
+        said = f"found {own}, the head of {family} checkpoints; leave --head out"
+        raise SettingError(f"head {wanted.head}", said, f"{content.path}: ")
     tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
     network = Network(architectures.build(arch, 1).backbone, head)
     fill(content.path, network, tensors, arch)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltkit import checkpoints
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.files.atomic import replacing
 from ltkit.files.tables import as_csv
 from ltkit.records import Classifier, Correction
@@ -44,9 +44,10 @@ def pick(correction: Correction, wanted: dict[str, float]) -> int:
     first = correction.runs[0]
     knobs = sorted(k for k in first if len({repr(run.get(k)) for run in correction.runs}) > 1)
     ranges = "; ".join(f"{k}: {_range([run[k] for run in correction.runs])}" for k in knobs)
-    raise InputError(
-        f"--run: found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with "
-        f"--run NAME=VALUE ({ranges or 'there is one run; leave --run out'})"
+    raise SettingError(
+        "run",
+        f"found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with --run "
+        f"NAME=VALUE ({ranges or 'there is one run; leave --run out'})",
     )
 
 

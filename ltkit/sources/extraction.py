@@ -16,7 +16,7 @@ from torch import Tensor
 from ltkit.architectures.network import Extractable
 from ltkit.checkpoints import ImageView, Recognised
 from ltkit.datasets.images import ImageFiles
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
 from ltkit.settings import ExtractSettings, as_json
@@ -135,8 +135,9 @@ def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -
             return work(size), size
         except torch.OutOfMemoryError as error:
             if size == 1:
-                raise InputError(
-                    "--device: one image does not fit its memory; use another device, or --amp bf16"
+                raise SettingError(
+                    "device",
+                    "one image does not fit its memory; use another device, or --amp bf16",
                 ) from error
         size = (size + 1) // 2
         torch.cuda.empty_cache()

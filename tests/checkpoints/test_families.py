@@ -582,7 +582,7 @@ def test_a_head_that_the_file_does_not_have(tmp_path):
     torch.save(layout.content, tmp_path / "m.pt")
     made.refused(
         lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
-        "--head fc: not in the file; it has classifier", error=InputError,
+        "head fc: not in the file; it has classifier", error=InputError,
     )  # fmt: skip
 
 
@@ -614,7 +614,7 @@ def test_only_the_plain_part_of_an_alignment_is_a_head(tmp_path):
     torch.save(disalign().content, tmp_path / "m.pt")
     made.refused(
         lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
-        "--head fc: not in the file", error=InputError,
+        "head fc: not in the file", error=InputError,
     )  # fmt: skip
 
 

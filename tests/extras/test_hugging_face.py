@@ -369,7 +369,7 @@ def test_a_last_layer_of_another_name_can_be_named(folder, monkeypatch):
     made.refused(lambda: checkpoints.load(folder), *words, error=InputError)
     found = checkpoints.load(folder, LoadSettings(head="classifier"))
     assert found.network.heads == ("classifier",)
-    words = ("--weights ema: not in the file; it has raw",)
+    words = ("weights ema: not in the file; it has raw",)
     wanted = LoadSettings(head="classifier", weights="ema")
     made.refused(lambda: checkpoints.load(folder, wanted), *words, error=InputError)
 

@@ -273,7 +273,7 @@ def test_wrong_words(path):
     torch.save(network("shufflenet_v2_x0_5").state_dict(), path)
     words = ("torchvision:shufflenet: unknown network", "shufflenet_v2_x")
     made.refused(lambda: load(path, "shufflenet"), *words, error=InputError)
-    made.refused(lambda: load(path, head="conv9"), "--head conv9: no linear layer", "torchvision:")
+    made.refused(lambda: load(path, head="conv9"), "head conv9: no linear layer", "torchvision:")
     words = ("mean, std: found 1 and 3, expected 3 each", "--mean and --std")
     made.refused(lambda: load(path, mean=(0.5,)), *words, error=InputError)
     words = ("fc.weight: found (7, 1024), expected (classes, 2048)", "--arch")

@@ -17,7 +17,7 @@ from ltkit.checkpoints.families.state_dict import EMA, RAW
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import IMAGENET, ImageView, Recognised, Stored, complete
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.settings import LoadSettings
 from ltkit.untrusted.budget import Budget
 
@@ -248,7 +248,7 @@ def recognise_model(
         heads = (wanted.head,)
     absent = [head for head in heads if f"{head}.weight" not in names]
     if absent:
-        raise InputError(f"{content.path}: --head {absent[0]}: no linear layer of {arch}")
+        raise SettingError(f"head {absent[0]}", f"no linear layer of {arch}", f"{content.path}: ")
     normalisation = statistics(content.path, images.mean, images.std, 3, wanted, arch)
     stored = {
         f"model.{own}": Stored(place, names[own])

@@ -23,7 +23,7 @@ from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import named, needed, places, squeezed, unwrapped
 from ltkit.checkpoints.numbers import number, statistics
 from ltkit.checkpoints.recognised import ImageView, Recognised, choose, complete, fill
-from ltkit.errors import InputError, nearest
+from ltkit.errors import InputError, SettingError, nearest
 from ltkit.records import Classifier, Head
 from ltkit.settings import LoadSettings
 
@@ -108,7 +108,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     name, known = named(wanted, "open_clip") or "", open_clip.list_models()
     if name not in known:
         found = f"unknown network; {nearest(name, known)}" if name else "name it, as ViT-B-32"
-        raise InputError(f"{content.path}: is a CLIP model; --arch open_clip:{name}: {found}")
+        raise SettingError(f"arch open_clip:{name}", found, f"{content.path}: is a CLIP model; ")
     if wanted.class_names == ():
         raise InputError(
             f"{content.path}: a zero-shot head is made of the classes' names, and the dataset has "

@@ -14,7 +14,7 @@ from torch import nn
 from ltkit.architectures.heads import LinearHead, ScaledHead
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.recognised import Recognised, Stored, recognise_weights
-from ltkit.errors import InputError
+from ltkit.errors import SettingError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "SSD ('encoder_q' or 'encoder', 'classifier', 'classifier_kd')"
@@ -53,9 +53,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         heads = [head for head in ("classifier_kd", "classifier") if f"{head}.weight" in kept]
         taken = wanted.head or heads[0]
         if taken not in heads:
-            raise InputError(
-                f"{content.path}: --head {taken}: not in the file; it has {', '.join(heads)}"
-            )
+            said = f"not in the file; it has {', '.join(heads)}"
+            raise SettingError(f"head {taken}", said, f"{content.path}: ")
         ours |= {f"{taken}.{part}": f"head.{part}" for part in ("weight", "bias")}
         others = [head for head in heads if head != taken]
         if others:
