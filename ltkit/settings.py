@@ -34,6 +34,9 @@ PathRule = Literal["path", "ancestor"]
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
 
+REPLICATES = 2000
+"""Of the bootstrap."""
+
 RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),
     "at_most_loss": Range(0, 100),

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ltkit import alphanet
+from ltkit.alphanet.fitting import _times
+from ltkit.alphanet.networks import Networks
+from ltkit.alphanet.reduction import Draws, reduce, sample_losses
 from ltkit.errors import InputError
 from ltkit.neighbors import nearest
 from ltkit.neighbors.class_means import class_means
@@ -61,7 +64,7 @@ class Naive:
         for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.LeakyReLU(0.01)]
         self.net = nn.Sequential(*layers[:-1]).double()
-        stack = alphanet._Networks(base, near, [run], "cpu")
+        stack = Networks(base, near, [run], "cpu")
         with torch.no_grad():
             for parameter, start in zip(self.net.parameters(), stack.parameters, strict=True):
                 parameter.copy_(start[0])
@@ -87,7 +90,7 @@ class Naive:
 
     def fit(self, train, val):
         run = self.run
-        draws = alphanet._Draws(train.labels, self.near.few_class, len(COUNTS), run, np.arange(0))
+        draws = Draws(train.labels, self.near.few_class, len(COUNTS), run, np.arange(0))
         optimizer = torch.optim.AdamW(
             self.parameters(), run.learning_rate, weight_decay=run.weight_decay, foreach=False
         )
@@ -115,12 +118,12 @@ def test_loss_and_gradients_equal_the_naive_form(variant, normalize):
     base, train, _ = made(normalize=normalize, experts=2)
     near = neighbors_of(train)
     run = replace(QUICK, **ALPHANET_VARIANTS[variant])
-    naive, stack = Naive(base, near, run), alphanet._Networks(base, near, [run], "cpu")
+    naive, stack = Naive(base, near, run), Networks(base, near, [run], "cpu")
     used = np.array([0, 3, 5, 8, 20, 60, 90, 100])
-    data = alphanet._reduce(base, near, train, used, NONE)
+    data = reduce(base, near, train, used, NONE)
     trained = [p.detach().requires_grad_() for p in stack.trained]
     bias = trained[8] if len(trained) > 8 else stack.few_bias
-    losses = alphanet.sample_losses(data, torch.arange(8)[None], stack.alphas(trained[:8]), bias)
+    losses = sample_losses(data, torch.arange(8)[None], stack.alphas(trained[:8]), bias)
     expected = nn.functional.cross_entropy(
         naive.logits(train.features[used]), torch.from_numpy(train.labels[used]), reduction="none"
     )
@@ -196,16 +199,16 @@ def test_class_order_does_not_matter():
         back[near.few_class][places], back[near.base_class][places], near.distance[places]
     )
     frozen = replace(QUICK, few_biases="frozen", rho=1.0)
-    rows = alphanet._Draws(train.labels, near.few_class, len(COUNTS), frozen, NONE).rows[0][:40]
-    first = alphanet._reduce(base, near, train, np.unique(rows), NONE)
+    rows = Draws(train.labels, near.few_class, len(COUNTS), frozen, NONE).rows[0][:40]
+    first = reduce(base, near, train, np.unique(rows), NONE)
     moved = FeatureSplit(train.features, back[train.labels])
-    second = alphanet._reduce(renamed, near_renamed, moved, np.unique(rows), NONE)
+    second = reduce(renamed, near_renamed, moved, np.unique(rows), NONE)
     index = torch.arange(len(first.few))[None]
     alpha = torch.nn.functional.normalize(torch.randn(1, len(places), near.k), p=1, dim=2)
     bias = torch.randn(1, len(places))
     np.testing.assert_allclose(
-        alphanet.sample_losses(first, index, alpha, bias),
-        alphanet.sample_losses(second, index, alpha[:, places], bias[:, places]),
+        sample_losses(first, index, alpha, bias),
+        sample_losses(second, index, alpha[:, places], bias[:, places]),
         atol=1e-5,
     )
 
@@ -218,14 +221,14 @@ def test_sample_order_does_not_matter():
     near, near_moved = neighbors_of(train), neighbors_of(moved)
     np.testing.assert_array_equal(near.base_class, near_moved.base_class)
     run = replace(QUICK, few_biases="frozen", rho=1.0)
-    rows = np.unique(alphanet._Draws(train.labels, near.few_class, len(COUNTS), run, NONE).rows[0])
+    rows = np.unique(Draws(train.labels, near.few_class, len(COUNTS), run, NONE).rows[0])
     places = np.argsort(order)[rows]  # where the same samples lie now
-    first = alphanet._reduce(base, near, train, rows, NONE)
-    second = alphanet._reduce(base, near_moved, moved, np.sort(places), NONE)
+    first = reduce(base, near, train, rows, NONE)
+    second = reduce(base, near_moved, moved, np.sort(places), NONE)
     alpha = torch.nn.functional.normalize(torch.randn(1, len(near.few_class), near.k), p=1, dim=2)
     bias = torch.randn(1, len(near.few_class))
-    losses = alphanet.sample_losses(first, torch.arange(len(rows))[None], alpha, bias)
-    again = alphanet.sample_losses(second, torch.from_numpy(np.argsort(np.argsort(places)))[None],
+    losses = sample_losses(first, torch.arange(len(rows))[None], alpha, bias)
+    again = sample_losses(second, torch.from_numpy(np.argsort(np.argsort(places)))[None],
                                    alpha, bias)  # fmt: skip
     np.testing.assert_allclose(losses, again, atol=1e-5)
 
@@ -235,7 +238,7 @@ def test_one_neighbour_gives_alpha_of_one_and_no_gradient():
     near = neighbors_of(train, k=1)
     fitted = alphanet.fit(base, near, train, val, [QUICK])
     assert set(np.abs(fitted.extra["alpha"]).ravel().tolist()) == {1.0}
-    stack = alphanet._Networks(base, near, [QUICK], "cpu")
+    stack = Networks(base, near, [QUICK], "cpu")
     parameters = [p.detach().requires_grad_() for p in stack.parameters]
     gradients = torch.autograd.grad(stack.alphas(parameters).sum(), parameters)
     assert all(float(g.abs().max()) == 0 for g in gradients)
@@ -244,7 +247,7 @@ def test_one_neighbour_gives_alpha_of_one_and_no_gradient():
 def test_a_network_that_says_zero_changes_nothing_and_gives_no_nan():
     base, train, _ = made()
     near = neighbors_of(train)
-    stack = alphanet._Networks(base, near, [QUICK], "cpu")
+    stack = Networks(base, near, [QUICK], "cpu")
     alpha = stack.alphas([torch.zeros_like(p) for p in stack.parameters])
     assert alpha.abs().max() == 0
     combined = alphanet.combine(base, near, alpha.numpy())
@@ -255,7 +258,7 @@ def test_draws_hold_all_few_samples_and_balanced_base_samples():
     _, train, _ = made()
     few = shot_groups(COUNTS, BINS).few
     run = replace(QUICK, rho=50.0, epochs=3)
-    rows = alphanet._Draws(train.labels, few, len(COUNTS), run, NONE).rows
+    rows = Draws(train.labels, few, len(COUNTS), run, NONE).rows
     number = int(np.isin(train.labels, few).sum())
     assert rows.shape == (3, number + 50 * number)
     for epoch in rows:
@@ -388,7 +391,7 @@ def test_other_activations(activation, module):
     base, train, _ = made()
     near = neighbors_of(train)
     run = replace(QUICK, activation=activation)
-    stack = alphanet._Networks(base, near, [run], "cpu")
+    stack = Networks(base, near, [run], "cpu")
     layers = []
     for weight, bias in zip(stack.parameters[::2], stack.parameters[1::2], strict=True):
         layer = nn.Linear(weight.shape[2], weight.shape[1])
@@ -409,11 +412,11 @@ def test_logits_times_a_factor():
     alpha = first.extra["alpha"]
     np.testing.assert_allclose(first.weight, alphanet.combine(tenth, near, alpha), rtol=1e-5)
     np.testing.assert_allclose(first.bias[0], tenth.bias[near.few_class], rtol=1e-4)
-    scaled = alphanet._times(tenth, 10.0)
+    scaled = _times(tenth, 10.0)
     index = torch.arange(20)[None]
     losses = [
-        alphanet.sample_losses(
-            alphanet._reduce(c, near, train, None, NONE), index, torch.from_numpy(alpha),
+        sample_losses(
+            reduce(c, near, train, None, NONE), index, torch.from_numpy(alpha),
             torch.from_numpy(c.bias[None, near.few_class]),
         )
         for c in (base, scaled)
@@ -427,7 +430,7 @@ def test_base_samples_may_be_equally_likely():
     base = np.setdiff1d(np.arange(len(COUNTS)), few)
     for sampling in ("uniform", "class-balanced"):
         run = replace(QUICK, rho=200.0, epochs=1, base_sampling=sampling)
-        rows = alphanet._Draws(train.labels, few, len(COUNTS), run, NONE).rows[0]
+        rows = Draws(train.labels, few, len(COUNTS), run, NONE).rows[0]
         drawn = np.bincount(train.labels[rows], minlength=len(COUNTS))[base]
         share = COUNTS[base] / COUNTS[base].sum() if sampling == "uniform" else 1 / len(base)
         np.testing.assert_allclose(drawn / drawn.sum(), share, atol=0.03)

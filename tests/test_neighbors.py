@@ -59,7 +59,7 @@ def test_the_search_for_large_problems_finds_the_same(monkeypatch_limit, seed, s
 @pytest.fixture(scope="module")
 def monkeypatch_limit():
     patch = pytest.MonkeyPatch()
-    patch.setattr(neighbors, "DIRECT_LIMIT", 0)
+    patch.setattr("ltkit.neighbors.search.DIRECT_LIMIT", 0)
     yield
     patch.undo()
 

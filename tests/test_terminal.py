@@ -17,7 +17,7 @@ import pytest
 from screens import STYLE, on_terminal, read_all
 
 import ltkit as package
-from ltkit.cli import _output, app, evaluate
+from ltkit.cli import _output, _tables, app
 from ltkit.evaluation import knobs, label, labels
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import ClassTable
@@ -252,9 +252,9 @@ def test_scales_hold_all_ends():
 def test_bars_of_accuracies_end_at_a_hundred():
     """The interval of a mean over seeds may end beyond 1."""
     rows = [{"interval": {"few": [0.9, 1.02], "all": None}}]
-    assert evaluate.scale_of(rows, ("few", "all")) == (0, 1)
-    assert evaluate.scale_of(rows, iter(["few", "all"]), most=np.inf) == (0, 1.1)
-    assert evaluate.scale_of([{"interval": {"few": [-0.1, 0.32]}}], ["few"]) == (-0.4, 0.4)
+    assert _tables.scale_of(rows, ("few", "all")) == (0, 1)
+    assert _tables.scale_of(rows, iter(["few", "all"]), most=np.inf) == (0, 1.1)
+    assert _tables.scale_of([{"interval": {"few": [-0.1, 0.32]}}], ["few"]) == (-0.4, 0.4)
 
 
 def test_labels_tell_settings_apart():

@@ -9,6 +9,7 @@ import typer
 from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range, check_once, shown
+from ltkit.settings import BINS as MEDIUM
 from ltkit.settings import RANGES, LoadSettings, Weights, flag
 
 
@@ -63,6 +64,7 @@ FollowLinks = Annotated[
     bool,
     typer.Option("--follow-links", help="Read images that links lead out of the dataset's folder."),
 ]
+BINS = ",".join(map(str, MEDIUM))
 Bins = Annotated[
     str, typer.Option(help="Least and greatest training count of the medium shot group.")
 ]
@@ -155,6 +157,17 @@ def bins(text: str) -> list[int]:
         InputError: as `numbers`.
     """
     return whole_numbers(text, "bins", once=False)
+
+
+def class_ids(text: str | None, option: str, count: int) -> list[int]:
+    """Read the comma-separated ids of some of `count` classes; none where nothing was said.
+
+    Raises:
+        InputError: when one is none, or there twice; the message names the option.
+    """
+    known = Range(0, count - 1, whole=True)
+    found = [] if text is None else numerals.numbers(text, option, known, example="3,5")
+    return list(map(int, found))
 
 
 def words(text: str, option: str, separator: str = ",") -> list[str]:

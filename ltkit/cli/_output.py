@@ -26,6 +26,11 @@ def say(message: str, quiet: bool = False) -> None:
         typer.echo(printable(message), err=True)
 
 
+def note(quiet: bool) -> Callable[[str], None]:
+    """Return what says a note, unless asked to be quiet."""
+    return lambda message: say(f"note: {message}", quiet)
+
+
 def wrote(path: Path, quiet: bool = False) -> None:
     """Say what was written; give the path on stdout where a pipe reads it, byte for byte."""
     say(f"wrote {path}", quiet)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit import numerals
-from ltkit.cli import _options, _output, _paths, evaluate
-from ltkit.settings import GROUPS, Select
+from ltkit.cli import _inputs, _options, _output, _tables
+from ltkit.settings import GROUPS, REPLICATES, Select
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,8 +49,8 @@ def compare(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    bins: _options.Bins = "20,100",
-    replicates: _options.Replicates = 2000,
+    bins: _options.Bins = _options.BINS,
+    replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     csv: Annotated[
         Path | None,
@@ -88,9 +88,9 @@ def compare(
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
-    path, named = _inputs(files or [], quiet)
+    path, named = _inputs.features_and_named(files or [], quiet)
     features = features_file.read(path)
-    entries = evaluate.read_entries(path, features, named, quiet)
+    entries = _inputs.read_entries(path, features, named, quiet)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
@@ -111,24 +111,6 @@ def compare(
         _output.print_json(document)
     else:
         _print(document)
-
-
-def _inputs(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:
-    """Return the features file and the classifiers that are named, None where none is.
-
-    A classifier in the first place stands for its features file too.
-    """
-    from ltkit.files import hdf5
-
-    path = _paths.features_path(files[0] if files else None, quiet)
-    named = [Path(file) for file in files[1:]]
-    if (
-        files
-        and files[0] != "-"
-        and hdf5.header(Path(files[0])).get("format") == (hdf5.CLASSIFIER.name)
-    ):
-        named.insert(0, Path(files[0]))
-    return path, named or None
 
 
 def _levels(text: str) -> list[float]:
@@ -190,8 +172,8 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
     sizes, chosen = document["groups"], document["select"]
     every = [point for method in document["methods"] for point in method["points"]]
     several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
-    scale = evaluate.scale_of([point for point in every if point["in_pairs"]], columns)
-    table = evaluate.table_of("accuracy in %", columns, look, scale)
+    scale = _tables.scale_of([point for point in every if point["in_pairs"]], columns)
+    table = _tables.table_of("accuracy in %", columns, look, scale)
     for column in table.columns[1:]:
         count = sizes.get(str(column.header))
         column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
@@ -201,18 +183,18 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
         if not (point["in_pairs"] or point["on_curve"]):
             continue
         star = " *" if point["in_pairs"] and point["label"] in several and chosen else ""
-        label = f"{evaluate.safe(point['label'])}{star}"
+        label = f"{_tables.safe(point['label'])}{star}"
         if point["runs"] > 1:
             label += f"\n± std over {point['runs']} seeds"
         cells = [
-            evaluate.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
+            _tables.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
             for name in columns
         ]
         if not point["in_pairs"]:
             label, *cells = (text.split("\n")[0] for text in (label, *cells))
         place = "on it" if point["on_curve"] else ""
         if point["dominated_by"] is not None:
-            place += f"{', ' * bool(place)}under {evaluate.safe(point['dominated_by'])}"
+            place += f"{', ' * bool(place)}under {_tables.safe(point['dominated_by'])}"
         if look.narrow:
             told = place.replace("on it", "on its curve")
             table.add_row(f"{label}\n{told}".rstrip(), *cells)
@@ -240,16 +222,16 @@ def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
 
 def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
     """Return the table of pairs; a narrow one without tests and classes."""
-    scale = evaluate.scale_of(pairs, columns)
-    table = evaluate.table_of("difference in points", columns, look, scale)
+    scale = _tables.scale_of(pairs, columns)
+    table = _tables.table_of("difference in points", columns, look, scale)
     if not look.narrow:
         table.add_column("McNemar p", justify="right")
         table.add_column("classes won, lost, tied")
     for pair in pairs:
         table.add_row(
-            f"{evaluate.safe(pair['first'])}\n- {evaluate.safe(pair['second'])}",
+            f"{_tables.safe(pair['first'])}\n- {_tables.safe(pair['second'])}",
             *(
-                evaluate.cell(pair["difference"], pair["interval"], None, n, "+", look, scale)
+                _tables.cell(pair["difference"], pair["interval"], None, n, "+", look, scale)
                 for n in columns
             ),
             *(() if look.narrow else map(_lines, _tests(pair))),
@@ -272,7 +254,7 @@ def _tests(pair: dict[str, Any]) -> tuple[str, str]:
 
 
 def _lines(text: str) -> str:
-    return "\n".join(map(evaluate.safe, text.split("\n")))
+    return "\n".join(map(_tables.safe, text.split("\n")))
 
 
 def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
@@ -293,20 +275,20 @@ def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
 def _frontier(frontier: dict[str, Any], against: str | None, look: _output.Look) -> "Table":
     few, levels = frontier["few"], frontier["overall"]
     gaps = {(g["first"], g["second"], g["overall"]): _gap(g, look) for g in frontier["gaps"]}
-    table = evaluate.table_of("overall at least", (f"{100 * level:g}" for level in levels), look)
+    table = _tables.table_of("overall at least", (f"{100 * level:g}" for level in levels), look)
     for name, values in few.items():
-        cells = [evaluate.percent(value) for value in values]
+        cells = [_tables.percent(value) for value in values]
         if against is not None:
             over = [gap for (first, *_), gap in gaps.items() if first == name] or [""] * len(cells)
             cells = [f"{cell}\n{gap}" for cell, gap in zip(cells, over, strict=True)]
-        table.add_row(evaluate.safe(name), *cells)
+        table.add_row(_tables.safe(name), *cells)
     if against is None:
         leads = []
         for number, level in enumerate(levels):
             there = {name: values[number] for name, values in few.items()}
             reached = [name for name, value in there.items() if value is not None]
             best, *others = sorted(reached, key=lambda name: -there[name]) or [""]
-            leads.append(f"{evaluate.safe(best)}\n{gaps[best, others[0], level]}" if others else "")
+            leads.append(f"{_tables.safe(best)}\n{gaps[best, others[0], level]}" if others else "")
         table.add_row("the best's gap to the next", *leads)
     return table
 

@@ -37,7 +37,7 @@ def info(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="Name, folder, list file or CSV.")],
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     json: _options.Json = False,
 ) -> None:
     """Show a dataset's splits, class counts and shot groups.

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
-from ltkit.cli.evaluate import read_entries
+from ltkit.cli import _inputs, _options, _output, _paths
 
 
 def export(
@@ -75,11 +74,11 @@ def export(
     else:
         correction = classifiers.read_for(classifier, features)
     if to == "latex":
-        entries = read_entries(path, features, None if own else [classifier], quiet)
+        entries = _inputs.read_entries(path, features, None if own else [classifier], quiet)
         document, _ = evaluation.evaluate(features, split, entries, topk=())
         write_text(output, tables.latex(document) + "\n")
         return _output.wrote(output, quiet)
-    number = checkpoint.pick(correction, _options.settings(run or [], "--run"))
+    number = evaluation.pick(correction, _options.settings(run or [], "--run"))
     if into is not None:
         made_from = hdf5.header(path)["inputs"].get("checkpoint", "none")
         said = features.settings.get("load", {})

@@ -11,7 +11,7 @@ from ltkit.settings import LoadSettings
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="An ltkit file, or a checkpoint.")],
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     arch: _options.Arch = None,
     head: _options.HeadName = None,
     weights: _options.WeightsKind = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ltkit.cli import _options, _output, _paths
+from ltkit.cli._tables import safe
 from ltkit.settings import Metric, NeighborSettings, as_json
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def neighbors(
         str, typer.Option(help="Whose neighbours: few, medium, many, base, all.")
     ] = "few",
     among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -34,28 +35,19 @@ def neighbors(
     Example: ltkit neighbors feats.h5 --k 5
     """
     from ltkit import neighbors as search
-    from ltkit.errors import InputError
     from ltkit.files import features as features_file
     from ltkit.files import neighbors as neighbors_file
     from ltkit.files.atomic import check_output
     from ltkit.neighbors import wordnet
-    from ltkit.neighbors.class_means import class_means
-    from ltkit.records import members, shot_groups
 
     path = _paths.features_path(feats, quiet)
     if output is not None:
         check_output(output, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
-    groups = shot_groups(features.classes.train_count, _options.bins(bins))
-    chosen = members(groups, of, "--of")
-    if not len(chosen):
-        raise InputError(f"{path}: --of {of}: found no such class with bins {bins}")
-    others = members(groups, among, "--among")
-    if not len(others):
-        raise InputError(f"{path}: --among {among}: found no such class with bins {bins}")
-    means, _ = class_means(features.split("train"), len(features.classes))
     settings = NeighborSettings(k, metric, seed)
-    found = search.nearest_classes(features, means, chosen, others, settings)
+    found = search.nearest_of_groups(
+        features, settings, of=of, among=among, bins=_options.bins(bins)
+    )
     same = found.few_class[(found.distance == 0).any(axis=1)]
     if len(same):
         _output.say(
@@ -103,8 +95,6 @@ def _table(found: "Neighbors", names: list[str], counts: "Ints", look: _output.L
     """Return the table for people: from the nearest to the farthest neighbour as a bar."""
     from rich import box
     from rich.table import Table
-
-    from ltkit.cli.evaluate import safe
 
     farthest = float(found.distance.max()) or 1.0
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))

@@ -1,15 +1,12 @@
 """``ltkit report``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ltkit.cli import _options, _output, _paths, evaluate
-from ltkit.settings import NeighborSettings, PathRule
-
-if TYPE_CHECKING:
-    from ltkit.records import FeatureSet
+from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.settings import REPLICATES, NeighborSettings, PathRule
 
 
 def report(
@@ -51,8 +48,8 @@ def report(
     ] = "path",
     level: _options.Level = 4,
     k: _options.Neighbours = NeighborSettings.k,
-    bins: _options.Bins = "20,100",
-    replicates: _options.Replicates = 2000,
+    bins: _options.Bins = _options.BINS,
+    replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -64,20 +61,21 @@ def report(
 
     Example: ltkit report feats.h5 -o report.html
     """
+    from ltkit.evaluation import grouping_of
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
     from ltkit.reporting import drawing, page, pictures, sections, source
 
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
-    entries = evaluate.read_entries(path, features, classifier, quiet)
+    entries = _inputs.read_entries(path, features, classifier, quiet)
     read = (path, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)
     pictured = pictures.thumbnails(features, images) if images else {}
     made = source.collect(
         features, split, entries,
         bins=_options.bins(bins),
-        grouping=evaluate._grouping(_group(group, features), rule, level, features),
+        grouping=grouping_of(features, group, rule=rule, level=level),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed,
     )  # fmt: skip
     parts = sections.make(made)
@@ -93,12 +91,3 @@ def report(
     if figures is not None:
         drawn = drawing.write_figures((e for part in parts for e in part.exhibits), figures)
         _output.say(f"wrote {len(drawn)} files in {figures}", quiet)
-
-
-def _group(group: str, features: "FeatureSet") -> str:
-    """Return what ``auto`` stands for."""
-    if group != "auto":
-        return group
-    if features.classes.wnids is not None:
-        return "wordnet"
-    return "none" if features.classes.coarse is None else "coarse"

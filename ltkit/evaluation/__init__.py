@@ -2,21 +2,35 @@
 
 from ltkit.evaluation.choice import best, objective, run_accuracies
 from ltkit.evaluation.comparison import compare
-from ltkit.evaluation.entries import Entry, knobs, label, labels, settings_of, siblings
+from ltkit.evaluation.entries import (
+    Entry,
+    entries_of,
+    knobs,
+    label,
+    labels,
+    pick,
+    settings_of,
+    siblings,
+)
+from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
-from ltkit.evaluation.scores import Grouping, evaluate
+from ltkit.evaluation.scores import class_table, evaluate
 
 __all__ = [
     "Entry",
     "Grouping",
     "best",
     "check_fit",
+    "class_table",
     "compare",
+    "entries_of",
     "evaluate",
+    "grouping_of",
     "knobs",
     "label",
     "labels",
     "objective",
+    "pick",
     "predict",
     "predict_classes",
     "run_accuracies",

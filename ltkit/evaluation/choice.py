@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ltkit.errors import InputError
+from ltkit.errors import SettingError
 from ltkit.evaluation import metrics
 from ltkit.evaluation.prediction import predict_classes
 from ltkit.records import Classifier, Correction, FeatureSplit, Ints, ShotGroups
@@ -22,7 +22,7 @@ def value(accuracy: Mapping[str, float | None], select: Select) -> float:
         select: see above.
 
     Raises:
-        InputError: when `select` names an absent group.
+        SettingError: when `select` names an absent group.
 
     Example:
         >>> value({"few": 0.2, "medium": None, "many": 0.6}, "harmonic")  # 2 / (5 + 5 / 3)
@@ -33,7 +33,7 @@ def value(accuracy: Mapping[str, float | None], select: Select) -> float:
         return len(present) / sum(1 / v for v in present) if present and all(present) else 0.0
     found = accuracy[select]
     if found is None:
-        raise InputError(f"--select {select}: no such class in the validation split; use all")
+        raise SettingError("select", f"{select}: no such class in the validation split; use all")
     return found
 
 

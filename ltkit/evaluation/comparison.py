@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError, nearest
+from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import choice, metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
@@ -28,7 +28,7 @@ from ltkit.records import (
     ShotGroups,
     shot_groups,
 )
-from ltkit.settings import BINS, GROUPS, Select
+from ltkit.settings import BINS, GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.compare/1"
 
@@ -85,7 +85,7 @@ def compare(
     select: Select | None = "balanced",
     against: str | None = None,
     at: Sequence[float] | None = None,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare a features file's own head and corrections of it, pair by pair and as curves.
@@ -187,7 +187,7 @@ def _validate(
     if not val:
         raise InputError(
             f"{features.source}: no validation split to choose a setting of {correction.method} "
-            "on; pass --every-setting, or compare files with one setting each"
+            "on; compare every setting, or files with one setting each"
         )
     (predicted,) = predict_classes(val, base, [correction])
     weights = metrics.group_weights(val.labels, base.num_classes, groups)
@@ -251,8 +251,9 @@ def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Metho
     found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
     if len(found) != 1:
         known = [p.label for _, p in found or standing]
-        raise InputError(
-            f"--against: found {wanted!r}, expected one of those compared; {nearest(wanted, known)}"
+        raise SettingError(
+            "against",
+            f"found {wanted!r}, expected one of those compared; {nearest(wanted, known)}",
         )
     return found[0]
 

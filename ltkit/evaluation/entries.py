@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ltkit.errors import SettingError
 from ltkit.records import Correction
+
+TOLD = 8
+"""Values of a setting that a message lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,6 +19,25 @@ class Entry:
     name: str
     file: str
     correction: Correction
+
+
+def entries_of(read: Sequence[tuple[Path, Correction]]) -> list[Entry]:
+    """Name corrections by their methods; those alike by their files.
+
+    Args:
+        read: files, and the correction in each.
+    """
+    methods, stems = [c.method for _, c in read], [file.stem for file, _ in read]
+    return [
+        Entry(
+            c.method if methods.count(c.method) == 1
+            else file.stem if stems.count(file.stem) == 1
+            else str(file),
+            str(file),
+            c,
+        )
+        for file, c in read
+    ]  # fmt: skip
 
 
 def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[int]]]:
@@ -64,3 +88,37 @@ def siblings(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[
     """Return the settings of the rows of a document that come of the same file as a row."""
     of = row["name"], row.get("file")
     return [other["settings"] for other in rows if (other["name"], other.get("file")) == of]
+
+
+def pick(correction: Correction, wanted: Mapping[str, float]) -> int:
+    """Return the run that has the wanted settings.
+
+    Args:
+        correction: with one or more runs.
+        wanted: for example ``{"rho": 1.0, "seed": 3}``; empty where there is one run.
+
+    Raises:
+        SettingError: when no run or more than one has them; it lists what tells them apart.
+    """
+    fitting = [
+        number
+        for number, run in enumerate(correction.runs)
+        if all(run.get(name) == value for name, value in wanted.items())
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    first = correction.runs[0]
+    knobs = sorted(k for k in first if len({repr(run.get(k)) for run in correction.runs}) > 1)
+    ranges = "; ".join(f"{k}: {_range([run[k] for run in correction.runs])}" for k in knobs)
+    raise SettingError(
+        "run",
+        f"found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with "
+        f"NAME=VALUE ({ranges or 'there is one run; leave it out'})",
+    )
+
+
+def _range(values: Sequence[Any]) -> str:
+    """Return the values that runs have, the first of many."""
+    every = {f"{v:g}" if isinstance(v, int | float) else str(v)[:20]: None for v in values}
+    texts = sorted(every)
+    return ", ".join(texts[:TOLD]) + ", ..." * (len(texts) > TOLD)

@@ -8,30 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import metrics
 from ltkit.evaluation.entries import Entry, knobs, settings_of
+from ltkit.evaluation.grouping import Grouping
 from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
 from ltkit.records import Correction, FeatureSet, Ints, shot_groups
-from ltkit.settings import BINS, GROUPS
+from ltkit.settings import BINS, GROUPS, REPLICATES
 
 SCHEMA = "ltkit.evaluate/1"
 
 EQUAL_SIZE = 0.05
 """How much a balanced set of equal size may be smaller or larger: rounding, and images for val."""
-
-
-@dataclass(frozen=True, eq=False)
-class Grouping:
-    """Which predictions count as right for a grouped accuracy.
-
-    related: (C, C) bool, row the true class.
-    described: what is printed with it (by, rule, level).
-    """
-
-    related: NDArray[np.bool_]
-    described: Mapping[str, Any]
 
 
 def evaluate(
@@ -43,7 +32,7 @@ def evaluate(
     grouping: Grouping | None = None,
     topk: Sequence[int] | None = None,
     references: Sequence[FeatureSet] = (),
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Score the features file's own head and every correction on a split.
@@ -67,8 +56,8 @@ def evaluate(
 
     Returns:
         The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
-        class accuracies of each row by its name, for ``--per-class``; with references also
-        theirs, and the relative ones.
+        class accuracies of each row by its name, for `class_table`; with references also theirs,
+        and the relative ones.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit,
@@ -80,9 +69,9 @@ def evaluate(
     if topk is None:
         topk = (1, 5) if base.num_classes >= 5 else (1,)
     if not all(1 <= k <= base.num_classes for k in topk):
-        raise InputError(
-            f"--topk: found {','.join(map(str, topk))}, expected numbers from 1 to "
-            f"{base.num_classes}"
+        raise SettingError(
+            "topk",
+            f"found {','.join(map(str, topk))}, expected numbers from 1 to {base.num_classes}",
         )
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
@@ -132,6 +121,35 @@ def evaluate(
             for r, hits in zip(references, reference, strict=True)
         ]
     return document, by_class
+
+
+def class_table(
+    features: FeatureSet,
+    split: str,
+    by_class: Mapping[str, NDArray[np.float64]],
+    bins: Sequence[int] = BINS,
+) -> tuple[list[str], list[list[Any]]]:
+    """Return the heading and the rows of a table of class accuracies, a row a class.
+
+    Args:
+        features: that were scored.
+        split: likewise.
+        by_class: of `evaluate`.
+        bins: of the shot groups.
+    """
+    classes = features.classes
+    groups = shot_groups(classes.train_count, bins)
+    group_of = {int(c): name for name, ids in groups.items() for c in ids}
+    counts = np.bincount(features.split(split).labels, minlength=len(classes))
+    heading = ["class", "name", "group", "train_count", f"{split}_count", *by_class]
+    rows = [
+        [
+            c, classes.name(c), group_of[c], classes.train_count[c], counts[c],
+            *(values[c] for values in by_class.values()),
+        ]
+        for c in range(len(classes))
+    ]  # fmt: skip
+    return heading, rows
 
 
 def _reference_hits(reference: FeatureSet, split: str, features: FeatureSet) -> NDArray[np.float64]:

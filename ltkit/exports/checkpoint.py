@@ -1,6 +1,5 @@
 """A corrected head back into the checkpoint that production loads, or alone in a file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltkit import checkpoints
-from ltkit.errors import InputError, SettingError
+from ltkit.errors import InputError
 from ltkit.files.atomic import replacing
 from ltkit.files.tables import as_csv
 from ltkit.records import Classifier, Correction
@@ -17,45 +16,9 @@ from ltkit.settings import LoadSettings
 from ltkit.sources.extraction import TOLERANCE
 
 FORMS = ("npz", "safetensors", "csv", "onnx")
-TOLD = 8
-"""Values of a setting that a message lists."""
 
 PROBES = 8
 """Random images that the exported network must classify as the correction does."""
-
-
-def pick(correction: Correction, wanted: dict[str, float]) -> int:
-    """Return the run that has the wanted settings.
-
-    Args:
-        correction: with one or more runs.
-        wanted: for example ``{"rho": 1.0, "seed": 3}``; empty where there is one run.
-
-    Raises:
-        InputError: when no run or more than one has them; the message lists what tells them apart.
-    """
-    fitting = [
-        number
-        for number, run in enumerate(correction.runs)
-        if all(run.get(name) == value for name, value in wanted.items())
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    first = correction.runs[0]
-    knobs = sorted(k for k in first if len({repr(run.get(k)) for run in correction.runs}) > 1)
-    ranges = "; ".join(f"{k}: {_range([run[k] for run in correction.runs])}" for k in knobs)
-    raise SettingError(
-        "run",
-        f"found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with --run "
-        f"NAME=VALUE ({ranges or 'there is one run; leave --run out'})",
-    )
-
-
-def _range(values: Sequence[Any]) -> str:
-    """Return the values that runs have, the first of many."""
-    every = {f"{v:g}" if isinstance(v, int | float) else str(v)[:20]: None for v in values}
-    texts = sorted(every)
-    return ", ".join(texts[:TOLD]) + ", ..." * (len(texts) > TOLD)
 
 
 def export_into(

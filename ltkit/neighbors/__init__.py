@@ -1,5 +1,5 @@
 """Which classes are near each other: by their mean features, and in WordNet."""
 
-from ltkit.neighbors.search import nearest, nearest_classes
+from ltkit.neighbors.search import nearest, nearest_classes, nearest_of_groups
 
-__all__ = ["nearest", "nearest_classes"]
+__all__ = ["nearest", "nearest_classes", "nearest_of_groups"]

@@ -1,12 +1,15 @@
 """The nearest base classes of each rare class: exact, and the same list every time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
+from ltkit.neighbors.class_means import class_means
 from ltkit.neighbors.wordnet import path_lengths
-from ltkit.records import FeatureSet, Ints, Neighbors
-from ltkit.settings import NeighborSettings
+from ltkit.records import FeatureSet, Ints, Neighbors, members, shot_groups
+from ltkit.settings import BINS, NeighborSettings
 
 DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
@@ -41,12 +44,45 @@ def nearest_classes(
     return nearest(means, of, among, settings, links)
 
 
+def nearest_of_groups(
+    features: FeatureSet,
+    settings: NeighborSettings = NeighborSettings(),  # noqa: B008 - it is frozen
+    *,
+    of: str = "few",
+    among: str = "base",
+    bins: Sequence[int] = BINS,
+) -> Neighbors:
+    """Find the nearest classes of a shot group: what ``ltkit neighbors`` does.
+
+    Args:
+        features: with a train split.
+        settings: as `nearest`.
+        of: shot group whose neighbours are asked for, or ``base`` or ``all``.
+        among: likewise, of the classes that may be neighbours.
+        bins: of the shot groups.
+
+    Raises:
+        InputError: for an unknown group or one without classes, no train split, or as
+            `nearest_classes`.
+    """
+    groups = shot_groups(features.classes.train_count, bins)
+    chosen, others = members(groups, of, "of"), members(groups, among, "among")
+    for setting, group, ids in (("of", of, chosen), ("among", among, others)):
+        if not len(ids):
+            text = ",".join(map(str, bins))
+            raise SettingError(
+                setting, f"found no {group} class in {features.source} with bins {text}"
+            )
+    means, _ = class_means(features.split("train"), len(features.classes))
+    return nearest_classes(features, means, chosen, others, settings)
+
+
 def _wnids(features: FeatureSet) -> tuple[str, ...]:
     wnids = features.classes.wnids
     if wnids is None:
         raise InputError(
             f"{features.source}: classes/wnid: absent, so WordNet has no distance; use another "
-            "--metric"
+            "metric"
         )
     return wnids
 
@@ -91,8 +127,8 @@ def nearest(
     of, among = np.sort(of), np.sort(among)
     most = len(among) - int(np.isin(of, among).any())
     if not 1 <= settings.k <= most:
-        raise InputError(
-            f"--k: found {settings.k}, expected 1..{most} (classes that may be neighbours)"
+        raise SettingError(
+            "k", f"found {settings.k}, expected 1..{most} (classes that may be neighbours)"
         )
     used = np.union1d(of, among)
     absent = used[~np.isfinite(means[used]).all(axis=1)]
@@ -133,7 +169,7 @@ def _on_sphere(means: NDArray[np.float64], used: Ints) -> NDArray[np.float64]:
     if len(zero):
         raise InputError(
             f"class {zero[0]}: its mean feature is zero, so it has no cosine; {len(zero)} such "
-            "classes; use --metric euclidean"
+            "classes; use the euclidean metric"
         )
     with np.errstate(invalid="ignore"):
         scaled: NDArray[np.float64] = means / norms

@@ -7,6 +7,8 @@
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
 
+`plan` and `fit_features` fit a method on a features file, and choose what is not set.
+
 What several of them need is here, for they know nothing of each other.
 """
 
@@ -19,6 +21,10 @@ from numpy.typing import NDArray
 from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
+from ltkit.posthoc._features import Fitted as Fitted
+from ltkit.posthoc._features import Plan as Plan
+from ltkit.posthoc._features import fit_features as fit_features
+from ltkit.posthoc._features import plan as plan
 from ltkit.records import FeatureSplit, Ints
 
 TARGETS = ("uniform", "train", "inverse")

@@ -35,7 +35,7 @@ def fit(
         class_counts: (C,) training images per class.
         few: added to few-shot classes; 0 for both changes nothing.
         medium: added to medium-shot classes.
-        few_below: least count of the medium shot group, as in ``--bins``.
+        few_below: least count of the medium shot group.
         many_above: greatest count of the medium shot group.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltkit.errors import InputError
+from ltkit.errors import SettingError
 from ltkit.records.arrays import Ints
 from ltkit.settings import BINS, SHOT_GROUPS
 
@@ -39,7 +39,7 @@ def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
         bins: the least and the greatest count of medium.
 
     Raises:
-        InputError: when the bins are not two ascending counts.
+        SettingError: when the bins are not two ascending counts.
 
     Example:
         >>> groups = shot_groups(np.array([101, 100, 20, 19]))
@@ -47,8 +47,8 @@ def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
         [[3], [1, 2], [0]]
     """
     if len(bins) != 2 or not 0 < bins[0] <= bins[1]:
-        raise InputError(
-            f"--bins: found {','.join(map(str, bins))}, expected two counts, as 20,100"
+        raise SettingError(
+            "bins", f"found {','.join(map(str, bins))}, expected two counts, as 20,100"
         )
     low, high = bins
     return ShotGroups(
@@ -58,15 +58,15 @@ def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
     )
 
 
-def members(groups: ShotGroups, name: str, option: str) -> Ints:
+def members(groups: ShotGroups, name: str, setting: str) -> Ints:
     """Return the class ids of ``few``, ``medium``, ``many``, ``base`` or ``all``, ascending.
 
     Raises:
-        InputError: for another name; the message says which option it was given to.
+        SettingError: for another name; it says which setting has it.
     """
     if name == "all":
         return np.sort(np.concatenate([groups.few, groups.base]))
     if name not in (*SHOT_GROUPS, "base"):
-        raise InputError(f"{option}: found {name}, expected few, medium, many, base or all")
+        raise SettingError(setting, f"found {name}, expected few, medium, many, base or all")
     ids: Ints = getattr(groups, name)
     return ids

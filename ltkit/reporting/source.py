@@ -5,7 +5,7 @@ Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, `
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ltkit.evaluation.analysis import Case, Subject, observe
 from ltkit.files import hdf5
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import FeatureSet, Ints, Neighbors
-from ltkit.settings import BINS, NeighborSettings, PathRule, Select
+from ltkit.settings import BINS, REPLICATES, NeighborSettings, PathRule, Select
 
 DETAILED = 8
 """Settings that are shown class by class, at most: more than a reader compares, or a page holds."""
@@ -120,7 +120,7 @@ class Source:
         return np.argsort(-self.subject.classes.train_count, kind="stable")
 
     @property
-    def nearest(self) -> NeighborSettings:
+    def neighbor_settings(self) -> NeighborSettings:
         """What the nearest classes are."""
         return NeighborSettings(self.k, seed=self.seed)
 
@@ -136,7 +136,7 @@ class Source:
         k = min(self.k, len(among) - 1)
         if k < 1:
             raise InputError("no all classes with neighbours among all classes")
-        return self.subject.nearest(of, among, NeighborSettings(k, seed=self.seed))
+        return self.subject.nearest(of, among, replace(self.neighbor_settings, k=k))
 
 
 def collect(
@@ -149,7 +149,7 @@ def collect(
     rule: PathRule = "path",
     level: int = 4,
     k: int = NeighborSettings.k,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Source:
     """Collect what a report of a features file and corrections of it is made of.

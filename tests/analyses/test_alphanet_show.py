@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from analysed import BASE, FEW, SEEDS, accuracy, nearest, refused, run
 
-from ltkit.cli import alphanet
+from ltkit.alphanet.explanation import class_of
 from ltkit.errors import InputError
 from ltkit.files import classifiers
 
@@ -188,8 +188,8 @@ def test_a_name_that_two_classes_have(known):
     classes = replace(known["features"].classes, names=("a", "wolf") + 97 * ("b",) + ("wolf",))
     features = replace(known["features"], classes=classes)
     with pytest.raises(InputError, match="found 2 classes named 'wolf'; give one's id: 1, 99"):
-        alphanet._class_of("wolf", features, known["correction"], "fit.h5")
-    assert alphanet._class_of("99", features, known["correction"], "fit.h5") == 99
+        class_of("wolf", features.classes, known["correction"], "fit.h5")
+    assert class_of("99", features.classes, known["correction"], "fit.h5") == 99
 
 
 def test_names_are_not_needed(folder):

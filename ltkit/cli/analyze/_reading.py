@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltkit.cli import _options, compare, evaluate
+from ltkit.cli import _inputs, _options
 from ltkit.settings import Metric
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def read(
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
-    path, named = compare._inputs(files or [], quiet)
+    path, named = _inputs.features_and_named(files or [], quiet)
     features = features_file.read(path)
-    entries = evaluate.read_entries(path, features, named, quiet)
+    entries = _inputs.read_entries(path, features, named, quiet)
     if with_rho and named is None:
         entries = [e for e in entries if all("rho" in run for run in e.correction.runs)]
     if csv is not None:

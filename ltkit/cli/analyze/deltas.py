@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from ltkit.cli import _options, _output, evaluate
-from ltkit.cli.analyze._giving import give, note, percent, table_of, title
+from ltkit.cli import _options, _output, _tables
 from ltkit.cli.analyze._reading import Csv, Files, Split, read
+from ltkit.cli.analyze._results import give, percent, table_of, title
 from ltkit.settings import GROUPS
 
 
 def deltas(
     files: Files = None,
     split: Split = "test",
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -33,7 +33,7 @@ def deltas(
     from ltkit.evaluation.analysis import analyze_deltas
 
     subject, named = read(files, split, bins, csv, overwrite, quiet, with_rho=True)
-    document = analyze_deltas(subject, strict=named, note=note(quiet))
+    document = analyze_deltas(subject, strict=named, note=_output.note(quiet))
     give(document, _show, _table, csv, json, quiet)
 
 
@@ -61,7 +61,7 @@ def _show(document: dict[str, Any]) -> None:
             std = point["std"] or {}
             cells = [percent(point["change"][name], std.get(name), "+") for name in columns]
             table.add_row(
-                evaluate.safe(curve["name"]), f"{point['rho']:g}", str(point["runs"]), *cells,
+                _tables.safe(curve["name"]), f"{point['rho']:g}", str(point["runs"]), *cells,
                 end_section=point is curve["points"][-1],
             )  # fmt: skip
     _output.print_table(table, f"{title(document)}; mean ± std over seeds")

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output, evaluate
-from ltkit.cli.analyze._giving import correlation, give, note, percent, setting, table_of, title
+from ltkit.cli import _options, _output, _tables
 from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._results import correlation, give, percent, setting, table_of, title
 from ltkit.settings import NeighborSettings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def distance(
     of: Annotated[str, typer.Option(help="Which classes: few, medium, many, base, all.")] = "few",
     among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
     split: Split = "test",
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
@@ -49,7 +49,7 @@ def distance(
 
     subject, _ = read(files, split, bins, csv, overwrite, quiet)
     document = analyze_distance(
-        subject, NeighborSettings(k, metric, seed), of=of, among=among, note=note(quiet)
+        subject, NeighborSettings(k, metric, seed), of=of, among=among, note=_output.note(quiet)
     )
     give(document, _show, _table, csv, json, quiet)
 
@@ -114,7 +114,7 @@ def _one_by_one(document: dict[str, Any]) -> "Table":
     for place in sorted(range(len(classes)), key=lambda p: (classes[p]["distance"], p)):
         c = classes[place]
         table.add_row(
-            evaluate.safe(f"{c['name']} ({c['train_count']})"), f"{c['distance']:.3g}",
+            _tables.safe(f"{c['name']} ({c['train_count']})"), f"{c['distance']:.3g}",
             *(percent(row["accuracy"][place], row["std"] and row["std"][place]) for row in rows),
         )  # fmt: skip
     return table

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _options, _output
-from ltkit.cli.analyze._giving import give, note, setting, table_of, title
 from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._results import give, setting, table_of, title
 from ltkit.settings import NeighborSettings, PathRule
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def flows(
     ] = "path",
     level: _options.Level = 4,
     split: Split = "test",
-    bins: _options.Bins = "20,100",
+    bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
@@ -60,7 +60,7 @@ def flows(
     subject, _ = read(files, split, bins, csv, overwrite, quiet)
     document = analyze_flows(
         subject, NeighborSettings(k, metric, seed), by=by, rule=rule, level=level,
-        note=note(quiet),
+        note=_output.note(quiet),
     )  # fmt: skip
     give(document, _show, _table, csv, json, quiet)
 

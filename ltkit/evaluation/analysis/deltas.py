@@ -123,7 +123,7 @@ def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent
         if curve not in curves and (strict or not curves):
             raise InputError(
                 f"{', '.join(curve.files)}: found one rho ({curve.rho[0]:g}) of {curve.name}, "
-                "expected several for a curve; fit with --rho 0.5,1,1.5"
+                "expected several for a curve; fit with several rhos"
             )
         if curve not in curves:
             note(f"{', '.join(curve.files)}: one rho of {curve.name}: left out")

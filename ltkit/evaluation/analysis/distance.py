@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import metrics
 from ltkit.evaluation.analysis.subject import (
     Case,
@@ -97,7 +97,7 @@ def by_distance(
     accuracy = metrics.class_accuracy(right, labels, num_classes)[:, near.few_class]
     tested = ~np.isnan(accuracy[0])
     if not tested.any():
-        raise InputError("distance: found no sample of these classes; choose others with --of")
+        raise InputError("distance: found no sample of these classes; choose others")
     distance = near.distance.mean(axis=1, dtype=np.float64)[tested]
     own, runs = accuracy[0, tested], accuracy[1:, tested]
     mean = runs.mean(axis=0).round(12)  # ties are ties, whatever order they were summed in
@@ -150,13 +150,13 @@ def analyze_distance(
         InputError: where a group has no trained class, for a k out of range, and where no class
             has a sample in the split.
     """
-    subject.untrained(note)
-    chosen, others = subject.trained(of, "--of"), subject.trained(among, "--among")
-    for option, ids in ((f"--of {of}", chosen), (f"--among {among}", others)):
+    subject.note_untrained(note)
+    chosen, others = subject.trained(of, "of"), subject.trained(among, "among")
+    for setting, group, ids in (("of", of, chosen), ("among", among, others)):
         if not len(ids):
             bins = ",".join(map(str, subject.bins))
-            raise InputError(
-                f"{subject.features.source}: {option}: found no such class with bins {bins}"
+            raise SettingError(
+                setting, f"found no {group} class in {subject.features.source} with bins {bins}"
             )
     near = subject.nearest(chosen, others, settings)
     rows = distance_rows(subject, subject.cases, near)

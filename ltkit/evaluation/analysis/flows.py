@@ -216,13 +216,13 @@ def analyze_flows(
         if by == "wordnet":
             raise InputError(
                 f"{subject.features.source}: classes/wnid: absent, so WordNet has no neighbours; "
-                "use --by features"
+                "take neighbours by features"
             )
         if by == "both":
             note("classes/wnid: absent, so no WordNet neighbours")
     kinds: list[Kind] = []
     if by != "wordnet":
-        subject.untrained(note)
+        subject.note_untrained(note)
         for samples, among in SIDES:
             kind = kind_by_features(subject, settings, samples, among)
             if kind is None:

@@ -133,18 +133,18 @@ class Subject:
         means, counts = class_means(self.features.split("train"), len(self.classes))
         return means, np.flatnonzero(counts)
 
-    def untrained(self, note: Note) -> None:
+    def note_untrained(self, note: Note) -> None:
         """Say how many classes have no training sample, if any."""
         if unseen := len(self.classes) - len(self.means[1]):
             note(f"{unseen} classes have no training sample: left out")
 
-    def trained(self, group: str, option: str = "") -> Ints:
+    def trained(self, group: str, setting: str = "") -> Ints:
         """Return the classes of a group that have training samples.
 
         Raises:
-            InputError: for another group; the message says which option it was given to.
+            InputError: for another group; it says which setting has it.
         """
-        return np.intersect1d(members(self.groups, group, option), self.means[1])
+        return np.intersect1d(members(self.groups, group, setting), self.means[1])
 
     def nearest(self, of: Ints, among: Ints, settings: NeighborSettings) -> Neighbors:
         """Return the nearest classes of some among others.

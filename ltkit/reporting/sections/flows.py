@@ -33,7 +33,7 @@ def gather(source: Source) -> dict[str, Any]:
     kinds = []
     for samples, among in SIDES:
         with suppress(InputError):  # no training features
-            kinds.append(kind_by_features(source.subject, source.nearest, samples, among))
+            kinds.append(kind_by_features(source.subject, source.neighbor_settings, samples, among))
     every = [*filter(None, kinds), *kinds_by_wordnet(source.subject, source.rule, source.level)]
     rows = flow_rows(source.subject, source.cases, every)
     if not rows:

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ltkit import evaluation, studies
+import ltkit
+from ltkit import evaluation
 from ltkit import neighbors as search
+from ltkit.alphanet import study, sweep
+from ltkit.alphanet.sweep import Point
 from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.files import classifiers, scratch
@@ -19,10 +22,9 @@ from ltkit.files import features as features_file
 from ltkit.neighbors import wordnet
 from ltkit.records import Correction, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
-from ltkit.studies import Point
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-DEMO = Path(studies.__file__).parent / "data" / "demo" / "feats.h5"
+DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 QUICK = AlphaNetSettings(epochs=2, min_epochs=1)
 
 
@@ -34,7 +36,7 @@ def features():
 @pytest.fixture(scope="module")
 def wanted(features):
     groups = shot_groups(features.classes.train_count)
-    return studies.study(features, groups.few, groups.base, np.arange(0))
+    return study.study(features, groups.few, groups.base, np.arange(0))
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_a_sweep_scores_what_single_fits_give(folder):
 def test_a_resumed_sweep_gives_the_same_table(folder, monkeypatch):
     run(*SWEEP, "--csv", "whole.csv")
     before = classifiers.read(Path("feats.alphanet-sweep.h5"))[0]
-    fits, fit = [], studies.Study.fit
+    fits, fit = [], study.Study.fit
 
     def counted(self, runs, k, metric, device="cpu"):
         fits.append((metric, k))
@@ -98,7 +100,7 @@ def test_a_resumed_sweep_gives_the_same_table(folder, monkeypatch):
             raise KeyboardInterrupt
         return fit(self, runs, k, metric, device)
 
-    monkeypatch.setattr(studies.Study, "fit", counted)
+    monkeypatch.setattr(study.Study, "fit", counted)
     result = run(*SWEEP, "--overwrite", code=130)
     assert result.exit_code == 130
     assert len(list(Path("feats.alphanet-sweep.h5.parts").iterdir())) == 3  # with the mark
@@ -121,17 +123,17 @@ def point(few, overall, rho=1.0, **others):
 def test_the_most_few_shot_accuracy_for_at_most_some_loss():
     baseline = point(0.1, 0.400)
     points = [point(0.4, 0.38), point(0.3, 0.396), point(0.2, 0.41)]
-    assert studies.choose(points, baseline, "few", None) is points[0]
-    assert studies.choose(points, baseline, "few", 0.005) is points[1]
-    assert studies.choose(points, baseline, "few", 0.004) is points[1]
-    assert studies.choose(points, baseline, "few", 0.0) is points[2]
-    assert studies.choose(points, baseline, "all", None) is points[2]
+    assert sweep.choose(points, baseline, "few", None) is points[0]
+    assert sweep.choose(points, baseline, "few", 0.005) is points[1]
+    assert sweep.choose(points, baseline, "few", 0.004) is points[1]
+    assert sweep.choose(points, baseline, "few", 0.0) is points[2]
+    assert sweep.choose(points, baseline, "all", None) is points[2]
     harmonic = [3 / (1 / p.accuracy["few"] + 1 / 0.4 + 1 / 0.6) for p in points]
-    assert studies.choose(points, baseline, "harmonic", None) is points[int(np.argmax(harmonic))]
+    assert sweep.choose(points, baseline, "harmonic", None) is points[int(np.argmax(harmonic))]
     with pytest.raises(InputError, match=r"found 1\.00 points as the least loss"):
-        studies.choose([point(0.3, 0.39)], baseline, "few", 0.005)
+        sweep.choose([point(0.3, 0.39)], baseline, "few", 0.005)
     with pytest.raises(InputError, match="--select few: no such class"):
-        studies.choose([point(None, 0.39)], baseline, "few", None)
+        sweep.choose([point(None, 0.39)], baseline, "few", None)
 
 
 def test_a_sweep_needs_a_validation_split(wanted, tmp_path):
@@ -139,7 +141,7 @@ def test_a_sweep_needs_a_validation_split(wanted, tmp_path):
     without = replace(wanted, features=replace(wanted.features, splits=splits))
     groups = shot_groups(wanted.features.classes.train_count)
     with pytest.raises(InputError, match="no validation split to score a sweep on"):
-        studies.sweep(
+        sweep.sweep(
             without,
             [3],
             ["euclidean"],

@@ -1,4 +1,4 @@
-"""AlphaNet over many settings at once: neighbours and joint fits, and the choice among them."""
+"""Many settings of AlphaNet on a features file, and the choice among them on validation data."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,68 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ltkit import alphanet, evaluation
-from ltkit.errors import InputError
-from ltkit.evaluation import choice, metrics
+from ltkit import evaluation
+from ltkit.alphanet.study import Study, runs_of, study_of_groups
+from ltkit.errors import InputError, SettingError
+from ltkit.evaluation import choice
+from ltkit.evaluation import metrics as measures
 from ltkit.files import classifiers, hdf5
 from ltkit.files.scratch import Parts
-from ltkit.neighbors import nearest_classes
-from ltkit.neighbors.class_means import class_means
-from ltkit.records import Correction, FeatureSet, Ints, Neighbors, ShotGroups, joined
-from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings, Select
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """A features file with what every fit on it needs.
-
-    of: (F,) classes to correct; among: classes that may be their neighbours.
-    absent: classes that a fit must not know of.
-    means: (C, D) float64 class means of the training features.
-    """
-
-    features: FeatureSet
-    of: Ints
-    among: Ints
-    absent: Ints
-    means: NDArray[np.float64]
-
-    def neighbors(self, k: int, metric: Metric, seed: int) -> Neighbors:
-        """Return the neighbours of the classes to correct.
-
-        Raises:
-            InputError: as `ltkit.neighbors.nearest_classes`.
-        """
-        return nearest_classes(
-            self.features, self.means, self.of, self.among, NeighborSettings(k, metric, seed)
-        )
-
-    def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
-            device: str = "cpu") -> Correction:  # fmt: skip
-        """Fit all runs together; the random control draws other neighbours for each seed."""
-        base, train = self.features.classifier(), self.features.split("train")
-        val = self.features.splits.get("val")
-        seeds = sorted({run.seed for run in runs}) if metric == "random" else [runs[0].seed]
-        corrections = []
-        for seed in seeds:
-            near = self.neighbors(k, metric, seed)
-            own = [run for run in runs if metric != "random" or run.seed == seed]
-            corrections.append(
-                alphanet.fit(base, near, train, val, own, absent=self.absent, device=device)
-            )
-        return joined(corrections)
-
-
-def study(features: FeatureSet, of: Ints, among: Ints, absent: Ints) -> Study:
-    """Prepare a study: the class means are computed once.
-
-    Raises:
-        InputError: when there is no train split.
-    """
-    means, _ = class_means(features.split("train"), len(features.classes))
-    return Study(features, np.setdiff1d(of, absent), among, absent, means)
+from ltkit.records import Correction, FeatureSet, ShotGroups
+from ltkit.settings import BINS, AlphaNetSettings, Metric, Select
 
 
 @dataclass(frozen=True)
@@ -156,7 +104,7 @@ def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
     if hdf5.read(file, hdf5.CLASSIFIER).settings != identity:
         raise InputError(
             f"{file}: belongs to a sweep with other settings; resume with the settings of the "
-            "first run, or start again without --resume"
+            "first run, or start again without resuming"
         )
     return classifiers.read(file)[0]
 
@@ -192,7 +140,7 @@ def _summary(
         name: None if value is None else float(np.mean([row[name] for row in rows]))
         for name, value in rows[0].items()
     }
-    return mean, metrics.deviations(rows) or dict.fromkeys(mean)
+    return mean, measures.deviations(rows) or dict.fromkeys(mean)
 
 
 def choose(
@@ -216,9 +164,10 @@ def choose(
         if not kept:
             least = max(points, key=lambda p: p.accuracy["all"] or 0.0)
             lost = (baseline.accuracy["all"] or 0.0) - (least.accuracy["all"] or 0.0)
-            raise InputError(
-                f"--at-most-loss: found {100 * lost:.2f} points as the least loss of overall "
-                f"accuracy, expected at most {100 * at_most_loss:g}; allow more, or a larger --rho"
+            raise SettingError(
+                "at_most_loss",
+                f"found {100 * lost:.2f} points as the least loss of overall "
+                f"accuracy, expected at most {100 * at_most_loss:g}; allow more, or a larger rho",
             )
         points = kept
     return max(points, key=lambda point: choice.value(point.accuracy, select))
@@ -227,3 +176,65 @@ def choose(
 def only(correction: Correction, point: Point) -> Correction:
     """Return the runs of one setting."""
     return correction.only([n for n, run in enumerate(correction.runs) if run["rho"] == point.rho])
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep found.
+
+    points: of every setting; baseline: of the file's own head; chosen: one of the points.
+    correction: the runs of the chosen setting.
+    """
+
+    points: Sequence[Point]
+    baseline: Point
+    chosen: Point
+    correction: Correction
+
+
+def sweep_features(
+    features: FeatureSet,
+    settings: AlphaNetSettings = AlphaNetSettings(),  # noqa: B008 - it is frozen
+    *,
+    ks: Sequence[int],
+    metrics: Sequence[Metric],
+    rhos: Sequence[float],
+    seeds: int,
+    parts: Parts,
+    seed: int = 0,
+    of: Sequence[str] = ("few",),
+    bins: Sequence[int] = BINS,
+    select: Select = "balanced",
+    at_most_loss: float | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda message: None,
+) -> Sweep:
+    """Fit many settings on a features file and choose one: what ``ltkit alphanet sweep`` does.
+
+    Args:
+        features: with a head, a train and a validation split.
+        settings: of all runs; their rho and seed are those below.
+        ks: as `sweep`.
+        metrics: likewise.
+        rhos: base samples per few-shot sample.
+        seeds: runs with different seeds.
+        parts: as `sweep`; to be removed when what was found is written.
+        seed: the first of them.
+        of: as `ltkit.alphanet.study.study_of_groups`.
+        bins: likewise.
+        select: as `choose`.
+        at_most_loss: likewise.
+        device: where to train.
+        report: called with a line for each fit.
+
+    Raises:
+        InputError: as `sweep` and `choose`.
+    """
+    wanted, groups = study_of_groups(features, of, bins=bins)
+    points, baseline, files = sweep(
+        wanted, ks, metrics, runs_of(settings, rhos, seeds, seed), groups,
+        parts=parts, device=device, report=report,
+    )  # fmt: skip
+    chosen = choose(points, baseline, select, at_most_loss)
+    file = files[points.index(chosen) * len(files) // len(points)]
+    return Sweep(points, baseline, chosen, only(classifiers.read(file)[0], chosen))

@@ -4,15 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltkit.cli import _output, evaluate
+from ltkit.cli import _output, _tables
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def note(quiet: bool) -> Callable[[str], None]:
-    """Return what says a note, unless asked to be quiet."""
-    return lambda message: _output.say(f"note: {message}", quiet)
 
 
 def give(
@@ -77,5 +72,5 @@ def title(document: dict[str, Any]) -> str:
 
 def setting(row: dict[str, Any]) -> str:
     """Return what a row is called."""
-    label = evaluate.safe(row["label"])
+    label = _tables.safe(row["label"])
     return f"{label}\n± std, {row['runs']} seeds" if row["runs"] > 1 else label

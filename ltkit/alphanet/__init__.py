@@ -1,0 +1,22 @@
+"""AlphaNet: rare classifiers corrected by their neighbours', learned on cached features.
+
+`fit` and `apply` take a classifier and its neighbours. What the commands of ``ltkit alphanet`` do
+with a features file is `fit_features`, `sweep_features`, `apply_features` and `explain_fit`.
+"""
+
+from ltkit.alphanet.application import apply, apply_features
+from ltkit.alphanet.explanation import explain_fit
+from ltkit.alphanet.fitting import fit
+from ltkit.alphanet.networks import combine
+from ltkit.alphanet.study import fit_features
+from ltkit.alphanet.sweep import sweep_features
+
+__all__ = [
+    "apply",
+    "apply_features",
+    "combine",
+    "explain_fit",
+    "fit",
+    "fit_features",
+    "sweep_features",
+]

@@ -1,0 +1,98 @@
+"""Trained networks, applied to classes that they may never have seen."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ltkit.alphanet.networks import alphas_of, combine, network_inputs
+from ltkit.alphanet.study import study_of_groups
+from ltkit.errors import InputError
+from ltkit.neighbors import nearest_classes
+from ltkit.records import Classifier, Correction, FeatureSet, Neighbors
+from ltkit.settings import BINS, NeighborSettings
+
+
+def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Correction:
+    """Let trained networks correct classes that they may never have seen.
+
+    A network reads the neighbours' rows (and the class's own, where it was trained so) and nothing
+    else, so a class needs no samples of its own but those of its mean feature and its row.
+
+    Args:
+        correction: of `fit`, with its networks.
+        base: the classifier to correct.
+        neighbors: of the classes to correct, as many as in the fit, in the same order of distance.
+
+    Returns:
+        A correction of ``neighbors.few_class`` with the same runs; biases are the base's.
+
+    Raises:
+        InputError: when the correction has no networks, or they take other inputs.
+    """
+    parameters = [
+        torch.from_numpy(np.array(correction.extra[name], np.float32))
+        for name in sorted(
+            (n for n in correction.extra if n.startswith("network.")),
+            key=lambda name: int(name.partition(".")[2]),
+        )
+    ]
+    if not parameters:
+        raise InputError(f"{correction.method}: holds no network to apply; fit it again")
+    run = correction.runs[0]
+    inputs = network_inputs(base, neighbors, str(run["network_input"]))
+    expected = (parameters[0].shape[2], parameters[-1].shape[1])
+    if (inputs.shape[1], neighbors.k) != expected:
+        raise InputError(
+            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours a class, the "
+            f"networks take {expected[0]} and {expected[1]}; give features of the same model and k"
+        )
+    alpha = alphas_of(inputs, parameters, run["activation"]).numpy()
+    shape = (len(correction.runs), len(neighbors.few_class))
+    return Correction(
+        correction.method,
+        neighbors.few_class,
+        combine(base, neighbors, alpha),
+        np.broadcast_to(base.bias[neighbors.few_class], shape).copy(),
+        correction.runs,
+        base.normalize_features,
+        {"alpha": alpha, "neighbor": np.repeat(neighbors.base_class[None], shape[0], axis=0)},
+    )
+
+
+def apply_features(
+    correction: Correction,
+    features: FeatureSet,
+    *,
+    of: Sequence[int] | None = None,
+    bins: Sequence[int] = BINS,
+    source: str = "fit",
+) -> Correction:
+    """Correct classes of a features file that a fit left out: what ``ltkit alphanet apply`` does.
+
+    Args:
+        correction: of a fit, with its networks.
+        features: with a head, and training samples of the classes to correct.
+        of: ids of these; None: the rare ones that the fit does not correct.
+        bins: of the shot groups; neighbours are base classes.
+        source: what messages call the fit.
+
+    Raises:
+        InputError: when the correction has no networks or takes other inputs, when there is no
+            class to correct, and as `ltkit.alphanet.study.study_of_groups`.
+    """
+    if "network.0" not in correction.extra:
+        raise InputError(
+            f"{source}: was not written by alphanet fit, so it has no networks; name a fit"
+        )
+    wanted, groups = study_of_groups(features, bins=bins)
+    ids = np.setdiff1d(groups.few, correction.class_id) if of is None else np.unique(of)
+    if not len(ids):
+        raise InputError(
+            f"{source}: corrects all {len(groups.few)} rare classes of {features.source}; name "
+            "others"
+        )
+    run = correction.runs[0]
+    settings = NeighborSettings(run["k"], run["metric"], run["seed"])
+    near = nearest_classes(features, wanted.means, ids, wanted.among, settings)
+    return apply(correction, features.classifier(), near)

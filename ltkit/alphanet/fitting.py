@@ -1,0 +1,196 @@
+"""AlphaNet: rare classifiers corrected by their neighbours', learned on cached features.
+
+Everything is linear in cached logits, so training never touches features or weights:
+``f . w'_c = f . w_c + sum_i alpha_ci (f . v_ci)``. A sample is reduced once to its few-class
+logits, its neighbour scores, its target's logit and the log-sum-exp over the base classes, which is
+constant; all runs (seeds x rhos) are then trained together as one stack of small networks.
+
+Source:
+    Chang et al., AlphaNet, arXiv:2008.07073; where their released code does otherwise,
+    `AlphaNetSettings` has a choice and docs/decisions.md the reason for its default.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltkit.alphanet.limits import check_cost, check_runs, check_sizes
+from ltkit.alphanet.networks import Networks, combine
+from ltkit.alphanet.reduction import Draws, Reduced, accuracy_of, reduce, sample_losses
+from ltkit.errors import InputError
+from ltkit.records import Classifier, Correction, FeatureSplit, Ints, Neighbors, blocks
+from ltkit.settings import AlphaNetSettings, as_json
+
+SHARED_PRODUCTS = 1 << 25
+"""Products of a step's first layer from which several threads are used."""
+
+
+def fit(
+    base: Classifier,
+    neighbors: Neighbors,
+    train: FeatureSplit,
+    val: FeatureSplit | None,
+    runs: Sequence[AlphaNetSettings],
+    *,
+    absent: Ints | None = None,
+    device: str = "cpu",
+) -> Correction:
+    """Fit AlphaNet, all runs together.
+
+    Every epoch a run sees all samples of the few classes and ``floor(rho * F)`` base samples, drawn
+    with replacement so that base classes are equally likely (F: samples of few classes). The epoch
+    with the best overall validation accuracy is kept, the first of equals, not before
+    `min_epochs`; without a validation split it is the last.
+
+    Args:
+        base: the classifier to correct; its classes other than ``neighbors.few_class`` stay as
+            they are, bit for bit.
+        neighbors: of every class to correct.
+        train: (N, D) features.
+        val: what the epoch is chosen on.
+        runs: settings that differ in nothing but `seed` and `rho`.
+        absent: classes that are taken not to be there: no sample, no logit; for `apply` later.
+        device: where to train.
+
+    Returns:
+        A correction of the few classes, with ``extra``: ``alpha`` (S, F, K) with
+        ``sum_i |alpha_ci| = 1``, ``neighbor`` (S, F, K), ``epoch`` (S,) the chosen one from 1,
+        ``val_accuracy`` (S, epochs), absent without a validation split, and the networks,
+        ``network.0`` (S, 32, K D) and so on, weights and biases in turn.
+
+    Raises:
+        InputError: for settings out of range, few classes without training samples, a
+            loss that is not finite.
+    """
+    check_runs(runs)
+    check_cost(base, neighbors, train, runs, device)
+    runs = sorted(runs, key=lambda run: (-run.rho, run.seed))  # longer epochs first
+    few, settings = neighbors.few_class, runs[0]
+    absent = np.arange(0) if absent is None else absent
+    draws = [Draws(train.labels, few, base.num_classes, run, absent) for run in runs]
+    used = np.unique(np.concatenate([np.unique(d.rows) for d in draws]))
+    network = Networks(base, neighbors, runs, device)
+    scaled = _times(base, settings.logit_scale)
+    data = reduce(scaled, neighbors, train, used, absent)
+    check_sizes(network.inputs, data, settings.logit_scale)
+    data = data.to(device)
+    watched = None
+    if val is not None and settings.epoch_choice == "best":
+        there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
+        watched = reduce(scaled, neighbors, val, there, absent).to(device)
+
+    kept, log = _Kept(network, len(runs), settings.epochs), []
+    for epoch in range(settings.epochs):
+        with _threads(len(runs) * network.inputs.numel() * settings.hidden[0]):
+            _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
+        if watched is None:
+            kept.take(network)
+            continue
+        alpha = network.alphas().detach()
+        log.append(accuracy_of(watched, alpha, network.few_bias))
+        if epoch + 1 >= min(settings.min_epochs, settings.epochs):
+            kept.take_better(network, alpha, log[-1], epoch + 1)
+
+    extra: dict[str, NDArray[Any]] = {
+        "alpha": kept.alpha.cpu().numpy(),
+        "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0),
+        "epoch": kept.epoch.cpu().numpy(),
+    }
+    extra |= {f"network.{i}": p.cpu().numpy().copy() for i, p in enumerate(kept.parameters)}
+    if log:
+        extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
+    return Correction(
+        "alphanet",
+        few,
+        combine(base, neighbors, extra["alpha"]),
+        (kept.bias.cpu().numpy() / settings.logit_scale).astype(np.float32),
+        tuple({"k": neighbors.k, "metric": neighbors.metric} | as_json(run) for run in runs),
+        base.normalize_features,
+        extra,
+    )
+
+
+class _Kept:
+    """The networks of each run's best epoch, the first of equals; before any, those of the start.
+
+    alpha: (S, F, K); bias: (S, F); parameters: of the networks; epoch: (S,) from 1.
+    """
+
+    def __init__(self, network: Networks, runs: int, epochs: int) -> None:
+        self.take(network)
+        self.epoch = torch.full((runs,), epochs, device=self.alpha.device)
+        self._best = torch.full((runs,), -1.0, device=self.alpha.device)
+
+    def take(self, network: Networks) -> None:
+        """Take all runs as they are now."""
+        self.alpha, self.bias = network.alphas().detach(), network.few_bias
+        self.parameters = network.parameters
+
+    def take_better(self, network: Networks, alpha: Tensor, accuracy: Tensor, epoch: int) -> None:
+        """Take the runs whose (S,) accuracy is greater than ever before."""
+        better = accuracy > self._best
+        self._best = torch.where(better, accuracy, self._best)
+        self.epoch = torch.where(better, epoch, self.epoch)
+        self.alpha = torch.where(better[:, None, None], alpha, self.alpha)
+        self.bias = torch.where(better[:, None], network.few_bias, self.bias)
+        self.parameters = [
+            torch.where(better.view(-1, *[1] * (now.ndim - 1)), now, old)
+            for now, old in zip(network.parameters, self.parameters, strict=True)
+        ]
+
+
+def _times(base: Classifier, factor: float) -> Classifier:
+    if factor == 1:
+        return base
+    with np.errstate(over="ignore", invalid="ignore"):  # `check_sizes` refuses what comes of it
+        scaled = (base.weight * np.float32(factor), base.bias * np.float32(factor))
+    return Classifier(*scaled, base.normalize_features, base.experts)
+
+
+@contextmanager
+def _threads(products: int) -> Iterator[None]:
+    """Use one thread where a step's first layer has too few products to share.
+
+    Threads that wait for each other on a busy machine cost far more than they save there.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if products < SHARED_PRODUCTS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_epoch(
+    network: Networks, data: Reduced, rows: list[Ints], settings: AlphaNetSettings, epoch: int
+) -> None:
+    """Train every run on its samples of one epoch; longer epochs come first in the stack."""
+    rate = settings.learning_rate * settings.decay_factor ** (epoch // settings.decay_every)
+    device = data.few.device
+    lengths = torch.tensor([len(r) for r in rows], device=device)
+    table = torch.zeros((len(rows), len(rows[0])), dtype=torch.int64)
+    for number, positions in enumerate(rows):
+        table[number, : len(positions)] = torch.from_numpy(positions)
+    table = table.to(device)
+    total = torch.zeros((), device=device)
+    for batch in blocks(table.shape[1], settings.batch_size):
+        active = sum(len(r) > batch.start for r in rows)
+        index = table[:active, batch]  # (S', B)
+        inside = torch.arange(batch.start, batch.stop, device=device) < lengths[:active, None]
+        trained = [p[:active].detach().requires_grad_() for p in network.trained]
+        stack = len(network.parameters)
+        bias = trained[stack] if len(trained) > stack else network.few_bias[:active]
+        losses = sample_losses(data, index, network.alphas(trained[:stack]), bias)
+        loss = ((losses * inside).sum(dim=1) / inside.sum(dim=1)).sum()
+        network.step(torch.autograd.grad(loss, trained), rate)
+        total += loss.detach()
+    if not torch.isfinite(total):
+        raise InputError(
+            f"loss: not finite in epoch {epoch + 1} at learning rate {rate:g}; lower it, and "
+            "check the features with ltkit validate"
+        )

@@ -1,0 +1,169 @@
+"""AlphaNet on a features file: which classes, which neighbours, and all runs together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.alphanet.fitting import fit
+from ltkit.errors import InputError, SettingError
+from ltkit.neighbors import nearest_classes
+from ltkit.neighbors.class_means import class_means
+from ltkit.records import (
+    Correction,
+    FeatureSet,
+    Ints,
+    Neighbors,
+    ShotGroups,
+    joined,
+    members,
+    shot_groups,
+)
+from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A features file with what every fit on it needs.
+
+    of: (F,) classes to correct; among: classes that may be their neighbours.
+    absent: classes that a fit must not know of.
+    means: (C, D) float64 class means of the training features.
+    """
+
+    features: FeatureSet
+    of: Ints
+    among: Ints
+    absent: Ints
+    means: NDArray[np.float64]
+
+    def neighbors(self, k: int, metric: Metric, seed: int) -> Neighbors:
+        """Return the neighbours of the classes to correct.
+
+        Raises:
+            InputError: as `ltkit.neighbors.nearest_classes`.
+        """
+        return nearest_classes(
+            self.features, self.means, self.of, self.among, NeighborSettings(k, metric, seed)
+        )
+
+    def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
+            device: str = "cpu") -> Correction:  # fmt: skip
+        """Fit all runs together; the random control draws other neighbours for each seed."""
+        base, train = self.features.classifier(), self.features.split("train")
+        val = self.features.splits.get("val")
+        seeds = sorted({run.seed for run in runs}) if metric == "random" else [runs[0].seed]
+        corrections = []
+        for seed in seeds:
+            near = self.neighbors(k, metric, seed)
+            own = [run for run in runs if metric != "random" or run.seed == seed]
+            corrections.append(fit(base, near, train, val, own, absent=self.absent, device=device))
+        return joined(corrections)
+
+
+def study(features: FeatureSet, of: Ints, among: Ints, absent: Ints) -> Study:
+    """Prepare a study of these classes: the class means are computed once.
+
+    Raises:
+        InputError: when there is no train split.
+    """
+    means, _ = class_means(features.split("train"), len(features.classes))
+    return Study(features, np.setdiff1d(of, absent), among, absent, means)
+
+
+def study_of_groups(
+    features: FeatureSet,
+    of: Sequence[str] = ("few",),
+    *,
+    bins: Sequence[int] = BINS,
+    leave_out: Sequence[int] = (),
+) -> tuple[Study, ShotGroups]:
+    """Prepare a study of shot groups, whose neighbours are the base classes outside them.
+
+    Args:
+        features: with a train split.
+        of: shot groups of the classes to correct.
+        bins: of the shot groups.
+        leave_out: ids of classes to correct that the fit must not know of.
+
+    Raises:
+        InputError: for an unknown group, no class to correct or none to be a neighbour, a class
+            left out that is not to be corrected, or no train split.
+    """
+    counts = features.classes.train_count
+    groups = shot_groups(counts, bins)
+    corrected = np.sort(np.concatenate([members(groups, part, "of") for part in of]))
+    among = np.setdiff1d(groups.base, corrected)
+    asked = "+".join(of)
+    for name, ids in (("few-shot" if asked == "few" else asked, corrected), ("base", among)):
+        if not len(ids):
+            raise InputError(
+                f"{features.source}: found no {name} class: training counts {counts.min()} to "
+                f"{counts.max()}, few below {bins[0]}; set other bins"
+            )
+    absent = np.unique(np.array(leave_out, np.int64))
+    outside = np.setdiff1d(absent, corrected)
+    if len(outside):
+        raise SettingError(
+            "leave_out", f"class {outside[0]} is not among the corrected classes ({asked})"
+        )
+    return study(features, corrected, among, absent), groups
+
+
+def runs_of(
+    settings: AlphaNetSettings, rhos: Sequence[float], seeds: int, seed: int = 0
+) -> list[AlphaNetSettings]:
+    """Return a run for each rho and each of as many seeds, counted from the first.
+
+    Example:
+        >>> [(run.rho, run.seed) for run in runs_of(AlphaNetSettings(), [0.5, 1.0], 2, seed=7)]
+        [(0.5, 7), (0.5, 8), (1.0, 7), (1.0, 8)]
+    """
+    return [
+        replace(settings, rho=rho, seed=seed + number) for rho in rhos for number in range(seeds)
+    ]
+
+
+def fit_features(
+    features: FeatureSet,
+    settings: AlphaNetSettings = AlphaNetSettings(),  # noqa: B008 - it is frozen
+    *,
+    k: int = NeighborSettings.k,
+    metric: Metric = NeighborSettings.metric,
+    rhos: Sequence[float] = (AlphaNetSettings.rho,),
+    seeds: int = 1,
+    seed: int = 0,
+    of: Sequence[str] = ("few",),
+    bins: Sequence[int] = BINS,
+    leave_out: Sequence[int] = (),
+    device: str = "cpu",
+    note: Callable[[str], None] = lambda message: None,
+) -> Correction:
+    """Correct the rare classes of a features file: what ``ltkit alphanet fit`` does.
+
+    Args:
+        features: with a head and a train split.
+        settings: of all runs; their rho and seed are those below.
+        k: neighbours of each class.
+        metric: which classes are near.
+        rhos: base samples per few-shot sample, each in a run of its own.
+        seeds: runs with different seeds.
+        seed: the first of them.
+        of: as `study_of_groups`.
+        bins: likewise.
+        leave_out: likewise.
+        device: where to train.
+        note: called with what a user may want to know.
+
+    Raises:
+        InputError: as `study_of_groups` and `ltkit.alphanet.fit`.
+    """
+    wanted, _ = study_of_groups(features, of, bins=bins, leave_out=leave_out)
+    if "val" not in features.splits and settings.epoch_choice == "best":
+        note("no validation split, so the last epoch is taken")
+    if k == 1:
+        note("with k = 1 every alpha is 1 or -1 and nothing is learned")
+    if (wanted.means[wanted.among] == wanted.means[wanted.among[0]]).all():
+        note("all class means are the same, so no class is nearer than another")
+    return wanted.fit(runs_of(settings, rhos, seeds, seed), k, metric, device)

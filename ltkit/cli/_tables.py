@@ -1,0 +1,74 @@
+"""How commands draw their tables: cells, intervals, bars."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ltkit.cli import _output
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def table_of(
+    first: str,
+    columns: Iterable[str],
+    look: _output.Look,
+    scale: tuple[float, float] | None = None,
+) -> "Table":
+    """Return an empty table of figures with 95 % intervals, and bars on a scale if it has them."""
+    from rich import box
+    from rich.table import Table
+
+    bar = ""
+    if look.bars and scale is not None:
+        bar = f"\nbar {' to '.join(f'{100 * end:.0f}' for end in scale)}"
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column(f"{first}\n95 % interval{bar}", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=look.narrow)
+    return table
+
+
+def scale_of(
+    found: Iterable[dict[str, Any]], columns: Iterable[str], most: float = 1.0
+) -> tuple[float, float]:
+    """Return the scale of the bars of all rows: of differences around 0, else up to `most`."""
+    names = tuple(columns)
+    every = [row["interval"][name] for row in found for name in names]
+    signed = any(min(ends) < 0 for ends in every if ends is not None)
+    low, high = _output.scale_of(every, signed)
+    return low, min(high, most)
+
+
+def safe(text: str) -> str:
+    """Return text for a cell of a table, letter by letter."""
+    from rich.markup import escape
+
+    return escape(_output.printable(text))
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction in %, a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def cell(
+    values: dict[str, float | None],
+    intervals: dict[str, list[float] | None],
+    deviations: dict[str, float | None] | None,
+    name: str,
+    sign: str = "",
+    look: _output.Look = _output.PLAIN,
+    scale: tuple[float, float] | None = None,
+) -> str:
+    """Return a fraction in % with its deviation, its interval below, and a bar on a scale."""
+    value, interval = values[name], intervals[name]
+    if value is None:
+        return "–"
+    deviation = deviations[name] if deviations else None
+    spread = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    shown = f"{100 * value:{sign}.1f}{spread}"
+    if interval is None:
+        return f"{shown}\nno interval"
+    ends = look.interval(*(f"{100 * v:{sign}.1f}" for v in interval))
+    return f"{shown}\n{ends}{'' if scale is None else look.bar(interval, scale)}"

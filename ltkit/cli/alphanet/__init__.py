@@ -1,0 +1,22 @@
+"""``ltkit alphanet``: one command a file."""
+
+import typer
+
+from ltkit.cli.alphanet.apply import apply
+from ltkit.cli.alphanet.fit import fit
+from ltkit.cli.alphanet.show import show
+from ltkit.cli.alphanet.sweep import sweep
+
+app = typer.Typer(
+    help="AlphaNet: rare classifiers corrected by those of similar frequent classes.",
+    no_args_is_help=True, rich_markup_mode=None,
+)  # fmt: skip
+app.command()(fit)
+app.command()(sweep)
+app.command()(apply)
+app.command()(show)
+
+
+@app.callback()
+def group() -> None:
+    """AlphaNet: rare classifiers corrected by those of similar frequent classes."""

@@ -1,0 +1,56 @@
+"""``ltkit alphanet apply``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltkit.cli import _options, _output, _paths
+from ltkit.errors import FormatError
+
+
+def apply(
+    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="What alphanet fit wrote.")],
+    feats: Annotated[
+        str, typer.Argument(metavar="FEATS", help="Features with the classes to correct.")
+    ],
+    of: Annotated[
+        str | None,
+        typer.Option(
+            help="Ids of the classes to correct; default: the rare ones that the fit left out.",
+            show_default=False,
+        ),
+    ] = None,
+    output: _options.Output = None,
+    overwrite: _options.Overwrite = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Correct classes that were not there at fit time, with the networks of the fit.
+
+    A new class needs its mean feature (training samples in FEATS) and its row of the head.
+
+    Example: ltkit alphanet apply feats.alphanet.h5 feats.h5
+    """
+    from ltkit import alphanet
+    from ltkit.files import classifiers, hdf5
+    from ltkit.files import features as features_file
+    from ltkit.files.atomic import check_output
+
+    path = _paths.features_path(feats, quiet)
+    target = _paths.output_path(output, path, "alphanet-applied")
+    check_output(target, overwrite=overwrite, inputs=(path, fitted))
+    correction, _ = classifiers.read(fitted)
+    features, settings = features_file.read(path), hdf5.read(fitted, hdf5.CLASSIFIER).settings
+    bins = settings.get("bins", _options.BINS)
+    if not isinstance(bins, str):
+        raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
+    ids = None if of is None else _options.class_ids(of, "--of", len(features.classes))
+    applied = alphanet.apply_features(
+        correction, features, of=ids, bins=_options.bins(bins), source=str(fitted)
+    )
+    classifiers.write(
+        target, applied, settings={"of": applied.class_id.tolist()},
+        inputs={"features": features.digest, "fit": hdf5.header(fitted)["digest"]},
+        command=_output.command_line(),
+    )  # fmt: skip
+    _output.wrote(target, quiet)

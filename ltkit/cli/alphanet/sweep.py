@@ -1,0 +1,204 @@
+"""``ltkit alphanet sweep``."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ltkit.cli import _options, _output, _paths
+from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
+from ltkit.settings import GROUPS, AlphaNetSettings, Select, as_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = ("euclidean", "cosine", "random", "wordnet")
+
+
+def sweep(
+    feats: _options.Feats = None,
+    k: Annotated[str, typer.Option("--k", help="Neighbours of each class, several.")] = "1,5,10",
+    rho: Annotated[
+        str, typer.Option(help=f"Base samples per few-shot sample, several, each {RHO}.")
+    ] = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
+    metric: Annotated[
+        str, typer.Option(help="Of the neighbours, several: euclidean,cosine,random,wordnet.")
+    ] = "euclidean",
+    seeds: _options.Seeds = 10,
+    variant: VariantName = "paper",
+    of: Of = "few",
+    select: Annotated[
+        Select, typer.Option(help="What the setting is chosen by, on the validation split.")
+    ] = "balanced",
+    at_most_loss: Annotated[
+        float | None,
+        _options.setting(
+            "at_most_loss",
+            "Only settings that lose at most so many points of overall accuracy.",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: Epochs = AlphaNetSettings.epochs,
+    bins: _options.Bins = _options.BINS,
+    seed: _options.Seed = 0,
+    device: _options.Device = "auto",
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the table to a CSV file.", show_default=False)
+    ] = None,
+    output: _options.Output = None,
+    resume: _options.Resume = False,
+    overwrite: _options.Overwrite = False,
+    json: _options.Json = False,
+    quiet: _options.Quiet = False,
+) -> None:
+    """Fit many settings, score them on the validation split, keep the best one.
+
+    The output has the runs of the chosen setting; finished fits are kept beside it until all are
+    done, and --resume takes them.
+
+    Example: ltkit alphanet sweep feats.h5 --k 5,10 --rho 0.5,1,2 --select few --at-most-loss 0.5
+    """
+    from ltkit import alphanet
+    from ltkit.files import classifiers
+    from ltkit.files import features as features_file
+    from ltkit.files.atomic import check_output
+    from ltkit.files.scratch import Parts
+
+    path = _paths.features_path(feats, quiet)
+    target = _paths.output_path(output, path, "alphanet-sweep")
+    settings = AlphaNetSettings(epochs=epochs, **chosen(variant, None, None))
+    rhos = _options.numbers(rho, "rho")
+    metrics = [
+        _options.one_of(name, METRICS, "--metric") for name in _options.words(metric, "--metric")
+    ]
+    ks = _options.whole_numbers(k, "k")
+    chosen_device = _options.device_of(device)
+    features = features_file.read(path)
+    check_output(target, overwrite=overwrite, inputs=(path,))
+    if csv is not None:
+        check_output(csv, overwrite=overwrite, inputs=(path, target))
+    asked = as_json(settings) | {
+        "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
+    }  # fmt: skip
+    parts = Parts(
+        target.with_name(f"{target.name}.parts"),
+        _plain(asked | {"features": features.digest}), resume=resume,
+    )  # fmt: skip
+    found = alphanet.sweep_features(
+        features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
+        seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
+        select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
+        parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
+    )  # fmt: skip
+    best = found.chosen
+    rows = [_row(point, point is best) for point in (found.baseline, *found.points)]
+    classifiers.write(
+        target, found.correction,
+        settings=asked | {
+            "k": best.k, "metric": best.metric, "rho": best.rho, "select": select,
+            "at_most_loss": at_most_loss, "tried": rows,
+        },
+        inputs={"features": features.digest}, command=_output.command_line(),
+    )  # fmt: skip
+    if csv is not None:
+        _write_csv(csv, rows)
+        _output.say(f"wrote {csv}", quiet)
+    parts.remove()
+    _output.say(
+        f"chosen by {select} accuracy on val: k {best.k}, {best.metric}, rho {best.rho:g}", quiet
+    )
+    if json:
+        _output.print_json(
+            {
+                "schema": "ltkit.alphanet-sweep/1", "features": str(path), "split": "val",
+                "select": select, "at_most_loss": at_most_loss, "output": str(target), "rows": rows,
+            }
+        )  # fmt: skip
+        return
+    if _output.for_people():
+        _output.print_fitting(partial(_rich_table, rows, select), f"{path}, val split")
+    else:
+        for line in _table(rows):
+            typer.echo(line)
+    _output.say(f"wrote {target}", quiet)
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a file gives them back."""
+    import json
+
+    found: dict[str, Any] = json.loads(json.dumps(settings))
+    return found
+
+
+def _row(point: Any, chosen: bool) -> dict[str, Any]:
+    return {
+        "k": point.k, "metric": point.metric, "rho": point.rho, "seeds": point.seeds,
+        "accuracy": dict(point.accuracy), "std": dict(point.std), "chosen": chosen,
+    }  # fmt: skip
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table, in %, of the validation split."""
+    lines = [f"{'metric':<10}{'k':>4}{'rho':>7}" + "".join(f"{g:>14}" for g in GROUPS)]
+    for row in rows:
+        knobs = f"{row['metric']:<10}{row['k']:>4}{row['rho']:>7g}"
+        name = knobs if row["k"] else f"{'baseline':<21}"
+        marks = "  chosen" if row["chosen"] else ""
+        lines.append(name + "".join(f"{_cell(row, g):>14}" for g in GROUPS) + marks)
+    return lines
+
+
+def _cell(row: dict[str, Any], group: str) -> str:
+    value, deviation = row["accuracy"][group], row["std"][group]
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" + (f" ± {100 * deviation:.1f}" if deviation else "")
+
+
+def _rich_table(rows: Sequence[dict[str, Any]], select: str, look: _output.Look) -> "Table":
+    """Return the table for people, with bars of what the setting was chosen by."""
+    from rich import box
+    from rich.table import Table
+
+    def ends(row: dict[str, Any]) -> list[float] | None:
+        value, std = row["accuracy"][by], row["std"][by] or 0.0
+        return None if value is None else [max(value - std, 0.0), value + std]
+
+    by = select if select in GROUPS else "balanced"
+    same = all(row["accuracy"]["all"] == row["accuracy"]["balanced"] for row in rows)
+    groups = GROUPS[:-1] if same else GROUPS
+    scale = _output.scale_of(map(ends, rows))
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("metric")
+    for name in ("k", "rho", *groups):
+        table.add_column(name, justify="right")
+    table.add_column(f"{by} ± std\nbar 0 to {100 * scale[1]:.0f}", no_wrap=True)
+    for row in rows:
+        knobs = [row["metric"], str(row["k"]), f"{row['rho']:g}"]
+        cells = [_cell(row, group) for group in groups]
+        if look.narrow:  # deviations are in the bar
+            cells = [cell.split(" ± ")[0] for cell in cells]
+        table.add_row(
+            *(knobs if row["k"] else ["baseline", "", ""]), *cells,
+            look.bar(ends(row), scale).strip() + " *" * row["chosen"],
+            style="bold" if row["chosen"] else "",
+        )  # fmt: skip
+    return table
+
+
+def _write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from ltkit.files.tables import write_csv
+
+    columns = [f"{group}{suffix}" for group in GROUPS for suffix in ("", "_std")]
+    table = [
+        [
+            row["metric"], row["k"], row["rho"], row["seeds"],
+            *(row[part][group] for group in GROUPS for part in ("accuracy", "std")),
+            int(row["chosen"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    write_csv(target, ["metric", "k", "rho", "seeds", *columns, "chosen"], table, digits=None)

@@ -1,0 +1,165 @@
+"""A method on a features file: its grid, the choice on validation data, several seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ltkit import evaluation, posthoc, registry
+from ltkit.errors import InputError, SettingError
+from ltkit.records import (
+    Classifier,
+    Correction,
+    FeatureSet,
+    FeatureSplit,
+    Ints,
+    joined,
+    shot_groups,
+)
+from ltkit.settings import BINS, Select
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be fitted of a method.
+
+    module: of the method, and its name.
+    every: parameters of every fit; tried: those of each fit, from the grid.
+    seeds: fits with different seeds of each of them.
+    sweep: whether all are kept, and none is chosen.
+    """
+
+    name: str
+    module: ModuleType
+    every: Mapping[str, Any]
+    tried: Sequence[Mapping[str, Any]]
+    seeds: int
+    sweep: bool
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The parameters of every fit, those that differ in the seed next to each other."""
+        return [
+            {**self.every, **parameters} | self._seed(number)
+            for parameters in self.tried
+            for number in range(self.seeds)
+        ]
+
+    def _seed(self, number: int) -> dict[str, int]:
+        return {"seed": self.every["seed"] + number} if "seed" in self.every else {}
+
+
+def plan(
+    method: str, parameters: Mapping[str, Any] | None = None, *, seeds: int = 1, sweep: bool = False
+) -> Plan:
+    """Say what is to be fitted of a method, before any file is read.
+
+    Args:
+        method: name, as ``tau-norm``.
+        parameters: by name; values may be text. What is not given is on the method's grid, or has
+            its default.
+        seeds: fits with different seeds, of a method that has one.
+        sweep: keep every value on the grid, and choose none.
+
+    Raises:
+        InputError: for an unknown method or parameter, seeds of a method without, a sweep of
+            nothing.
+
+    Example:
+        >>> [dict(parameters) for parameters in plan("tau-norm", {"tau": "0.5"}).tried]
+        [{}]
+    """
+    module = registry.load(posthoc, method)
+    given = registry.parameters_of(module.fit, parameters or {}, method)
+    defaults = registry.defaults(module.fit)
+    if seeds > 1 and "seed" not in defaults:
+        raise SettingError("seeds", f"{method} draws nothing at random; leave it out")
+    grid: dict[str, tuple[Any, ...]] = getattr(module, "GRID", {})
+    free = {name: values for name, values in grid.items() if name not in given}
+    if sweep and not free:
+        raise SettingError(
+            "sweep",
+            f"found no parameter of {method} to try, beyond those set; its grid has "
+            f"{', '.join(grid) or 'none'}; leave it out",
+        )
+    tried = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
+    return Plan(method, module, defaults | given, tried, seeds, sweep)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What came of a plan.
+
+    correction: all runs, or those of the chosen parameters.
+    tried, scores: the parameters that were chosen from, and their scores on the validation split;
+        none where there was no choice.
+    chosen: the best of them.
+    """
+
+    correction: Correction
+    tried: Sequence[Mapping[str, Any]] = ()
+    scores: Sequence[float] = ()
+    chosen: Mapping[str, Any] | None = None
+
+
+def fit_features(
+    features: FeatureSet,
+    wanted: Plan,
+    *,
+    select: Select = "balanced",
+    bins: Sequence[int] = BINS,
+    start: tuple[Correction, int] | None = None,
+) -> Fitted:
+    """Fit a method on a features file: what ``ltkit posthoc`` does.
+
+    Args:
+        features: with a head; with a train split, where the method learns from it.
+        wanted: of `plan`.
+        select: what parameters are chosen by on the validation split.
+        bins: of the shot groups.
+        start: another correction of these features, and which of its runs, to be corrected
+            instead of the file's own head.
+
+    Raises:
+        InputError: without a validation split to choose on, and for what the method refuses.
+    """
+    base, name = features.classifier(), wanted.name
+    if start is not None:
+        before, number = start
+        base, name = before.classifier(base, number), f"{before.method}+{name}"
+    val, choice = features.splits.get("val"), bool(wanted.tried[0]) and not wanted.sweep
+    if choice and val is None:
+        first = next(iter(wanted.tried[0]))
+        raise InputError(
+            f"{features.source}: no validation split to choose {first} on; set {first}, or keep "
+            "all with sweep"
+        )
+    train, counts, runs = features.splits.get("train"), features.classes.train_count, wanted.runs
+    fits = zip(_fit(wanted.module, base, train, counts, runs), runs, strict=True)
+    correction = joined([Correction.whole(name, *fit) for fit in fits])
+    if not choice or val is None:
+        return Fitted(correction)
+    groups = shot_groups(counts, bins)
+    (found,) = evaluation.predict_classes(val, base, [correction])
+    every = [evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found]
+    of = [range(n, n + wanted.seeds) for n in range(0, len(runs), wanted.seeds)]
+    best, scores = evaluation.best(every, of)
+    return Fitted(correction.only(of[best]), wanted.tried, scores, wanted.tried[best])
+
+
+def _fit(
+    module: ModuleType,
+    base: Classifier,
+    train: FeatureSplit | None,
+    counts: Ints,
+    runs: Sequence[Mapping[str, Any]],
+) -> list[Classifier]:
+    """Return the classifier of each run, fitted together where the method can."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        if hasattr(module, "fit_many"):
+            together: list[Classifier] = module.fit_many(base, train, counts, runs)
+            return together
+        return [module.fit(base, train, counts, **parameters) for parameters in runs]
