@@ -21,7 +21,7 @@ from ltkit.files import features, hdf5, soundness
 from ltkit.files.blocks import block_checksums
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.sources.arrays import Archive, import_arrays
-from ltkit.training import checkpoint, run
+from ltkit.training import beside, checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -176,7 +176,7 @@ def test_a_training_state_with_another_bit_is_refused(tmp_path):
 def test_a_training_log_that_is_no_text(tmp_path):
     log = tmp_path / "m.pt.jsonl"
     log.write_bytes(json.dumps({"epoch": 1}).encode() + b"\n\xff")
-    made.refused(lambda: run._log_lines(log), "m.pt.jsonl: is not UTF-8 text", error=FormatError)
+    made.refused(lambda: beside.log_lines(log), "m.pt.jsonl: is not UTF-8 text", error=FormatError)
 
 
 # Arrays
