@@ -86,19 +86,7 @@ def extract(
         check_head(network, head, view(first.images[:size]))
 
     _, size = _fitting(check, settings.batch_size, note)
-
-    plan = Plan(
-        head.feature_size,
-        settings.dtype,
-        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
-        dataset.classes,
-        head,
-        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
-        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
-        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
-        | {"view": as_json(model.view) if model.view else None},
-        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
-    )
+    plan = _plan(model, head, dataset, chosen, settings)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
@@ -119,6 +107,36 @@ def extract(
                 writer.append(name, features[max(0, done - rows.start) :])
                 report(name, rows.stop, len(part))
         return writer.finish()
+
+
+def _plan(
+    model: Recognised,
+    head: Head,
+    dataset: Dataset,
+    chosen: dict[str, tuple[ImageSplit, Any]],
+    settings: ExtractSettings,
+) -> Plan:
+    """Return everything of the features file but the features.
+
+    Args:
+        model: that features are extracted with.
+        head: of the model.
+        dataset: whose classes it holds.
+        chosen: each split, with the ids of the images that are skipped.
+        settings: of the extraction; how many processes decode images is left out.
+    """
+    return Plan(
+        head.feature_size,
+        settings.dtype,
+        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
+        dataset.classes,
+        head,
+        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
+        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
+        | {"view": as_json(model.view) if model.view else None},
+        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
+    )
 
 
 def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -> tuple[T, int]:
