@@ -178,6 +178,10 @@ class Hook:
             return not file.startswith(self.own) and not self.importing()
         if event == "os.fork" and sys._getframe(2).f_code.co_filename.endswith("isolated.py"):
             return False  # the fork that reads a file first
+        if event in ("os.remove", "os.rmdir") and self.writes and arguments[-1] >= 0:
+            return not str(Path(f"/proc/self/fd/{arguments[-1]}").readlink()).startswith(
+                self.writes
+            )
         if event in ("os.putenv", "os.unsetenv") and b"PYDANTIC_DISABLE_PLUGINS" in arguments:
             return False  # what parses a command line does it each time
         if self.writes and any(str(a).startswith(self.writes) for a in arguments):

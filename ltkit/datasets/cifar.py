@@ -253,13 +253,15 @@ def _read_python(folder: Path, layout: Layout, part: str) -> Part:
             labels.append(_numbers(content[layout.label_key]))
             if layout.num_classes == 100:
                 coarse.append(_numbers(content[b"coarse_labels"]))
+                if min(coarse[-1], default=0) < 0:
+                    raise ValueError("a coarse label below 0")
     joined = np.concatenate(coarse) if coarse else None
     return _part(np.concatenate(images), np.concatenate(labels), joined, folder, layout)
 
 
 def _numbers(values: Any) -> Ints:
     """Return a list of numbers as an array; lists in lists could have any size."""
-    if not isinstance(values, list) or not all(type(n) is int and n >= 0 for n in values):
+    if not isinstance(values, list) or not all(type(n) is int for n in values):
         raise ValueError("labels that are no list of whole numbers")
     return np.array(values, dtype=np.int64)
 

@@ -42,4 +42,12 @@ def read(path: Path) -> Neighbors:
     few_class = contents.class_ids("few_class")
     base_class = contents.integers("base_class", len(few_class), None)
     distance = contents.floats("distance", *base_class.shape)
-    return Neighbors(few_class, base_class, distance, str(contents.attributes["/"]["metric"]))
+    ordered = np.sort(base_class, axis=1)
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        raise contents.wrong("base_class", "a class twice in a row", "each neighbour once")
+    if (distance < 0).any() or (np.diff(distance, axis=1) < 0).any():
+        raise contents.wrong("distance", "numbers that fall, or below 0", "the nearest first")
+    metric = contents.attributes["/"]["metric"]
+    if not isinstance(metric, str):
+        raise contents.wrong("metric", metric, "text")
+    return Neighbors(few_class, base_class, distance, metric)

@@ -954,6 +954,9 @@ def test_a_classifier_file_that_normalizes_by_halves(tmp_path, value):
         ("base_class", np.array([0, 2]), ["integers (2, any)"]),
         ("distance", np.zeros((2, 3), FLOATS), ["floats (2, 2)"]),
         ("distance", nan((2, 2)), ["NaN"]),
+        ("base_class", np.array([[0, 2], [3, 3]]), ["a class twice in a row"]),
+        ("distance", np.array([[0.5, 1], [2, 1]], FLOATS), ["the nearest first"]),
+        ("distance", np.array([[-0.5, 1], [2, 2]], FLOATS), ["below 0", "the nearest first"]),
     ],
 )
 def test_neighbours_files_with_wrong_values(tmp_path, name, values, words):
@@ -962,6 +965,15 @@ def test_neighbours_files_with_wrong_values(tmp_path, name, values, words):
     made.crafted(path, hdf5.NEIGHBORS, given, {"/": {"metric": "m"}}, **{name: values})
     named = f"n.h5: {name if words else 'base_class'}"
     made.refused(lambda: neighbors.read(path), named, *words, error=FormatError)
+
+
+def test_a_metric_is_text(tmp_path):
+    given = {n: getattr(NEIGHBORS, n) for n in ("few_class", "base_class", "distance")}
+    made.crafted(tmp_path / "n.h5", hdf5.NEIGHBORS, given, {"/": {"metric": 7}})
+    made.refused(
+        lambda: neighbors.read(tmp_path / "n.h5"), "metric: found 7, expected text",
+        error=FormatError,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

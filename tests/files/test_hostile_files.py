@@ -314,6 +314,13 @@ def test_opcodes_without_a_use_are_refused(tmp_path, opcode, words):
         pass
 
 
+def test_text_of_another_coding(tmp_path):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(b"\x80\x02c_codecs\nencode\n(X\x01\0\0\0xX\x03\0\0\0hextR.")
+    with pytest.raises(FormatError, match="text of another coding"), cifar._pickled(path):
+        pass
+
+
 def test_an_array_of_bytes_is_read(tmp_path):
     path = tmp_path / "data_batch_1"
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)

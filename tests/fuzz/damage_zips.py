@@ -207,7 +207,17 @@ def mutate(raw, rng):
 
 
 def flip_payload(raw, rng):
-    """A sound zip with another bit in what a member holds, as it lies there."""
+    """A sound zip with another bit in what a member holds, as it lies there.
+
+    A few bits of packed bytes can change, and they unpack to the same: those stay.
+    """
+    new = raw
+    while members(new) == members(raw):
+        new = _flip(raw, rng)
+    return new
+
+
+def _flip(raw, rng):
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         one = rng.choice([one for one in archive.infolist() if one.compress_size])
     name, extra = struct.unpack_from("<HH", raw, one.header_offset + 26)

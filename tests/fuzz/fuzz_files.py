@@ -664,8 +664,9 @@ class Headers(Plain):
                 contextlib.suppress(*hdf5.DAMAGED, LtkitError),
             ):
                 with h5py.File(path, "r+") as file:
-                    for _ in range(rng.choice((1, 1, 2))):
-                        retyped(file, any_dataset(file, rng), rng)
+                    names = [any_dataset(file, rng) for _ in range(rng.choice((1, 1, 2)))]
+                    for name in dict.fromkeys(names):  # each once, or its numbers are others
+                        retyped(file, name, rng)
                 strange_types.seal(path)
 
         return written(change)

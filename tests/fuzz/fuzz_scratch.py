@@ -203,7 +203,7 @@ class Names(Target):
             name: (THEIRS, "theirs", str(canary), None, "/dev/zero")[kind - 5 + rng.randrange(2)]
         }
 
-    def read(self, watched, folder, files, note, number, **limits):
+    def read(self, watched, folder, files, note, number, *, again=True, **limits):
         """Run the command; see whether all of the strangers' is there."""
         flags, theirs = note or ([], {})
         output = folder / self.wanted.output
@@ -219,11 +219,11 @@ class Names(Target):
             **limits,
         )
         if note is None:
-            if found.kind == "executed":  # it was imports
+            if found.kind == "executed" and again:  # it was imports
                 output.unlink()
                 for path in folder.glob(f"{output.name}.*"):
                     path.unlink()
-                return self.read(watched, folder, files, note, number, **limits)
+                return self.read(watched, folder, files, note, number, again=False, **limits)
             if found.kind != "ok":
                 raise ValueError(f"{self.name}: alone, it was {found}")
             self.result = found.output
