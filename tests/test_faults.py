@@ -319,7 +319,7 @@ def test_memory_that_is_gone_in_the_middle(extract):
 
 
 def test_one_image_that_does_not_fit(extract):
-    with pytest.raises(InputError, match="--device: one image does not fit its memory"):
+    with pytest.raises(InputError, match="device: one image does not fit its memory"):
         extract(4, most=0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ltkit import alphanet, evaluation, neighbors, posthoc, registry
 from ltkit.errors import InputError
-from ltkit.exports import tables as handover
+from ltkit.exports.tables import write_samples
 from ltkit.losses import swrm
 from ltkit.neighbors.class_means import around_centre, class_means
 from ltkit.posthoc import blend, logistic, ncm, ridge, tau_norm
@@ -176,7 +176,7 @@ def test_what_cleanlab_gets_is_float32_in_every_block(tmp_path):
     features, head = problem()
     classes, groups = ClassTable(COUNTS), shot_groups(COUNTS)
     split = FeatureSplit(features * np.float32(1e30), LABELS)
-    handover.write_samples("cleanlab", tmp_path / "c.npz", head, split, "test", classes, groups)
+    write_samples("cleanlab", tmp_path / "c.npz", head, split, "test", classes, groups)
     found = np.load(tmp_path / "c.npz")["pred_probs"]
     np.testing.assert_array_equal(found.sum(axis=1), 1)
 

@@ -238,7 +238,7 @@ def _serve():
     replies = os.fdopen(os.dup(1), "w")
     import torch
 
-    from ltkit.sources import arrays as importing  # noqa: F401
+    from ltkit.sources import arrays  # noqa: F401
 
     torch.set_num_threads(1)
     replies.write("ready\n")

@@ -14,17 +14,17 @@ from ltkit.checkpoints.containers.onnx_file import head_model
 from ltkit.checkpoints.containers.torch_file import read_object
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import LIBRARIES
-from ltkit.checkpoints.recognised import Recognised, Stored, View
-from ltkit.errors import InputError, nearest
+from ltkit.checkpoints.recognised import ImageView, Recognised, Stored
+from ltkit.errors import InputError, SettingError, nearest
 from ltkit.numerals import shown
 from ltkit.settings import LoadSettings
 
 __all__ = [
     "Changes",
     "Content",
+    "ImageView",
     "Recognised",
     "Stored",
-    "View",
     "head_model",
     "load",
     "read",
@@ -48,7 +48,7 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
     content, wanted = read(path), wanted or LoadSettings()
     library, colon, _ = (wanted.arch or "").partition(":")
     if colon and library not in LIBRARIES:
-        raise InputError(f"--arch {wanted.arch}: unknown library; {nearest(library, LIBRARIES)}")
+        raise SettingError(f"arch {wanted.arch}", f"unknown library; {nearest(library, LIBRARIES)}")
     for family in families.in_order():
         if family.matches(content, wanted):
             recognised: Recognised = family.load(content, wanted)

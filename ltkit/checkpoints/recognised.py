@@ -13,7 +13,7 @@ from ltkit import architectures
 from ltkit.architectures.network import Hooked, Network
 from ltkit.checkpoints import numbers
 from ltkit.checkpoints.content import Content, Place, State
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, SettingError
 from ltkit.records import Head
 from ltkit.settings import LoadSettings
 
@@ -41,7 +41,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class View:
+class ImageView:
     """How an image is brought to size: the shorter side to `resize` pixels, the centre `crop`."""
 
     resize: int
@@ -74,7 +74,7 @@ class Recognised:
     trained_on: Mapping[str, object] = field(default_factory=dict)
     stored: Mapping[str, Stored] = field(default_factory=dict)
     image_size: int = 32
-    view: View | None = None
+    view: ImageView | None = None
     notes: tuple[str, ...] = ()
     wanted: LoadSettings = field(default_factory=LoadSettings)
     skipped: tuple[str, ...] = ()
@@ -133,15 +133,14 @@ def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -
     there = {kind: place for kind, place in known.items() if place in content.states}
     kind = str(wanted.weights) if wanted.weights else next(iter(there))
     if kind not in there:
-        raise InputError(
-            f"{content.path}: --weights {kind}: not in the file; it has {', '.join(there)}"
-        )
+        said = f"not in the file; it has {', '.join(there)}"
+        raise SettingError(f"weights {kind}", said, f"{content.path}: ")
     others = [other for other in there if other != kind]
     note = f"weights: {kind} taken; --weights {' or '.join(others)} takes others" if others else ""
     return there[kind], note
 
 
-def statistics(arch: str, num_classes: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def usual_statistics(arch: str, num_classes: int) -> numbers.Statistics:
     """Return the mean and deviation that the field's scripts have for such a network.
 
     Those of iNaturalist 2018, told by its 8142 classes, are its own.
@@ -180,7 +179,7 @@ def head_size(content: Content, weight: Stored, width: int, name: str = "head") 
     return (shape[0], False) if by_rows else (shape[1], True)
 
 
-def recognise(
+def recognise_weights(
     content: Content,
     family: str,
     stored: Mapping[str, Stored],
@@ -188,7 +187,7 @@ def recognise(
     wanted: LoadSettings,
     *,
     weight: str = "head.weight",
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalisation: numbers.Statistics | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
     """Name the architecture, settle the orientation of the head, and build the network.
@@ -225,7 +224,7 @@ def assemble(
     stored: Mapping[str, Stored],
     wanted: LoadSettings,
     *,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    normalisation: numbers.Statistics | None = None,
     trained_on: Mapping[str, object] | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
@@ -249,35 +248,61 @@ def assemble(
     """
     own = stored["head.weight"].name if "head.weight" in stored else ""
     if wanted.head is not None and own and wanted.head not in own:
-        raise InputError(
-            f"{content.path}: --head {wanted.head}: found {own}, the head of {family} checkpoints; "
-            "leave --head out"
-        )
+        said = f"found {own}, the head of {family} checkpoints; leave --head out"
+        raise SettingError(f"head {wanted.head}", said, f"{content.path}: ")
     tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
     network = Network(architectures.build(arch, 1).backbone, head)
     fill(content.path, network, tensors, arch)
     usual, channels = (
-        normalisation or statistics(arch, network.record().num_classes),
+        normalisation or usual_statistics(arch, network.record().num_classes),
         architectures.spec(arch).channels,
     )
-    mean, std = numbers.statistics(content.path, *usual, channels, wanted, arch)
-    halves = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values()
+    return complete(
+        content, family, arch, network, tensors.values(),
+        numbers.statistics(content.path, *usual, channels, wanted, arch),
+        trained_on=trained_on or {},
+        stored={ours: there for ours, there in stored.items() if ours.startswith("head.")},
+        image_size=architectures.CATALOGUE[arch].image_size, notes=notes,
+    )  # fmt: skip
+
+
+def complete(
+    content: Content,
+    family: str,
+    arch: str,
+    network: Network | Hooked,
+    tensors: Iterable[Tensor],
+    normalisation: numbers.Statistics,
+    *,
+    image_size: int,
+    view: ImageView | None = None,
+    stored: Mapping[str, Stored] | None = None,
+    trained_on: Mapping[str, object] | None = None,
+    notes: Iterable[str] = (),
+) -> Recognised:
+    """Return a checkpoint whose network is built, with a note on weights of another precision.
+
+    Args:
+        content: of the file.
+        family: the module that knew it.
+        arch: what the network is called.
+        network: with its weights loaded.
+        tensors: those that it computes with in float32, as the file has them.
+        normalisation: mean and deviation, from `numbers.statistics`.
+        image_size: pixels of a side that the network surely takes.
+        view: how it wants its images brought to size, where it says so.
+        stored: the head's parameters, by the network's names, to where the file has them.
+        trained_on: the dataset's record.
+        notes: what was chosen; empty ones are left out.
+    """
+    others = sorted({str(t.dtype).removeprefix("torch.") for t in tensors
                      if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip
-    if halves:
-        notes = (*notes, f"{', '.join(halves)} weights are computed with in float32")
+    note = f"{', '.join(others)} weights are computed with in float32" if others else ""
     return Recognised(
-        content.path,
-        content.digest,
-        family,
-        arch,
-        network,
-        mean,
-        std,
-        trained_on or {},
-        {ours: there for ours, there in stored.items() if ours.startswith("head.")},
-        architectures.CATALOGUE[arch].image_size,
-        notes=tuple(note for note in notes if note),
-    )
+        content.path, content.digest, family, arch, network, *normalisation,
+        trained_on=trained_on or {}, stored=stored or {}, image_size=image_size, view=view,
+        notes=tuple(said for said in (*notes, note) if said),
+    )  # fmt: skip
 
 
 def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:

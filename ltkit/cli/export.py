@@ -47,15 +47,14 @@ def export(
     """
     from ltkit import evaluation
     from ltkit.errors import InputError
-    from ltkit.exports import checkpoint as exporting
-    from ltkit.exports import tables as handover
+    from ltkit.exports import checkpoint, tables
     from ltkit.files import classifiers, hdf5
     from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
     from ltkit.records import Correction, shot_groups
     from ltkit.settings import LoadSettings
 
-    forms = (*exporting.FORMS, *handover.FORMS)
+    forms = (*checkpoint.FORMS, *tables.FORMS)
     if (into is None) == (to is None):
         raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
     if output is None:
@@ -77,18 +76,18 @@ def export(
     if to == "latex":
         entries = _inputs.read_entries(path, features, None if own else [classifier], quiet)
         document, _ = evaluation.evaluate(features, split, entries, topk=())
-        write_text(output, handover.latex(document) + "\n")
+        write_text(output, tables.latex(document) + "\n")
         return _output.wrote(output, quiet)
     number = evaluation.pick(correction, _options.settings(run or [], "--run"))
     if into is not None:
         made_from = hdf5.header(path)["inputs"].get("checkpoint", "none")
         said = features.settings.get("load", {})
         wanted = LoadSettings.from_json(said | {"trust_code": trust_code})
-        exporting.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
-    elif to in exporting.FORMS:
-        exporting.export_head(correction.classifier(base, number), str(to), output)
+        checkpoint.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
+    elif to in checkpoint.FORMS:
+        checkpoint.export_head(correction.classifier(base, number), str(to), output)
     else:
-        handover.write_samples(
+        tables.write_samples(
             str(to), output, correction.classifier(base, number), features.split(split), split,
             features.classes, shot_groups(features.classes.train_count),
         )  # fmt: skip

@@ -63,7 +63,7 @@ def extract(
     from ltkit.files.features_writer import is_finished
     from ltkit.records import SPLITS
     from ltkit.sources import extraction
-    from ltkit.sources import published_alphanet as alphanet_data
+    from ltkit.sources.published_alphanet import import_alphanet
 
     if (data is None) == (from_alphanet is None):
         raise InputError("extract: expected --data, or --from-alphanet")
@@ -77,7 +77,7 @@ def extract(
     finished = resume and is_finished(output)
     check_output(output, overwrite=overwrite or finished, inputs=(checkpoint,))
     if data is None or from_alphanet is not None:
-        alphanet_data.import_alphanet(
+        import_alphanet(
             checkpoint, Path(str(from_alphanet)), output, dtype=settings.dtype,
             command=_output.command_line(),
         )  # fmt: skip

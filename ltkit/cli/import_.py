@@ -26,15 +26,15 @@ def import_(
     Example: ltkit import arrays.npz -o feats.h5
     """
     from ltkit.files.atomic import check_output
-    from ltkit.sources import arrays as importing
+    from ltkit.sources.arrays import import_arrays, read_names
 
     output = output or arrays.parent / f"{arrays.stem}.h5"
     _options.one_of(dtype, ("float32", "float16"), "--dtype")
     check_output(output, overwrite=overwrite, inputs=(arrays,))
     class_names = None
     if names is not None:
-        class_names = importing.read_names(names)
-    _, notes = importing.import_arrays(
+        class_names = read_names(names)
+    _, notes = import_arrays(
         arrays, output, names=class_names, dtype=dtype, command=_output.command_line()
     )
     for note in notes:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltkit.architectures.network import Extractable
-from ltkit.checkpoints import Recognised, View
+from ltkit.checkpoints import ImageView, Recognised
 from ltkit.datasets.images import ImageFiles
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
 from ltkit.settings import ExtractSettings, as_json
@@ -86,19 +86,7 @@ def extract(
         check_head(network, head, view(first.images[:size]))
 
     _, size = _fitting(check, settings.batch_size, note)
-
-    plan = Plan(
-        head.feature_size,
-        settings.dtype,
-        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
-        dataset.classes,
-        head,
-        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
-        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
-        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
-        | {"view": as_json(model.view) if model.view else None},
-        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
-    )
+    plan = _plan(model, head, dataset, chosen, settings)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
@@ -121,6 +109,36 @@ def extract(
         return writer.finish()
 
 
+def _plan(
+    model: Recognised,
+    head: Head,
+    dataset: Dataset,
+    chosen: dict[str, tuple[ImageSplit, Any]],
+    settings: ExtractSettings,
+) -> Plan:
+    """Return everything of the features file but the features.
+
+    Args:
+        model: that features are extracted with.
+        head: of the model.
+        dataset: whose classes it holds.
+        chosen: each split, with the ids of the images that are skipped.
+        settings: of the extraction; how many processes decode images is left out.
+    """
+    return Plan(
+        head.feature_size,
+        settings.dtype,
+        {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
+        dataset.classes,
+        head,
+        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
+        | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
+        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
+        | {"view": as_json(model.view) if model.view else None},
+        inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
+    )
+
+
 def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -> tuple[T, int]:
     """Do work with so many images at a time, with half as many when they do not fit the memory.
 
@@ -135,8 +153,9 @@ def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -
             return work(size), size
         except torch.OutOfMemoryError as error:
             if size == 1:
-                raise InputError(
-                    "--device: one image does not fit its memory; use another device, or --amp bf16"
+                raise SettingError(
+                    "device",
+                    "one image does not fit its memory; use another device, or --amp bf16",
                 ) from error
         size = (size + 1) // 2
         torch.cuda.empty_cache()
@@ -207,7 +226,7 @@ def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, 
 
 
 def _readable(
-    split: ImageSplit, settings: ExtractSettings, view: View | None
+    split: ImageSplit, settings: ExtractSettings, view: ImageView | None
 ) -> tuple[ImageSplit, NDArray[np.str_] | None]:
     """Return the split without its unreadable images, and the ids of those.
 

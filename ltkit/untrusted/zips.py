@@ -48,7 +48,7 @@ ENTRY_BYTES = 600
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZipEntry:
     """A member: its bytes in the file, packed and unpacked, and where its CRC-32 stands."""
 
     name: str
@@ -145,7 +145,7 @@ class Zip:
             target[at : at + len(block)] = block
             at += len(block)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> ZipEntry:
         """Return what is known of a member.
 
         Raises:
@@ -166,7 +166,7 @@ class Zip:
                 for _ in self._unpacked(entry):
                     pass
 
-    def _unpacked(self, entry: Entry) -> Iterator[bytes]:
+    def _unpacked(self, entry: ZipEntry) -> Iterator[bytes]:
         """Give a member's bytes, in blocks; at the end they are as many as said, and sound."""
         crc = size = 0
         for block in self._blocks(entry):
@@ -186,7 +186,7 @@ class Zip:
             raise self._bad(f"the checksum of its member {entry.name} is wrong")
         self._sound.add(entry.name)
 
-    def _blocks(self, entry: Entry) -> Iterator[bytes]:
+    def _blocks(self, entry: ZipEntry) -> Iterator[bytes]:
         self.file.seek(entry.start)
         unpacker, left = zlib.decompressobj(-zlib.MAX_WBITS), entry.packed
         while left:
@@ -308,7 +308,7 @@ class Zip:
             found.append(number)
         return found
 
-    def _entries(self, listed: list[_Listed], end: int) -> dict[str, Entry]:
+    def _entries(self, listed: list[_Listed], end: int) -> dict[str, ZipEntry]:
         """Return the members, when their own headers say the same as the list."""
         found, seen = dict[str, _Listed](), set[bytes]()
         for one in listed:
@@ -341,7 +341,7 @@ class Zip:
             made[name] = self._entry(name, found[name], following)
         return {name: made[name] for name in found}
 
-    def _entry(self, name: str, one: _Listed, following: int) -> Entry:
+    def _entry(self, name: str, one: _Listed, following: int) -> ZipEntry:
         """Return a member, when its own header says the same as the list and it ends right."""
         raw = self._at(one.header, 30)
         mark, _, flags, method, crc, packed, size, length, extra = struct.unpack("<4s3H4x3I2H", raw)
@@ -366,7 +366,7 @@ class Zip:
             raise self._bad(f"its member {name} does not end where the next begins")
         if not later:
             places.append(one.header + 14)
-        return Entry(name, one.method, one.crc, start, one.packed, one.size, tuple(places))
+        return ZipEntry(name, one.method, one.crc, start, one.packed, one.size, tuple(places))
 
     def _described(self, name: str, one: _Listed, end: int, following: int) -> int:
         """Return where the CRC-32 is in what follows a member, which has one of four forms."""

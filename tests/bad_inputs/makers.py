@@ -28,8 +28,8 @@ from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.posthoc import ncm
 from ltkit.records import ClassTable, Correction, Neighbors
 from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
-from ltkit.sources import arrays as importing
 from ltkit.sources import extraction
+from ltkit.sources.arrays import import_arrays
 from ltkit.training import checkpoint
 
 COUNTS = (300, 150, 60, 30, 10, 5)
@@ -100,7 +100,7 @@ def put(name: str, **changes) -> Maker:
 
     def make():
         np.savez("made.npz", **arrays(**changes))
-        importing.import_arrays(Path("made.npz"), Path(name))
+        import_arrays(Path("made.npz"), Path(name))
         Path("made.npz").unlink()
 
     return make

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ltkit import checkpoints
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
@@ -102,7 +102,7 @@ def check(
         (base.bias[rows] + bias * np.float32([1, -2]))[None], ({},),
     )  # fmt: skip
     after = path.with_name(f"fixed{path.suffix}")
-    exporting.export_into(path, correction, 0, after, made_from=model.digest, wanted=wanted)
+    export_into(path, correction, 0, after, made_from=model.digest, wanted=wanted)
     old, new = read(path), read(after)
     assert old.keys() == new.keys()
     changed = {name for name in old if not torch.equal(old[name], new[name])}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_head
 from ltkit.records import Classifier
 
 pytestmark = pytest.mark.extras
@@ -16,7 +16,7 @@ def test_its_logits_are_the_classifiers(tmp_path, normalize, experts):
     rng = np.random.default_rng(0)
     weight, bias = rng.normal(size=(5, 12)), rng.normal(size=5)
     head = Classifier(weight.astype(np.float32), bias.astype(np.float32), normalize, experts)
-    exporting.export_head(head, "onnx", tmp_path / "head.onnx")
+    export_head(head, "onnx", tmp_path / "head.onnx")
     features = rng.normal(size=(7, 12)).astype(np.float32)
     features[3, :4] = 0  # a part without a direction
     session = onnxruntime.InferenceSession(tmp_path / "head.onnx")

@@ -146,7 +146,7 @@ def vit(folder, **entries):
 
 def test_a_folder_without_a_processor(folder):
     found = checkpoints.load(vit(folder))
-    assert (found.image_size, found.view) == (32, checkpoints.View(32, 32))
+    assert (found.image_size, found.view) == (32, checkpoints.ImageView(32, 32))
     assert found.mean == (0.485, 0.456, 0.406)
     assert found.notes[0].startswith("no preprocessor_config.json: mean and std are ImageNet's")
 
@@ -213,7 +213,7 @@ def test_images_in_another_order_of_channels(folder):
 )  # fmt: skip
 def test_older_processors(said, view, squeezed):
     images, notes = family._prepared(Path("p.json"), said, None, LoadSettings())
-    assert images.view == checkpoints.View(*view)
+    assert images.view == checkpoints.ImageView(*view)
     assert any("squeezes" in note for note in notes) == squeezed
 
 
@@ -369,7 +369,7 @@ def test_a_last_layer_of_another_name_can_be_named(folder, monkeypatch):
     made.refused(lambda: checkpoints.load(folder), *words, error=InputError)
     found = checkpoints.load(folder, LoadSettings(head="classifier"))
     assert found.network.heads == ("classifier",)
-    words = ("--weights ema: not in the file; it has raw",)
+    words = ("weights ema: not in the file; it has raw",)
     wanted = LoadSettings(head="classifier", weights="ema")
     made.refused(lambda: checkpoints.load(folder, wanted), *words, error=InputError)
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ltkit import checkpoints
 from ltkit.checkpoints.containers import onnx_file
 from ltkit.errors import FormatError, InputError
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
 from ltkit.files import onnx_runs
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
@@ -122,7 +122,7 @@ def export(path, output, bias=True):
     weight = rng.normal(size=(1, 2, D)).astype(np.float32)
     shift = rng.normal(size=(1, 2)).astype(np.float32) * bias
     new = Correction("made", np.array([5, 6]), weight, shift, ({},))
-    exporting.export_into(path, new, 0, output, made_from=model.digest)
+    export_into(path, new, 0, output, made_from=model.digest)
     return new.classifier(base, 0)
 
 

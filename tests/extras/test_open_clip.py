@@ -88,7 +88,7 @@ def test_zero_shot_logits_are_the_models_own(path, tmp_path, name, script):
     assert (found.head.normalize, found.head.num_classes) == ("cosine", C)
     assert found.head.scale == pytest.approx(float(model.logit_scale.exp()))
     assert set(found.head.bias) == {-10.0 if "sigmoid" in name else 0.0}
-    assert found.view == checkpoints.View(SIZE, SIZE, "bicubic")
+    assert found.view == checkpoints.ImageView(SIZE, SIZE, "bicubic")
     assert found.mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
 
     extraction.extract(found, data, ("test",), tmp_path / "f.h5", ExtractSettings())
@@ -129,7 +129,7 @@ def test_the_network_must_be_named(path):
     torch.save(network("made-clip").state_dict(), path)
     words = ("is a CLIP model; --arch open_clip:", "name it, as ViT-B-32")
     made.refused(lambda: load(path, None), *words, error=InputError)
-    words = ("--arch open_clip:made-clop: unknown network", "did you mean made-clip")
+    words = ("arch open_clip:made-clop: unknown network", "did you mean made-clip")
     made.refused(lambda: load(path, "made-clop"), *words, error=InputError)
     made.refused(lambda: load(path, "hf-hub:x/y"), "unknown network", error=InputError)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ltkit.exports import tables as handover
+from ltkit.exports.tables import write_samples
 from ltkit.records import Classifier, ClassTable, FeatureSplit, shot_groups
 
 pytestmark = pytest.mark.extras
@@ -20,7 +20,7 @@ def test_a_row_a_sample(tmp_path, monkeypatch):
         FeatureSplit, "slices", lambda self: (slice(s, min(s + 5, 23)) for s in range(0, 23, 5))
     )
     path = tmp_path / "p.parquet"
-    handover.write_samples(
+    write_samples(
         "parquet", path, base, split, "val", ClassTable(counts, names), shot_groups(counts)
     )
     logits = features.astype(np.float64) @ base.weight.T + base.bias

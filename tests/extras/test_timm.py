@@ -103,7 +103,7 @@ def test_the_training_scripts_files(tmp_path, averaged):
 
     found = check(path, model, read, reloading(name))
     assert (found.family, found.arch) == ("timm", "timm:test_vit")
-    assert found.view == checkpoints.View(200, 160, "bilinear")
+    assert found.view == checkpoints.ImageView(200, 160, "bilinear")
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), tuple(model.default_cfg["std"]))
     said = ("weights: ema taken; --weights raw takes others",) if averaged else ()
     assert found.notes == said
@@ -175,7 +175,7 @@ def test_a_folder_as_on_the_hub(tmp_path):
         reloading("test_vit", img_size=128),
     )  # fmt: skip
     assert (found.family, found.arch) == ("timm", "timm:test_vit")
-    assert found.view == checkpoints.View(256, 128, "bicubic")
+    assert found.view == checkpoints.ImageView(256, 128, "bicubic")
     assert found.mean == (0.1, 0.2, 0.3)
 
 

@@ -141,7 +141,7 @@ def test_the_reference_scripts_files(path, averaged):
         return {n: t for n, t in state.items() if n != "n_averaged"}
 
     found = check(path, model, read, reloading(name, prefix))
-    assert found.view == checkpoints.View(96, 80, "bicubic")
+    assert found.view == checkpoints.ImageView(96, 80, "bicubic")
     assert found.skipped == ("argparse.Namespace",)
     said = ("weights: ema taken; --weights raw takes others",) if averaged else ()
     assert found.notes == said
@@ -212,7 +212,7 @@ def test_our_own_networks_come_first_and_torchvisions_by_name(path):
     torch.save(model.state_dict(), path)
     assert load(path).family == "state-dict"
     found = load(path, "resnet18")
-    assert (found.family, found.view) == ("torchvision", checkpoints.View(256, 224))
+    assert (found.family, found.view) == ("torchvision", checkpoints.ImageView(256, 224))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         close(found.network(images), model(images))
@@ -224,7 +224,7 @@ def test_a_vit_of_another_image_size(path):
     torch.save(model.state_dict(), path)
     found, images = load(path), torch.randn(2, 3, 64, 64)
     assert (found.arch, found.image_size) == ("torchvision:vit_b_32", 64)
-    assert found.view == checkpoints.View(64, 64)
+    assert found.view == checkpoints.ImageView(64, 64)
     close(found.network(images), model(images))
 
 
@@ -273,7 +273,7 @@ def test_wrong_words(path):
     torch.save(network("shufflenet_v2_x0_5").state_dict(), path)
     words = ("torchvision:shufflenet: unknown network", "shufflenet_v2_x")
     made.refused(lambda: load(path, "shufflenet"), *words, error=InputError)
-    made.refused(lambda: load(path, head="conv9"), "--head conv9: no linear layer", "torchvision:")
+    made.refused(lambda: load(path, head="conv9"), "head conv9: no linear layer", "torchvision:")
     words = ("mean, std: found 1 and 3, expected 3 each", "--mean and --std")
     made.refused(lambda: load(path, mean=(0.5,)), *words, error=InputError)
     words = ("fc.weight: found (7, 1024), expected (classes, 2048)", "--arch")

@@ -73,7 +73,7 @@ from ltkit.files import classifiers, hdf5, neighbors
 from ltkit.files.contents import encode
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.records import Correction, Neighbors
-from ltkit.sources import arrays as importing
+from ltkit.sources.arrays import import_arrays
 from ltkit.training import checkpoint
 
 PATIENCE = 1.0
@@ -406,7 +406,7 @@ class Sweep(Own):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             np.savez(folder / "a.npz", **problem())
-            importing.import_arrays(folder / "a.npz", folder / "feats.h5")
+            import_arrays(folder / "a.npz", folder / "feats.h5")
             with contextlib.redirect_stdout(io.StringIO()):
                 readers.sweep(folder)
             parts = [

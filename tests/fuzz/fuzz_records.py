@@ -17,7 +17,7 @@ from fuzzing import Target
 from ltkit.files import classifiers, hdf5, strict_json
 from ltkit.records import Correction
 from ltkit.settings import AlphaNetSettings, as_json
-from ltkit.sources import arrays as importing
+from ltkit.sources.arrays import import_arrays
 
 CLASSES, SIZE = 5, 6
 
@@ -59,7 +59,7 @@ class Records(Target):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             np.savez(folder / "a.npz", **arrays)
-            importing.import_arrays(folder / "a.npz", folder / "feats.h5")
+            import_arrays(folder / "a.npz", folder / "feats.h5")
             digest = hdf5.header(folder / "feats.h5")["digest"]
             rows = rng.normal(size=(1, 2, SIZE)).astype(np.float32)
             beside = Correction("ridge", np.array([1, 3]), rows, rows[:, :, 0], ({"penalty": 1.0},))

@@ -35,7 +35,7 @@ from ltkit.cli import app
 from ltkit.files import scratch
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.opening import MAGIC
-from ltkit.sources import arrays as importing
+from ltkit.sources.arrays import import_arrays
 
 STEP = "--epochs 2 --device cpu --quiet"
 MODEL = f"train ce --data digits_lt:ir=20 --arch digits_net {STEP} -o m.pt"
@@ -120,7 +120,7 @@ class Names(Target):
         with tempfile.TemporaryDirectory() as scratched:
             folder = Path(scratched)
             np.savez(folder / "a.npz", **problem())
-            importing.import_arrays(folder / "a.npz", folder / "feats.h5")
+            import_arrays(folder / "a.npz", folder / "feats.h5")
             with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
                 app(MODEL.split(), standalone_mode=False)
             (folder / "m.pt.jsonl").unlink()

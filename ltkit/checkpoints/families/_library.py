@@ -16,8 +16,8 @@ from ltkit.checkpoints.content import Content, Place
 from ltkit.checkpoints.families.state_dict import EMA, RAW
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, View
-from ltkit.errors import FormatError, InputError
+from ltkit.checkpoints.recognised import IMAGENET, ImageView, Recognised, Stored, complete
+from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.settings import LoadSettings
 from ltkit.untrusted.budget import Budget
 
@@ -104,7 +104,7 @@ def unwrapped(content: Content, place: Place) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Images:
+class Preparation:
     """How a network wants its images: pixels of a side, what they are cut from, their statistics.
 
     size: pixels of a side that the network surely takes.
@@ -112,7 +112,7 @@ class Images:
     """
 
     size: int
-    view: View | None
+    view: ImageView | None
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     bgr: bool = False
@@ -207,7 +207,7 @@ def classes(
     return len(weight)
 
 
-def squeezed(who: str, size: str, view: View) -> str:
+def squeezed(who: str, size: str, view: ImageView) -> str:
     """Say that a library changes the proportions of images, which is not done here."""
     return (
         f"{who} squeezes images to {size}; here the shorter side becomes {view.resize} and the "
@@ -215,7 +215,7 @@ def squeezed(who: str, size: str, view: View) -> str:
     )
 
 
-def recognise(
+def recognise_model(
     content: Content,
     family: str,
     arch: str,
@@ -223,7 +223,7 @@ def recognise(
     heads: tuple[str, ...],
     place: Place,
     names: Mapping[str, str],
-    images: Images,
+    images: Preparation,
     wanted: LoadSettings,
     notes: Iterable[str],
 ) -> Recognised:
@@ -248,27 +248,15 @@ def recognise(
         heads = (wanted.head,)
     absent = [head for head in heads if f"{head}.weight" not in names]
     if absent:
-        raise InputError(f"{content.path}: --head {absent[0]}: no linear layer of {arch}")
-    mean, std = statistics(content.path, images.mean, images.std, 3, wanted, arch)
-    tensors = [content.states[place][name] for name in names.values()]
-    halves = {str(t.dtype).removeprefix("torch.") for t in tensors
-              if t.is_floating_point() and t.dtype != torch.float32}  # fmt: skip
-    half = f"{', '.join(sorted(halves))} weights are computed with in float32" if halves else ""
+        raise SettingError(f"head {absent[0]}", f"no linear layer of {arch}", f"{content.path}: ")
+    normalisation = statistics(content.path, images.mean, images.std, 3, wanted, arch)
     stored = {
         f"model.{own}": Stored(place, names[own])
         for own in (f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias"))
         if own in names
     }
-    return Recognised(
-        content.path,
-        content.digest,
-        family,
-        arch,
-        Hooked(model, heads, bgr=images.bgr),
-        mean,
-        std,
-        stored=stored,
-        image_size=images.size,
-        view=images.view,
-        notes=tuple(note for note in (*notes, half) if note),
-    )
+    return complete(
+        content, family, arch, Hooked(model, heads, bgr=images.bgr),
+        [content.states[place][name] for name in names.values()],
+        normalisation, stored=stored, image_size=images.size, view=images.view, notes=notes,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.numbers import statistics
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, View
+from ltkit.checkpoints.recognised import IMAGENET, ImageView, Recognised, Stored, complete
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
@@ -111,7 +111,7 @@ def last_layer(content: Content, output: Any, made: Callable[[Any], Made]) -> La
     return LastLayer(logits, features, weight, bias, kind == "columns", probabilities)
 
 
-def recognise(
+def recognise_program(
     content: Content,
     family: str,
     program: nn.Module,
@@ -137,7 +137,7 @@ def recognise(
     """
     batch, channels, height, width = shape
     channels = channels or len(wanted.mean or IMAGENET[0])
-    mean, std = statistics(content.path, *IMAGENET, channels, wanted)
+    normalisation = statistics(content.path, *IMAGENET, channels, wanted)
     side, count = height or max(SIZES), batch or 2
     if height != width or min(side, count) < 1 or count * side**2 > LARGEST:
         raise InputError(
@@ -162,22 +162,17 @@ def recognise(
         "" if wanted.mean else "mean and std: ImageNet's; --mean and --std say others",
         "" if batch is None else f"the program takes {batch} images at a time",
     ]
-    halves = {str(t.dtype).removeprefix("torch.") for t in content.states[PLACE].values()
-              if t.dtype in (torch.float16, torch.bfloat16)}  # fmt: skip
-    if halves:
-        notes.append(f"{', '.join(sorted(halves))} weights are computed with in float32")
-    return Recognised(
-        content.path,
-        content.digest,
+    return complete(
+        content,
         family,
         arch,
         Program(program, head, batch=batch, held=len(stored) == len(head.state_dict())),
-        mean,
-        std,
+        [t for t in content.states[PLACE].values() if t.dtype in (torch.float16, torch.bfloat16)],
+        normalisation,
         stored=stored,
         image_size=size,
-        view=View(size if size <= SMALL else size * 8 // 7, size) if height else None,
-        notes=tuple(note for note in notes if note),
+        view=ImageView(size if size <= SMALL else size * 8 // 7, size) if height else None,
+        notes=notes,
     )
 
 

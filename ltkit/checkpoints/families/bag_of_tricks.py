@@ -10,7 +10,7 @@ from torch import nn
 
 from ltkit.architectures.heads import CosineHead, LinearHead, ScaledHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, Stored, recognise
+from ltkit.checkpoints.recognised import Recognised, Stored, recognise_weights
 from ltkit.settings import LoadSettings
 
 SUMMARY = "bag of tricks, BBN ('backbone.*', 'classifier')"
@@ -58,4 +58,6 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     notes = [f"cosine head, scale {scale:g}; --linear if it is none"] if cosine else []
     weight = "head.linear.weight" if scaled else "head.weight"
-    return recognise(content, "bag-of-tricks", stored, make, wanted, weight=weight, notes=notes)
+    return recognise_weights(
+        content, "bag-of-tricks", stored, make, wanted, weight=weight, notes=notes
+    )

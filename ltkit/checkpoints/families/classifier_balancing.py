@@ -11,7 +11,7 @@ from torch import nn
 
 from ltkit.architectures.heads import LinearHead, MarginHead, ScaledHead
 from ltkit.checkpoints.content import Content, Place
-from ltkit.checkpoints.recognised import Recognised, Stored, bare, choose, recognise, under
+from ltkit.checkpoints.recognised import Recognised, Stored, bare, choose, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "classifier-balancing, BALMS, OLTR stage 1, LADE, MARC ('feat_model', 'classifier')"
@@ -49,7 +49,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         names, make, weight = {"fc.weight": "weight", "fc.bias": "bias"}, LinearHead, "head.weight"
     for name, stands in found.items():
         stored[f"head.{names.get(name, name)}"] = stands
-    return recognise(
+    return recognise_weights(
         content, "classifier-balancing", stored, make, wanted, weight=weight, notes=[note]
     )
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from ltkit.architectures.heads import AlignedHead, LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, recognise
-from ltkit.errors import InputError
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, recognise_weights
+from ltkit.errors import SettingError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "DisAlign, cvpods classification ('model', 'network.linear')"
@@ -57,10 +57,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     place = ("model",)
     names = {name.removeprefix(PREFIX): name for name in content.states[place]}
     if wanted.head not in (None, "linear"):
-        raise InputError(
-            f"{content.path}: --head {wanted.head}: not in the file; --head linear is the head "
-            "without its alignment"
-        )
+        said = "not in the file; --head linear is the head without its alignment"
+        raise SettingError(f"head {wanted.head}", said, f"{content.path}: ")
     aligned = wanted.head is None and "linear.logit_scale" in names
     heads = HEAD if aligned else PLAIN
     left_out = [own for own in names if own.startswith("linear.") and own not in heads]
@@ -79,7 +77,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     notes = ["BGR images, as cvpods reads them by default: the first layer is turned to RGB"]
     notes += [f"left out: {', '.join(left_out)}"] if left_out else []
-    found = recognise(
+    found = recognise_weights(
         content, "disalign", stored, make, wanted, normalisation=IMAGENET, notes=notes,
         weight="head.linear.weight" if aligned else "head.weight",
     )  # fmt: skip

@@ -22,15 +22,15 @@ from ltkit.checkpoints.containers.inert import plain_values
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families import timm as timm_family
 from ltkit.checkpoints.families._library import (
-    Images,
+    Preparation,
     bounded,
     check_depth,
     needed,
-    recognise,
+    recognise_model,
     squeezed,
 )
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
-from ltkit.checkpoints.recognised import Recognised, View, choose
+from ltkit.checkpoints.recognised import ImageView, Recognised, choose
 from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
@@ -129,7 +129,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     else:
         heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
         images, notes = _images(content, wanted)
-    return recognise(
+    return recognise_model(
         content, "hugging-face", named, model, heads, place, names, images, wanted, notes
     )
 
@@ -212,7 +212,7 @@ def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[st
             )
 
 
-def _images(content: Content, wanted: LoadSettings) -> tuple[Images, list[str]]:
+def _images(content: Content, wanted: LoadSettings) -> tuple[Preparation, list[str]]:
     """Return how ``preprocessor_config.json`` says that images are prepared, and notes.
 
     Raises:
@@ -224,13 +224,13 @@ def _images(content: Content, wanted: LoadSettings) -> tuple[Images, list[str]]:
     if path is None:
         note = "no preprocessor_config.json: mean and std are ImageNet's; --mean and --std"
         side = size or USUAL
-        return Images(side, View(side, side)), [note]
+        return Preparation(side, ImageView(side, side)), [note]
     return _prepared(path, json_of(path), size, wanted)
 
 
 def _prepared(
     path: Path, said: Mapping[str, Any], size: int | None, wanted: LoadSettings
-) -> tuple[Images, list[str]]:
+) -> tuple[Preparation, list[str]]:
     """Return how a processor's settings prepare images.
 
     The values that it gives the network are ``(value * factor - mean) / std``; ours are in 0..1.
@@ -241,7 +241,7 @@ def _prepared(
     Example:
         >>> said = {"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}
         >>> _prepared(Path("p.json"), said, 8, LoadSettings())
-        (Images(size=8, view=View(resize=8, crop=8, interpolation='bilinear'),
+        (Preparation(size=8, view=ImageView(resize=8, crop=8, interpolation='bilinear'),
                 mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0), bgr=False), ['...'])
     """
     unit = 255.0
@@ -260,10 +260,10 @@ def _prepared(
     view, squeezing = _view(path, said, size)
     notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
     statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
-    return Images(size or view.crop, view, *statistics, bgr), notes
+    return Preparation(size or view.crop, view, *statistics, bgr), notes
 
 
-def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[View, bool]:
+def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[ImageView, bool]:
     """Return what of an image a processor takes, and whether it changes the proportions.
 
     Raises:
@@ -272,9 +272,9 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[View, 
     Example:
         >>> path = Path("preprocessor_config.json")
         >>> _view(path, {"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
-        (View(resize=256, crop=224, interpolation='bicubic'), False)
+        (ImageView(resize=256, crop=224, interpolation='bicubic'), False)
         >>> _view(path, {"size": {"height": 224, "width": 224}}, None)
-        (View(resize=224, crop=224, interpolation='bilinear'), True)
+        (ImageView(resize=224, crop=224, interpolation='bilinear'), True)
     """
     cut = said.get("crop_size") if said.get("do_center_crop", "crop_size" in said) else None
     crop = None
@@ -287,14 +287,14 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[View, 
         sides = {"shortest_edge": sides} if crop else {"height": sides}
     if "shortest_edge" not in sides:
         resize = whole(path, "size", sides.get("height"))
-        return View(resize, crop or resize, kind), True
+        return ImageView(resize, crop or resize, kind), True
     resize = whole(path, "size", sides["shortest_edge"])
     if "crop_pct" not in said:
-        return View(resize, crop or resize, kind), False
+        return ImageView(resize, crop or resize, kind), False
     part = number(path, "crop_pct", said["crop_pct"], positive=True)
     if resize >= SQUASHED:
-        return View(resize, resize, kind), True
-    return View(whole(path, "crop_pct", int(resize / part)), resize, kind), False
+        return ImageView(resize, resize, kind), True
+    return ImageView(whole(path, "crop_pct", int(resize / part)), resize, kind), False
 
 
 def _image_size(content: Content) -> int | None:

@@ -6,7 +6,7 @@ ImageNet's statistics.
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, recognise, under
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "L2T-ww's CIFAR ResNets ('block1', 'blocks2', ..., 'fc')"
@@ -28,4 +28,4 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     body = {name: name for name in kept if not name.startswith("fc.")}
     head = {name.replace("fc.", "head."): name for name in kept if name.startswith("fc.")}
     stored = under("backbone.", content.place, body) | under("", content.place, head)
-    return recognise(content, "l2t-ww", stored, LinearHead, wanted, normalisation=IMAGENET)
+    return recognise_weights(content, "l2t-ww", stored, LinearHead, wanted, normalisation=IMAGENET)

@@ -9,7 +9,7 @@ from functools import partial
 
 from ltkit.architectures.heads import CosineHead, LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, Stored, bare, recognise, under
+from ltkit.checkpoints.recognised import Recognised, Stored, bare, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "LDAM-DRW, IB, CMO, SSP, GCL ('epoch', 'arch', 'state_dict', head 'linear')"
@@ -39,8 +39,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     head = {HEAD[own]: Stored(place, name) for own, name in names.items() if own in HEAD}
     stored = under("backbone.", place, body) | head
     if "head.bias" in head:
-        return recognise(content, "ldam-drw", stored, LinearHead, wanted)
+        return recognise_weights(content, "ldam-drw", stored, LinearHead, wanted)
     scale = wanted.scale or SCALE
     make = partial(CosineHead, scale=scale)
     notes = [f"cosine head, scale {scale:g}"]
-    return recognise(content, "ldam-drw", stored, make, wanted, notes=notes)
+    return recognise_weights(content, "ldam-drw", stored, make, wanted, notes=notes)

@@ -8,7 +8,7 @@ from torch import nn
 
 from ltkit.architectures.heads import LinearHead, ScaledHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, Stored, bare, recognise, under
+from ltkit.checkpoints.recognised import Recognised, Stored, bare, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "MiSLAS ('state_dict_model', 'state_dict_classifier', 'state_dict_lws_model')"
@@ -42,4 +42,4 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         stored[f"head.{own}"] = Stored(SCALES, name, row=True)
     make: type[nn.Module] = ScaledHead if scaled else LinearHead
     weight = f"{layer}weight"
-    return recognise(content, "mislas", stored, make, wanted, weight=weight)
+    return recognise_weights(content, "mislas", stored, make, wanted, weight=weight)

@@ -7,7 +7,7 @@ from ltkit.architectures.network import make_head
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.numbers import number, shown, statistics
 from ltkit.checkpoints.recognised import Recognised, Stored, assemble, head_size
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import FormatError, SettingError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
@@ -29,7 +29,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """
     top, path = content.top, content.path
     if wanted.weights not in (None, "raw"):
-        raise InputError(f"{path}: --weights {wanted.weights}: not in the file; it has raw")
+        raise SettingError(f"weights {wanted.weights}", "not in the file; it has raw", f"{path}: ")
     version = top.get("format_version")
     if not isinstance(version, int) or version != FORMAT_VERSION:
         raise FormatError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ltkit.checkpoints.containers import onnx_file
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._program import Made, last_layer, recognise
+from ltkit.checkpoints.families._program import Made, last_layer, recognise_program
 from ltkit.checkpoints.recognised import Recognised
 from ltkit.settings import LoadSettings
 
@@ -40,7 +40,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     layer = last_layer(content, output, _reader(model))
     shape = onnx_file.shape_of(content.path, model)
     graph = onnx_file.Graph(content.path, model, layer)
-    return recognise(
+    return recognise_program(
         content, "onnx", graph, layer, wanted, arch=str(model.graph.name) or "program", shape=shape
     )
 

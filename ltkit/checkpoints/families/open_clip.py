@@ -22,8 +22,8 @@ from ltkit.architectures.network import Network
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import named, needed, places, squeezed, unwrapped
 from ltkit.checkpoints.numbers import number, statistics
-from ltkit.checkpoints.recognised import Recognised, View, choose, fill
-from ltkit.errors import InputError, nearest
+from ltkit.checkpoints.recognised import ImageView, Recognised, choose, complete, fill
+from ltkit.errors import InputError, SettingError, nearest
 from ltkit.records import Classifier, Head
 from ltkit.settings import LoadSettings
 
@@ -108,7 +108,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     name, known = named(wanted, "open_clip") or "", open_clip.list_models()
     if name not in known:
         found = f"unknown network; {nearest(name, known)}" if name else "name it, as ViT-B-32"
-        raise InputError(f"{content.path}: is a CLIP model; --arch open_clip:{name}: {found}")
+        raise SettingError(f"arch open_clip:{name}", found, f"{content.path}: is a CLIP model; ")
     if wanted.class_names == ():
         raise InputError(
             f"{content.path}: a zero-shot head is made of the classes' names, and the dataset has "
@@ -128,7 +128,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]
     side = int(size if isinstance(size, int) else size[0])
-    view = View(side, side, "bicubic" if config["interpolation"] == "bicubic" else "bilinear")
+    view = ImageView(side, side, "bicubic" if config["interpolation"] == "bicubic" else "bilinear")
     notes = [note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]
     if wanted.class_names is None:
         notes.append("no classes yet: the dataset's names make them in extract")
@@ -136,19 +136,11 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         notes.append(squeezed("open_clip", f"{side} x {side}", view))
     if f"{name}-quickgelu" in known:
         notes.append(f"OpenAI's weights and others trained with QuickGELU need {name}-quickgelu")
-    mean, std = statistics(content.path, config["mean"], config["std"], 3, wanted, name)
-    return Recognised(
-        content.path,
-        content.digest,
-        "open-clip",
-        f"open_clip:{name}",
-        Network(ImageTower(model), head).eval(),
-        mean,
-        std,
-        image_size=side,
-        view=view,
-        notes=tuple(note for note in notes if note),
-    )
+    return complete(
+        content, "open-clip", f"open_clip:{name}", Network(ImageTower(model), head).eval(), (),
+        statistics(content.path, config["mean"], config["std"], 3, wanted, name),
+        image_size=side, view=view, notes=notes,
+    )  # fmt: skip
 
 
 def _built(content: Content, name: str) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ Their image statistics are ImageNet's, unless ``--mean`` and ``--std`` say other
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, recognise, under
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "OpenMMLab classification ('meta', 'state_dict', head 'head.fc')"
@@ -31,4 +31,6 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         if not name.startswith(PREPROCESSOR)
     }
     stored = under("", content.place, names)
-    return recognise(content, "openmmlab", stored, LinearHead, wanted, normalisation=IMAGENET)
+    return recognise_weights(
+        content, "openmmlab", stored, LinearHead, wanted, normalisation=IMAGENET
+    )

@@ -8,7 +8,7 @@ import re
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, bare, recognise, under
+from ltkit.checkpoints.recognised import Recognised, bare, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "PaCo, GPaCo ('encoder_q', 'linear')"
@@ -38,4 +38,4 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     }
     notes = [f"left out: {len(names) - len(kept)} tensors of the contrastive projection and queues"]
     stored = under("", content.place, ours)
-    return recognise(content, "paco", stored, LinearHead, wanted, notes=notes)
+    return recognise_weights(content, "paco", stored, LinearHead, wanted, notes=notes)

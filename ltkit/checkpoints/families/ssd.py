@@ -13,8 +13,8 @@ from torch import nn
 
 from ltkit.architectures.heads import LinearHead, ScaledHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import Recognised, Stored, recognise
-from ltkit.errors import InputError
+from ltkit.checkpoints.recognised import Recognised, Stored, recognise_weights
+from ltkit.errors import SettingError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "SSD ('encoder_q' or 'encoder', 'classifier', 'classifier_kd')"
@@ -53,13 +53,12 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         heads = [head for head in ("classifier_kd", "classifier") if f"{head}.weight" in kept]
         taken = wanted.head or heads[0]
         if taken not in heads:
-            raise InputError(
-                f"{content.path}: --head {taken}: not in the file; it has {', '.join(heads)}"
-            )
+            said = f"not in the file; it has {', '.join(heads)}"
+            raise SettingError(f"head {taken}", said, f"{content.path}: ")
         ours |= {f"{taken}.{part}": f"head.{part}" for part in ("weight", "bias")}
         others = [head for head in heads if head != taken]
         if others:
             notes.append(f"head: {taken} taken; --head {others[0]} takes the other")
             kept = {own: name for own, name in kept.items() if own.split(".")[0] not in others}
     stored = {ours.get(own, own): Stored(content.place, name) for own, name in kept.items()}
-    return recognise(content, "ssd", stored, make, wanted, weight=weight, notes=notes)
+    return recognise_weights(content, "ssd", stored, make, wanted, weight=weight, notes=notes)

@@ -14,7 +14,7 @@ import torch
 from ltkit.architectures.heads import CausalHead
 from ltkit.checkpoints.containers.inert import values_of
 from ltkit.checkpoints.content import Content, Place
-from ltkit.checkpoints.recognised import Recognised, Stored, bare, choose, recognise, under
+from ltkit.checkpoints.recognised import Recognised, Stored, bare, choose, recognise_weights, under
 from ltkit.errors import FormatError
 from ltkit.settings import LoadSettings
 
@@ -50,7 +50,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     alpha = SMALL_ALPHA if "cb_block.conv1.weight" in body else LARGE_ALPHA
     notes = [note, f"causal head: tau 16, gamma 1/32, alpha {alpha:g}"]
     make = partial(CausalHead, alpha=alpha)
-    found = recognise(content, "tde", stored, make, wanted, notes=notes)
+    found = recognise_weights(content, "tde", stored, make, wanted, notes=notes)
     embed, mean = found.network.get_buffer("head.embed"), _mean_feature(content)
     if mean.shape != embed.shape:
         raise FormatError(

@@ -21,20 +21,20 @@ from ltkit.checkpoints.containers.inert import arguments_of, plain_values
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import (
     PROBE,
-    Images,
+    Preparation,
     bounded,
     check_depth,
     classes,
     named,
     needed,
     places,
-    recognise,
+    recognise_model,
     squeezed,
     unwrapped,
 )
 from ltkit.checkpoints.numbers import number, whole
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import Recognised, View, choose, fill
+from ltkit.checkpoints.recognised import ImageView, Recognised, choose, fill
 from ltkit.errors import FormatError, InputError, nearest
 from ltkit.settings import LoadSettings
 
@@ -103,7 +103,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     images, notes = images_of(content, model, _said_of_images(content))
     state = content.states[place]
     fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
-    return recognise(
+    return recognise_model(
         content, "timm", f"timm:{name}", model, heads, place, names, images, wanted, [note, *notes]
     )
 
@@ -132,7 +132,7 @@ def last_layers(content: Content, model: nn.Module) -> tuple[str, ...]:
 
 def images_of(
     content: Content, model: nn.Module, said: Mapping[str, Any]
-) -> tuple[Images, list[str]]:
+) -> tuple[Preparation, list[str]]:
     """Return how a timm network wants its images, and notes on it.
 
     Args:
@@ -161,10 +161,10 @@ def images_of(
     mean, std = found["mean"], found["std"]
     kind: Literal["bicubic", "bilinear"]
     kind = "bicubic" if found["interpolation"] == "bicubic" else "bilinear"
-    view = View(resize, min(height, width), kind)
+    view = ImageView(resize, min(height, width), kind)
     plain = found["crop_mode"] == "center" and height == width
     notes = [] if plain else [squeezed("timm", f"{width} x {height}", view)]
-    return Images(view.crop, view, mean, std), notes
+    return Preparation(view.crop, view, mean, std), notes
 
 
 def _said(content: Content) -> str | None:

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree
 
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise
+from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise_program
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import Recognised
 from ltkit.errors import FormatError, InputError
@@ -59,7 +59,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     output.args = ((layer.logits, layer.features, layer.weight, layer.bias),)
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     module.recompile()
-    return recognise(
+    return recognise_program(
         content, "torch-export", _Cut(module, len(inputs)), layer, wanted,
         arch="program", shape=_shape(inputs),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ltkit.checkpoints.containers.torch_file import DAMAGED
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise
+from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise_program
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import Recognised
 from ltkit.errors import FormatError, InputError
@@ -64,7 +64,9 @@ def _load(content: Content, wanted: LoadSettings) -> Recognised:
     graph = module.inlined_graph.copy()
     layer = last_layer(content, next(iter(graph.outputs())), _made)
     arch = str(getattr(module, "original_name", "program"))
-    return recognise(content, "torchscript", _Cut(module, graph, layer), layer, wanted, arch=arch)
+    return recognise_program(
+        content, "torchscript", _Cut(module, graph, layer), layer, wanted, arch=arch
+    )
 
 
 def _made(value: Any) -> Made:

@@ -21,16 +21,16 @@ from ltkit.checkpoints.containers.inert import arguments_of
 from ltkit.checkpoints.content import Content, Place
 from ltkit.checkpoints.families._library import (
     PROBE,
-    Images,
+    Preparation,
     classes,
     named,
     needed,
     places,
-    recognise,
+    recognise_model,
     unwrapped,
 )
 from ltkit.checkpoints.numbers import whole
-from ltkit.checkpoints.recognised import Recognised, View, choose, fill
+from ltkit.checkpoints.recognised import ImageView, Recognised, choose, fill
 from ltkit.errors import InputError, nearest
 from ltkit.settings import LoadSettings
 
@@ -101,7 +101,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     images, cut = _images(content, models, name, settings)
     state = content.states[place]
     fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
-    return recognise(
+    return recognise_model(
         content, "torchvision", f"torchvision:{name}", model, (head,), place, names, images, wanted,
         [*notes, *cut],
     )  # fmt: skip
@@ -215,7 +215,7 @@ def _side(
 
 def _images(
     content: Content, models: Any, name: str, settings: dict[str, Any]
-) -> tuple[Images, list[str]]:
+) -> tuple[Preparation, list[str]]:
     """Return how images are brought to size and normalised, and notes on it.
 
     Raises:
@@ -233,7 +233,7 @@ def _images(
         for key, default in zip(("val_resize_size", "val_crop_size"), sizes, strict=True)
     )
     kind = said.get("interpolation", usual.interpolation.value)
-    view = View(resize, crop, "bicubic" if kind == "bicubic" else "bilinear")
+    view = ImageView(resize, crop, "bicubic" if kind == "bicubic" else "bilinear")
     mean, std = tuple(usual.mean), tuple(usual.std)
     notes = [] if said else [f"images are cut as for torchvision's {(fitting or [best])[0].name}"]
     if name in AUXILIARY and not (said and said.get("weights") is None):
@@ -242,4 +242,4 @@ def _images(
             "mean and std 0.5, as the published weights were trained; a network trained from "
             "scratch may want ImageNet's: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
         )
-    return Images(crop, view, mean, std), notes
+    return Preparation(crop, view, mean, std), notes

@@ -5,7 +5,7 @@ The network is a ResNet-34 with a 3x3 stem and no pooling, for CIFAR images.
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.recognised import CIFAR, Recognised, bare, recognise, under
+from ltkit.checkpoints.recognised import CIFAR, Recognised, bare, recognise_weights, under
 from ltkit.settings import LoadSettings
 
 SUMMARY = "weight balancing (raw, 'encoder.fc')"
@@ -27,4 +27,6 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     body = {own: name for own, name in names.items() if not own.startswith("fc.")}
     head = {own.replace("fc.", "head."): n for own, n in names.items() if own.startswith("fc.")}
     stored = under("backbone.", content.place, body) | under("", content.place, head)
-    return recognise(content, "weight-balancing", stored, LinearHead, wanted, normalisation=CIFAR)
+    return recognise_weights(
+        content, "weight-balancing", stored, LinearHead, wanted, normalisation=CIFAR
+    )

@@ -1,7 +1,7 @@
 """Write the files of this folder: format v1, as ltkit 0.1.0 wrote it with HDF5 2.0.0.
 
-They are read by every later version (tests/test_archives.py). They are never written anew; a new
-format version gets a folder of its own.
+They are read by every later version (tests/files/test_archives.py). They are never written anew; a
+new format version gets a folder of its own.
 
     python tests/archives/v1/make.py FOLDER
 """

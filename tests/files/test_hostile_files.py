@@ -20,7 +20,7 @@ from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5, soundness
 from ltkit.files.blocks import block_checksums
 from ltkit.files.features_writer import FeaturesWriter
-from ltkit.sources import arrays as importing
+from ltkit.sources.arrays import Archive, import_arrays
 from ltkit.training import beside, checkpoint
 
 
@@ -193,7 +193,7 @@ def npz(path, header):
 def test_a_header_that_the_parser_has_no_stack_for(tmp_path, header):
     path = npz(tmp_path / "a.npz", header)
     made.refused(
-        lambda: importing.Archive(path).header("train_features"), "cannot be read",
+        lambda: Archive(path).header("train_features"), "cannot be read",
         error=FormatError,
     )  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_a_header_that_the_parser_has_no_stack_for(tmp_path, header):
 def test_a_header_that_python_2_wrote_is_read_in_silence(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 2L), }\n"
     path = npz(tmp_path / "a.npz", header)
-    assert importing.Archive(path).header("train_features") == ((2, 2), np.dtype("<f4"))
+    assert Archive(path).header("train_features") == ((2, 2), np.dtype("<f4"))
 
 
 def with_signalling(shape):
@@ -219,7 +219,7 @@ def test_a_nan_that_signals_is_refused_in_silence(tmp_path, name, words):
     arrays = {"train_features": np.ones((3, 4)), "train_labels": np.array([0, 1, 0]),
               "weight": np.ones((2, 4))}  # fmt: skip
     np.savez(tmp_path / "a.npz", **arrays | {name: with_signalling(arrays[name].shape)})
-    made.refused(lambda: importing.import_arrays(tmp_path / "a.npz", tmp_path / "o.h5"), *words)
+    made.refused(lambda: import_arrays(tmp_path / "a.npz", tmp_path / "o.h5"), *words)
     assert made.beside(tmp_path / "o.h5") == ["a.npz"]
 
 

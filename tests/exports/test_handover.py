@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ltkit.exports import tables as handover
+from ltkit.exports import tables
 from ltkit.records import Classifier, ClassTable, FeatureSplit, shot_groups
 
 COUNTS = np.array([200, 50, 5])
@@ -31,7 +31,7 @@ def case(monkeypatch):
 def write(case, form, path, split=None):
     base, own, _ = case
     classes = ClassTable(COUNTS, NAMES)
-    handover.write_samples(form, path, base, split or own, "test", classes, shot_groups(COUNTS))
+    tables.write_samples(form, path, base, split or own, "test", classes, shot_groups(COUNTS))
 
 
 def test_cleanlab_gets_labels_and_probabilities(case, tmp_path):
@@ -65,29 +65,29 @@ def test_samples_without_ids_have_numbers(case, tmp_path):
 
 def test_parquet_without_its_library_leaves_nothing(case, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(handover.InputError, match=r"pyarrow is not installed.*ltkit\[parquet\]"):
+    with pytest.raises(tables.InputError, match=r"pyarrow is not installed.*ltkit\[parquet\]"):
         write(case, "parquet", tmp_path / "p.parquet")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_is_no_argument_of_the_line_before():
     row = {"settings": {}, "runs": 1, "accuracy": {"all": 0.5}, "std": None}
-    lines = handover.latex({"rows": [row | {"name": name} for name in ("[b]", "*c")]}).splitlines()
+    lines = tables.latex({"rows": [row | {"name": name} for name in ("[b]", "*c")]}).splitlines()
     assert [line[:5] for line in lines[4:6]] == ["{}[b]", "{}*c "]
 
 
 def test_latex_escapes_and_leaves_absent_groups_out():
     row = {"name": "a_b%", "settings": {"tau": 1.5, "seed": 3, "variant": "x"}, "runs": 1,
            "accuracy": {"few": None, "all": 0.5}, "std": None}  # fmt: skip
-    lines = handover.latex({"rows": [row]}).splitlines()
+    lines = tables.latex({"rows": [row]}).splitlines()
     assert lines[0] == r"\begin{tabular}{lrr}"
     assert lines[4] == r"a\_b\% (tau 1.5) & -- & 50.0 \\"
     rows = [row | {"settings": {"penalty": p, "seed": 3}} for p in (0.1, 10.0)]
-    shown = handover.latex({"rows": rows}).splitlines()[4:6]
+    shown = tables.latex({"rows": rows}).splitlines()[4:6]
     assert [line.split(" & ")[0] for line in shown] == [
         r"a\_b\% (penalty 0.1)", r"a\_b\% (penalty 10)"
     ]  # fmt: skip
-    assert handover._escaped("\\{~^#$&}\n") == (
+    assert tables._escaped("\\{~^#$&}\n") == (
         r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\#\$\&\} "
     )
 

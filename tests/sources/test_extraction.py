@@ -17,7 +17,7 @@ from trained import fit
 
 from ltkit import architectures, checkpoints, datasets, records
 from ltkit.architectures.network import Network
-from ltkit.checkpoints import Recognised, View
+from ltkit.checkpoints import ImageView, Recognised
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
 from ltkit.files import features, hdf5
@@ -283,7 +283,7 @@ def pictures(tmp_path):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_the_models_own_view_of_an_image_comes_first(pictures, output, tmp_path, interpolation):
     dataset, model, paths = pictures
-    seen = replace(model, view=View(40, 36, interpolation))
+    seen = replace(model, view=ImageView(40, 36, interpolation))
     found = extract(seen, dataset, output, ("train",))
     assert found.settings["view"] == {"resize": 40, "crop": 36, "interpolation": interpolation}
     method = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -13,8 +13,7 @@ import pytest
 from ltkit import records
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features
-from ltkit.sources import arrays as importing
-from ltkit.sources.arrays import import_arrays
+from ltkit.sources.arrays import Archive, import_arrays
 
 
 def arrays(**changes):
@@ -159,7 +158,7 @@ def test_names_given_apart_come_first(run):
     assert found.classes.names == tuple("wxyz")
 
 
-class Lazy(importing.Archive):
+class Lazy(Archive):
     """An archive that notes how many bytes are read at once."""
 
     most = 0
@@ -171,7 +170,7 @@ class Lazy(importing.Archive):
 
 
 def test_features_are_read_block_by_block(run, monkeypatch):
-    monkeypatch.setattr(importing, "Archive", Lazy)
+    monkeypatch.setattr("ltkit.sources.arrays.Archive", Lazy)
     monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 1 << 14)
     values = np.random.default_rng(0).normal(size=(10_000, 6)).astype(np.float32)
     found, _ = run(test_features=values, test_labels=np.arange(10_000) % 4)
@@ -492,8 +491,8 @@ def test_claims_of_an_archive_add_up(run, tmp_path, monkeypatch):
     words = "test_labels: claims", "damaged or hostile"
     made.refused(lambda: run(save=np.savez_compressed, **zeros), *words, error=FormatError)
     monkeypatch.undo()
-    monkeypatch.setattr(importing, "BYTES", 0)
-    monkeypatch.setattr(importing, "UNPACKED", 1)
+    monkeypatch.setattr("ltkit.sources.arrays.BYTES", 0)
+    monkeypatch.setattr("ltkit.sources.arrays.UNPACKED", 1)
     made.refused(
         lambda: run(save=np.savez_compressed, **zeros), "features: unpack to", "numpy.savez"
     )
@@ -503,7 +502,7 @@ def test_claims_of_an_archive_add_up(run, tmp_path, monkeypatch):
 def test_a_large_identity_head_is_refused(run, monkeypatch):
     monkeypatch.setattr("ltkit.untrusted.budget.BYTES", 3000)
     monkeypatch.setattr("ltkit.untrusted.budget.FOLD", 0)
-    monkeypatch.setattr(importing, "COPIES", 0)
+    monkeypatch.setattr("ltkit.sources.arrays.COPIES", 0)
     few = {f"{s}_features": np.zeros((4, 30)) for s in ("train", "val", "test")}
     few |= {f"{s}_labels": np.full(4, 29) for s in ("train", "val", "test")}
     made.refused(

@@ -29,7 +29,7 @@ from ltkit.checkpoints.containers import safetensors_file
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families import lightning
 from ltkit.errors import FormatError, InputError
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
@@ -81,7 +81,7 @@ def export(path, output, wanted=None, free=True):
     model = checkpoints.load(path, wanted)
     base = model.head.fold()
     new = correction(base, free)
-    exporting.export_into(path, new, 0, output, made_from=model.digest, wanted=wanted)
+    export_into(path, new, 0, output, made_from=model.digest, wanted=wanted)
     return new.classifier(base, 0)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ltkit import checkpoints, datasets
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_into
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import Classifier, Correction, Head
@@ -106,7 +106,7 @@ def test_published_layouts_keep_their_names(folder, wrapped):
         "made", np.array([8, 9]), rng.normal(size=(1, 2, 64)).astype(np.float32),
         rng.normal(size=(1, 2)).astype(np.float32), ({},),
     )  # fmt: skip
-    exporting.export_into(Path("net.th"), correction, 0, Path("out.th"), made_from=model.digest)
+    export_into(Path("net.th"), correction, 0, Path("out.th"), made_from=model.digest)
     new = checkpoints.load(Path("out.th"))
     names = {ours: there.name for ours, there in new.stored.items()}
     assert names == {
@@ -177,7 +177,7 @@ def test_an_export_that_does_not_reproduce_the_logits_leaves_nothing(folder, mon
 
     monkeypatch.setattr(checkpoints, "rewrite", forget_the_bias)
     with pytest.raises(InputError, match="logits are off by"):
-        exporting.export_into(Path("model.pt"), correction, 0, Path("o.pt"), made_from=digest)
+        export_into(Path("model.pt"), correction, 0, Path("o.pt"), made_from=digest)
 
     def touch_another(content, output, tensors):
         name = "backbone.0.weight"
@@ -185,7 +185,7 @@ def test_an_export_that_does_not_reproduce_the_logits_leaves_nothing(folder, mon
 
     monkeypatch.setattr(checkpoints, "rewrite", touch_another)
     with pytest.raises(InputError, match="tensor by tensor"):
-        exporting.export_into(Path("model.pt"), correction, 0, Path("o.pt"), made_from=digest)
+        export_into(Path("model.pt"), correction, 0, Path("o.pt"), made_from=digest)
     assert not list(Path().glob("*o.pt*"))
 
 
@@ -225,7 +225,7 @@ def test_a_head_stored_by_columns_stays_so(folder):
     model = checkpoints.load(Path("drw.pt"))
     rows = model.head.fold().weight[[1, 0]]
     swapped = Correction("made", np.array([0, 1]), rows[None], np.zeros((1, 2)), ({},), True)
-    exporting.export_into(Path("drw.pt"), swapped, 0, Path("o.pt"), made_from=model.digest)
+    export_into(Path("drw.pt"), swapped, 0, Path("o.pt"), made_from=model.digest)
     old, new = (checkpoints.read(Path(n)).tensors["linear.weight"] for n in ("drw.pt", "o.pt"))
     assert new.shape == (64, 10)
     torch.testing.assert_close(new[:, [1, 0]], old[:, :2])

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ltkit import architectures, checkpoints
 from ltkit.errors import FormatError, InputError
-from ltkit.exports import checkpoint as exporting
+from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
 from ltkit.settings import ExtractSettings, LoadSettings
@@ -502,7 +502,7 @@ def test_the_corrected_head_is_written_back(layout, path, tmp_path):
     correction = Correction(
         "made", rows, weight[None], bias[None], ({},), base.normalize_features
     )  # fmt: skip
-    exporting.export_into(path, correction, 0, output, made_from=model.digest, wanted=layout.wanted)
+    export_into(path, correction, 0, output, made_from=model.digest, wanted=layout.wanted)
     after = checkpoints.load(output, layout.wanted)
     images = randn(4, 3, 32, 32)
     features, logits = after.network.features_and_logits(images)
@@ -532,7 +532,7 @@ def test_a_correction_that_the_form_cannot_hold_leaves_nothing(layout, path, tmp
         np.ones((1, 1), np.float32), ({},), base.normalize_features,
     )  # fmt: skip
     with pytest.raises(InputError, match="--to npz"):
-        exporting.export_into(
+        export_into(
             path, correction, 0, tmp_path / "o.pt", made_from=model.digest, wanted=layout.wanted
         )
     assert made.beside(path) == ["m.pt"]
@@ -582,7 +582,7 @@ def test_a_head_that_the_file_does_not_have(tmp_path):
     torch.save(layout.content, tmp_path / "m.pt")
     made.refused(
         lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
-        "--head fc: not in the file; it has classifier", error=InputError,
+        "head fc: not in the file; it has classifier", error=InputError,
     )  # fmt: skip
 
 
@@ -614,7 +614,7 @@ def test_only_the_plain_part_of_an_alignment_is_a_head(tmp_path):
     torch.save(disalign().content, tmp_path / "m.pt")
     made.refused(
         lambda: checkpoints.load(tmp_path / "m.pt", LoadSettings(head="fc")),
-        "--head fc: not in the file", error=InputError,
+        "head fc: not in the file", error=InputError,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from ltkit.files import classifiers, features, hdf5, neighbors
 from ltkit.files.contents import FORMAT_VERSION
 
-V1 = Path(__file__).parent / "archives" / "v1"
+V1 = Path(__file__).parents[1] / "archives" / "v1"
 WRITTEN_BY = "ltkit 0.1.0"
 DIGEST = "a48ae0ee2b03071bdb591ff1bf1799d27e918f6e3ee557687042e6fdf24444ce"
 

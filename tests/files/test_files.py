@@ -18,7 +18,7 @@ import xxhash
 
 from ltkit import records
 from ltkit.errors import FormatError, InputError
-from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files import classifiers, features, features_writer, hdf5, neighbors
 from ltkit.files.features_writer import FeaturesWriter, SplitPlan
 from ltkit.files.opening import MAGIC
 from ltkit.records import ClassTable, Correction, Head, Neighbors
@@ -277,7 +277,7 @@ def test_a_killed_run_is_resumed(tmp_path):
     path = tmp_path / "f.h5"
     run = subprocess.run(
         [sys.executable, "-c", KILLED, path],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         check=False,
     )
     assert run.returncode == -signal.SIGKILL
@@ -343,7 +343,7 @@ def test_a_run_stopped_while_sealing_is_resumed(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, writer_of(path) as writer:
-        patch.setattr(features, "publish", stop)
+        patch.setattr(features_writer, "publish", stop)
         made.append(writer, made.plan())
         with pytest.raises(KeyboardInterrupt):
             writer.finish()
@@ -467,7 +467,7 @@ for write in (test_files.write_neighbors, made.write_features):
 
 
 def test_a_limit_of_the_system_is_said_in_one_line(tmp_path):
-    tests = str(Path(__file__).parent)
+    tests = os.pathsep.join(map(str, Path(__file__).parents[:2]))
     run = subprocess.run(
         [sys.executable, "-c", LIMITED, tmp_path / "f.h5"],
         env=os.environ | {"PYTHONPATH": tests}, check=True, capture_output=True, text=True,
@@ -1088,7 +1088,7 @@ def test_memory_does_not_grow_with_the_file(path, tmp_path, monkeypatch):
 
 
 def test_the_description_names_what_files_have(tmp_path):
-    text = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([^`\n]+)`", text.replace("```", "")))
     plan = made.plan()
     plan = replace(

@@ -603,7 +603,7 @@ def test_averaged_weights_are_taken_first(path):
     assert found.stored["head.bias"].place == ("model_ema",)
     other = checkpoints.load(path, LoadSettings(weights="raw"))
     assert other.head.bias.tolist() != [1.0] * 10
-    made.refused(load(path, weights="best"), "--weights best: not in the file; it has ema, raw")
+    made.refused(load(path, weights="best"), "weights best: not in the file; it has ema, raw")
 
 
 def test_two_heads_are_listed_and_one_is_named(path):
@@ -735,7 +735,7 @@ def test_what_the_files_of_libraries_say_of_themselves(path, monkeypatch):
 
 def test_an_unknown_library(path):
     torch.save(published(), path)
-    words = ("--arch tim:resnet18: unknown library", "did you mean timm?")
+    words = ("arch tim:resnet18: unknown library", "did you mean timm?")
     made.refused(load(path, "tim:resnet18"), *words, error=InputError)
 
 

@@ -13,7 +13,7 @@ from ltkit.errors import FormatError
 from ltkit.untrusted import zips
 from ltkit.untrusted.zips import Zip
 
-sys.path.append(str(Path(__file__).parent / "fuzz"))
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 from damage_zips import One, deflated, write
 
 HELLO = b"hello " * 20

@@ -1,0 +1,185 @@
+"""Records and numbers: sound files whose contents make no sense."""
+
+from collections.abc import Callable
+
+import numpy as np
+from bad_inputs import makers
+from bad_inputs.makers import corrected, put, several
+from bad_inputs.rows import FIT, Row
+
+fitted = makers.fitted
+NAMED, SOUND = "evaluate feats.h5 --classifier feats.alphanet.h5", "validate feats.alphanet.h5"
+APPLY = "alphanet apply feats.alphanet.h5 feats.h5 --of 3"
+SHOW = "alphanet show feats.h5 feats.alphanet.h5 --rho 1"
+LEFT_OUT = ["note: left out: feats.alphanet.h5", "test split, 120 samples"]
+WIDE = np.ones((2, 2, 9), np.float32)
+
+
+def each_split(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the features of every split, changed."""
+    usual = makers.arrays()
+    names = [f"{split}_features" for split in ("train", "val", "test")]
+    return {name: change(usual[name]).astype(np.float32) for name in names}
+
+
+ODD = {
+    "features of 1e-25": each_split(lambda x: x * 1e-25),
+    "features of 1e25": each_split(lambda x: x * 1e25),
+    "one feature": each_split(lambda x: x[:, :1]) | {"weight": makers.arrays()["weight"][:, :1]},
+    "zeros": each_split(lambda x: x * 0),
+    "equal rows": each_split(lambda x: x * 0 + 1 / 3),
+}
+
+RECORDS_AND_NUMBERS = [
+    Row("a sound fit", SOUND, ["sound"], fitted(), 0),
+    Row("a sound fit is applied", f"{APPLY} -o o.h5", ["wrote o.h5"], fitted(), 0),
+    Row("a sound fit is shown", SHOW, ["rho 1"], fitted(), 0),
+    Row("NaN in a run", NAMED, ["runs: found", "in row 1 (NaN)", "make the file again"],
+        fitted(run='{"rho": NaN}')),
+    Row("NaN in a run beside", "evaluate feats.h5", [*LEFT_OUT, "NaN"],
+        fitted(run='{"rho": NaN}'), 0),
+    Row("NaN in a run compared", "compare feats.h5", ["note: left out", "NaN", "ncm"],
+        several(corrected(), fitted(run='{"rho": NaN}')), 0),
+    Row("NaN in a run analyzed", "analyze flows feats.h5 --by features", ["note: left out", "NaN"],
+        fitted(run='{"rho": NaN}'), 0),
+    Row("NaN in a run reported", "report feats.h5 -o r.html", ["note: left out", "wrote r.html"],
+        fitted(run='{"rho": NaN}'), 0),
+    Row("NaN in a run exported", "export feats.h5 --to latex -o r.tex", ["note: left out"],
+        fitted(run='{"rho": NaN}'), 0),
+    Row("NaN in a run validated", SOUND, ["runs: found", "NaN"], fitted(run='{"rho": NaN}'), 1),
+    Row("text for rho", NAMED, ["runs: rho: found 'one' in row 0", "a number from 0"],
+        fitted(run={"rho": "one"})),
+    Row("text for rho beside", "evaluate feats.h5", LEFT_OUT, fitted(run={"rho": "one"}), 0),
+    Row("null for tau beside", "evaluate feats.h5", [*LEFT_OUT, "tau: found None"],
+        fitted(run={"tau": None}), 0),
+    Row("truth for k", NAMED, ["runs: k: found True"], fitted(run={"k": True})),
+    Row("list for rho beside", "evaluate feats.h5", [*LEFT_OUT, "rho: found [1]"],
+        fitted(run={"rho": [1]}), 0),
+    Row("objects in a run", NAMED, ["runs: hidden: found {'a': 1}", "a word or a list"],
+        fitted(run={"hidden": {"a": 1}})),
+    Row("lists in a list", NAMED, ["runs: hidden: found [[32]]"], fitted(run={"hidden": [[32]]})),
+    Row("10^400 beside", "evaluate feats.h5", [*LEFT_OUT, "a whole number of 401 digits"],
+        fitted(run='{"rho": 1' + 400 * "0" + "}"), 0),
+    Row("1e400", NAMED, ["the number 1e400"], fitted(run='{"rho": 1e400}')),
+    Row("deep JSON beside", "evaluate feats.h5", [*LEFT_OUT, "too deep nesting"],
+        fitted(run='{"rho": ' + 90_000 * "[" + 90_000 * "]" + "}"), 0),
+    Row("rather deep JSON", NAMED, ["too deep nesting"],
+        fitted(run='{"hidden": ' + 60 * "[" + 60 * "]" + "}")),
+    Row("a setting twice", NAMED, ["a name twice"], fitted(run='{"rho": 1, "rho": 2}')),
+    Row("half a character", NAMED, ["half a surrogate pair"], fitted(run='{"rho": "\\ud800"}')),
+    Row("runs of other settings", NAMED, ["runs: settings", "those of the first run"],
+        fitted(run='{"rho": 1}')),
+    Row("no run", NAMED, ["runs: found 0 runs", "1 to 10000"], fitted(runs=0)),
+    Row("101 settings", NAMED, ["settings: found 1", "at most 100"],
+        fitted(run={f"s{i}": i for i in range(101)})),
+    Row("a setting without a name", NAMED, ["names of at most 200"], fitted(run={"": 1})),
+    Row("very long text in a run", NAMED, ["runs: note", "a word"],
+        fitted(run={"note": (1 << 21) * "x"})),
+    Row("a method without a name", NAMED, ["method: found ''"], fitted(method="")),
+    Row("a method that is a number", NAMED, ["method: found 3"], fitted(method=3)),
+    Row("a very long method", SOUND, ["method: found", "200 characters"],
+        fitted(method=300 * "m"), 1),
+    Row("NaN in settings inspected", "inspect feats.alphanet.h5 --json",
+        ["settings: found NaN in its JSON", "make it again"], fitted(settings='{"a": NaN}')),
+    Row("NaN in settings beside", "evaluate feats.h5", [*LEFT_OUT, "settings: found NaN"],
+        fitted(settings='{"a": NaN}'), 0),
+    Row("deep settings", "inspect feats.alphanet.h5", ["settings: found too deep nesting"],
+        fitted(settings='{"a": ' + 900 * "[" + 900 * "]" + "}")),
+    Row("half a character in settings", "inspect feats.alphanet.h5 --json", ["half a surrogate"],
+        fitted(settings='{"a": "\\udc80"}')),
+    Row("a digest that is a number", NAMED, ["inputs: model: found 3", "a digest"],
+        fitted(inputs={"model": 3})),
+    Row("no digest of features", NAMED, ["fitted on features none"], fitted(inputs={})),
+    Row("class 99", NAMED, ["class ids up to 99", "at most 5"],
+        fitted(class_id=np.array([4, 99]))),
+    Row("class 99 beside", "evaluate feats.h5", [*LEFT_OUT, "class ids up to 99"],
+        fitted(class_id=np.array([4, 99])), 0),
+    Row("class 99 exported", "export feats.alphanet.h5 --to npz -o o.npz --run rho=1",
+        ["class ids up to 99"], fitted(class_id=np.array([4, 99]))),
+    Row("class 99 corrected", "posthoc logit-adjust --from feats.alphanet.h5 --run rho=1 -o o.h5",
+        ["class ids up to 99"], fitted(class_id=np.array([4, 99]))),
+    Row("other width beside", "evaluate feats.h5", [*LEFT_OUT, "found 9 features"],
+        fitted(weight=WIDE, **{f"extra__network.{i}": None for i in range(4)}), 0),
+    Row("no width", NAMED, ["weight: found (2, 2, 0)"],
+        fitted(weight=WIDE[:, :, :0], **{f"extra__network.{i}": None for i in range(4)})),
+    Row("neighbour 99 shown", SHOW, ["class ids up to 99"],
+        fitted(extra__neighbor=np.full((2, 2, 2), 99))),
+    Row("neighbour below 0", SHOW, ["extra/neighbor: found numbers below 0"],
+        fitted(extra__neighbor=np.full((2, 2, 2), -1))),
+    Row("coefficients NaN", SHOW, ["extra/alpha: found NaN"],
+        fitted(extra__alpha=np.full((2, 2, 2), np.nan))),
+    Row("coefficients of other classes", SHOW, ["extra/alpha: found (2, 3, 2)"],
+        fitted(extra__alpha=np.ones((2, 3, 2)))),
+    Row("neighbours of other shape", SHOW, ["extra/neighbor: found (2, 2, 3)", "as alpha"],
+        fitted(extra__neighbor=np.ones((2, 2, 3), int))),
+    Row("apply without coefficients", APPLY, ["extra/alpha: found nothing"],
+        fitted(extra__alpha=None, extra__neighbor=None)),
+    Row("apply with a layer missing", APPLY, ["extra/network: found 3", "numbered from 0"],
+        fitted(**{"extra__network.2": None})),
+    Row("apply with a layer of no number", APPLY, ["extra/network", "numbered from 0"],
+        fitted(**{"extra__network.x": np.ones((2, 3)), "extra__network.3": None})),
+    Row("apply with layers that do not fit", APPLY, ["extra/network.2", "weights of 3 inputs"],
+        fitted(**{"extra__network.2": np.ones((2, 2, 4))})),
+    Row("apply with biases that do not fit", APPLY, ["extra/network.0", "and their biases"],
+        fitted(**{"extra__network.1": np.ones((2, 4))})),
+    Row("apply with a flat layer", APPLY, ["extra/network.0: found (2, 3) and"],
+        fitted(**{"extra__network.0": np.ones((2, 3))})),
+    Row("apply with infinite networks", APPLY, ["extra/network.0: found NaN"],
+        fitted(**{"extra__network.0": np.full((2, 3, 16), np.inf)})),
+    Row("apply with huge networks", f"{APPLY} -o o.h5", ["NaN or infinity", "nothing was written"],
+        fitted(**{"extra__network.0": np.full((2, 3, 16), 3e38, np.float32),
+                  "extra__network.2": np.full((2, 2, 3), 3e38, np.float32)})),
+    Row("apply with text for k", APPLY, ["runs: k: found '2'"], fitted(run={"k": "2"})),
+    Row("apply with other k", APPLY, ["runs: k: found 3", "2, the neighbours"],
+        fitted(run={"k": 3})),
+    Row("apply without k", APPLY, ["runs: k: found None"], fitted(run={"k": ...})),
+    Row("apply with text for the seed", APPLY, ["runs: seed: found 'x'"],
+        fitted(run={"seed": "x"})),
+    Row("apply with an unknown metric", APPLY, ["runs: metric: found 'l1'", "euclidean or cosine"],
+        fitted(run={"metric": "l1"})),
+    Row("apply with a list for the metric", APPLY, ["runs: metric: found ["],
+        fitted(run={"metric": ["euclidean"]})),
+    Row("apply with an unknown activation", APPLY, ["runs: activation: found 'gelu'", "tanh"],
+        fitted(run={"activation": "gelu"})),
+    Row("apply with an unknown input", APPLY, ["runs: network_input: found 'x'"],
+        fitted(run={"network_input": "x"})),
+    Row("apply with an input of other size", APPLY, ["extra/network.0", "weights of 24 inputs"],
+        fitted(run={"network_input": "own+neighbors"})),
+    Row("apply with a number for the bins", APPLY, ["settings: bins: found 3", "fit again"],
+        fitted(settings={"bins": 3})),
+    Row("logits without size", f"{FIT} --logit-scale 1e-40",
+        ["--logit-scale: found 1e-40", "set it to about"]),
+    Row("logits without bound", f"{FIT} --logit-scale 1e30", ["--logit-scale: found 1e+30"]),
+    Row("hardly any rho", f"{FIT} --rho 1e-300", ["no base sample"]),
+    Row("rows without length", "posthoc tau-norm b.h5 --set tau=10", ["tau: found 10", "rows 0"],
+        put("b.h5", weight=makers.arrays()["weight"] * np.float32(1e15))),
+    Row("features without size to learn on", "posthoc crt b.h5",
+        ["features: found", "as the largest", "ridge"],
+        put("b.h5", train_features=makers.arrays()["train_features"] * np.float32(1e-25))),
+    Row("logits without size to learn on", "posthoc lws b.h5", ["logits: found", "as the largest"],
+        put("b.h5", weight=makers.arrays()["weight"] * np.float32(1e-18))),
+    Row("rows without size to learn on", "posthoc marc b.h5", ["head/weight: found", "multiply"],
+        put("b.h5", weight=makers.arrays()["weight"] * np.float32(1e18))),
+    Row("rows without size for networks", "alphanet fit b.h5 --k 2",
+        ["head: found", "networks read"],
+        put("b.h5", weight=makers.arrays()["weight"] * np.float32(1e-18))),
+    Row("a penalty that outweighs the features", "posthoc logistic b.h5",
+        ["inverse_penalty: found", "outweighs"],
+        put("b.h5", train_features=makers.arrays()["train_features"] * np.float32(1e-25))),
+    Row("distances that float32 does not hold", "neighbors b.h5 --k 2",
+        ["found distances up to", "another unit"],
+        put("b.h5", train_features=makers.arrays()["train_features"].clip(-1, 1) *
+            np.float32(3e38))),
+    *(
+        Row(f"report on {what}", "report b.h5 -o r.html", ["wrote r.html"],
+            several(put("b.h5", **changes), corrected("b.ncm.h5", "b.h5")), 0)
+        for what, changes in ODD.items()
+    ),
+    *(
+        Row(f"blend on {what}", "posthoc blend b.h5", ["wrote b.blend.h5"],
+            put("b.h5", **changes), 0)
+        for what, changes in ODD.items()
+    ),
+    Row("a head beyond float32", "evaluate bad.h5", ["head: found rows", "at scale 1e+39"],
+        makers.scalar_head("scale", 1e39)),
+]  # fmt: skip
