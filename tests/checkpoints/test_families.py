@@ -475,7 +475,7 @@ def test_it_is_recognised_by_one_family_alone(layout, path):
     content = checkpoints.read(path)
     special = [m for m in checkpoints.families.in_order() if not getattr(m, "GENERAL", False)]
     matching = [m.__name__ for m in special if m.matches(content, layout.wanted)]
-    own = f"ltkit.checkpoints.{layout.family.replace('-', '_')}"
+    own = f"ltkit.checkpoints.families.{layout.family.replace('-', '_')}"
     assert matching == ([] if layout.family == "state-dict" else [own])
 
 
