@@ -7,11 +7,14 @@
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
 
-`plan` and `fit_features` fit a method on a features file, and choose what is not set.
+`plan` and `fit_features` fit a method on a features file, and choose what is not set; a call of the
+method's module does both.
 
 What several of them need is here, for they know nothing of each other.
 """
 
+import importlib
+import sys
 from collections.abc import Iterable
 from math import inf
 
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
+from ltkit.posthoc._calling import Method, Methods
 from ltkit.posthoc._features import Fitted as Fitted
 from ltkit.posthoc._features import Plan as Plan
 from ltkit.posthoc._features import fit_features as fit_features
@@ -28,6 +32,19 @@ from ltkit.posthoc._features import plan as plan
 from ltkit.records import FeatureSplit, Ints
 
 TARGETS = ("uniform", "train", "inverse")
+
+sys.modules[__name__].__class__ = Methods
+
+
+def __getattr__(name: str) -> Method:
+    """Import a method that is asked for by name."""
+    try:
+        found = importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"module {__name__!r} has no method {name!r}") from None
+    if not isinstance(found, Method):
+        raise AttributeError(f"module {__name__!r} has no method {name!r}")
+    return found
 
 
 def check_range(name: str, value: float, least: float = -inf, most: float = inf) -> None:

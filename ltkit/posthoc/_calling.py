@@ -1,0 +1,52 @@
+"""A method's module can be called: ``ltkit.posthoc.blend(features)`` fits it to features."""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from ltkit.posthoc._features import fit_features, plan
+from ltkit.records import Correction, FeatureSet
+from ltkit.settings import BINS, Select
+
+
+class Method(ModuleType):
+    """The module of a method."""
+
+    def __call__(
+        self,
+        features: FeatureSet,
+        *,
+        select: Select = "balanced",
+        bins: Sequence[int] = BINS,
+        seeds: int = 1,
+        sweep: bool = False,
+        start: tuple[Correction, int] | None = None,
+        **parameters: Any,
+    ) -> Correction:
+        """Fit the method to features, as ``ltkit posthoc`` does.
+
+        Args:
+            features: with a head.
+            select: what parameters that are not given are chosen by on the validation split.
+            bins: of the shot groups.
+            seeds: runs with different seeds, of a method that draws.
+            sweep: keep every value on the method's grid, and choose none.
+            start: another correction, and which of its runs, to be corrected instead of the head.
+            **parameters: of the method's ``fit``.
+
+        Raises:
+            InputError: for an unknown parameter, or as `fit_features`.
+        """
+        name = self.__name__.rpartition(".")[2].replace("_", "-")
+        wanted = plan(name, parameters, seeds=seeds, sweep=sweep)
+        return fit_features(features, wanted, select=select, bins=bins, start=start).correction
+
+
+class Methods(ModuleType):
+    """The package of the methods: importing one makes its module a `Method`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, as the import of a module in the package does."""
+        if isinstance(value, ModuleType) and not name.startswith("_"):
+            value.__class__ = Method
+        super().__setattr__(name, value)
