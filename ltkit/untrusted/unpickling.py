@@ -219,18 +219,32 @@ class Unpickler(_InPython):  # type: ignore[misc]
 
     def load_reduce(self) -> None:
         """Call something."""
-        self._copied(self.stack[-1])
+        self._given(self.stack[-1])
         super().load_reduce()
 
     def load_newobj(self) -> None:
         """Make an object."""
-        self._copied(self.stack[-1])
+        self._class(self.stack[-2])
+        self._given(self.stack[-1])
         super().load_newobj()
 
     def load_newobj_ex(self) -> None:
         """Make an object, with named arguments."""
-        self._copied(self.stack[-2])
+        self._class(self.stack[-3])
+        self._given(self.stack[-2])
         super().load_newobj_ex()
+
+    @staticmethod
+    def _class(thing: Any) -> None:
+        if not isinstance(thing, type):
+            raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} of a class")
+
+    def _given(self, arguments: Any) -> None:
+        """Take arguments; what is no tuple would be taken apart, whatever that does."""
+        if not isinstance(arguments, tuple):
+            name = type(arguments).__name__
+            raise pickle.UnpicklingError(f"Unsupported class {name} of arguments")
+        self._copied(arguments)
 
     def _copied(self, arguments: Any) -> None:
         """Add what a call may make of its arguments: the same ones may be given again and again."""

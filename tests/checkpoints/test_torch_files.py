@@ -71,6 +71,12 @@ ONES = b"(" + b"K\x01" * 17 + b"t"
              payloads.ORDERED, b"N"), "it holds torch._utils._rebuild_tensor_v3"),
      (called("torch._tensor", "_rebuild_from_type_v2", payloads.REBUILD, b"N", b"N"),
       "it holds torch._tensor._rebuild_from_type_v2"),
+     (called("collections", "OrderedDict", payloads.listed(stored())),
+      "it holds collections.OrderedDict"),
+     (called("torch", "Size", stored()), "it holds torch.Size"),
+     (tensor(stored(), shape=stored()), "a tensor's shape is damaged"),
+     (payloads.named("torch", "Size") + tensor(stored()) + b"R", "class Tensor of arguments"),
+     (payloads.named("torch", "Size") + b")\x81", "class Maker of a class"),
      (called("collections", "OrderedDict", b"K\x01"), "it holds collections.OrderedDict"),
      (called(BUILTINS, "set", payloads.text("ab")), "it holds builtins.set"),
      (called(BUILTINS, "complex", payloads.text("1j")), "it holds builtins.complex"),
@@ -123,7 +129,7 @@ def test_what_is_built(path):
         assert found["state"]._metadata == state._metadata
         assert callable(found["a"].float)
         assert callable(found["p"].detach)
-        assert list(found["storage"]._untyped_storage) == list(given["storage"])
+        assert list(found["storage"].values) == list(given["storage"])
 
 
 def old_file(path, *, objects=None, keys=("0",), values=None, magic=None, version=1001):
@@ -162,6 +168,8 @@ SIX = (6).to_bytes(8, "little")
      ({"objects": tensor(stored(-1, "FloatStorage", "0", b"N"))}, "a storage's size is damaged"),
      ({"objects": payloads.listed(tensor(stored(6, "FloatStorage", "0", b"N")), HALF)},
       "two types or sizes"),
+     ({"objects": tensor(stored(6, "FloatStorage", "0", payloads.text("abc")))},
+      "a part of a storage is damaged"),
      ({"objects": tensor(stored(6, "FloatStorage", "0", VIEW))}, "a part of a storage is not"),
      ({"objects": payloads.call(payloads.named("torch.storage", "_load_from_bytes"),
                                 payloads.raw(b"x"))}, "m.pt")],
@@ -198,10 +206,11 @@ def test_torchs_first_tars(path):
     made.refused(lambda: read_object(path), "torch's first, a tar", error=FormatError)
 
 
-@pytest.mark.parametrize("thing", ["deep", "function"])
+@pytest.mark.parametrize("thing", ["deep", "function", "storage"])
 def test_what_cannot_be_saved_again(path, tmp_path, thing):
     deep = b"]" * 50_000 + b"a" * 49_999
-    torch.save({"w": torch.ones(2), "x": MARK}, path, _use_new_zipfile_serialization=False)
+    other = torch.ones(2).untyped_storage() if thing == "storage" else MARK
+    torch.save({"w": torch.ones(2), "x": other}, path, _use_new_zipfile_serialization=False)
     program = deep if thing == "deep" else payloads.named("torch", "Size")
     path.write_bytes(path.read_bytes().replace(payloads.text(MARK), program))
     content = checkpoints.read(path)

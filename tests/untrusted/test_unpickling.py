@@ -34,6 +34,8 @@ def test_plain_things_are_read_as_python_reads_them(protocol):
      (b"P1\n.", "persistent id"), (b"K\x01Q.", "persistent id"), (b"", "truncated"),
      (b"K\x01", "truncated"), (b".", "truncated"), (b"\x95\xff\xff\xff\xff\0\0\0\0.", "truncated"),
      (b"X\xff\xff\xff\xffx.", "truncated"), (b"\x96\xff\xff\xff\xff\0\0\0\0x.", "truncated"),
+     (b"K\x01)\x81.", "class int of a class"), (b"K\x01)}\x92.", "class int of a class"),
+     (b"K\x01]R.", "class list of arguments"), (b"K\x01)b.", "class int to be changed"),
      (b"}]Ns.", "class list as a key"), (b"}(]Nu.", "class list as a key"),
      (b"(]Nd.", "class list as a key"), (b"\x8f(]\x90.", "class list as a key"),
      (b"(]\x91.", "class list as a key"), (b"}]\x85Ns.", "class list in a key"),

@@ -171,10 +171,11 @@ class Array:
     def __setstate__(self, state: Any) -> None:
         """Take ``(version, shape, type, columns first, bytes)``."""
         with contextlib.suppress(TypeError, ValueError):
-            _, shape, kind, columns, data = state
-            if isinstance(kind, DType) and kind.code and isinstance(data, bytes):
-                flat = np.frombuffer(data, np.dtype(kind.order + kind.code))
-                self.values = flat.astype(kind.code).reshape(shape, order="F" if columns else "C")
+            _, shape, kind, columns, data = state if isinstance(state, tuple) else ()
+            known = isinstance(kind, DType) and kind.code and isinstance(shape, tuple)
+            if known and isinstance(data, bytes):
+                flat = np.frombuffer(data, np.dtype(kind.order + kind.code)).astype(kind.code)
+                self.values = flat.reshape(shape, order="F" if columns is True else "C")
 
 
 def values_of(thing: Any) -> NDArray[Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ltkit.checkpoints.containers.pickle_reader import Embedded, Reader, room
+from ltkit.checkpoints.containers.pickle_reader import Embedded, Reader, Storage, room
 from ltkit.untrusted.budget import Budget
 from ltkit.untrusted.unpickling import unsupported
 
@@ -53,12 +53,12 @@ def load_bare(file: io.BufferedIOBase, budget: Budget, size: int) -> tuple[Any, 
     return reader.load(), tuple(sorted(reader.skipped))
 
 
-def embedded_storage(data: bytes, budget: Budget) -> torch.TypedStorage:
+def embedded_storage(data: bytes, budget: Budget) -> Storage:
     """Return the storage that bytes hold; there are no bytes in it in turn that hold one."""
     budget.take(len(data), "tensors")
     budget.step(EMBEDDED_STEPS)
     found, _ = load(io.BytesIO(data), budget, len(data))
-    if not isinstance(found, torch.TypedStorage):
+    if not isinstance(found, Storage):
         raise unsupported("torch.storage._load_from_bytes")
     return found
 
@@ -69,11 +69,11 @@ class _Storages:
     def __init__(self, size: int) -> None:
         self.left = size
         self.room: dict[Any, memoryview] = {}
-        self.made: dict[Any, torch.TypedStorage] = {}
+        self.made: dict[Any, Storage] = {}
 
     def storage(
         self, dtype: torch.dtype, key: Any, location: Any = None, count: Any = 0, view: Any = None
-    ) -> torch.TypedStorage:  # fmt: skip
+    ) -> Storage:  # fmt: skip
         """Return a storage, or a part of it, yet without values."""
         if _plain(key) not in self.made:
             size = _whole(count) * dtype.itemsize
@@ -81,21 +81,20 @@ class _Storages:
                 raise ValueError(f"claims {size} bytes of tensors that are not in the file")
             self.left -= size
             values, self.room[key] = room(size)
-            self.made[key] = _typed(values.untyped_storage(), dtype)
+            self.made[key] = Storage(values.untyped_storage(), dtype)
         whole = self.made[key]
-        if (
-            whole.dtype != dtype
-            or whole._untyped_storage.nbytes() != _whole(count) * dtype.itemsize
-        ):
+        if whole.dtype != dtype or whole.values.nbytes() != _whole(count) * dtype.itemsize:
             raise ValueError("a storage has two types or sizes")
         if view is None:
             return whole
+        if not isinstance(view, tuple):
+            raise ValueError("a part of a storage is damaged")
         name, first, count = view
         if _plain(name) not in self.made:
             start, size = _whole(first) * dtype.itemsize, _whole(count) * dtype.itemsize
-            if start + size > whole._untyped_storage.nbytes():
+            if start + size > whole.values.nbytes():
                 raise ValueError("a part of a storage is not in it")
-            self.made[name] = _typed(whole._untyped_storage[start : start + size], dtype)
+            self.made[name] = Storage(whole.values[start : start + size], dtype)
         return self.made[name]
 
     def fill(self, file: io.BufferedIOBase, keys: Any) -> None:
@@ -111,10 +110,6 @@ class _Storages:
                 raise ValueError("its values are cut off")
         if self.room:
             raise ValueError(f"the values of {len(self.room)} storages are not in the file")
-
-
-def _typed(values: torch.UntypedStorage, dtype: torch.dtype) -> torch.TypedStorage:
-    return torch.TypedStorage(wrap_storage=values, dtype=dtype, _internal=True)
 
 
 def _whole(number: Any) -> int:

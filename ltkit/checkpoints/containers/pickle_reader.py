@@ -8,6 +8,7 @@ import io
 import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar
 
@@ -61,10 +62,10 @@ NOT_PLAIN = {
 MOST_CLASSES, MOST_DIMENSIONS = 10_000, 16
 """More of these is no checkpoint."""
 
-Storages = Callable[..., torch.TypedStorage]
+Storages = Callable[..., Any]
 """Gives a storage for its type, key, location and number of values, and an old file's view."""
 
-Embedded = Callable[[bytes, Budget], torch.TypedStorage]
+Embedded = Callable[[bytes, Budget], "Storage"]
 """Gives the storage that bytes in a plain pickle hold."""
 
 
@@ -85,6 +86,18 @@ LOSSY = {
     "torch._tensor._rebuild_from_type_v2": "_of_type",
 }
 """What is built without the attributes that were set on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """What tensors of one type lie in."""
+
+    values: torch.UntypedStorage
+    dtype: torch.dtype
+
+    def __reduce__(self) -> Any:
+        """Refuse: alone, it is not saved again."""
+        raise pickle.PicklingError("a storage")
 
 
 class Reader(Unpickler):
@@ -164,7 +177,10 @@ class Reader(Unpickler):
         if not isinstance(entries, dict | list | tuple):
             raise unsupported("collections.OrderedDict")
         made: OrderedDict[Any, Any] = OrderedDict()
-        for key, value in entries.items() if isinstance(entries, dict) else entries:
+        for entry in entries.items() if isinstance(entries, dict) else entries:
+            if not isinstance(entry, list | tuple):
+                raise unsupported("collections.OrderedDict")
+            key, value = entry
             self.key(key)
             made[key] = value
         return made
@@ -183,6 +199,8 @@ class Reader(Unpickler):
 
     @staticmethod
     def _size(shape: Any = ()) -> torch.Size:
+        if not isinstance(shape, list | tuple):
+            raise unsupported("torch.Size")
         return torch.Size(shape)
 
     @staticmethod
@@ -215,9 +233,9 @@ class Reader(Unpickler):
 
     @staticmethod
     def _parameter(data: Any, grad: Any = True, *others: Any) -> Any:
-        return torch.nn.Parameter(data, bool(grad)) if isinstance(data, Tensor) else data
+        return torch.nn.Parameter(data, grad is True) if isinstance(data, Tensor) else data
 
-    def _load_from_bytes(self, data: Any) -> torch.TypedStorage:
+    def _load_from_bytes(self, data: Any) -> Storage:
         """Return the storage of a tensor in a plain pickle, which holds an old file of torch's."""
         if not isinstance(data, bytes) or self.embedded is None:
             raise unsupported("torch.storage._load_from_bytes")
@@ -227,7 +245,7 @@ class Reader(Unpickler):
         self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False,
         hooks: Any = None, metadata: Any = None,
     ) -> Any:  # fmt: skip
-        if not isinstance(storage, torch.TypedStorage):
+        if not isinstance(storage, Storage):
             raise unsupported("torch._utils._rebuild_tensor_v2")
         return self._placed(storage, storage.dtype, offset, shape, strides, grad, metadata)
 
@@ -235,16 +253,16 @@ class Reader(Unpickler):
         self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = False,
         hooks: Any = None, dtype: Any = None, metadata: Any = None,
     ) -> Any:  # fmt: skip
-        if not isinstance(storage, torch.TypedStorage) or not isinstance(dtype, torch.dtype):
+        if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
             raise unsupported("torch._utils._rebuild_tensor_v3")
         return self._placed(storage, dtype, offset, shape, strides, grad, metadata)
 
     def _placed(
-        self, storage: torch.TypedStorage, dtype: torch.dtype, offset: Any, shape: Any,
+        self, storage: Storage, dtype: torch.dtype, offset: Any, shape: Any,
         strides: Any, grad: Any, metadata: Any,
     ) -> Any:  # fmt: skip
         """Return a tensor whose values are in its storage, or a stand-in."""
-        held = storage._untyped_storage
+        held = storage.values
         if extent(offset, shape, strides) * dtype.itemsize > held.nbytes():
             raise ValueError("a tensor's values are not in the file")
         claimed = prod(shape) * dtype.itemsize
@@ -252,11 +270,11 @@ class Reader(Unpickler):
             return self._odd(f"tensor that claims {claimed} bytes that are not in the file")
         if dtype in NOT_PLAIN:
             return self._odd(f"{dtype} tensor")
-        if metadata:
+        if isinstance(metadata, dict) and metadata:
             return self._odd("conjugated or negated tensor")
         self.budget.take(claimed, "tensors")  # many may show the same values
         tensor = torch.empty(0, dtype=dtype).set_(held, offset, shape, strides)
-        return tensor.requires_grad_(bool(grad))
+        return tensor.requires_grad_(grad is True)
 
     def _odd(self, kind: str) -> Inert:
         self._skip(f"a {kind}")
@@ -286,6 +304,8 @@ def extent(offset: Any, shape: Any, strides: Any) -> int:
         >>> extent(5, (2, 3), (3, 1))
         11
     """
+    if not (isinstance(shape, list | tuple) and isinstance(strides, list | tuple)):
+        raise ValueError("a tensor's shape is damaged")
     numbers = (offset, *shape, *strides)
     if any(type(n) is not int or n < 0 for n in numbers) or len(shape) != len(strides):
         raise ValueError("a tensor's shape is damaged")

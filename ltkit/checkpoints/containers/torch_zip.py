@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ltkit.checkpoints.containers.members import Member, overwrite
 from ltkit.checkpoints.containers.old_torch_file import embedded_storage
-from ltkit.checkpoints.containers.pickle_reader import Reader, room
+from ltkit.checkpoints.containers.pickle_reader import Reader, Storage, room
 from ltkit.checkpoints.content import Place
 from ltkit.untrusted.budget import Budget
 from ltkit.untrusted.zips import Zip
@@ -61,7 +61,7 @@ class _Storages:
 
     def __init__(self, archive: Zip) -> None:
         self.archive = archive
-        self.made: dict[str, torch.TypedStorage] = {}
+        self.made: dict[str, Storage] = {}
 
     def storage(self, dtype: torch.dtype, key: Any, location: Any, count: Any) -> Any:
         """Return a storage."""
@@ -69,11 +69,9 @@ class _Storages:
         if name not in self.made:
             values, memory = room(self.archive.entry(name).size)
             self.archive.read_into(name, memory)
-            self.made[name] = torch.TypedStorage(
-                wrap_storage=values.untyped_storage(), dtype=dtype, _internal=True
-            )
+            self.made[name] = Storage(values.untyped_storage(), dtype)
         found = self.made[name]
-        held = found._untyped_storage.nbytes()
+        held = found.values.nbytes()
         if found.dtype != dtype or type(count) is not int or count * dtype.itemsize != held:
             raise ValueError("a storage has two types or sizes")
         return found
