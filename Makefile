@@ -57,6 +57,7 @@ check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict examples/typed.py
 	$(BIN)/lint-imports
 
 slow: setup ## the tests that take minutes
