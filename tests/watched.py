@@ -7,6 +7,7 @@ whole, what libraries print from C included; memory is limited, so an attempt to
 
 import ast
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -51,8 +52,8 @@ LOOKS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 MODULES = {
-    "encodings", "numpy", "onnx", "onnxruntime", "open_clip", "timm", "torch", "torchvision",
-    "transformers",
+    "encodings", "ltkit", "numpy", "onnx", "onnxruntime", "open_clip", "timm", "torch",
+    "torchvision", "transformers",
 }  # fmt: skip
 """Packages whose parts may be imported while a file is read, as their code sees fit."""
 
@@ -215,7 +216,8 @@ def _run(command, named) -> tuple[str, str]:
 
     from ltkit import cli
 
-    function = vars(readers).get(command) or getattr(getattr(cli, command), command)
+    own = vars(readers).get(command)  # it imports commands, too
+    function = own if inspect.isfunction(own) else getattr(getattr(cli, command), command)
     cli.app = lambda: function(**named)
     try:
         cli.main()

@@ -27,7 +27,7 @@ def lengths(values: NDArray[Any], digits: int = 6) -> list[Any]:
 
     Example:
         >>> lengths(np.array([0.000123456789]))
-        [0.000123457]
+        [0.0001234568]
     """
     largest = float(np.nanmax(np.abs(values), initial=0))
     more = -math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0

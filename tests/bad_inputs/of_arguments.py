@@ -87,7 +87,7 @@ ARGUMENTS_AND_STREAMS = [
         ["--set: found batch_size twice"]),
     Row("a parameter without a name", "posthoc tau-norm feats.h5 --set =1", ["--set =1"]),
     Row("a mixing's parameter twice",
-        f"{DIGITS} --mix mixup --set mix.alpha=1 --set mix.alpha=2", ["found alpha twice"]),
+        f"{DIGITS} --mix mixup --set mix.alpha=1 --set mix.alpha=2", ["found mix.alpha twice"]),
     Row("a run's number twice", "export feats.ncm.h5 --to npz -o o --run rho=1 --run rho=2",
         ["--run: found rho twice"], corrected()),
     Row("a run's numbers in one", "export feats.ncm.h5 --to npz -o o --run rho=1,2",

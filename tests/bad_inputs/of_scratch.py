@@ -62,7 +62,7 @@ SCRATCH = [
     Row("log of another", f"{DIGITS} --overwrite -o o.pt", ["o.pt.jsonl", *NOT_OURS],
         file("o.pt.jsonl", '{"mine": 1}\n')),
     Row("log of another run", f"{DIGITS} --epochs 1 -o o.pt",
-        ["o.pt.jsonl: exists", "another run", "--overwrite"],
+        ["o.pt.jsonl: exists", "another run", "overwrite it"],
         file("o.pt.jsonl", '{"epoch": 1, "loss": 1.0, "run": "0"}\n')),
     Row("log is no text", f"{HEADS} --overwrite", ["o.h5.jsonl", "no log of ltkit", "move it away"],
         file("o.h5.jsonl", b"\xff")),

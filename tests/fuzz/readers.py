@@ -3,8 +3,10 @@
 Each is a function of paths that ends as a command ends, and is run by `watched`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 from unittest import mock
 
 import made
@@ -167,7 +169,8 @@ def sweep(folder):
 
 def line(words, output):
     """Run a command line that writes; show what it wrote."""
-    COMMANDS.main(words, standalone_mode=False)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):  # paths are written as bytes
+        COMMANDS.main(words, standalone_mode=False)
     digest = hdf5.header(output).get("digest")
     show(digest or torch.load(output, weights_only=True)["state_dict"])
 
