@@ -51,8 +51,8 @@ LOOKS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 MODULES = {
-    "encodings", "numpy", "onnx", "onnxruntime", "open_clip", "timm", "torch", "torchvision",
-    "transformers",
+    "encodings", "ltkit", "numpy", "onnx", "onnxruntime", "open_clip", "timm", "torch",
+    "torchvision", "transformers",
 }  # fmt: skip
 """Packages whose parts may be imported while a file is read, as their code sees fit."""
 
