@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .PHONY: help setup demo test test-extras test-lowest dist check slow fuzz faults gpu bench results
 
@@ -21,7 +21,7 @@ demo: setup ## the main job on bundled real features
 	$(BIN)/ltkit demo --overwrite
 
 test: setup ## the tests, a few minutes on two cores
-	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=93
 
 # A second environment, so that the tests of the core show that it needs none of the extras.
 # onnxscript makes the ONNX files that the tests read.

@@ -121,7 +121,10 @@ class Names(Target):
             folder = Path(scratched)
             np.savez(folder / "a.npz", **problem())
             import_arrays(folder / "a.npz", folder / "feats.h5")
-            with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+            with (
+                contextlib.chdir(folder),
+                contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())),
+            ):
                 app(MODEL.split(), standalone_mode=False)
             (folder / "m.pt.jsonl").unlink()
             self.inputs = {name: (folder / name).read_bytes() for name in INPUTS}
