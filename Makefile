@@ -72,7 +72,7 @@ faults: setup ## kills, failing disks, two writers, two hours, into benchmarks/r
 		--json benchmarks/results/faults.json || exit 1; done
 
 gpu: setup ## the tests that need a CUDA device
-	$(PYTEST) -m gpu
+	$(PYTEST) -n 0 -m gpu
 
 bench: setup ## measure the performance claims, into benchmarks/results/
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
