@@ -77,8 +77,27 @@ def methods(title: str, command: str, package: ModuleType, function: str) -> lis
         module = registry.load(package, name)
         about = inspect.cleandoc(str(module.__doc__))
         method = inspect.getdoc(getattr(module, function))
-        lines += [f"### {name}", "", about, "", "```text", str(method), "```", ""]
+        lines += [f"### {name}", "", about, "", *rendered(str(method)), ""]
     return lines
+
+
+MATH = re.compile(r"^\.\. math::(.*(?:\n(?:[ \t]+\S.*|[ \t]*(?=\n[ \t]+\S)))*)", re.MULTILINE)
+"""A formula of a docstring, with the lines that go on with it."""
+
+
+def rendered(docstring: str) -> list[str]:
+    """Return a docstring as Markdown: its formulas are shown as such, the rest as it stands."""
+    lines, start = [], 0
+    for found in MATH.finditer(docstring):
+        lines += _text(docstring[start : found.start()])
+        formula = " ".join(found[1].split())
+        lines += ["$$", formula, "$$"]
+        start = found.end()
+    return lines + _text(docstring[start:])
+
+
+def _text(part: str) -> list[str]:
+    return ["```text", part.strip("\n"), "```"] if part.strip() else []
 
 
 def commands(
