@@ -91,7 +91,7 @@ def rendered(docstring: str) -> list[str]:
     for found in MATH.finditer(docstring):
         lines += _text(docstring[start : found.start()])
         formula = " ".join(found[1].split())
-        lines += ["$$", formula, "$$"]
+        lines += ["", "$$", formula, "$$", ""]
         start = found.end()
     return lines + _text(docstring[start:])
 
