@@ -14,7 +14,7 @@ import numpy as np
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, label, siblings
 from ltkit.records import Classifier, ClassTable, Correction, FeatureSet, FeatureSplit, Head, Ints
-from ltkit.settings import BINS, GROUPS, Metric, NeighborSettings, Select
+from ltkit.settings import BINS, GROUPS, REPLICATES, Metric, NeighborSettings, Select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ def evaluate(
     bins: Sequence[int] = BINS,
     group: Grouping | None = None,
     topk: Sequence[int] | None = None,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> "pd.DataFrame":
     """Score the features' own head and corrections of it, as ``ltkit evaluate`` does.
@@ -203,7 +203,7 @@ def compare(
     select: Select | None = "balanced",
     split: str = "test",
     bins: Sequence[int] = BINS,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
 ) -> "pd.DataFrame":
     """Compare corrections with the features' own head and each other, as ``ltkit compare`` does.
