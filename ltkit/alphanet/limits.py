@@ -101,10 +101,8 @@ def check_cost(
         )
     steps = settings.epochs * math.ceil(max(rows) / settings.batch_size)
     products = 3 * len(runs) * len(neighbors.few_class) * weights  # forward, and twice backward
-    each = max(
-        STEP_SECONDS,
-        products / PRODUCTS_PER_SECOND["cpu" if torch.device(device).type == "cpu" else "cuda"],
-    )
+    kind = "cpu" if torch.device(device).type == "cpu" else "cuda"
+    each = max(STEP_SECONDS, products / PRODUCTS_PER_SECOND[kind])
     if (hours := steps * each / 3600) > MOST_HOURS:
         raise InputError(
             f"{what}: would take about {hours:.3g} hours, expected at most {MOST_HOURS:g}; {less}"

@@ -12,6 +12,16 @@ from ltkit.records import Classifier, FeatureSplit, Floats, Ints, Neighbors, blo
 from ltkit.settings import AlphaNetSettings
 
 
+def _check_samples(few: Ints, counts: Ints) -> None:
+    """Refuse classes to correct that have no training sample."""
+    empty = few[counts[few] == 0]
+    if len(empty):
+        raise InputError(
+            f"class {empty[0]}: no training sample; {len(empty)} such classes cannot be "
+            "corrected; extract the train split, or leave them out"
+        )
+
+
 class Draws:
     """Which samples a run sees, in which order: (epochs, few samples + drawn base samples)."""
 
@@ -20,12 +30,7 @@ class Draws:
     ) -> None:
         """Draw the samples of all epochs from the run's seed."""
         counts = np.bincount(labels, minlength=num_classes)
-        empty = few[counts[few] == 0]
-        if len(empty):
-            raise InputError(
-                f"class {empty[0]}: no training sample; {len(empty)} such classes cannot be "
-                "corrected; extract the train split, or leave them out"
-            )
+        _check_samples(few, counts)
         few_rows = np.flatnonzero(np.isin(labels, few))
         base = np.setdiff1d(np.flatnonzero(counts), np.concatenate([few, absent]))
         number = int(run.rho * len(few_rows))

@@ -10,7 +10,7 @@ from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range, check_once, shown
 from ltkit.settings import BINS as MEDIUM
-from ltkit.settings import RANGES, LoadSettings, Weights, flag
+from ltkit.settings import RANGES, LoadSettings, PathRule, Weights, flag
 
 
 def setting(name: str, help: str = "", *declared: str, called: str = "", **more: Any) -> Any:
@@ -51,6 +51,18 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages or progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Seed = Annotated[int, setting("seed", "Seed of every random choice.")]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+Classifiers = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--classifier",
+        help="Classifier file; may be repeated; default: all beside FEATS made from it.",
+        show_default=False,
+    ),
+]
+Rule = Annotated[
+    PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
+]
 Level = Annotated[int, setting("level", "Links, or steps to the ancestor, at most.")]
 Replicates = Annotated[int, setting("replicates", "Of the bootstrap.")]
 Neighbours = Annotated[int, setting("k", "Neighbours of each class.", "--k")]

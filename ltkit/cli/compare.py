@@ -17,45 +17,52 @@ NAMED = 3
 """Classes named of those won and of those lost, in the table."""
 
 
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATS] [CLASSIFIER...]",
+        help="Features file, as for evaluate, and the corrections to compare; default: all "
+        "beside FEATS made from it.",
+        show_default=False,
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Compare all others with this one, as baseline; default: every pair.",
+        show_default=False,
+    ),
+]
+ChosenBy = Annotated[
+    Select,
+    typer.Option(help="What a file's setting is chosen by, on the validation split."),
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        help="Compare curves at these overall accuracies, in %, as 40,41.5.", show_default=False
+    ),
+]
+Csv = Annotated[
+    Path | None,
+    typer.Option(help="Also write every setting's accuracies to a CSV.", show_default=False),
+]
+
+
 def compare(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FEATS] [CLASSIFIER...]",
-            help="Features file, as for evaluate, and the corrections to compare; default: all "
-            "beside FEATS made from it.",
-            show_default=False,
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Compare all others with this one, as baseline; default: every pair.",
-            show_default=False,
-        ),
-    ] = None,
-    select: Annotated[
-        Select,
-        typer.Option(help="What a file's setting is chosen by, on the validation split."),
-    ] = "balanced",
+    files: Files = None,
+    against: Against = None,
+    select: ChosenBy = "balanced",
     every_setting: Annotated[
         bool, typer.Option("--every-setting", help="Compare every setting of a file; choose none.")
     ] = False,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            help="Compare curves at these overall accuracies, in %, as 40,41.5.", show_default=False
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    at: Levels = None,
+    split: _options.Split = "test",
     bins: _options.Bins = _options.BINS,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
-    csv: Annotated[
-        Path | None,
-        typer.Option(help="Also write every setting's accuracies to a CSV.", show_default=False),
-    ] = None,
+    csv: Csv = None,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
     quiet: _options.Quiet = False,
@@ -96,12 +103,8 @@ def compare(
         check_output(csv, overwrite=overwrite, inputs=read)
     document = evaluation.compare(
         features, split, entries,
-        bins=_options.bins(bins),
-        select=None if every_setting else select,
-        against=against,
-        at=levels,
-        replicates=replicates,
-        seed=seed,
+        bins=_options.bins(bins), select=None if every_setting else select,
+        against=against, at=levels, replicates=replicates, seed=seed,
     )  # fmt: skip
     document["features"] = document["methods"][0]["file"] = str(path)
     if csv is not None:

@@ -9,7 +9,7 @@ import typer
 
 from ltkit import numerals
 from ltkit.cli import _inputs, _options, _output, _paths, _tables
-from ltkit.settings import GROUPS, REPLICATES, PathRule
+from ltkit.settings import GROUPS, REPLICATES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,39 +17,36 @@ if TYPE_CHECKING:
 FRACTION = numerals.Range(0, 1)
 
 
+Group = Annotated[
+    str, typer.Option(help="Grouped accuracy: none, wordnet, coarse or a file class<TAB>group.")
+]
+TopK = Annotated[
+    str | None,
+    typer.Option(
+        help="Which top-k accuracies. Default: 1, and 5 of five classes or more.",
+        show_default=False,
+    ),
+]
+RelativeTo = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FEATS",
+        show_default=False,
+        help="Relative accuracy: features of a model trained with profile=balanced on a set as "
+        "large; may be repeated, the best counts.",
+    ),
+]
+
+
 def evaluate(
     feats: _options.Feats = None,
-    classifier: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Classifier file; may be repeated; default: all beside FEATS made from it.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    group: Annotated[
-        str, typer.Option(help="Grouped accuracy: none, wordnet, coarse or a file class<TAB>group.")
-    ] = "none",
-    rule: Annotated[
-        PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
-    ] = "path",
+    classifier: _options.Classifiers = None,
+    split: _options.Split = "test",
+    group: Group = "none",
+    rule: _options.Rule = "path",
     level: _options.Level = 4,
-    topk: Annotated[
-        str | None,
-        typer.Option(
-            help="Which top-k accuracies. Default: 1, and 5 of five classes or more.",
-            show_default=False,
-        ),
-    ] = None,
-    relative_to: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FEATS",
-            show_default=False,
-            help="Relative accuracy: features of a model trained with profile=balanced on a set as "
-            "large; may be repeated, the best counts.",
-        ),
-    ] = None,
+    topk: TopK = None,
+    relative_to: RelativeTo = None,
     per_class: Annotated[
         Path | None, typer.Option(help="Also write class accuracies to a CSV.", show_default=False)
     ] = None,
@@ -77,10 +74,7 @@ def evaluate(
     from ltkit.files.atomic import check_output
     from ltkit.files.tables import write_csv
 
-    limits = [
-        _limit(name, text)
-        for name, text in _options.pairs(fail_under or [], "--fail-under", "GROUP=X, as few=0.35")
-    ]
+    limits = _limits(fail_under or [])
     path = _paths.features_path(feats, quiet)
     features = features_file.read(path)
     entries = _inputs.read_entries(path, features, classifier, quiet)
@@ -100,10 +94,8 @@ def evaluate(
     document["features"] = str(path)
     failures = _failures(document, limits)
     if per_class is not None:
-        write_csv(
-            per_class,
-            *evaluation.class_table(features, split, by_class, _options.bins(bins)),
-        )
+        table = evaluation.class_table(features, split, by_class, _options.bins(bins))
+        write_csv(per_class, *table)
         _output.say(f"wrote {per_class}", quiet)
     if json:
         _output.print_json(document)
@@ -115,9 +107,13 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _limit(name: str, text: str) -> tuple[str, float]:
-    _options.one_of(name, GROUPS, "--fail-under")
-    return name, numerals.number(text, f"--fail-under {name}", FRACTION)
+def _limits(given: list[str]) -> list[tuple[str, float]]:
+    """Read the least accuracy that each group must have."""
+    limits = []
+    for name, text in _options.pairs(given, "--fail-under", "GROUP=X, as few=0.35"):
+        _options.one_of(name, GROUPS, "--fail-under")
+        limits.append((name, numerals.number(text, f"--fail-under {name}", FRACTION)))
+    return limits
 
 
 def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:

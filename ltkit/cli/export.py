@@ -1,5 +1,6 @@
 """``ltkit export``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,26 +8,29 @@ import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
 
+Corrected = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CLASSIFIER", help="Classifier file; features file: the model's own head."
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(
+        help="The head alone: npz, safetensors, csv or onnx; what it says of a split's "
+        "samples: cleanlab, fiftyone or parquet; its accuracies: latex."
+    ),
+]
+
 
 def export(
-    classifier: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CLASSIFIER", help="Classifier file; features file: the model's own head."
-        ),
-    ],
+    classifier: Corrected,
     into: Annotated[
         Path | None,
         typer.Option(help="Checkpoint that the features came from.", show_default=False),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="The head alone: npz, safetensors, csv or onnx; what it says of a split's "
-            "samples: cleanlab, fiftyone or parquet; its accuracies: latex."
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    to: To = None,
+    split: _options.Split = "test",
     run: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Which run, as rho=1; may be repeated."),
@@ -80,10 +84,12 @@ def export(
         return _output.wrote(output, quiet)
     number = evaluation.pick(correction, _options.settings(run or [], "--run"))
     if into is not None:
-        made_from = hdf5.header(path)["inputs"].get("checkpoint", "none")
-        said = features.settings.get("load", {})
-        wanted = LoadSettings.from_json(said | {"trust_code": trust_code})
-        checkpoint.export_into(into, correction, number, output, made_from=made_from, wanted=wanted)
+        wanted = LoadSettings.from_json(features.settings.get("load", {}))
+        checkpoint.export_into(
+            into, correction, number, output,
+            made_from=hdf5.header(path)["inputs"].get("checkpoint", "none"),
+            wanted=replace(wanted, trust_code=trust_code),
+        )  # fmt: skip
     elif to in checkpoint.FORMS:
         checkpoint.export_head(correction.classifier(base, number), str(to), output)
     else:

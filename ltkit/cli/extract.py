@@ -3,20 +3,35 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltkit.cli import _options, _output
 from ltkit.settings import Amp, ExtractSettings
 
+if TYPE_CHECKING:
+    from ltkit.checkpoints import Recognised
+    from ltkit.records import Dataset
+
+
+FromAlphaNet = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The published AlphaNet code's features; CKPT is its classifier; no images.",
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False),
+]
+
 
 def extract(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")],
-    data: Annotated[
-        str | None,
-        typer.Option(help="Dataset name, folder, list file or CSV.", show_default=False),
-    ] = None,
+    data: Data = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
@@ -41,14 +56,7 @@ def extract(
         str, typer.Option(help="fail, or skip images that cannot be read.")
     ] = ExtractSettings.on_error,
     device: _options.Device = "auto",
-    from_alphanet: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The published AlphaNet code's features; CKPT is its classifier; no images.",
-            show_default=False,
-        ),
-    ] = None,
+    from_alphanet: FromAlphaNet = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -61,7 +69,6 @@ def extract(
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
-    from ltkit.records import SPLITS
     from ltkit.sources import extraction
     from ltkit.sources.published_alphanet import import_alphanet
 
@@ -81,33 +88,14 @@ def extract(
             checkpoint, Path(str(from_alphanet)), output, dtype=settings.dtype,
             command=_output.command_line(),
         )  # fmt: skip
-        _output.wrote(output, quiet)
-        return
+        return _output.wrote(output, quiet)
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
     dataset = datasets.load(data, root, follow_links=follow_links)
     _output.say_of_doubles(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
-    _output.say(
-        f"{checkpoint}: {model.family} checkpoint, {model.arch}, head "
-        f"{model.head.num_classes} x {model.head.feature_size}",
-        quiet,
-    )
-    for note in model.notes:
-        _output.say(f"note: {note}", quiet)
-    if model.skipped:
-        _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
-    wanted = SPLITS if splits is None else tuple(_options.words(splits, "--splits"))
-    names = [s for s in wanted if splits is not None or s in dataset.splits]
-    described = ", ".join(f"{name} {len(dataset.split(name))}" for name in names)
-    _output.say(f"{dataset.record['spec']}: {described} images", quiet)
-    trained = model.trained_on
-    if trained and trained.get("index_digest") != dataset.record["index_digest"]:
-        _output.say(
-            f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
-            "validation images may be among them",
-            quiet,
-        )
+    names = _splits(splits, dataset)
+    _say_what(checkpoint, model, dataset, names, quiet)
     try:
         extraction.extract(
             model, dataset, names, output, settings,
@@ -117,4 +105,34 @@ def extract(
     except KeyboardInterrupt:
         _output.say("interrupted; finished blocks are kept, go on with --resume")
         raise
-    _output.wrote(output, quiet)
+    return _output.wrote(output, quiet)
+
+
+def _splits(asked: str | None, dataset: "Dataset") -> list[str]:
+    """Return the splits asked for; all that there are where none was named."""
+    from ltkit.records import SPLITS
+
+    if asked is not None:
+        return _options.words(asked, "--splits")
+    return [name for name in SPLITS if name in dataset.splits]
+
+
+def _say_what(
+    path: Path, model: "Recognised", dataset: "Dataset", splits: list[str], quiet: bool
+) -> None:
+    """Say what was recognised in the checkpoint, and which images it is going to see."""
+    head = f"{model.head.num_classes} x {model.head.feature_size}"
+    _output.say(f"{path}: {model.family} checkpoint, {model.arch}, head {head}", quiet)
+    for note in model.notes:
+        _output.say(f"note: {note}", quiet)
+    if model.skipped:
+        _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
+    described = ", ".join(f"{name} {len(dataset.split(name))}" for name in splits)
+    _output.say(f"{dataset.record['spec']}: {described} images", quiet)
+    trained = model.trained_on
+    if trained and trained.get("index_digest") != dataset.record["index_digest"]:
+        _output.say(
+            f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
+            "validation images may be among them",
+            quiet,
+        )

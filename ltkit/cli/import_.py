@@ -31,12 +31,10 @@ def import_(
     output = output or arrays.parent / f"{arrays.stem}.h5"
     _options.one_of(dtype, ("float32", "float16"), "--dtype")
     check_output(output, overwrite=overwrite, inputs=(arrays,))
-    class_names = None
-    if names is not None:
-        class_names = read_names(names)
     _, notes = import_arrays(
-        arrays, output, names=class_names, dtype=dtype, command=_output.command_line()
-    )
+        arrays, output, names=None if names is None else read_names(names), dtype=dtype,
+        command=_output.command_line(),
+    )  # fmt: skip
     for note in notes:
         _output.say(note, quiet)
     _output.wrote(output, quiet)

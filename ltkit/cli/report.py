@@ -6,18 +6,12 @@ from typing import Annotated
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
-from ltkit.settings import REPLICATES, NeighborSettings, PathRule
+from ltkit.settings import REPLICATES, NeighborSettings
 
 
 def report(
     feats: _options.Feats = None,
-    classifier: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Classifier file; may be repeated; default: all beside FEATS made from it.",
-            show_default=False,
-        ),
-    ] = None,
+    classifier: _options.Classifiers = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
     images: Annotated[
         Path | None,
@@ -35,7 +29,7 @@ def report(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: _options.Split = "test",
     group: Annotated[
         str,
         typer.Option(
@@ -43,9 +37,7 @@ def report(
             "first of wordnet and coarse that the classes have."
         ),
     ] = "auto",
-    rule: Annotated[
-        PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
-    ] = "path",
+    rule: _options.Rule = "path",
     level: _options.Level = 4,
     k: _options.Neighbours = NeighborSettings.k,
     bins: _options.Bins = _options.BINS,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError, nearest
-from ltkit.evaluation import choice, metrics
+from ltkit.evaluation import choice, documents, metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
 from ltkit.evaluation.intervals import bootstrap, interval, majority, mcnemar, mean_over_seeds
@@ -129,44 +129,47 @@ def compare(
         )
     entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
     groups = shot_groups(features.classes.train_count, bins)
-    validated = [_validate(features, base, e.correction, groups, select) for e in entries]
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
-    measured = _measure(data, base, entries, weights, replicates, seed)
     val = features.splits.get("val")
     on_val = val is not None and bool(np.isin(val.labels, groups.few).any())
-    methods = []
-    for entry, points, (accuracy, chosen) in zip(entries, measured, validated, strict=True):
-        scored = accuracy if accuracy and on_val else [p.accuracy for p in points]
-        walk = corners(*_overall_and_few(scored)) if "few" in weights else np.arange(0)
-        methods.append(Method(entry.name, entry.file, points, accuracy, chosen, walk))
+    validated = [_validate(features, base, e.correction, groups, select) for e in entries]
+    measured = _measure(data, base, entries, weights, replicates, seed)
+    methods = [
+        Method(
+            e.name, e.file, points, accuracy, chosen, _walk(points, accuracy if on_val else None)
+        )
+        for e, points, (accuracy, chosen) in zip(entries, measured, validated, strict=True)
+    ]
     standing = [(m, m.points[p]) for m in methods for p in m.chosen]
-    rival = None if against is None else _named(against, standing)
+    rival, other = (None, None) if against is None else _named(against, standing)
     frontier = None
     if "few" in weights:
         frontier = {"chosen_on": "val" if on_val else split}
-        frontier |= _frontier(methods, None if rival is None else rival[0], at)
-    compared = [point for _, point in standing]
-    if rival is None:
-        pairs = [(second, first) for first, second in combinations(compared, 2)]
-    else:
-        pairs = [(point, rival[1]) for point in compared if point is not rival[1]]
-    counts = np.bincount(data.labels, minlength=base.num_classes)
-    return {
-        "schema": SCHEMA,
-        "features": features.source,
-        "split": split,
-        "n": len(data),
-        "bins": list(bins),
-        "groups": {name: len(ids) for name, ids in groups.items()},
-        "samples": {name: int(counts[ids].sum()) for name, ids in groups.items()},
-        "bootstrap": {"replicates": replicates, "seed": seed},
+        frontier |= _frontier(methods, rival, at)
+    return documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
-        "against": None if rival is None else rival[1].label,
-        "untested_classes": int((counts == 0).sum()),
+        "against": other and other.label,
+        "untested_classes": documents.untested(data.labels, base.num_classes),
         "methods": _method_rows(methods),
-        "pairs": [_pair_row(*pair, features.classes) for pair in pairs],
+        "pairs": [
+            _pair_row(*pair, features.classes) for pair in _pairs([p for _, p in standing], other)
+        ],
         "frontier": frontier,
     }
+
+
+def _walk(points: Sequence[Point], on_val: Sequence[Mapping[str, float | None]] | None) -> Ints:
+    """Return which points make a method's curve, by validation accuracies where there are any."""
+    if points[0].accuracy["few"] is None:
+        return np.arange(0)
+    return corners(*_overall_and_few(on_val or [p.accuracy for p in points]))
+
+
+def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:
+    """Return the later against the earlier of every two; with a rival all others against it."""
+    if rival is None:
+        return [(second, first) for first, second in combinations(points, 2)]
+    return [(point, rival) for point in points if point is not rival]
 
 
 def _validate(

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
-from ltkit.evaluation import metrics
+from ltkit.evaluation import documents, metrics
 from ltkit.evaluation.entries import Entry, knobs, settings_of
 from ltkit.evaluation.grouping import Grouping
 from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
-from ltkit.records import Correction, FeatureSet, Ints, shot_groups
+from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints, shot_groups
 from ltkit.settings import BINS, GROUPS, REPLICATES
 
 SCHEMA = "ltkit.evaluate/1"
@@ -66,25 +66,64 @@ def evaluate(
     data, base = features.split(split), features.classifier()
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
-    if topk is None:
-        topk = (1, 5) if base.num_classes >= 5 else (1,)
-    if not all(1 <= k <= base.num_classes for k in topk):
-        raise SettingError(
-            "topk",
-            f"found {','.join(map(str, topk))}, expected numbers from 1 to {base.num_classes}",
-        )
+    topk = _checked_topk(topk, base.num_classes)
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
         data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
     )
-    baseline = Correction.baseline(base)
-    own, *found = predict(data, base, [baseline, *(e.correction for e in entries)])
+    rows, by_class = _score(data, base, features.source, entries, scorer)
+    if references:
+        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
+        relative = {
+            f"{name} relative": metrics.relative_accuracy(accuracy, best)
+            for name, accuracy in by_class.items()
+        }
+        by_class |= {"reference": best.max(axis=0)} | relative
+    document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
+        "untested_classes": documents.untested(data.labels, base.num_classes),
+        "rows": rows,
+    }
+    if references:
+        document["relative_to"] = [
+            {"features": r.source, "accuracy": scorer.accuracy(hits[None])}
+            for r, hits in zip(references, reference, strict=True)
+        ]
+    return document, by_class
+
+
+def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]:
+    """Return which top-k accuracies to give.
+
+    Raises:
+        SettingError: for a k that is no number of classes.
+    """
+    if topk is None:
+        return (1, 5) if num_classes >= 5 else (1,)
+    if not all(1 <= k <= num_classes for k in topk):
+        raise SettingError(
+            "topk",
+            f"found {','.join(map(str, topk))}, expected numbers from 1 to {num_classes}",
+        )
+    return topk
+
+
+def _score(
+    data: FeatureSplit,
+    base: Classifier,
+    source: str,
+    entries: Sequence[Entry],
+    scorer: "_Scorer",
+) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
+    """Return a row for the own head and for every setting, and (C,) class accuracies by name."""
+    own, *others = predict(
+        data, base, [Correction.baseline(base), *(e.correction for e in entries)]
+    )
     right = (own.predicted == data.labels).astype(np.float64)
-    rows = [{"name": "baseline", "file": features.source, "settings": {}} | scorer.row(own, None)]
+    rows = [{"name": "baseline", "file": source, "settings": {}} | scorer.row(own, None)]
     by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
-    for entry, predictions in zip(entries, found, strict=True):
+    for entry, predictions in zip(entries, others, strict=True):
         every = list(settings_of(entry.correction))
         for settings, runs in every:
             chosen = predictions.of(runs)
@@ -96,31 +135,7 @@ def evaluate(
             if name in by_class:  # a method of that name, or numbers alike in six digits
                 name += f" ({len(by_class)})"
             by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
-    if references:
-        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
-        relative = {
-            f"{name} relative": metrics.relative_accuracy(accuracy, best)
-            for name, accuracy in by_class.items()
-        }
-        by_class |= {"reference": best.max(axis=0)} | relative
-    document = {
-        "schema": SCHEMA,
-        "features": features.source,
-        "split": split,
-        "n": len(data),
-        "bins": list(bins),
-        "groups": {name: len(ids) for name, ids in groups.items()},
-        "samples": {name: int(np.isin(data.labels, ids).sum()) for name, ids in groups.items()},
-        "bootstrap": {"replicates": replicates, "seed": seed},
-        "untested_classes": int((np.bincount(data.labels, minlength=base.num_classes) == 0).sum()),
-        "rows": rows,
-    }
-    if references:
-        document["relative_to"] = [
-            {"features": r.source, "accuracy": scorer.accuracy(hits[None])}
-            for r, hits in zip(references, reference, strict=True)
-        ]
-    return document, by_class
+    return rows, by_class
 
 
 def class_table(

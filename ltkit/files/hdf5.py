@@ -90,6 +90,18 @@ def write(
         return seal(temporary, {name: block_checksums(v)[1] for name, v in datasets.items()})
 
 
+def _layouts() -> tuple[Any, Any]:
+    """Return how datasets and groups are stored, so that the same contents give the same bytes."""
+    data = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    data.set_layout(h5py.h5d.CONTIGUOUS)
+    data.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    data.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    group = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    for made in (data, group):
+        made.set_obj_track_times(False)
+    return data, group
+
+
 def create(
     path: Path,
     root: Mapping[str, Any],
@@ -97,13 +109,7 @@ def create(
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
     """Write a file with all its metadata and the room for its data, and ``complete = 0``."""
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_layout(h5py.h5d.CONTIGUOUS)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)  # the same contents give the same bytes
-    plain = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
-    plain.set_obj_track_times(False)
+    layout, plain = _layouts()
 
     def room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(dtype)

@@ -96,6 +96,13 @@ class Session:
             )
         Session.held = self
 
+    def _ended(self, code: int, seconds: int) -> FormatError:
+        """Return the error for a child that ended with a code."""
+        if code == -signal.SIGXCPU:
+            return self._lost(f"took more than {seconds} s of processor time")
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return self._lost(f"was ended by {name}")
+
     def _ask(
         self, request: dict[str, Any], arrays: list[NDArray[Any]], share: float, given: int
     ) -> tuple[dict[str, Any], list[NDArray[Any]]]:
@@ -116,11 +123,7 @@ class Session:
                 raise self._lost(f"took more than {WAIT + SLOWEST * seconds} s")
             answer, found = receive(server.stdout, budget)
         except (EOFError, BrokenPipeError):
-            code = server.wait()
-            if code == -signal.SIGXCPU:
-                raise self._lost(f"took more than {seconds} s of processor time") from None
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise self._lost(f"was ended by {name}") from None
+            raise self._ended(server.wait(), seconds) from None
         except BaseException:  # an interrupt, too, leaves an answer that nobody reads
             end()
             raise

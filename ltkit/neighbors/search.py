@@ -69,10 +69,8 @@ def nearest_of_groups(
     chosen, others = members(groups, of, "of"), members(groups, among, "among")
     for setting, group, ids in (("of", of, chosen), ("among", among, others)):
         if not len(ids):
-            text = ",".join(map(str, bins))
-            raise SettingError(
-                setting, f"found no {group} class in {features.source} with bins {text}"
-            )
+            where = f"{features.source} with bins {','.join(map(str, bins))}"
+            raise SettingError(setting, f"found no {group} class in {where}")
     means, _ = class_means(features.split("train"), len(features.classes))
     return nearest_classes(features, means, chosen, others, settings)
 

@@ -122,12 +122,8 @@ class Archive:
         """Give one array behind its header; whatever is damaged, also later, is a `FormatError`."""
         try:
             with self._zip.open(f"{name}.npy") as stream:
-                version = np.lib.format.read_magic(stream)
-                read = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
+                first = np.lib.format.read_magic(stream) == (1, 0)
+                read = getattr(np.lib.format, f"read_array_header_{'1_0' if first else '2_0'}")
                 with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
                     shape, fortran, dtype = read(stream)
                 if any(type(size) is not int or size < 0 for size in shape):

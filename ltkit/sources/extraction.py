@@ -162,16 +162,15 @@ def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -
         note(f"note: the device's memory is full, going on with {size} images at a time")
 
 
-def check_head(network: Extractable, head: Head, images: Tensor) -> None:
-    """Refuse a head that does not give the model's logits from its features.
+def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features and the logits of a batch.
 
     Raises:
-        InputError: with the difference, relative to the largest logit; or with what the network
-            says of images of that size.
+        InputError: when the network does not take images of that size.
     """
     try:
         with torch.inference_mode():
-            features, logits = network.features_and_logits(images)
+            return network.features_and_logits(images)
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -180,6 +179,16 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
             f"images: the network does not take a batch of {tuple(images.shape)} ({reason}); give "
             "images of the size that it was trained on"
         ) from error
+
+
+def check_head(network: Extractable, head: Head, images: Tensor) -> None:
+    """Refuse a head that does not give the model's logits from its features.
+
+    Raises:
+        InputError: with the difference, relative to the largest logit; or with what the network
+            says of images of that size.
+    """
+    features, logits = _run(network, images)
     if features.ndim != 2:
         raise InputError(
             f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "

@@ -39,7 +39,7 @@ def show(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A single run, as seed=0; may be repeated."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: _options.Split = "test",
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:

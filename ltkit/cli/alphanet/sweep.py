@@ -16,37 +16,42 @@ if TYPE_CHECKING:
 
 METRICS = ("euclidean", "cosine", "random", "wordnet")
 
+Ks = Annotated[str, typer.Option("--k", help="Neighbours of each class, several.")]
+Rhos = Annotated[str, typer.Option(help=f"Base samples per few-shot sample, several, each {RHO}.")]
+Metrics = Annotated[
+    str, typer.Option(help="Of the neighbours, several: euclidean,cosine,random,wordnet.")
+]
+ChosenBy = Annotated[
+    Select, typer.Option(help="What the setting is chosen by, on the validation split.")
+]
+AtMostLoss = Annotated[
+    float | None,
+    _options.setting(
+        "at_most_loss",
+        "Only settings that lose at most so many points of overall accuracy.",
+        show_default=False,
+    ),
+]
+Csv = Annotated[
+    Path | None, typer.Option(help="Write the table to a CSV file.", show_default=False)
+]
+
 
 def sweep(
     feats: _options.Feats = None,
-    k: Annotated[str, typer.Option("--k", help="Neighbours of each class, several.")] = "1,5,10",
-    rho: Annotated[
-        str, typer.Option(help=f"Base samples per few-shot sample, several, each {RHO}.")
-    ] = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
-    metric: Annotated[
-        str, typer.Option(help="Of the neighbours, several: euclidean,cosine,random,wordnet.")
-    ] = "euclidean",
+    k: Ks = "1,5,10",
+    rho: Rhos = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
+    metric: Metrics = "euclidean",
     seeds: _options.Seeds = 10,
     variant: VariantName = "paper",
     of: Of = "few",
-    select: Annotated[
-        Select, typer.Option(help="What the setting is chosen by, on the validation split.")
-    ] = "balanced",
-    at_most_loss: Annotated[
-        float | None,
-        _options.setting(
-            "at_most_loss",
-            "Only settings that lose at most so many points of overall accuracy.",
-            show_default=False,
-        ),
-    ] = None,
+    select: ChosenBy = "balanced",
+    at_most_loss: AtMostLoss = None,
     epochs: Epochs = AlphaNetSettings.epochs,
     bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the table to a CSV file.", show_default=False)
-    ] = None,
+    csv: Csv = None,
     output: _options.Output = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
@@ -82,24 +87,21 @@ def sweep(
     asked = as_json(settings) | {
         "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
     }  # fmt: skip
-    parts = Parts(
-        target.with_name(f"{target.name}.parts"),
-        _plain(asked | {"features": features.digest}), resume=resume,
-    )  # fmt: skip
-    found = alphanet.sweep_features(
+    kept = _plain(asked | {"features": features.digest})
+    parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
+    swept = alphanet.sweep_features(
         features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
         seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
         parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
     )  # fmt: skip
-    best = found.chosen
-    rows = [_row(point, point is best) for point in (found.baseline, *found.points)]
+    best = swept.chosen
+    rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]
+    by = {"select": select, "at_most_loss": at_most_loss}
     classifiers.write(
-        target, found.correction,
-        settings=asked | {
-            "k": best.k, "metric": best.metric, "rho": best.rho, "select": select,
-            "at_most_loss": at_most_loss, "tried": rows,
-        },
+        target, swept.correction,
+        settings=asked | {"k": best.k, "metric": best.metric, "rho": best.rho} | by
+        | {"tried": rows},
         inputs={"features": features.digest}, command=_output.command_line(),
     )  # fmt: skip
     if csv is not None:
@@ -110,19 +112,20 @@ def sweep(
         f"chosen by {select} accuracy on val: k {best.k}, {best.metric}, rho {best.rho:g}", quiet
     )
     if json:
-        _output.print_json(
-            {
-                "schema": "ltkit.alphanet-sweep/1", "features": str(path), "split": "val",
-                "select": select, "at_most_loss": at_most_loss, "output": str(target), "rows": rows,
-            }
-        )  # fmt: skip
-        return
+        where = {"features": str(path), "split": "val"}
+        document = {"schema": "ltkit.alphanet-sweep/1"} | where | by
+        return _output.print_json(document | {"output": str(target), "rows": rows})
+    _print(rows, select, f"{path}, val split")
+    return _output.say(f"wrote {target}", quiet)
+
+
+def _print(rows: Sequence[dict[str, Any]], select: str, title: str) -> None:
+    """Print the table, with bars for people."""
     if _output.for_people():
-        _output.print_fitting(partial(_rich_table, rows, select), f"{path}, val split")
+        _output.print_fitting(partial(_rich_table, rows, select), title)
     else:
         for line in _table(rows):
             typer.echo(line)
-    _output.say(f"wrote {target}", quiet)
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ Files = Annotated[
         show_default=False,
     ),
 ]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
 MetricName = Annotated[Metric, typer.Option(help="Of the neighbours.")]
 Csv = Annotated[
     Path | None, typer.Option(help="Also write the figures to a CSV.", show_default=False)

@@ -3,14 +3,14 @@
 from typing import Any
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._reading import Csv, Files, Split, read
+from ltkit.cli.analyze._reading import Csv, Files, read
 from ltkit.cli.analyze._results import give, percent, table_of, title
 from ltkit.settings import GROUPS
 
 
 def deltas(
     files: Files = None,
-    split: Split = "test",
+    split: _options.Split = "test",
     bins: _options.Bins = _options.BINS,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,

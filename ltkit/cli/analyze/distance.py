@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._reading import Csv, Files, MetricName, read
 from ltkit.cli.analyze._results import correlation, give, percent, setting, table_of, title
 from ltkit.settings import NeighborSettings
 
@@ -22,7 +22,7 @@ def distance(
     metric: MetricName = NeighborSettings.metric,
     of: Annotated[str, typer.Option(help="Which classes: few, medium, many, base, all.")] = "few",
     among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
-    split: Split = "test",
+    split: _options.Split = "test",
     bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     csv: Csv = None,

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _options, _output
-from ltkit.cli.analyze._reading import Csv, Files, MetricName, Split, read
+from ltkit.cli.analyze._reading import Csv, Files, MetricName, read
 from ltkit.cli.analyze._results import give, setting, table_of, title
-from ltkit.settings import NeighborSettings, PathRule
+from ltkit.settings import NeighborSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,11 +29,9 @@ def flows(
     ] = "both",
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
-    rule: Annotated[
-        PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
-    ] = "path",
+    rule: _options.Rule = "path",
     level: _options.Level = 4,
-    split: Split = "test",
+    split: _options.Split = "test",
     bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     csv: Csv = None,

@@ -1,0 +1,46 @@
+"""What the documents of ``evaluate --json`` and ``compare --json`` have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ltkit.records import FeatureSet, Ints, shot_groups
+
+
+def opening(
+    schema: str, features: FeatureSet, split: str, bins: Sequence[int], replicates: int, seed: int
+) -> dict[str, Any]:
+    """Return what a document says first: of which samples it speaks, and how they were redrawn.
+
+    Args:
+        schema: the document's name and version.
+        features: that were scored.
+        split: which of their splits.
+        bins: of the shot groups.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    labels, classes = features.split(split).labels, features.classes
+    groups = shot_groups(classes.train_count, bins)
+    counts = np.bincount(labels, minlength=len(classes))
+    return {
+        "schema": schema,
+        "features": features.source,
+        "split": split,
+        "n": len(labels),
+        "bins": list(bins),
+        "groups": {name: len(ids) for name, ids in groups.items()},
+        "samples": {name: int(counts[ids].sum()) for name, ids in groups.items()},
+        "bootstrap": {"replicates": replicates, "seed": seed},
+    }
+
+
+def untested(labels: Ints, num_classes: int) -> int:
+    """Return how many classes have no sample.
+
+    Example:
+        >>> untested(np.array([0, 0, 2]), 4)
+        2
+    """
+    return int((np.bincount(labels, minlength=num_classes) == 0).sum())
