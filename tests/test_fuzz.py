@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import fuzz_files
 import fuzz_scratch
 from fuzzing import fuzz, lay
 
+SCRIPTS = [p for n in ("fuzz", "faults") for p in (Path(__file__).parent / n).glob("*.py")]
 COUNT, FILES, SEED = 50, 25, 1
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 
@@ -54,6 +56,16 @@ def test_names_that_are_taken(watched, command):
     assert not wrong
     assert outcomes["ok"] + outcomes["refused"] == FILES
     assert outcomes["refused"] >= FILES // 4
+
+
+@pytest.mark.parametrize(
+    "script", [p for p in SCRIPTS if "--count" in p.read_text()], ids=lambda path: path.stem
+)
+def test_the_scripts_start_alone(script, tmp_path):
+    asked = [sys.executable, script, "--help"]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--count" in done.stdout
 
 
 def test_what_is_lost_is_seen(tmp_path):

@@ -30,12 +30,14 @@ import json
 import os
 import pickle
 import struct
+import sys
 import tempfile
 import warnings
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))
 import damage_config
 import damage_pickles
 import damage_zips
