@@ -20,7 +20,12 @@ import fuzz_files
 import fuzz_scratch
 from fuzzing import fuzz, lay
 
-SCRIPTS = [p for n in ("fuzz", "faults") for p in (Path(__file__).parent / n).glob("*.py")]
+SCRIPTS = [
+    path
+    for pattern in ("fuzz/fuzz_*.py", "faults/*.py")
+    for path in sorted(Path(__file__).parent.glob(pattern))
+    if "__main__" in path.read_text() and "--count" in path.read_text()
+]
 COUNT, FILES, SEED = 50, 25, 1
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 
@@ -58,9 +63,7 @@ def test_names_that_are_taken(watched, command):
     assert outcomes["refused"] >= FILES // 4
 
 
-@pytest.mark.parametrize(
-    "script", [p for p in SCRIPTS if "--count" in p.read_text()], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_the_scripts_start_alone(script, tmp_path):
     asked = [sys.executable, script, "--help"]
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True)
