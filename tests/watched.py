@@ -177,6 +177,8 @@ class Hook:
         if event in ("compile", "exec"):
             file = getattr(arguments[0], "co_filename", None) or str(arguments[-1])
             return not file.startswith(self.own) and not self.importing()
+        if event == "ctypes.dlopen" and arguments[0] == "libnvidia-ml.so.1":
+            return False  # torch's build for CUDA counts its devices
         if event == "os.fork" and sys._getframe(2).f_code.co_filename.endswith("isolated.py"):
             return False  # the fork that reads a file first
         if event in ("os.remove", "os.rmdir") and self.writes and arguments[-1] >= 0:

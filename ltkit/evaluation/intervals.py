@@ -97,7 +97,7 @@ def bootstrap_jointly(
     rng = np.random.default_rng(seed)
     patterns, codes = np.unique(values, axis=1, return_inverse=True)  # (M, P), (N,)
     size = patterns.shape[1]
-    table = np.bincount(labels * size + codes, minlength=num_classes * size)
+    table = np.bincount(labels * size + codes.ravel(), minlength=num_classes * size)
     means = np.zeros((len(patterns), replicates, num_classes))
     for class_id, counts in enumerate(table.reshape(num_classes, size)):
         if n := counts.sum():

@@ -130,7 +130,7 @@ def folders(tmp_path_factory):
         finally:
             process.terminate()  # the processes that it started, too
     assert process.returncode == 0, stderr
-    assert stdout == f"{two / 'cli.h5'}\n"  # said once
+    assert stdout.count(str(two / "cli.h5")) == 1  # torch 2.10 prints there, too
     return one, two
 
 

@@ -23,6 +23,9 @@ TITLE = "Where predictions went"
 
 WORDS = {"correct": "correct", "neighbor": "a neighbour", "other": "other"}
 SHADES = ("#2f8f5b", "#b7791f", "#828d99")
+LIGHT = tuple(
+    f"rgba({', '.join(str(part) for part in bytes.fromhex(shade[1:]))}, 0.4)" for shade in SHADES
+)
 """Of the statuses."""
 
 
@@ -102,7 +105,7 @@ def _bands(count: Sequence[Sequence[float]], statuses: Sequence[str]) -> dict[st
         },
         "link": {
             "source": [b for b, _, _ in links], "target": [size + a for _, a, _ in links],
-            "value": [n for _, _, n in links], "color": [f"{SHADES[b]}66" for b, _, _ in links],
+            "value": [n for _, _, n in links], "color": [LIGHT[b] for b, _, _ in links],
         },
     }  # fmt: skip
 
