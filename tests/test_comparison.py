@@ -6,7 +6,8 @@ from scipy import stats
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, compare, intervals, metrics, predict, predict_classes
-from ltkit.evaluation.intervals import bootstrap, majority, mcnemar, mean_over_seeds
+from ltkit.evaluation.intervals import bootstrap, mean_over_seeds
+from ltkit.evaluation.mcnemar import majority, mcnemar
 from ltkit.records import (
     Classifier,
     ClassTable,

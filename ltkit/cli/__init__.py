@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from ltkit.cli import (
-    _groups,
+    _commands,
     _process,
     alphanet,
     analyze,
@@ -55,7 +55,7 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
 
 app = typer.Typer(
     name="ltkit",
-    cls=_groups.Commands,
+    cls=_commands.Commands,
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
     add_completion=False,
     rich_markup_mode=None,

@@ -16,7 +16,8 @@ from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import choice, documents, metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
-from ltkit.evaluation.intervals import bootstrap, interval, majority, mcnemar, mean_over_seeds
+from ltkit.evaluation.intervals import bootstrap, interval, mean_over_seeds
+from ltkit.evaluation.mcnemar import majority, mcnemar
 from ltkit.evaluation.prediction import predict_classes
 from ltkit.records import (
     Classifier,
