@@ -28,6 +28,9 @@ GROUPS = (*SHOT_GROUPS, "all", "balanced")
 """What accuracies are given of: all, the mean over samples, and balanced, that over classes."""
 
 Select = Literal["all", "balanced", "few", "harmonic"]
+Fit = Literal["crop", "squeeze", "pad"]
+"""How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
+
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
 
@@ -41,12 +44,14 @@ RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),
     "at_most_loss": Range(0, 100),
     "bins": Range(1, 10**15, whole=True),
+    "crop": Range(1, 4096, whole=True),
     "decay_every": Range(1, 100_000, whole=True),
     "decay_factor": Range(0, 1, above=True),
     "drw": Range(0, 100_000, whole=True),
     "epochs": Range(1, 100_000, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
+    "image_size": Range(1, 4096, whole=True),
     "k": Range(1, 100_000, whole=True),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
@@ -55,6 +60,7 @@ RANGES: Mapping[str, Range] = {
     "momentum": Range(0, 1),
     "most": Range(0, 10**6, whole=True),
     "replicates": Range(100, 1_000_000, whole=True),
+    "resize": Range(1, 4096, whole=True),
     "rho": Range(0, 100, above=True),
     "scale": Range(0, 1e6, above=True),
     "seed": Range(0, 2**32 - 1, whole=True),
@@ -148,10 +154,6 @@ class HeadSettings(TrainSettings):
     augment: Augment = "none"
 
 
-ARCH = "resnet32"
-"""Of a network that is trained, where nothing else is said."""
-
-
 @dataclass(frozen=True)
 class TrainPlan:
     """What is trained, but for the data and the schedule; `training.recipe` makes a run of it.
@@ -223,6 +225,21 @@ class ExtractSettings:
     dtype: Literal["float32", "float16"] = "float32"
     amp: Amp = "off"
     on_error: Literal["fail", "skip"] = "fail"
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """What the user says of how pictures become what a network sees; None: it is found out.
+
+    image_size: pixels of a side that the network gets; resize and crop, where these are not said.
+    resize, crop, fit, window: as in `ltkit.records.ImageView`.
+    """
+
+    image_size: int | None = None
+    resize: int | None = None
+    crop: int | None = None
+    fit: Fit | None = None
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ltkit.checkpoints.containers.onnx_file import head_model
 from ltkit.checkpoints.containers.torch_file import read_object
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import LIBRARIES
-from ltkit.checkpoints.recognised import ImageView, Recognised, Stored
+from ltkit.checkpoints.recognised import Recognised, Stored
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.numerals import shown
 from ltkit.settings import LoadSettings
@@ -22,7 +22,6 @@ from ltkit.settings import LoadSettings
 __all__ = [
     "Changes",
     "Content",
-    "ImageView",
     "Recognised",
     "Stored",
     "head_model",

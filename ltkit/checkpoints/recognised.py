@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,9 @@ from ltkit import architectures
 from ltkit.architectures.network import Hooked, Network
 from ltkit.checkpoints import numbers
 from ltkit.checkpoints.content import Content, Place, State
+from ltkit.datasets.images import usual_view
 from ltkit.errors import FormatError, SettingError
-from ltkit.records import Head
+from ltkit.records import Head, ImageView
 from ltkit.settings import LoadSettings
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -40,15 +40,6 @@ class Stored:
     row: bool = False
 
 
-@dataclass(frozen=True)
-class ImageView:
-    """How an image is brought to size: the shorter side to `resize` pixels, the centre `crop`."""
-
-    resize: int
-    crop: int
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-
-
 @dataclass(frozen=True, eq=False)
 class Recognised:
     """A checkpoint with its network built and its weights loaded.
@@ -58,7 +49,8 @@ class Recognised:
     trained_on: the dataset's record where the file has it (spec, index digest).
     stored: the head's parameters, by the network's names, to where the file has them.
     image_size: pixels of a side that the network surely takes.
-    view: how the model wants its images brought to size, where it says so.
+    view: how the model wants its images brought to size, where that is known.
+    view_said: whether the file says so; else it is usual for the architecture.
     notes: what was chosen, for the user.
     wanted: what the user said; the same is needed to write the head back.
     skipped: objects in the file that were not built.
@@ -75,6 +67,7 @@ class Recognised:
     stored: Mapping[str, Stored] = field(default_factory=dict)
     image_size: int = 32
     view: ImageView | None = None
+    view_said: bool = False
     notes: tuple[str, ...] = ()
     wanted: LoadSettings = field(default_factory=LoadSettings)
     skipped: tuple[str, ...] = ()
@@ -226,6 +219,7 @@ def assemble(
     *,
     normalisation: numbers.Statistics | None = None,
     trained_on: Mapping[str, object] | None = None,
+    view: ImageView | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
     """Build a network of ours and load its weights, every one of them.
@@ -239,6 +233,7 @@ def assemble(
         wanted: what the user says.
         normalisation: mean and deviation, where they are known; else the usual ones.
         trained_on: the dataset's record.
+        view: of its pictures, where the file says so; else the architecture's usual one.
         notes: what was chosen.
 
     Raises:
@@ -262,7 +257,9 @@ def assemble(
         numbers.statistics(content.path, *usual, channels, wanted, arch),
         trained_on=trained_on or {},
         stored={ours: there for ours, there in stored.items() if ours.startswith("head.")},
-        image_size=architectures.CATALOGUE[arch].image_size, notes=notes,
+        image_size=architectures.CATALOGUE[arch].image_size,
+        view=view or usual_view(architectures.CATALOGUE[arch].image_size),
+        view_said=view is not None, notes=notes,
     )  # fmt: skip
 
 
@@ -276,6 +273,7 @@ def complete(
     *,
     image_size: int,
     view: ImageView | None = None,
+    view_said: bool = False,
     stored: Mapping[str, Stored] | None = None,
     trained_on: Mapping[str, object] | None = None,
     notes: Iterable[str] = (),
@@ -290,7 +288,8 @@ def complete(
         tensors: those that it computes with in float32, as the file has them.
         normalisation: mean and deviation, from `numbers.statistics`.
         image_size: pixels of a side that the network surely takes.
-        view: how it wants its images brought to size, where it says so.
+        view: how it wants its images brought to size, where that is known.
+        view_said: whether the file says so.
         stored: the head's parameters, by the network's names, to where the file has them.
         trained_on: the dataset's record.
         notes: what was chosen; empty ones are left out.
@@ -301,6 +300,7 @@ def complete(
     return Recognised(
         content.path, content.digest, family, arch, network, *normalisation,
         trained_on=trained_on or {}, stored=stored or {}, image_size=image_size, view=view,
+        view_said=view_said,
         notes=tuple(said for said in (*notes, note) if said),
     )  # fmt: skip
 

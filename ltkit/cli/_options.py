@@ -10,7 +10,7 @@ from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range, check_once, shown
 from ltkit.settings import BINS as MEDIUM
-from ltkit.settings import RANGES, LoadSettings, PathRule, Weights, flag
+from ltkit.settings import RANGES, Fit, LoadSettings, PathRule, ViewSettings, Weights, flag
 
 
 def setting(name: str, help: str = "", *declared: str, called: str = "", **more: Any) -> Any:
@@ -108,6 +108,35 @@ TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
 ]
+ImageSize = Annotated[
+    int | None,
+    setting("image_size", "Pixels of a side that the network gets.", show_default=False),
+]
+Resize = Annotated[
+    int | None,
+    setting("resize", "Pixels that the shorter side is scaled to.", show_default=False),
+]
+Crop = Annotated[
+    int | None,
+    setting("crop", "Pixels of a side that are cut out of the centre.", show_default=False),
+]
+FitKind = Annotated[
+    Fit | None,
+    typer.Option(
+        "--fit",
+        help="How a picture becomes square: crop takes its centre, squeeze changes its "
+        "proportions, pad adds black bars.",
+        show_default=False,
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Values that become black and white, of pictures with more than 8 bits.",
+        show_default=False,
+    ),
+]
 Mean = Annotated[
     str | None,
     typer.Option(help="Of pixel values in 0..1, as 0.485,0.456,0.406.", show_default=False),
@@ -138,6 +167,27 @@ def load_settings(
     return LoadSettings(
         arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code
     )
+
+
+def view_settings(
+    image_size: int | None,
+    resize: int | None,
+    crop: int | None,
+    fit: Fit | None,
+    window: str | None,
+) -> ViewSettings:
+    """Return what the user says of how pictures are brought to size.
+
+    Raises:
+        InputError: for a window that is not two numbers.
+    """
+    ends = None
+    if window is not None:
+        found = numerals.numbers(window, "--window", numerals.ANY, once=False, example="0,4095")
+        if len(found) != 2:
+            raise InputError(f"--window: found {len(found)} numbers, expected LOW,HIGH, as 0,4095")
+        ends = found[0], found[1]
+    return ViewSettings(image_size, resize, crop, fit, ends)
 
 
 POSITIVE = Range(0, above=True)

@@ -40,6 +40,11 @@ def extract(
     weights: _options.WeightsKind = None,
     scale: _options.Scale = None,
     linear: _options.Linear = False,
+    image_size: _options.ImageSize = None,
+    resize: _options.Resize = None,
+    crop: _options.Crop = None,
+    fit: _options.FitKind = None,
+    window: _options.Window = None,
     mean: _options.Mean = None,
     std: _options.Std = None,
     trust_code: _options.TrustCode = False,
@@ -66,6 +71,7 @@ def extract(
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
     from ltkit import checkpoints, datasets
+    from ltkit.datasets.view import resolve
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
@@ -96,9 +102,13 @@ def extract(
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     names = _splits(splits, dataset)
     _say_what(checkpoint, model, dataset, names, quiet)
+    view = _options.view_settings(image_size, resize, crop, fit, window)
+    seen = resolve(dataset, view, extraction.known_of(model))
+    for line in (seen.line(), *seen.notes):
+        _output.say(line, quiet)
     try:
         extraction.extract(
-            model, dataset, names, output, settings,
+            model, dataset, names, output, settings, seen=seen,
             device=chosen_device, command=_output.command_line(), resume=resume,
             report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip

@@ -8,7 +8,6 @@ import typer
 
 from ltkit.cli import _options, _output, _paths
 from ltkit.settings import (
-    ARCH,
     Amp,
     Augment,
     Freeze,
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
     from ltkit.records import Dataset
     from ltkit.training.job import Progress, Report
 
-OF_IMAGES = ("root", "follow_links", "arch", "augment", "mix", "freeze", "keep_best")
+OF_IMAGES = (
+    "root", "follow_links", "arch", "image_size", "resize", "crop", "fit", "window", "augment",
+    "mix", "freeze", "keep_best",
+)  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
 STEPS = ",".join(map(str, TrainSettings.steps))
@@ -51,7 +53,10 @@ DataName = Annotated[
         show_default=False,
     ),
 ]
-Arch = Annotated[str, typer.Option(help="Architecture.")]
+Arch = Annotated[
+    str | None,
+    typer.Option(help="Architecture. Default: one that fits the pictures.", show_default=False),
+]
 Cosine = Annotated[
     bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
 ]
@@ -191,7 +196,12 @@ def train(
     data: DataName = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
-    arch: Arch = ARCH,
+    arch: Arch = None,
+    image_size: _options.ImageSize = None,
+    resize: _options.Resize = None,
+    crop: _options.Crop = None,
+    fit: _options.FitKind = None,
+    window: _options.Window = None,
     cosine: Cosine = TrainPlan.cosine,
     scale: Scale = TrainPlan.scale,
     epochs: Epochs = None,
@@ -252,7 +262,8 @@ def train(
     more |= {"seeds": seeds, "resume": resume, "overwrite": overwrite}
     try:
         if data is not None:
-            more |= {"arch": arch, "keep_best": keep_best}
+            view = _options.view_settings(image_size, resize, crop, fit, window)
+            more |= {"arch": arch, "view": view, "keep_best": keep_best}
             return _train_networks(data, root, follow_links, plan, settings, out, **more)
         _refuse_those_of_images(context)
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
@@ -351,8 +362,9 @@ def _train_networks(
 
     target = out.given or Path(f"{plan.method}.pt")
     runs.train_networks(
-        load, plan, settings, target, report=out.reports("images"), wrote=wrote, **more
-    )
+        load, plan, settings, target, report=out.reports("images"), wrote=wrote,
+        note=lambda line: _output.say(line, out.quiet or not distributed.writes()), **more,
+    )  # fmt: skip
 
 
 def _train_heads(

@@ -46,7 +46,10 @@ class DatasetSpec:
 
 
 _LONG_TAILED = {"ir": 100.0, "seed": 0, "val": "balanced", "profile": "exponential"}
-_FILES = {"resize": 256, "crop": 224, "seed": 0, "val": "holdout"}
+SIZES = ("resize", "crop")
+"""Parameters that bring pictures to size; not said, the network says how."""
+
+_FILES = {"resize": None, "crop": None, "seed": 0, "val": "holdout"}
 
 CATALOGUE: dict[str, DatasetSpec] = {
     "digits_lt": DatasetSpec(
@@ -129,10 +132,11 @@ def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> 
             raise InputError(f"{spec}: neither a dataset nor a path; {nearest(name, CATALOGUE)}")
         parameters = _parameters(name, text, _FILES)
         dataset, folder = _load_path(Path(name), parameters, root, follow_links)
+    said = {key: value for key, value in parameters.items() if value is not None}
     described = ",".join(
-        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in parameters.items()
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in said.items()
     )
-    record = {"spec": f"{name}:{described}", **parameters, **dataset.record}
+    record = {"spec": f"{name}:{described}", **said, **dataset.record}
     if follow_links:
         return replace(dataset, record=record | {"follow_links": True})
     return replace(dataset, record=record, splits=_inside(dataset.splits, folder))
@@ -242,7 +246,7 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
     for key, _, value in items:
         if key not in known:
             raise InputError(f"{name}: unknown parameter {shown(key)}; {nearest(key, known)}")
-        kind = type(known[key])
+        kind = int if key in SIZES else type(known[key])
         parameters[key] = value
         if kind is not str:
             within = numerals.WHOLES if kind is int else numerals.ANY
@@ -252,8 +256,9 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
         raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")
     if (profile := parameters.get("profile", PROFILES[0])) not in PROFILES:
         raise InputError(f"{name}: profile: found {profile}, expected {', '.join(PROFILES)}")
-    ranges = {"seed": (0, 2**32 - 1), "resize": (1, 4096), "crop": (1, parameters.get("resize"))}
+    ranges = {"seed": (0, 2**32 - 1), "resize": (1, 4096)}
+    ranges["crop"] = (1, parameters.get("resize") or 4096)
     for key, (least, most) in ranges.items():
-        if key in known and not least <= parameters[key] <= most:
+        if parameters.get(key) is not None and not least <= parameters[key] <= most:
             raise InputError(f"{name}: {key}: found {parameters[key]}, expected {least} to {most}")
     return parameters

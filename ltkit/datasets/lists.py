@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ltkit.datasets import longtail
-from ltkit.datasets.images import ImageFiles
+from ltkit.datasets.images import ImageFiles, view_of
 from ltkit.errors import InputError, nearest
 from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, Ints
 from ltkit.untrusted.texts import in_array, lines
@@ -49,7 +49,9 @@ class Listing(NamedTuple):
     labels: Ints
 
 
-def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> Dataset:
+def load_folder(
+    root: Path, *, resize: int | None, crop: int | None, seed: int, val: str
+) -> Dataset:
     """Load ``root/<class>/...``, or ``root/<split>/<class>/...`` where such folders are.
 
     Classes are the sub-folders' names, sorted; of the train split where there are splits.
@@ -80,7 +82,9 @@ def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> D
     return _dataset(root, listings, shown, None, resize, crop, seed, val)
 
 
-def load_csv(path: Path, root: Path, *, resize: int, crop: int, seed: int, val: str) -> Dataset:
+def load_csv(
+    path: Path, root: Path, *, resize: int | None, crop: int | None, seed: int, val: str
+) -> Dataset:
     """Load a CSV with a header and the columns ``path``, ``label`` and, if there, ``split``.
 
     Labels are whole numbers, or class names (then sorted).
@@ -163,8 +167,8 @@ def load_lists(
     listings: dict[str, Listing],
     root: Path,
     *,
-    resize: int,
-    crop: int,
+    resize: int | None,
+    crop: int | None,
     seed: int,
     val: str,
     wnids: tuple[str, ...] | None = None,
@@ -176,8 +180,8 @@ def load_lists(
     Args:
         listings: split to what its list holds.
         root: what the paths in the lists are relative to.
-        resize: shorter side in pixels.
-        crop: side of the centre crop.
+        resize: shorter side in pixels; None: as usual for the crop.
+        crop: side of the centre crop; None: as usual.
         seed: of the validation part, where there is no list for it.
         val: ``none`` for no validation split where there is no list for it.
         wnids: C WordNet ids, where known.
@@ -260,8 +264,8 @@ def _dataset(
     listings: dict[str, Listing],
     names: tuple[str, ...] | None,
     wnids: tuple[str, ...] | None,
-    resize: int,
-    crop: int,
+    resize: int | None,
+    crop: int | None,
     seed: int,
     val: str,
 ) -> Dataset:
@@ -285,11 +289,11 @@ def _dataset(
     if rule == "holdout":
         kept, held_out = longtail.hold_out(train.labels, seed)
         listings = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
-    splits = {}
+    splits, view = {}, view_of(resize, crop)
     for split in SPLITS:
         if split in listings:
             _, paths, labels = listings[split]
-            files = ImageFiles([root / path for path in paths], resize, crop)
+            files = ImageFiles([root / path for path in paths], view)
             ids = in_array([_shown(path) for path in paths], f"{listings[split].source}: paths")
             splits[split] = ImageSplit(files, labels, ids)
     return Dataset(
@@ -297,7 +301,7 @@ def _dataset(
         ClassTable(np.bincount(listings["train"].labels), names, wnids),
         mean=MEAN,
         std=STD,
-        crop_padding=crop // 8,
+        crop_padding=view.crop // 8,
         flip=True,
         record={"val": rule, "index_digest": _digest(listings)},
     )

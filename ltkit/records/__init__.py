@@ -43,6 +43,7 @@ from ltkit.records.images import (
     Dataset,
     Images,
     ImageSplit,
+    ImageView,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Floats",
     "Head",
     "ImageSplit",
+    "ImageView",
     "Images",
     "Ints",
     "Neighbors",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,27 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.records.arrays import Ints
 from ltkit.records.features import ClassTable
+from ltkit.settings import Fit
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """How a picture becomes what a network sees: brought to size, then the centre cut out.
+
+    resize: pixels; of the shorter side (``fit="crop"``), of both sides, whatever the proportions
+        (``squeeze``), or of the longer side, with black bars beside the picture (``pad``).
+    crop: side of the square that is cut out of the centre.
+    window: (low, high) values that become 0 and 255, of pictures with more than eight bits; None:
+        all that their type holds.
+    """
+
+    resize: int
+    crop: int
+    interpolation: Interpolation = "bilinear"
+    fit: Fit = "crop"
+    window: tuple[float, float] | None = None
 
 
 class Images(Protocol):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import InputError
-from ltkit.records import FeatureSet
+from ltkit.records import FeatureSet, ImageView
 
 EACH = 4
 """Pictures of a class."""
@@ -54,7 +54,7 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
 def _picture(folder: Path, name: str) -> str | None:
     """Return an image as a data URL; None where there is none in the folder that can be read."""
     try:
-        (pixels,) = ImageFiles([folder / name], SIDE, SIDE, root=folder)[:1]
+        (pixels,) = ImageFiles([folder / name], ImageView(SIDE, SIDE), root=folder)[:1]
     except (OSError, ValueError, InputError):  # a name that is none: NUL, too long; no picture
         return None
     content = io.BytesIO()

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltkit.architectures.network import Extractable
-from ltkit.checkpoints import ImageView, Recognised
+from ltkit.checkpoints import Recognised
 from ltkit.datasets.images import ImageFiles
+from ltkit.datasets.view import Known, SeenAs, resolve
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
-from ltkit.settings import ExtractSettings, as_json
+from ltkit.settings import ExtractSettings, ViewSettings, as_json
 
 TOLERANCE = 1e-4
 """How far, relative to the largest logit, features times head may be off the model's logits."""
@@ -38,6 +39,7 @@ def extract(
     *,
     device: str = "cpu",
     command: str = "",
+    seen: SeenAs | None = None,
     resume: bool = False,
     report: Callable[[str, int, int], None] = lambda split, done, total: None,
     note: Callable[[str], None] = lambda message: None,
@@ -56,6 +58,7 @@ def extract(
         settings: batch size, stored type, mixed precision, what to do about broken images.
         device: ``cpu`` or ``cuda[:i]``.
         command: recorded in the file.
+        seen: how the network sees the pictures; None: as is found out.
         resume: take up an interrupted run with the same inputs; a finished file of these is left
             alone.
         report: called with (split, rows done, rows in all).
@@ -75,7 +78,8 @@ def extract(
             f"{model.path}: head: found {head.num_classes} classes, expected "
             f"{len(dataset.classes)} of {dataset.record['spec']}"
         )
-    chosen = {name: _readable(dataset.split(name), settings, model.view) for name in splits}
+    seen = seen or resolve(dataset, ViewSettings(), known_of(model))
+    chosen = {name: _readable(dataset.split(name), settings, seen) for name in splits}
     network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = _Normalise(model.mean, model.std, device)
     first = next((part for part, _ in chosen.values() if len(part)), None)
@@ -86,7 +90,7 @@ def extract(
         check_head(network, head, view(first.images[:size]))
 
     _, size = _fitting(check, settings.batch_size, note)
-    plan = _plan(model, head, dataset, chosen, settings)
+    plan = _plan(model, head, dataset, chosen, settings, seen)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
@@ -109,12 +113,18 @@ def extract(
         return writer.finish()
 
 
+def known_of(model: Recognised) -> Known:
+    """Return what is known of a model's pictures."""
+    return Known(model.view, model.view_said, model.arch)
+
+
 def _plan(
     model: Recognised,
     head: Head,
     dataset: Dataset,
     chosen: dict[str, tuple[ImageSplit, Any]],
     settings: ExtractSettings,
+    seen: SeenAs,
 ) -> Plan:
     """Return everything of the features file but the features.
 
@@ -124,6 +134,7 @@ def _plan(
         dataset: whose classes it holds.
         chosen: each split, with the ids of the images that are skipped.
         settings: of the extraction; how many processes decode images is left out.
+        seen: how the network sees the pictures.
     """
     return Plan(
         head.feature_size,
@@ -134,7 +145,7 @@ def _plan(
         settings={k: v for k, v in as_json(settings).items() if k != "workers"}
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
         | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
-        | {"view": as_json(model.view) if model.view else None},
+        | {"view": seen.record()},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
 
@@ -235,18 +246,17 @@ def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, 
 
 
 def _readable(
-    split: ImageSplit, settings: ExtractSettings, view: ImageView | None
+    split: ImageSplit, settings: ExtractSettings, seen: SeenAs
 ) -> tuple[ImageSplit, NDArray[np.str_] | None]:
     """Return the split without its unreadable images, and the ids of those.
 
     Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
     before it is made; otherwise an unreadable image ends the run when it is met.
     """
-    if not isinstance(split.images, ImageFiles):
+    split = seen.of(split, settings.workers)
+    files = split.images
+    if settings.on_error == "fail" or not isinstance(files, ImageFiles):
         return split, None
-    files = replace(split.images, workers=settings.workers, **(asdict(view) if view else {}))
-    if settings.on_error == "fail":
-        return replace(split, images=files), None
     with ThreadPoolExecutor(settings.workers) as pool:
         good = np.array(list(pool.map(partial(_decodes, files), range(len(files)))), dtype=bool)
     kept = np.flatnonzero(good)

@@ -14,8 +14,8 @@ from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
 from ltkit.records import Correction, Dataset, joined
-from ltkit.settings import ARCH, RANGES, TrainPlan, TrainSettings, as_json
-from ltkit.training import beside, distributed, heads, networks
+from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
+from ltkit.training import beside, distributed, heads, networks, pictures
 from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report
@@ -66,7 +66,8 @@ def train_networks(
     settings: TrainSettings,
     output: Path,
     *,
-    arch: str = ARCH,
+    arch: str | None = None,
+    view: ViewSettings = ViewSettings(),  # noqa: B008 - it is frozen
     seeds: int = 1,
     class_means: Path | None = None,
     device: str = "cpu",
@@ -75,6 +76,7 @@ def train_networks(
     overwrite: bool = False,
     report: Callable[[Path], Report] = lambda path: _quiet,
     wrote: Callable[[Path], None] = lambda path: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Train a network for each seed, one after another; they share the images.
 
@@ -83,7 +85,8 @@ def train_networks(
         plan: the losses, stages, sampler, mixing and kind of head.
         settings: the schedule, and the first seed.
         output: the checkpoint; of several seeds, ``<stem>.seed<n>.pt`` beside it.
-        arch: a key of `ltkit.architectures.CATALOGUE`.
+        arch: a key of `ltkit.architectures.CATALOGUE`; None: one that fits the pictures.
+        view: what is said of how the network sees the pictures.
         seeds: how many runs, with the seeds from that of the settings on.
         class_means: a features file whose class means the loss takes instead of the network's own.
         device: ``cpu`` or ``cuda[:i]``.
@@ -92,6 +95,7 @@ def train_networks(
         overwrite: whether existing outputs and logs may be replaced.
         report: gives what is called after each epoch of the run with an output.
         wrote: called when a checkpoint is written.
+        note: called with what was chosen.
 
     Returns:
         The checkpoints.
@@ -103,6 +107,12 @@ def train_networks(
     for _, path, goes_on in runs:
         _check_network(path, goes_on, several=seeds > 1, keep_best=keep_best, overwrite=overwrite)
     data = dataset if isinstance(dataset, Dataset) else dataset()
+    if arch is None:
+        arch = pictures.network_for(data)
+        note(f"network: {arch}, which fits the pictures; --arch names another")
+    data, lines = pictures.as_seen(data, arch, view)
+    for line in lines:
+        note(line)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     with distributed.group(device) as own:
         images = functools.cache(lambda: resident(data, settings.augment, own))

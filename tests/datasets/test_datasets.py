@@ -437,7 +437,7 @@ def test_a_persistent_reference_is_refused(tmp_path):
         ("places_lt:val=balanced", "val: found balanced, expected holdout, none"),
         ("places_lt:resize=0", "resize: found 0, expected 1 to 4096"),
         ("places_lt:resize=64,crop=65", "crop: found 65, expected 1 to 64"),
-        ("places_lt:crop=0", "crop: found 0, expected 1 to 256"),
+        ("places_lt:crop=0", "crop: found 0, expected 1 to 4096"),
     ],
 )  # fmt: skip
 def test_specs_that_do_not_fit(spec, message):

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from ltkit.datasets import images
-from ltkit.datasets.images import ImageFiles, scaled, transform
+from ltkit.datasets.images import ImageFiles, brought, transform
 from ltkit.errors import InputError
+from ltkit.records import ImageView
 
 
 def noise(width, height, channels=3, seed=0):
@@ -23,7 +24,7 @@ def test_the_centre_is_cut_where_no_scaling_is_needed(size):
     pixels = noise(*size)
     top, left = round((size[1] - 7) / 2), round((size[0] - 7) / 2)
     expected = pixels[top : top + 7, left : left + 7]
-    np.testing.assert_array_equal(transform(Image.fromarray(pixels), 10, 7), expected)
+    np.testing.assert_array_equal(transform(Image.fromarray(pixels), ImageView(10, 7)), expected)
 
 
 def bilinear(pixels, size):
@@ -43,10 +44,10 @@ def bilinear(pixels, size):
 @pytest.mark.parametrize("size", [(40, 30), (21, 50), (9, 7)])
 def test_scaling_is_bilinear_and_antialiased(size):
     pixels = noise(*size)
-    width, height = scaled(size, 12)
+    width, height = brought(size, ImageView(12, 12))
     top, left = round((height - 10) / 2), round((width - 10) / 2)
     expected = bilinear(pixels.astype(float), (width, height))[top : top + 10, left : left + 10]
-    found = transform(Image.fromarray(pixels), 12, 10).astype(float)
+    found = transform(Image.fromarray(pixels), ImageView(12, 10)).astype(float)
     assert np.abs(found - expected).max() <= 1.01  # Pillow rounds after each axis
 
 
@@ -54,13 +55,13 @@ def test_sizes_are_rounded_as_torchvision_does():
     for shorter in range(50, 400, 7):
         for longer in range(shorter, 900, 13):
             expected = int(256 * longer / shorter)
-            assert scaled((longer, shorter), 256) == (expected, 256)
-            assert scaled((shorter, longer), 256) == (256, expected)
+            assert brought((longer, shorter), ImageView(256, 256)) == (expected, 256)
+            assert brought((shorter, longer), ImageView(256, 256)) == (256, expected)
 
 
 def test_grey_becomes_three_equal_channels():
     pixels = noise(8, 8, 1)
-    found = transform(Image.fromarray(pixels), 8, 8)
+    found = transform(Image.fromarray(pixels), ImageView(8, 8))
     np.testing.assert_array_equal(found, np.stack([pixels] * 3, axis=-1))
 
 
@@ -75,18 +76,18 @@ def stored(image, format, **options):
 def test_sixteen_bits_are_divided_by_256(format):
     wide = np.random.default_rng(0).integers(0, 1 << 16, (8, 8), dtype=np.uint16)
     image = stored(Image.fromarray(wide), format)
-    found = transform(image, 8, 8)
+    found = transform(image, ImageView(8, 8))
     np.testing.assert_array_equal(found, np.stack([wide // 256] * 3, axis=-1))
 
 
 def test_thirty_two_bits_are_treated_like_sixteen():
     image = Image.fromarray(np.array([[255, 256], [65_535, -5]], dtype=np.int32))
-    assert transform(image, 2, 2)[..., 0].tolist() == [[0, 1], [255, 0]]
+    assert transform(image, ImageView(2, 2))[..., 0].tolist() == [[0, 1], [255, 0]]
 
 
 def test_transparency_is_dropped():
     pixels = noise(8, 8, 4)
-    found = transform(stored(Image.fromarray(pixels, "RGBA"), "PNG"), 8, 8)
+    found = transform(stored(Image.fromarray(pixels, "RGBA"), "PNG"), ImageView(8, 8))
     np.testing.assert_array_equal(found, pixels[..., :3])
 
 
@@ -95,13 +96,13 @@ def test_a_palette_gives_its_colours(transparency):
     image = Image.fromarray(noise(8, 8)).quantize(16)
     colours = np.array(image.getpalette()).reshape(-1, 3)[np.asarray(image)]
     options = {} if transparency is None else {"transparency": transparency}
-    found = transform(stored(image, "PNG", **options), 8, 8)
+    found = transform(stored(image, "PNG", **options), ImageView(8, 8))
     np.testing.assert_array_equal(found, colours)
 
 
 def test_cmyk_becomes_rgb():
     image = stored(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF")
-    assert transform(image, 8, 8)[0, 0].tolist() == [255, 0, 0]
+    assert transform(image, ImageView(8, 8))[0, 0].tolist() == [255, 0, 0]
 
 
 def test_exif_rotation_is_not_applied():
@@ -109,7 +110,7 @@ def test_exif_rotation_is_not_applied():
     pixels[:4] = 255
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    found = transform(stored(Image.fromarray(pixels), "PNG", exif=exif), 8, 8)
+    found = transform(stored(Image.fromarray(pixels), "PNG", exif=exif), ImageView(8, 8))
     np.testing.assert_array_equal(found, pixels)
 
 
@@ -125,7 +126,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_images_come_in_the_order_of_the_list(files, workers):
-    rows = ImageFiles(files[::-1], 9, 8, workers)
+    rows = ImageFiles(files[::-1], ImageView(9, 8), workers)
     assert len(rows) == 20
     assert rows[:][:, 0, 0, 0].tolist() == list(range(19, -1, -1))
     assert rows[5:8][:, 0, 0, 0].tolist() == [14, 13, 12]
@@ -135,14 +136,14 @@ def test_images_come_in_the_order_of_the_list(files, workers):
 
 def test_a_jpeg_is_decoded(tmp_path):
     Image.new("RGB", (20, 20), (10, 200, 30)).save(tmp_path / "a.jpg", quality=95)
-    found = ImageFiles([tmp_path / "a.jpg"], 10, 8)[:]
+    found = ImageFiles([tmp_path / "a.jpg"], ImageView(10, 8))[:]
     assert np.abs(found.astype(int) - [10, 200, 30]).max() < 4
 
 
 def test_a_missing_image(files):
     files[3].unlink()
     with pytest.raises(InputError, match=r"3\.png: not found, expected image 3; check --root"):
-        ImageFiles(files, 9, 8)[2:5]
+        ImageFiles(files, ImageView(9, 8))[2:5]
 
 
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")  # of a broken TIFF, before it fails
@@ -154,7 +155,7 @@ def test_a_truncated_image(tmp_path, format, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
     with pytest.raises(InputError, match=r"image: image 0: cannot be decoded .*--on-error skip"):
-        ImageFiles([path], 16, 16)[:]
+        ImageFiles([path], ImageView(16, 16))[:]
 
 
 @pytest.mark.parametrize(
@@ -164,12 +165,12 @@ def test_a_truncated_image(tmp_path, format, keep):
 def test_no_image(tmp_path, content):
     (tmp_path / "a.ppm").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.ppm: image 0: cannot be decoded"):
-        ImageFiles([tmp_path / "a.ppm"], 16, 16)[:]
+        ImageFiles([tmp_path / "a.ppm"], ImageView(16, 16))[:]
 
 
 def test_a_folder_in_place_of_an_image(tmp_path):
     with pytest.raises(InputError, match="is a folder, expected image 0"):
-        ImageFiles([tmp_path], 16, 16)[:]
+        ImageFiles([tmp_path], ImageView(16, 16))[:]
 
 
 def png_header(width, height):
@@ -185,17 +186,17 @@ def png_header(width, height):
 def test_an_image_bomb_is_refused_by_its_header(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_header(100_000, 100_000))
     with pytest.raises(InputError, match=r"bomb\.png: image 0: cannot be decoded .*exceeds limit"):
-        ImageFiles([tmp_path / "bomb.png"], 16, 16)[:]
+        ImageFiles([tmp_path / "bomb.png"], ImageView(16, 16))[:]
 
 
 def test_an_image_above_our_own_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 399)
     Image.new("L", (20, 20)).save(tmp_path / "large.png")
     with pytest.raises(InputError, match="image 0: found 20 x 20 pixels, expected at most 399"):
-        ImageFiles([tmp_path / "large.png"], 10, 10)[:]
+        ImageFiles([tmp_path / "large.png"], ImageView(10, 10))[:]
 
 
 def test_a_ribbon_is_refused_before_it_is_scaled_up(tmp_path):
     Image.new("L", (5000, 1)).save(tmp_path / "ribbon.png")
     with pytest.raises(InputError, match="found 1280000 x 256 pixels, expected at most"):
-        ImageFiles([tmp_path / "ribbon.png"], 256, 224)[:]
+        ImageFiles([tmp_path / "ribbon.png"], ImageView(256, 224))[:]

@@ -16,6 +16,7 @@ from ltkit import checkpoints
 from ltkit.checkpoints.families import _library
 from ltkit.checkpoints.families import hugging_face as family
 from ltkit.errors import FormatError, InputError
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 from ltkit.untrusted import budget
 
@@ -146,7 +147,7 @@ def vit(folder, **entries):
 
 def test_a_folder_without_a_processor(folder):
     found = checkpoints.load(vit(folder))
-    assert (found.image_size, found.view) == (32, checkpoints.ImageView(32, 32))
+    assert (found.image_size, found.view) == (32, ImageView(32, 32))
     assert found.mean == (0.485, 0.456, 0.406)
     assert found.notes[0].startswith("no preprocessor_config.json: mean and std are ImageNet's")
 
@@ -186,7 +187,7 @@ def test_images_are_prepared_as_the_processor_does(tmp_path, name):
     expected = own(picture, return_tensors="pt")["pixel_values"][0].float()
     content = checkpoints.Content(tmp_path, "folder", {}, {}, "")
     images, _ = family._images(content, LoadSettings())
-    pixels = transform(picture, images.view.resize, images.view.crop, images.view.interpolation)
+    pixels = transform(picture, images.view)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (images.mean, images.std))
     found = (values - mean) / std
@@ -213,7 +214,7 @@ def test_images_in_another_order_of_channels(folder):
 )  # fmt: skip
 def test_older_processors(said, view, squeezed):
     images, notes = family._prepared(Path("p.json"), said, None, LoadSettings())
-    assert images.view == checkpoints.ImageView(*view)
+    assert images.view == ImageView(*view)
     assert any("squeezes" in note for note in notes) == squeezed
 
 

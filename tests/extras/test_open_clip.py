@@ -14,6 +14,7 @@ from ltkit import checkpoints
 from ltkit.checkpoints.families import open_clip as family
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features as features_file
+from ltkit.records import ImageView
 from ltkit.settings import ExtractSettings, LoadSettings
 from ltkit.sources import extraction
 
@@ -88,7 +89,7 @@ def test_zero_shot_logits_are_the_models_own(path, tmp_path, name, script):
     assert (found.head.normalize, found.head.num_classes) == ("cosine", C)
     assert found.head.scale == pytest.approx(float(model.logit_scale.exp()))
     assert set(found.head.bias) == {-10.0 if "sigmoid" in name else 0.0}
-    assert found.view == checkpoints.ImageView(SIZE, SIZE, "bicubic")
+    assert found.view == ImageView(SIZE, SIZE, "bicubic")
     assert found.mean == pytest.approx((0.4815, 0.4578, 0.4082), abs=1e-4)
 
     extraction.extract(found, data, ("test",), tmp_path / "f.h5", ExtractSettings())
@@ -192,7 +193,7 @@ def test_the_view_is_open_clips(path):
     )  # fmt: skip
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (50, 40, 3), dtype=np.uint8))
-    pixels = transform(picture, found.view.resize, found.view.crop, found.view.interpolation)
+    pixels = transform(picture, found.view)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (found.mean, found.std))
     torch.testing.assert_close((values - mean) / std, own(picture))

@@ -14,6 +14,7 @@ from torch import nn
 from ltkit import checkpoints
 from ltkit.checkpoints.families import timm as family
 from ltkit.errors import FormatError, InputError
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 from ltkit.sources import extraction
 
@@ -103,7 +104,7 @@ def test_the_training_scripts_files(tmp_path, averaged):
 
     found = check(path, model, read, reloading(name))
     assert (found.family, found.arch) == ("timm", "timm:test_vit")
-    assert found.view == checkpoints.ImageView(200, 160, "bilinear")
+    assert found.view == ImageView(200, 160, "bilinear")
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), tuple(model.default_cfg["std"]))
     said = ("weights: ema taken; --weights raw takes others",) if averaged else ()
     assert found.notes == said
@@ -175,7 +176,7 @@ def test_a_folder_as_on_the_hub(tmp_path):
         reloading("test_vit", img_size=128),
     )  # fmt: skip
     assert (found.family, found.arch) == ("timm", "timm:test_vit")
-    assert found.view == checkpoints.ImageView(256, 128, "bicubic")
+    assert found.view == ImageView(256, 128, "bicubic")
     assert found.mean == (0.1, 0.2, 0.3)
 
 
@@ -194,7 +195,7 @@ def test_the_view_is_timms(path, name):
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (500, 400, 3), dtype=np.uint8))
     expected = create_transform(**resolve_data_config({}, model=model))(picture)
-    pixels = transform(picture, images.view.resize, images.view.crop, images.view.interpolation)
+    pixels = transform(picture, images.view)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (images.mean, images.std))
     torch.testing.assert_close((values - mean) / std, expected)

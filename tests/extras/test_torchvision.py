@@ -13,6 +13,7 @@ from round_trip import C, check, close, shaken
 
 from ltkit import checkpoints
 from ltkit.errors import FormatError, InputError
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
@@ -141,7 +142,7 @@ def test_the_reference_scripts_files(path, averaged):
         return {n: t for n, t in state.items() if n != "n_averaged"}
 
     found = check(path, model, read, reloading(name, prefix))
-    assert found.view == checkpoints.ImageView(96, 80, "bicubic")
+    assert found.view == ImageView(96, 80, "bicubic")
     assert found.skipped == ("argparse.Namespace",)
     said = ("weights: ema taken; --weights raw takes others",) if averaged else ()
     assert found.notes == said
@@ -212,7 +213,7 @@ def test_our_own_networks_come_first_and_torchvisions_by_name(path):
     torch.save(model.state_dict(), path)
     assert load(path).family == "state-dict"
     found = load(path, "resnet18")
-    assert (found.family, found.view) == ("torchvision", checkpoints.ImageView(256, 224))
+    assert (found.family, found.view) == ("torchvision", ImageView(256, 224))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         close(found.network(images), model(images))
@@ -224,7 +225,7 @@ def test_a_vit_of_another_image_size(path):
     torch.save(model.state_dict(), path)
     found, images = load(path), torch.randn(2, 3, 64, 64)
     assert (found.arch, found.image_size) == ("torchvision:vit_b_32", 64)
-    assert found.view == checkpoints.ImageView(64, 64)
+    assert found.view == ImageView(64, 64)
     close(found.network(images), model(images))
 
 
@@ -242,7 +243,7 @@ def test_the_view_is_torchvisions(name, side):
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (600, 700, 3), dtype=np.uint8))
     expected = models.get_model_weights(name).DEFAULT.transforms()(picture)
-    pixels = transform(picture, images.view.resize, images.view.crop, images.view.interpolation)
+    pixels = transform(picture, images.view)
     values = torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (images.mean, images.std))
     torch.testing.assert_close((values - mean) / std, expected)

@@ -20,6 +20,7 @@ from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5, soundness
 from ltkit.files.blocks import block_checksums
 from ltkit.files.features_writer import FeaturesWriter
+from ltkit.records import ImageView
 from ltkit.sources.arrays import Archive, import_arrays
 from ltkit.training import beside, checkpoint
 
@@ -381,7 +382,8 @@ def test_other_formats_are_refused_whatever_their_name(tmp_path, kind):
     Image.new("RGB", (16, 16)).save(file, kind)
     path.write_bytes(file.getvalue())
     made.refused(
-        lambda: ImageFiles([path], 16, 16).decode(0), "x.jpg: image 0: cannot be decoded",
+        lambda: ImageFiles([path], ImageView(16, 16)).decode(0),
+        "x.jpg: image 0: cannot be decoded",
         error=InputError,
     )  # fmt: skip
 
@@ -392,4 +394,4 @@ def test_odd_metadata_is_no_ones_business(tmp_path):
     Image.new("RGB", (16, 16)).save(tmp_path / "x.jpg", exif=exif)
     with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(tmp_path / "x.jpg") as image:
         image.getexif()
-    assert ImageFiles([tmp_path / "x.jpg"], 16, 16).decode(0).shape == (16, 16, 3)
+    assert ImageFiles([tmp_path / "x.jpg"], ImageView(16, 16)).decode(0).shape == (16, 16, 3)

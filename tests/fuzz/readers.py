@@ -24,6 +24,7 @@ from ltkit.files.blocks import StoredRows
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
 from ltkit.neighbors import wordnet
+from ltkit.records import ImageView
 from ltkit.training import beside, checkpoint
 
 NAMES = ("cat", "dog", "größe", "tench, Tinca tinca", "4")
@@ -206,7 +207,7 @@ def dataset(spec, root):
 
 def picture(path):
     """Decode an image."""
-    show(ImageFiles([path], 32, 28).decode(0))
+    show(ImageFiles([path], ImageView(32, 28)).decode(0))
 
 
 def groups(path):

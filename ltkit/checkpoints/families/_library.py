@@ -16,8 +16,9 @@ from ltkit.checkpoints.content import Content, Place
 from ltkit.checkpoints.families.state_dict import EMA, RAW
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import IMAGENET, ImageView, Recognised, Stored, complete
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
 from ltkit.errors import FormatError, InputError, SettingError
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 from ltkit.untrusted.budget import Budget
 
@@ -108,11 +109,13 @@ class Preparation:
     """How a network wants its images: pixels of a side, what they are cut from, their statistics.
 
     size: pixels of a side that the network surely takes.
+    said: whether the file says so; else it is usual for the architecture.
     bgr: channels in the order of blue, green, red.
     """
 
     size: int
     view: ImageView | None
+    said: bool = False
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     bgr: bool = False
@@ -258,5 +261,6 @@ def recognise_model(
     return complete(
         content, family, arch, Hooked(model, heads, bgr=images.bgr),
         [content.states[place][name] for name in names.values()],
-        normalisation, stored=stored, image_size=images.size, view=images.view, notes=notes,
+        normalisation, stored=stored, image_size=images.size, view=images.view,
+        view_said=images.said, notes=notes,
     )  # fmt: skip

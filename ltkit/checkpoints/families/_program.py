@@ -11,7 +11,8 @@ from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.numbers import statistics
-from ltkit.checkpoints.recognised import IMAGENET, ImageView, Recognised, Stored, complete
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
+from ltkit.datasets.images import usual_view
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
@@ -20,9 +21,6 @@ PLACE = ("program",)
 
 SIZES = (224, 32, 64, 299, 384, 256, 96, 28, 8)
 """Pixels of a side that are tried on a program that does not say."""
-
-SMALL = 64
-"""Images of so many pixels a side come at their size; larger ones are cut out of 8/7 of it."""
 
 LARGEST = 1 << 24
 """Pixels of all the images that a program takes at once."""
@@ -171,7 +169,8 @@ def recognise_program(
         normalisation,
         stored=stored,
         image_size=size,
-        view=ImageView(size if size <= SMALL else size * 8 // 7, size) if height else None,
+        view=usual_view(size) if height else None,
+        view_said=bool(height),
         notes=notes,
     )
 

@@ -27,11 +27,11 @@ from ltkit.checkpoints.families._library import (
     check_depth,
     needed,
     recognise_model,
-    squeezed,
 )
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
-from ltkit.checkpoints.recognised import ImageView, Recognised, choose
+from ltkit.checkpoints.recognised import Recognised, choose
 from ltkit.errors import FormatError, InputError
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 
 SUMMARY = (
@@ -225,12 +225,12 @@ def _images(content: Content, wanted: LoadSettings) -> tuple[Preparation, list[s
         note = "no preprocessor_config.json: mean and std are ImageNet's; --mean and --std"
         side = size or USUAL
         return Preparation(side, ImageView(side, side)), [note]
-    return _prepared(path, json_of(path), size, wanted)
+    return _prepared(path, json_of(path), size, wanted), []
 
 
 def _prepared(
     path: Path, said: Mapping[str, Any], size: int | None, wanted: LoadSettings
-) -> tuple[Preparation, list[str]]:
+) -> Preparation:
     """Return how a processor's settings prepare images.
 
     The values that it gives the network are ``(value * factor - mean) / std``; ours are in 0..1.
@@ -241,8 +241,9 @@ def _prepared(
     Example:
         >>> said = {"do_rescale": False, "image_mean": [51.0] * 3, "image_std": [255.0] * 3}
         >>> _prepared(Path("p.json"), said, 8, LoadSettings())
-        (Preparation(size=8, view=ImageView(resize=8, crop=8, interpolation='bilinear'),
-                mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0), bgr=False), ['...'])
+        Preparation(size=8, view=ImageView(resize=8, crop=8, interpolation='bilinear',
+                fit='squeeze', window=None), said=True, mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0),
+                bgr=False)
     """
     unit = 255.0
     if said.get("do_rescale", True):
@@ -257,14 +258,13 @@ def _prepared(
         mean = [m + 1 for m in mean]
     if said.get("include_top"):  # and are divided twice
         std = [s * s for s in std]
-    view, squeezing = _view(path, said, size)
-    notes = [squeezed("transformers", f"{view.resize} x {view.resize}", view)] if squeezing else []
+    view = _view(path, said, size)
     statistics = tuple(m / unit for m in mean), tuple(s / unit for s in std)
-    return Preparation(size or view.crop, view, *statistics, bgr), notes
+    return Preparation(size or view.crop, view, True, *statistics, bgr)
 
 
-def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[ImageView, bool]:
-    """Return what of an image a processor takes, and whether it changes the proportions.
+def _view(path: Path, said: Mapping[str, Any], size: int | None) -> ImageView:
+    """Return what of an image a processor takes.
 
     Raises:
         FormatError: when its sizes cannot be.
@@ -272,9 +272,9 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[ImageV
     Example:
         >>> path = Path("preprocessor_config.json")
         >>> _view(path, {"size": {"shortest_edge": 256}, "crop_size": 224, "resample": 3}, None)
-        (ImageView(resize=256, crop=224, interpolation='bicubic'), False)
-        >>> _view(path, {"size": {"height": 224, "width": 224}}, None)
-        (ImageView(resize=224, crop=224, interpolation='bilinear'), True)
+        ImageView(resize=256, crop=224, interpolation='bicubic', fit='crop', window=None)
+        >>> _view(path, {"size": {"height": 224, "width": 224}}, None).fit
+        'squeeze'
     """
     cut = said.get("crop_size") if said.get("do_center_crop", "crop_size" in said) else None
     crop = None
@@ -287,14 +287,14 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> tuple[ImageV
         sides = {"shortest_edge": sides} if crop else {"height": sides}
     if "shortest_edge" not in sides:
         resize = whole(path, "size", sides.get("height"))
-        return ImageView(resize, crop or resize, kind), True
+        return ImageView(resize, crop or resize, kind, "squeeze")
     resize = whole(path, "size", sides["shortest_edge"])
     if "crop_pct" not in said:
-        return ImageView(resize, crop or resize, kind), False
+        return ImageView(resize, crop or resize, kind)
     part = number(path, "crop_pct", said["crop_pct"], positive=True)
     if resize >= SQUASHED:
-        return ImageView(resize, resize, kind), True
-    return ImageView(whole(path, "crop_pct", int(resize / part)), resize, kind), False
+        return ImageView(resize, resize, kind, "squeeze")
+    return ImageView(whole(path, "crop_pct", int(resize / part)), resize, kind)
 
 
 def _image_size(content: Content) -> int | None:

@@ -1,14 +1,18 @@
 """Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import get_args
 
 from ltkit import architectures
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.numbers import number, shown, statistics
+from ltkit.checkpoints.numbers import number, numbers, shown, statistics, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, assemble, head_size
 from ltkit.errors import FormatError, SettingError
-from ltkit.settings import LoadSettings
+from ltkit.records import ImageView
+from ltkit.records.images import Interpolation
+from ltkit.settings import Fit, LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
 FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1
@@ -62,5 +66,45 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     head = make_head(spec.features, num_classes, cosine=bool(cosine), scale=scale)
     return assemble(
         content, "native", arch, head, stored, wanted, normalisation=normalisation,
-        trained_on=dict(trained_on),
+        trained_on=dict(trained_on), view=_view(path, trained_on),
     )  # fmt: skip
+
+
+def _view(path: Path, trained_on: Mapping[str, object]) -> ImageView | None:
+    """Return how the training pictures were seen; None where they were taken as they are stored.
+
+    Raises:
+        FormatError: when the file says what cannot be.
+    """
+    said = trained_on.get("view")
+    if said is None and "resize" in trained_on:  # older files have the dataset's parameters alone
+        said = {name: trained_on.get(name) for name in ("resize", "crop")}
+    if said is None:
+        return None
+    if not isinstance(said, Mapping):
+        raise FormatError(
+            f"{path}: recipe: view: found {shown(said)}, expected a mapping; train it again"
+        )
+    resize, crop = (whole(path, f"view: {name}", said.get(name)) for name in ("resize", "crop"))
+    words = {"interpolation": get_args(Interpolation), "fit": get_args(Fit)}
+    chosen = {name: said.get(name, known[0]) for name, known in words.items()}
+    for name, known in words.items():
+        if chosen[name] not in known:
+            raise FormatError(
+                f"{path}: view: {name}: found {shown(chosen[name])}, expected "
+                f"{' or '.join(known)}; train it again"
+            )
+    window = said.get("window")
+    if window is not None:
+        low, high = numbers(path, "view: window", [*_two(path, window)], "--window")
+        window = low, high
+    return ImageView(resize, crop, window=window, **chosen)
+
+
+def _two(path: Path, window: object) -> Sequence[object]:
+    """Return the two values of a window."""
+    if not isinstance(window, list | tuple) or len(window) != 2:
+        raise FormatError(
+            f"{path}: view: window: found {shown(window)}, expected two numbers; say --window"
+        )
+    return window

@@ -9,6 +9,7 @@ with ``--to npz``.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,12 +23,16 @@ from ltkit.architectures.network import Network
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import named, needed, places, squeezed, unwrapped
 from ltkit.checkpoints.numbers import number, statistics
-from ltkit.checkpoints.recognised import ImageView, Recognised, choose, complete, fill
+from ltkit.checkpoints.recognised import Recognised, choose, complete, fill
 from ltkit.errors import InputError, SettingError, nearest
-from ltkit.records import Classifier, Head
-from ltkit.settings import LoadSettings
+from ltkit.records import Classifier, Head, ImageView
+from ltkit.records.images import Interpolation
+from ltkit.settings import Fit, LoadSettings
 
 SUMMARY = "CLIP models (pip install 'ltkit[open-clip]'), zero-shot, with --arch open_clip:NAME"
+FITS: Mapping[str, Fit] = {"shortest": "crop", "squash": "squeeze", "longest": "pad"}
+"""Our names of how it brings images to a square."""
+
 BY_NAMES = True
 """The names of the dataset's classes make the head."""
 
@@ -128,11 +133,13 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]
     side = int(size if isinstance(size, int) else size[0])
-    view = ImageView(side, side, "bicubic" if config["interpolation"] == "bicubic" else "bilinear")
+    kind: Interpolation = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
+    mode = config.get("resize_mode", "shortest")
+    view = ImageView(side, side, kind, FITS.get(mode, "crop"))
     notes = [note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]
     if wanted.class_names is None:
         notes.append("no classes yet: the dataset's names make them in extract")
-    if config.get("resize_mode", "shortest") != "shortest":
+    if mode not in FITS:
         notes.append(squeezed("open_clip", f"{side} x {side}", view))
     if f"{name}-quickgelu" in known:
         notes.append(f"OpenAI's weights and others trained with QuickGELU need {name}-quickgelu")

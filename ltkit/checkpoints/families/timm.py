@@ -34,9 +34,10 @@ from ltkit.checkpoints.families._library import (
 )
 from ltkit.checkpoints.numbers import number, whole
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import ImageView, Recognised, choose, fill
+from ltkit.checkpoints.recognised import Recognised, choose, fill
 from ltkit.errors import FormatError, InputError, nearest
-from ltkit.settings import LoadSettings
+from ltkit.records import ImageView
+from ltkit.settings import Fit, LoadSettings
 
 SUMMARY = (
     "timm's networks (pip install 'ltkit[timm]'), as its script, scripts after DeiT's and its hub "
@@ -53,6 +54,10 @@ SHAPE = (
 
 DATA = ("input_size", "img_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 """Arguments of its script that say how images are prepared."""
+
+
+FITS: Mapping[str, Fit] = {"center": "crop", "squash": "squeeze"}
+"""Our names of how it brings images to a square."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
@@ -161,10 +166,10 @@ def images_of(
     mean, std = found["mean"], found["std"]
     kind: Literal["bicubic", "bilinear"]
     kind = "bicubic" if found["interpolation"] == "bicubic" else "bilinear"
-    view = ImageView(resize, min(height, width), kind)
-    plain = found["crop_mode"] == "center" and height == width
+    view = ImageView(resize, min(height, width), kind, FITS.get(found["crop_mode"], "crop"))
+    plain = found["crop_mode"] in FITS and height == width
     notes = [] if plain else [squeezed("timm", f"{width} x {height}", view)]
-    return Preparation(view.crop, view, mean, std), notes
+    return Preparation(view.crop, view, bool(said), mean, std), notes
 
 
 def _said(content: Content) -> str | None:

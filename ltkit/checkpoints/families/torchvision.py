@@ -30,8 +30,9 @@ from ltkit.checkpoints.families._library import (
     unwrapped,
 )
 from ltkit.checkpoints.numbers import whole
-from ltkit.checkpoints.recognised import ImageView, Recognised, choose, fill
+from ltkit.checkpoints.recognised import Recognised, choose, fill
 from ltkit.errors import InputError, nearest
+from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
 
 SUMMARY = (
@@ -242,4 +243,4 @@ def _images(
             "mean and std 0.5, as the published weights were trained; a network trained from "
             "scratch may want ImageNet's: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
         )
-    return Preparation(crop, view, mean, std), notes
+    return Preparation(crop, view, bool(said), mean, std), notes
