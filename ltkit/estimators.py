@@ -152,7 +152,7 @@ class _Posthoc(_Corrected):
             y: (N,) class labels of any kind.
 
         Raises:
-            ValueError: for what scikit-learn refuses.
+            ValueError: for what scikit-learn rejects.
             InputError: for what the method refuses, or a base that does not fit.
         """
         train = self._split(X, y)
@@ -195,7 +195,7 @@ class AlphaNetClassifier(_Corrected):
             y_val: (M,) their labels.
 
         Raises:
-            ValueError: for what scikit-learn refuses.
+            ValueError: for what scikit-learn rejects.
             InputError: for parameters out of range, as a `k` above the number of other classes; a
                 base that does not fit; validation labels that are not in y.
         """

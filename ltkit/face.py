@@ -83,7 +83,7 @@ def features(
         bias: (C,), zeros if absent.
         class_names: C names.
         wnids: C WordNet ids.
-        train_counts: (C,) training images a class, which decide the shot groups; counted in `train`
+        train_counts: (C,) training images per class, which decide the shot groups; counted in `train`
             if absent.
 
     Raises:
@@ -166,12 +166,12 @@ def evaluate(
     Args:
         features: with a head.
         *corrections: what to score beside it.
-        split: which split.
-        bins: the least and the greatest training count of the medium classes.
+        split: name of the split.
+        bins: the smallest and largest training count of the medium classes.
         group: for grouped accuracy.
         topk: which top-k accuracies.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         A row for each setting, baseline first; columns (figure, group) with the figures accuracy,
@@ -213,10 +213,10 @@ def compare(
         *corrections: at least one.
         against: a name that all others are compared with; None: every pair.
         select: what a correction's setting is chosen by on the validation split.
-        split: which split.
-        bins: of the shot groups.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        split: name of the split.
+        bins: bounds of the medium shot group.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         A row for each pair, "first - second"; columns (figure, group) with the figures difference,
@@ -255,7 +255,7 @@ def nearest(
         metric: of the class means, or ``wordnet``.
         of: which classes: few, medium, many, base or all.
         among: which classes may be neighbours.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group.
 
     Returns:
         A row for each class and rank: class, neighbor, distance, by name where there are names.
@@ -346,7 +346,7 @@ def loss(name: str, logits: Array, labels: Array, class_counts: Array,
         name: as on the command line.
         logits: (B, C); a tensor that needs a gradient gets one.
         labels: (B,).
-        class_counts: (C,) training images a class.
+        class_counts: (C,) training images per class.
         **parameters: of the loss.
 
     Raises:

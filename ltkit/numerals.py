@@ -59,7 +59,7 @@ least 0')
         return f"above {low}, at most {high}" if self.above else f"{low} to {high}"
 
     def __contains__(self, value: float) -> bool:
-        """Tell whether a number is one of them."""
+        """Return whether a number is one of them."""
         inside = self.least <= value <= self.most and not (self.above and value == self.least)
         return inside and math.isfinite(value) and (not self.whole or value == math.floor(value))
 

@@ -74,7 +74,7 @@ def apply_features(
         correction: of a fit, with its networks.
         features: with a head, and training samples of the classes to correct.
         of: ids of these; None: the rare ones that the fit does not correct.
-        bins: of the shot groups; neighbours are base classes.
+        bins: bounds of the medium shot group; neighbours are base classes.
         source: what messages call the fit.
 
     Raises:

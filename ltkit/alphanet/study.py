@@ -84,7 +84,7 @@ def study_of_groups(
     Args:
         features: with a train split.
         of: shot groups of the classes to correct.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group.
         leave_out: ids of classes to correct that the fit must not know of.
 
     Raises:

@@ -80,7 +80,7 @@ def statistics(
         mean: as the file has it; not looked at where the user gives one.
         std: likewise.
         channels: how many numbers each has.
-        wanted: what the user says.
+        wanted: the user's settings.
         arch: what wants so many channels.
 
     Raises:

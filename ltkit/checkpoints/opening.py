@@ -52,7 +52,7 @@ def reason(error: BaseException) -> str:
 
 
 def zipped(path: Path, start: bytes, asked: Callable[[Zip], bool]) -> bool:
-    """Say whether a file is a zip of some kind.
+    """Return whether a file is a zip of some kind.
 
     Args:
         path: the file.

@@ -122,7 +122,7 @@ def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -
     """Return which state dict is taken, and a note where there was a choice.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         wanted: ``weights`` decides.
         known: places by what ``--weights`` calls them, the preferred first; the file has one of
             them at least.
@@ -193,14 +193,14 @@ def recognise_weights(
     """Name the architecture, settle the orientation of the head, and build the network.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
         make: gives the head's module for (D, C).
-        wanted: what the user says.
+        wanted: the user's settings.
         weight: our name of the head's weight, which the file may have as D x C.
         normalisation: mean and deviation, where they are known; else the usual ones.
-        notes: what was chosen.
+        notes: notes on what was chosen.
 
     Raises:
         FormatError: when tensors do not fit the network, or the head the features.
@@ -231,15 +231,15 @@ def assemble(
     """Build a network of ours and load its weights, every one of them.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: a key of `ltkit.architectures.CATALOGUE`.
         head: the module for the last layer; its values are overwritten.
         stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
-        wanted: what the user says.
+        wanted: the user's settings.
         normalisation: mean and deviation, where they are known; else the usual ones.
         trained_on: the dataset's record.
-        notes: what was chosen.
+        notes: notes on what was chosen.
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
@@ -283,8 +283,8 @@ def complete(
     """Return a checkpoint whose network is built, with a note on weights of another precision.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: what the network is called.
         network: with its weights loaded.
         tensors: those that it computes with in float32, as the file has them.
@@ -293,7 +293,7 @@ def complete(
         view: how it wants its images brought to size, where it says so.
         stored: the head's parameters, by the network's names, to where the file has them.
         trained_on: the dataset's record.
-        notes: what was chosen; empty ones are left out.
+        notes: notes on what was chosen; empty ones are left out.
     """
     others = sorted({str(t.dtype).removeprefix("torch.") for t in tensors
                      if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip

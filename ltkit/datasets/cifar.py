@@ -103,7 +103,7 @@ def load(
         root: a folder that holds the archive's folder, or that folder itself.
         num_classes: 10 or 100.
         ir: imbalance factor n_max / n_min.
-        seed: of the draw.
+        seed: seed of the draw.
         val: see `longtail.draw`.
         profile: see `longtail.profile_counts`.
 

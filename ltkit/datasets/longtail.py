@@ -13,7 +13,7 @@ ValRule = Literal["balanced", "holdout", "none"]
 Profile = Literal["exponential", "balanced"]
 
 BALANCED_VAL = 20
-"""Validation images a class, as ImageNet-LT and Places-LT have them."""
+"""Validation images per class, as ImageNet-LT and Places-LT have them."""
 
 HOLDOUT_FRACTION = 0.2
 
@@ -60,7 +60,7 @@ def profile_counts(
     """Return the training count of each class: long-tailed, or alike in a set of equal size.
 
     ``exponential`` is `exponential_counts`; ``balanced`` is the reference set of the relative
-    accuracy, ``floor(N / C)`` images a class where N is the sum of the exponential counts.
+    accuracy, ``floor(N / C)`` images per class where N is the sum of the exponential counts.
 
     Args:
         profile: which of the two.
@@ -93,7 +93,7 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
     Args:
         labels: (N,) of the balanced set.
         counts: (C,) training images to keep.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         val: which images are for validation.
 
     Returns:
@@ -133,7 +133,7 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
 
     Args:
         labels: (N,).
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         (positions kept, positions held out), ascending.

@@ -103,14 +103,14 @@ def compare(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
         select: what a method's setting is chosen by; None: every setting stands for itself.
         against: who all others are compared with, a method or a setting; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         The document of ``ltkit compare --json``; the command's help has its keys.

@@ -17,9 +17,9 @@ def opening(
         schema: the document's name and version.
         features: that were scored.
         split: which of their splits.
-        bins: of the shot groups.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        bins: bounds of the medium shot group.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
     """
     labels, classes = features.split(split).labels, features.classes
     groups = shot_groups(classes.train_count, bins)

@@ -38,7 +38,7 @@ def bootstrap_classes(
         labels: (N,) true classes.
         num_classes: C.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (R, C); 0 for a class without a sample.
@@ -83,7 +83,7 @@ def bootstrap_jointly(
         labels: (N,) true classes.
         num_classes: C.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (M, R, C); 0 for a class without a sample.
@@ -117,7 +117,7 @@ def bootstrap(
         labels: (N,) true classes.
         weights: of `ltkit.metrics.group_weights`, G of them.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (G, R, S).
@@ -161,7 +161,7 @@ def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
 
     Args:
         drawn: (G, R, S), a setting's part of `bootstrap`.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (G, R).

@@ -44,15 +44,15 @@ def evaluate(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
         grouping: for grouped accuracy.
         topk: which top-k accuracies to give; None: top-1, and top-5 of five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
             test samples, for relative accuracy: in each group against the best of them.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
@@ -150,7 +150,7 @@ def class_table(
         features: that were scored.
         split: likewise.
         by_class: of `evaluate`.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group.
     """
     classes = features.classes
     groups = shot_groups(classes.train_count, bins)

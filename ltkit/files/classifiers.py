@@ -180,12 +180,12 @@ def _problems(correction: Correction) -> Iterator[Problem]:
 
 
 def _halved(text: str) -> bool:
-    """Tell whether a text has bytes or halves of characters that are no text."""
+    """Return whether a text has bytes or halves of characters that are no text."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _finite(values: NDArray[Any]) -> bool:
-    """Tell whether values are floats that float32 holds."""
+    """Return whether values are floats that float32 holds."""
     if values.dtype.kind != "f":
         return False
     with np.errstate(over="ignore"):
@@ -201,7 +201,7 @@ def _whole(value: object, least: int) -> bool:
 
 
 def _plain(value: object) -> bool:
-    """Tell whether a value can be shown in a line: a number, a word, or a list of these."""
+    """Return whether a value can be shown in a line: a number, a word, or a list of these."""
     if isinstance(value, list):
         return all(not isinstance(part, list) and _plain(part) for part in value)
     if isinstance(value, str):

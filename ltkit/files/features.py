@@ -97,6 +97,6 @@ def _read_head(contents: Contents, num_classes: int, feature_size: int) -> Head 
 
 
 def _is_normal(scale: float) -> bool:
-    """Say whether float32, in which logits are computed, holds a scale to its last digits."""
+    """Return whether float32, in which logits are computed, holds a scale to its last digits."""
     numbers = np.finfo(np.float32)
     return float(numbers.tiny) <= abs(scale) <= float(numbers.max)

@@ -360,7 +360,7 @@ class FeaturesWriter:
 
 
 def is_finished(path: Path) -> bool:
-    """Say whether a file is there and nothing beside it that would take its place."""
+    """Return whether a file is there and nothing beside it that would take its place."""
     return path.is_file() and not path.with_name(f"{path.name}.partial").is_file()
 
 

@@ -201,7 +201,7 @@ def command_of(path: Path) -> str:
 
 
 def is_unfinished(path: Path, kind: FileKind) -> bool:
-    """Say whether a file is one of ltkit's own whose writing has begun and not ended."""
+    """Return whether a file is one of ltkit's own whose writing has begun and not ended."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return (_plain(file.attrs["format"]), _whole(file.attrs["complete"])) == (kind.name, 0)
@@ -402,7 +402,7 @@ def _claimed(dataset: Any) -> int:
 
 
 def _is_plain(dataset: Any) -> bool:
-    """Say whether the bytes of a dataset mean what its NumPy type says.
+    """Return whether the bytes of a dataset mean what its NumPy type says.
 
     h5py gives the nearest type that can hold the values: float32 for bfloat16 of two bytes, int32
     for an enumeration or for twelve bits of four bytes. HDF5 would convert them; here the bytes

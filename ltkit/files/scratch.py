@@ -127,7 +127,7 @@ class Parts:
         return self.folder / f"{name}.h5"
 
     def has(self, file: Path) -> bool:
-        """Say whether a part is there that may be taken."""
+        """Return whether a part is there that may be taken."""
         found = opened(file) if self._ready else None
         if found:
             found.close()
@@ -162,7 +162,7 @@ class Parts:
                 raise stranger(path)
 
     def _is_part(self, path: Path, line: bytes) -> bool:
-        """Say whether a file is a part of the run of a line."""
+        """Return whether a file is a part of the run of a line."""
         file = opened(path)
         if file is None:
             return False
@@ -194,5 +194,5 @@ def _line(run: Mapping[str, Any]) -> bytes:
 
 
 def _temporary(path: Path) -> bool:
-    """Say whether a file is one that a killed process has left."""
+    """Return whether a file is one that a killed process has left."""
     return path.name.startswith(".ltkit-") and path.is_file() and not path.is_symlink()

@@ -48,7 +48,7 @@ class Moment:
     class_means: "Callable[[], Tensor]"
 
     def reached(self, start: float) -> bool:
-        """Say whether a part of the run, 0 to 1, is over: 0.8 of 200 are 160 finished epochs."""
+        """Return whether a part of the run, 0 to 1, is over: 0.8 of 200 are 160 finished epochs."""
         return self.epoch >= round(start * self.epochs)
 
 
@@ -205,7 +205,7 @@ def similarity_window(
             ``shift`` moves the window inwards.
         by_rank: windows of ranks by position; otherwise, of class ids.
         own: whether the class is in its own window.
-        unit: of distance, ``gap`` as above, or ``raw``.
+        unit: unit of distance, ``gap`` as above, or ``raw``.
 
     Example:
         >>> import torch

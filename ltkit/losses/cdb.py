@@ -32,9 +32,9 @@ class CDB(Stateful, nn.Module):
 
     Args:
         class_counts: (C,) training images per class; only their number is used.
-        rule: of tau; ``paper``, the rule of the source's text, ``code``, that of its training
+        rule: rule for tau; ``paper``, the rule of the source's text, ``code``, that of its training
             script, or ``fixed``.
-        tau: of ``fixed`` alone, at least 0; 0 is cross-entropy. The source tries 0.5, 1, 1.5, 2
+        tau: only for ``fixed``, at least 0; 0 is cross-entropy. The source tries 0.5, 1, 1.5, 2
             and 5, of which 1.5 does best.
 
     Raises:
@@ -53,7 +53,7 @@ class CDB(Stateful, nn.Module):
         Sinha et al., ACCV 2020, arXiv:2010.01824, sec. 3; the weighting member of Sinha et al.,
         IJCV 2022.
 
-        The source holds 25 images a class out of the full data, more than a rare class is left
+        The source holds 25 images per class out of the full data, more than a rare class is left
         with to train on; other methods do not get them. Its last bias starts at -log(C - 1),
         without weight decay.
     """

@@ -39,9 +39,9 @@ class GHMCWAP(Stateful, nn.Module):
         max_bins: the most bins of a class, at least 1; 30 is the usual number of gradient
             harmonising (Li et al., AAAI 2019, arXiv:1811.05181).
         kappa: bins for the root of a count, at least 0; 1 is a choice.
-        momentum: of D, at least 0, below 1; 0.75 as in the code of gradient harmonising.
-        beta: of the weights u, 0 to 1; 0 gives weights 1, 0.9999 is the field's.
-        start: the part of the training before it, 0 to 1; 160 of 200 epochs, as for weights that
+        momentum: momentum of D, at least 0, below 1; 0.75 as in the code of gradient harmonising.
+        beta: parameter of the weights u, 0 to 1; 0 gives weights 1, 0.9999 is the field's.
+        start: the part of training before the loss starts, 0 to 1; 160 of 200 epochs, as for weights that
             are deferred, is a choice.
 
     Raises:

@@ -59,7 +59,7 @@ def nearest_of_groups(
         settings: as `nearest`.
         of: shot group whose neighbours are asked for, or ``base`` or ``all``.
         among: likewise, of the classes that may be neighbours.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group.
 
     Raises:
         InputError: for an unknown group or one without classes, no train split, or as

@@ -28,7 +28,7 @@ class Method(ModuleType):
         Args:
             features: with a head.
             select: what parameters that are not given are chosen by on the validation split.
-            bins: of the shot groups.
+            bins: bounds of the medium shot group.
             seeds: runs with different seeds, of a method that draws.
             sweep: keep every value on the method's grid, and choose none.
             start: another correction, and which of its runs, to be corrected instead of the head.

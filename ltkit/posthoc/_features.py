@@ -119,7 +119,7 @@ def fit_features(
         features: with a head; with a train split, where the method learns from it.
         wanted: of `plan`.
         select: what parameters are chosen by on the validation split.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group.
         start: another correction of these features, and which of its runs, to be corrected
             instead of the file's own head.
 

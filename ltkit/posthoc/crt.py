@@ -35,11 +35,11 @@ def fit(
         base: not used but for its number of classes and the form of its features.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
-        learning_rate: of the first step.
+        learning_rate: learning rate of the first step.
         epochs: at least 1.
-        batch_size: samples of a step.
+        batch_size: samples per step.
         weight_decay: the lambda of the equation.
-        seed: of the samples' order.
+        seed: seed of the samples' order.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, or a parameter is

@@ -27,7 +27,7 @@ def render(
     """Return the page.
 
     Args:
-        source: of `ltkit.reporting.source.collect`.
+        source: from `ltkit.reporting.source.collect`.
         parts: of `ltkit.reporting.sections.make`.
         provenance: of `ltkit.reporting.source.provenance`.
         command: what makes this page again.

@@ -41,7 +41,7 @@ class Source:
     left_out: how many more would have been.
     k: neighbours of a class.
     rule, level: what a neighbour in WordNet is.
-    seed: of every random choice.
+    seed: seed of every random choice.
     """
 
     subject: Subject
@@ -156,15 +156,15 @@ def collect(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
         grouping: for grouped accuracy.
         rule: what a neighbour in WordNet is.
         level: likewise.
         k: neighbours of a class.
-        replicates: of the bootstrap.
-        seed: of the bootstrap and the map.
+        replicates: bootstrap replicates.
+        seed: seed of the bootstrap and of the map.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`.

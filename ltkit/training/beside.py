@@ -50,7 +50,7 @@ def log_path(output: Path) -> Path:
 
 
 def begun(output: Path) -> bool:
-    """Tell whether there is a state to resume from."""
+    """Return whether there is a state to resume from."""
     return partial_path(output).is_file()
 
 

@@ -125,7 +125,7 @@ def load_partial(
 
 
 def is_partial(path: Path) -> bool:
-    """Say whether there is what `save_partial` wrote.
+    """Return whether there is what `save_partial` wrote.
 
     Raises:
         InputError: when something else is there.

@@ -67,7 +67,7 @@ def group(device: str) -> Iterator[str]:
 
 
 def writes() -> bool:
-    """Say whether this process is the one that writes files, also before the group is joined."""
+    """Return whether this process is the one that writes files, also before the group is joined."""
     alone = "WORLD_SIZE" not in os.environ or "RANK" not in os.environ
     return alone or os.environ["RANK"] == "0"
 

@@ -41,7 +41,7 @@ def train(
         output: the classifier file that the caller will write.
         device: ``cpu`` or ``cuda[:i]``.
         held: gives what `stores` gave, so that several runs share it.
-        resume: go on from ``OUTPUT.partial``.
+        resume: resume from ``OUTPUT.partial``.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 

@@ -42,7 +42,7 @@ class Samples(NamedTuple):
     """What is trained on, and watched.
 
     labels: (N,) int64, of the store's samples, on its device.
-    class_counts: (C,) training images a class, there, too.
+    class_counts: (C,) training images per class, there, too.
     val, val_labels: the validation split, where there is one.
     """
 
@@ -58,7 +58,7 @@ class Job:
     """What is trained on what; `job_of` makes one.
 
     labels: (N,) int64, of the store's samples.
-    class_counts: (C,) training images a class.
+    class_counts: (C,) training images per class.
     accuracy: gives the (C,) accuracy on the validation split after so many epochs.
     class_means: gives the (C, D) mean features of the classes.
     keep: called after so many epochs when none was better on the validation split.

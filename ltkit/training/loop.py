@@ -42,7 +42,7 @@ def fit(
         job: what is trained.
         record: all that decides the result; a state with another one is not resumed.
         output: ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are written, ``OUTPUT`` is not.
-        resume: go on from ``OUTPUT.partial``.
+        resume: resume from ``OUTPUT.partial``.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 

@@ -49,7 +49,7 @@ def train(
         images: gives what `resident` gave, so that several runs share it.
         keep_best: also write the checkpoint of the epoch with the best balanced accuracy on the
             validation split, the first of equal ones, to `beside.best_path`.
-        resume: go on from ``OUTPUT.partial``; where there is none, a finished output of these
+        resume: resume from ``OUTPUT.partial``; where there is none, a finished output of these
             settings is left alone.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.

@@ -88,9 +88,9 @@ def train_networks(
         class_means: a features file whose class means the loss takes instead of the network's own.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
-        resume: go on where runs stopped; of several, those that were never begun start.
+        resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
-        report: gives what is called after each epoch of the run with an output.
+        report: returns the callback for each epoch of the run with this output.
         wrote: called when a checkpoint is written.
 
     Returns:
@@ -155,10 +155,10 @@ def train_heads(
         seeds: how many runs, with the seeds from that of the settings on.
         class_means: a features file whose class means the loss takes instead of these ones.
         device: ``cpu`` or ``cuda[:i]``.
-        resume: go on where runs stopped; of several, those that were never begun start.
+        resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
         command: as typed, to be kept in the file.
-        report: gives what is called after each epoch of the run with an output.
+        report: returns the callback for each epoch of the run with this output.
 
     Returns:
         The classifier file; None in a process of several that does not write.

@@ -112,7 +112,7 @@ def opened(path: Path, what: str, mend: str = "check the path") -> io.BufferedRe
 
 
 def stays_in(folder: Path, path: Path) -> bool:
-    """Say whether a path, all links on the way followed, stays in a folder.
+    """Return whether a path, all links on the way followed, stays in a folder.
 
     The folder itself may be a link: whoever named it chose so. The cache of Hugging Face's hub has
     the files of ``models--x--y/snapshots/z`` as links to ``models--x--y/blobs``; those stay, too.

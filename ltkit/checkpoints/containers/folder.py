@@ -45,7 +45,7 @@ MAX_JSON_BYTES = 16 << 20
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a folder, or an index."""
+    """Return whether it is a folder, or an index."""
     return path.is_dir() or _is_index(path)
 
 
@@ -172,7 +172,7 @@ def _shards(weights: Path) -> dict[str, set[str] | None]:
 
 
 def _is_name(shard: object) -> bool:
-    """Say whether an entry of an index can be the name of a file beside it."""
+    """Return whether an entry of an index can be the name of a file beside it."""
     if not isinstance(shard, str) or not shard.isprintable() or len(shard.encode()) > LONGEST:
         return False
     return shard == Path(shard).name and "\\" not in shard and shard not in ("", "..")

@@ -48,7 +48,7 @@ TYPES = {
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether the first bytes are those of an ONNX model."""
+    """Return whether the first bytes are those of an ONNX model."""
     return START.match(start) is not None
 
 

@@ -37,7 +37,7 @@ TYPES = {
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether the first bytes are a header's length and its opening brace."""
+    """Return whether the first bytes are a header's length and its opening brace."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
 
 

@@ -34,7 +34,7 @@ TYPES = {
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a zip that calls itself so, in today's way or that of torch 2.7."""
+    """Return whether it is a zip that calls itself so, in today's way or that of torch 2.7."""
     marks = ("/archive_format", "serialized_exported_program.json")
     return zipped(path, start, lambda archive: any(n.endswith(marks) for n in archive.entries))
 

@@ -31,7 +31,7 @@ PICKLES = {"data.pkl": "data", "constants.pkl": "constants"}
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a zip with a program's constants."""
+    """Return whether it is a zip with a program's constants."""
     return zipped(path, start, lambda archive: f"{archive.root}constants.pkl" in archive.entries)
 
 

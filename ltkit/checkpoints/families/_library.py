@@ -122,7 +122,7 @@ def check_depth(content: Content, said: object) -> None:
     """Refuse a configuration of more layers than a file has tensors; it would take hours to build.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         said: nested mappings and lists.
 
     Raises:
@@ -187,7 +187,7 @@ def classes(
     """Return C of a head's stored weight; 1 where there is none, which `fill` will miss.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         place: where it has the network.
         names: the network's names to those in the file.
         head: name of the last layer.
@@ -230,16 +230,16 @@ def recognise_model(
     """Return a library's network with its head found.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: the network's name, as ``library:name``.
         model: with its weights loaded.
         heads: its last layers.
         place: where the file has the network.
         names: the network's tensors, by its own names, to those in the file.
-        images: how it wants them.
-        wanted: what the user says.
-        notes: what was chosen.
+        images: how it wants its images.
+        wanted: the user's settings.
+        notes: notes on what was chosen.
 
     Raises:
         InputError: when ``--head`` is no layer of it, or ``--mean`` has other channels.

@@ -78,7 +78,7 @@ def last_layer(content: Content, output: Any, made: Callable[[Any], Made]) -> La
     """Follow a graph back from its output to the linear layer that makes it.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         output: the graph's output.
         made: how a value is made.
 
@@ -124,11 +124,11 @@ def recognise_program(
     """Run a program once, and take its last layer's values.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         program: images to the four values of `layer`.
         layer: where the program was cut.
-        wanted: what the user says.
+        wanted: the user's settings.
         arch: what to call the network.
         shape: of the images, (B, channels, H, W); None where the program takes any.
 

@@ -29,7 +29,7 @@ SCALED = {
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a backbone and a classifier beside it, as these works name them."""
+    """Return whether there are a backbone and a classifier beside it, as these works name them."""
     names = {name.removeprefix("module.") for name in content.tensors}
     head = {"classifier.weight", "classifier.fc.weight"} & names
     other = "pytorch-lightning_version" in content.top

@@ -21,7 +21,7 @@ PLACES: dict[str, Place] = {
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a feature model and a classifier whose layer is ``fc``."""
+    """Return whether there are a feature model and a classifier whose layer is ``fc``."""
     return any(
         place in content.states and "fc.weight" in _classifier(content, place)
         for place in PLACES.values()

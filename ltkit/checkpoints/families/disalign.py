@@ -42,7 +42,7 @@ PLAIN = {"linear.weight": "head.weight", "linear.bias": "head.bias"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the weights are those of a classification network of cvpods."""
+    """Return whether the weights are those of a classification network of cvpods."""
     state = content.states.get(("model",), {})
     return {"network.stem.conv1.weight", "network.linear.weight"} <= state.keys()
 

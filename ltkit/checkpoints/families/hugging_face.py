@@ -70,7 +70,7 @@ SQUASHED = 384
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether it is a folder whose configuration names a type of network."""
+    """Return whether it is a folder whose configuration names a type of network."""
     named = isinstance(content.top.get("model_type"), str) and wanted.arch is None
     return content.container == "folder" and named
 
@@ -186,7 +186,7 @@ def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[st
     """Refuse sizes that are far from those of the tensors; lists of such lengths would be made.
 
     Args:
-        content: of the folder.
+        content: what the folder holds.
         said: its configuration.
         known: what the network's configurations have; other entries mean nothing.
 

@@ -33,7 +33,7 @@ FEWEST = 7
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether Lightning wrote the file, and its network is one of ours."""
+    """Return whether Lightning wrote the file, and its network is one of ours."""
     if "pytorch-lightning_version" not in content.top or PLACE not in content.states:
         return False
     if wanted.arch is not None:

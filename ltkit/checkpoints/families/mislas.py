@@ -17,7 +17,7 @@ SCALES, BLOCK = ("state_dict_lws_model",), ("state_dict_block",)
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether model and classifier are kept apart in this work's way."""
+    """Return whether model and classifier are kept apart in this work's way."""
     return {MODEL, CLASSIFIER} <= content.states.keys()
 
 

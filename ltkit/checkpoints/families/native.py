@@ -16,7 +16,7 @@ REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file says that it is ours."""
+    """Return whether the file says that it is ours."""
     return content.top.get("format") == FORMAT
 
 

@@ -24,7 +24,7 @@ SOFTMAX = {"LogSoftmax", "Softmax"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is ONNX."""
+    """Return whether the file is ONNX."""
     return content.container == "onnx"
 
 

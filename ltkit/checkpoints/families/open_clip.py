@@ -84,7 +84,7 @@ class ImageTower(nn.Module):
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether open_clip is named, or the tensors are those of a CLIP model of its form."""
+    """Return whether open_clip is named, or the tensors are those of a CLIP model of its form."""
     found = places(content)
     if not found or wanted.arch is not None:
         return bool(found) and named(wanted, "open_clip") is not None

@@ -34,7 +34,7 @@ LIKE = 0.5
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether most of the tensors are those of a backbone of ours."""
+    """Return whether most of the tensors are those of a backbone of ours."""
     if wanted.arch is not None and ":" in wanted.arch:
         return False
     return any(_likeness(content, place)[1] >= LIKE for place in _places(content).values())

@@ -28,7 +28,7 @@ WEIGHT = {"weight", "module.weight"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a feature model and a classifier that is one weight."""
+    """Return whether there are a feature model and a classifier that is one weight."""
     return any(
         place in content.states and set(_classifier(content, place)) & WEIGHT
         for place in PLACES.values()

@@ -56,7 +56,7 @@ DATA = ("input_size", "img_size", "interpolation", "mean", "std", "crop_pct", "c
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether timm is named, by the user or by the file."""
+    """Return whether timm is named, by the user or by the file."""
     if wanted.arch is not None:
         return named(wanted, "timm") is not None and bool(places(content))
     return _said(content) is not None and bool(places(content))
@@ -136,7 +136,7 @@ def images_of(
     """Return how a timm network wants its images, and notes on it.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         model: has the usual configuration.
         said: what the file says instead, by timm's names.
 

@@ -28,7 +28,7 @@ SUMMARY = "torch.export programs (.pt2), with --trust-code"
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is one of torch.export."""
+    """Return whether the file is one of torch.export."""
     return content.container == "torch-export"
 
 

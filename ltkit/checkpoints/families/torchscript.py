@@ -27,7 +27,7 @@ PARTS = {"prim::TupleConstruct": 0, "prim::ListConstruct": 0, "prim::DictConstru
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is TorchScript."""
+    """Return whether the file is TorchScript."""
     return content.container == "torchscript"
 
 

@@ -59,7 +59,7 @@ these within the network (`transform_input`), which a state dict does not show."
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether torchvision is named, or has a network with most of the tensors."""
+    """Return whether torchvision is named, or has a network with most of the tensors."""
     if not places(content) or wanted.arch is not None:
         return bool(places(content)) and named(wanted, "torchvision") is not None
     try:
@@ -197,7 +197,7 @@ def _side(
     """Return the image size of a ViT, by how many patches have a position; none where all differs.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         place: where it has the network.
         names: the network's names to those in the file.
         shapes: of the network's tensors, as published.

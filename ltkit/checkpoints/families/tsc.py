@@ -14,7 +14,7 @@ SUMMARY = "TSC, KCL: the second stage as a plain state dict; the first has no cl
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there is a query encoder, and neither a linear layer nor a classifier."""
+    """Return whether there is a query encoder, and neither a linear layer nor a classifier."""
     names = {name.removeprefix("module.") for name in content.tensors}
     return "encoder_q.conv1.weight" in names and not {"linear.weight", "classifier.weight"} & names
 

@@ -12,7 +12,7 @@ SUMMARY = "weight balancing (raw, 'encoder.fc')"
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether all names are the encoder's, and the head is one of them."""
+    """Return whether all names are the encoder's, and the head is one of them."""
     names = content.tensors
     return "encoder.fc.weight" in names and all(name.startswith("encoder.") for name in names)
 

@@ -106,9 +106,9 @@ def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent
     """Return the change of accuracy against rho, of fits with several.
 
     Args:
-        subject: of `observe`, with fits only.
+        subject: from `observe`, with fits only.
         strict: refuse a fit with one rho, which is left out otherwise.
-        note: told what is left out.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze deltas --json``.

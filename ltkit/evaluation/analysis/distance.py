@@ -137,11 +137,11 @@ def analyze_distance(
     """Relate class accuracies, and their change, to the distance of the nearest classes.
 
     Args:
-        subject: of `observe`.
+        subject: from `observe`.
         settings: what the nearest classes are.
         of: the group of classes: few, medium, many, base or all.
         among: the group of classes that may be neighbours.
-        note: told what is left out.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze distance --json``.

@@ -156,7 +156,7 @@ def kind_by_features(
     """Return the neighbours by mean feature: as many as there are, k at most; None without any.
 
     Args:
-        subject: of `observe`.
+        subject: from `observe`.
         settings: what the nearest classes are.
         samples: the group of classes.
         among: the group of classes that may be neighbours.
@@ -199,12 +199,12 @@ def analyze_flows(
     """Count where the predictions of each correction went; without one, where the head's stand.
 
     Args:
-        subject: of `observe`.
+        subject: from `observe`.
         settings: what the nearest classes by features are.
         by: what a neighbour is: one of the nearest by features, near in WordNet, or both.
         rule: what near in WordNet is.
         level: likewise.
-        note: told what is left out.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze flows --json``.
@@ -244,7 +244,7 @@ def flow_rows(
     """Return the rows of such a document, for each setting those of every kind with samples.
 
     Args:
-        subject: of `observe`.
+        subject: from `observe`.
         asked: settings; None is the model's own head.
         kinds: groups of samples and their neighbours.
     """

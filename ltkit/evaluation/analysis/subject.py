@@ -91,8 +91,8 @@ class Subject:
     """A split, and what the model's own head and every correction predict of it.
 
     features: with a head.
-    split: which split.
-    bins: of the shot groups.
+    split: name of the split.
+    bins: bounds of the medium shot group.
     before: (N,) predictions of the model's own head.
     cases: every setting of every correction.
     """
@@ -167,9 +167,9 @@ def observe(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit.

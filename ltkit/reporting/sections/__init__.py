@@ -68,7 +68,7 @@ def make(source: Source) -> list[Section]:
     """Return the sections of the page, in its order.
 
     Args:
-        source: of `ltkit.reporting.source.collect`.
+        source: from `ltkit.reporting.source.collect`.
     """
     return [_section(part, source) for part in ORDER]
 

@@ -34,7 +34,7 @@ class Mixed:
 class Mixing(ABC):
     """How batches are mixed, and when.
 
-    probability: of a batch to be mixed, 0 to 1.
+    probability: probability that a batch is mixed, 0 to 1.
     first, last: epochs at the beginning and at the end in which no batch is.
 
     Raises:
@@ -58,7 +58,7 @@ class Mixing(ABC):
                 raise InputError(f"{field.name}: found {value}, expected a number of at least 0")
 
     def active(self, epoch: int, epochs: int) -> bool:
-        """Say whether batches are mixed after so many finished epochs of all.
+        """Return whether batches are mixed after so many finished epochs of all.
 
         Example:
             >>> from ltkit.training.mixing.cmo import CMO

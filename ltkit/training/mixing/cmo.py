@@ -19,8 +19,8 @@ class CMO(Mixing):
     a weight of :math:`n_c^{-r}`, so that its class is with :math:`n_c^{1 - r}`.
 
     Args:
-        alpha: of the box's area, above 0; 1 in the source.
-        probability: of a batch to be mixed; 0.5 in the source.
+        alpha: parameter of the box's area, above 0; 1 in the source.
+        probability: probability that a batch is mixed; 0.5 in the source.
         first: plain epochs at the beginning; 3 in the source.
         last: plain epochs at the end; 3 in the source.
         r: at least 0; 0 draws evenly among images, 1, as in the source, among classes, 2 classes

@@ -19,7 +19,7 @@ class CutMix(Mixing):
 
     Args:
         alpha: above 0; 1 in the source.
-        probability: of a batch to be mixed; 0.5 on the source's command line for CIFAR, 1 for
+        probability: probability that a batch is mixed; 0.5 on the source's command line for CIFAR, 1 for
             ImageNet.
         first: plain epochs at the beginning.
         last: plain epochs at the end.

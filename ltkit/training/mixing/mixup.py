@@ -17,7 +17,7 @@ class Mixup(Mixing):
 
     Args:
         alpha: above 0; 1 in the source's code for CIFAR, 0.2 for ImageNet.
-        probability: of a batch to be mixed.
+        probability: probability that a batch is mixed.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
 

@@ -23,7 +23,7 @@ class Remix(Mixing):
 
     Args:
         alpha: above 0; 1 in the source.
-        probability: of a batch to be mixed.
+        probability: probability that a batch is mixed.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
         kappa: how many times as frequent the other class has to be, at least 1; 3 in the source.
