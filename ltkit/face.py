@@ -83,8 +83,8 @@ def features(
         bias: (C,), zeros if absent.
         class_names: C names.
         wnids: C WordNet ids.
-        train_counts: (C,) training images per class, which decide the shot groups; counted in `train`
-            if absent.
+        train_counts: (C,) training images per class, which decide the shot groups; counted in
+            `train` if absent.
 
     Raises:
         InputError: when arrays do not fit each other, or there is nothing to count.

@@ -41,8 +41,8 @@ class GHMCWAP(Stateful, nn.Module):
         kappa: bins for the root of a count, at least 0; 1 is a choice.
         momentum: momentum of D, at least 0, below 1; 0.75 as in the code of gradient harmonising.
         beta: parameter of the weights u, 0 to 1; 0 gives weights 1, 0.9999 is the field's.
-        start: the part of training before the loss starts, 0 to 1; 160 of 200 epochs, as for weights that
-            are deferred, is a choice.
+        start: the part of training before the loss starts, 0 to 1; 160 of 200 epochs, as for
+            weights that are deferred, is a choice.
 
     Raises:
         InputError: when a parameter is out of range, or a class has no training image.

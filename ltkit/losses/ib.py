@@ -31,8 +31,8 @@ class IB(Stateful, nn.Module):
             features: 1000 on the released command line, for 64 of them.
         eps: above 0; 0.001 in the released code.
         gamma: at least 0; 0 is IB, 1 is IB-focal.
-        beta: parameter of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in proportion
-            to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
+        beta: parameter of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in
+            proportion to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
         start: the part of training before the loss starts, 0 to 1; 100 of 200 epochs in the source.
         factor: ``attached``, as in the released code: the gradient flows through I, too;
             ``detached``: the factor is a weight, as the source's text has it.

@@ -49,8 +49,8 @@ class SWRM(Stateful, nn.Module):
         class_counts: (C,) training images per class, all at least 1.
         window: W, 1 to C. Published: 15 for CIFAR-100-LT, 30 for ImageNet-LT, 40 for Places-LT.
         beta: at least 0; 0 gives margins 0. Published: 1 for CIFAR-100-LT, 10 for the other two.
-        start: the part of training before the loss starts, 0 to 1. Published: the last 60 of 200 epochs
-            for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
+        start: the part of training before the loss starts, 0 to 1. Published: the last 60 of 200
+            epochs for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
         similarity: ``one-plus-distance``, ``inverse``, 1 / (1 + distance), or ``exponential``,
             exp(-distance). With the last two, margins have no bound and can remove the loss.
         index: ``rank``, windows on the line, or ``label``, windows of class ids.

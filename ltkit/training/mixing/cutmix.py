@@ -19,8 +19,8 @@ class CutMix(Mixing):
 
     Args:
         alpha: above 0; 1 in the source.
-        probability: probability that a batch is mixed; 0.5 on the source's command line for CIFAR, 1 for
-            ImageNet.
+        probability: probability that a batch is mixed; 0.5 on the source's command line for CIFAR,
+            1 for ImageNet.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
 
