@@ -1,4 +1,4 @@
-"""Image files as rows of pixels: decoded with Pillow, by one fixed, documented conversion.
+"""Image files as arrays of pixels, decoded with Pillow by one fixed, documented conversion.
 
 The conversion: palette, grey, CMYK, RGBA and 16-bit pictures become 8-bit RGB (transparency is
 dropped, 16-bit values are divided by 256); EXIF rotation is not applied, as in the loaders that
@@ -30,7 +30,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes to stderr
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
-"""What a file may be, whatever its name: Pillow knows others, and runs programs to read some."""
+"""Accepted image formats; Pillow knows others, and runs programs to read some."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures, as stored or as scaled, are refused: small files can unpack to gigabytes."""
@@ -38,10 +38,10 @@ MAX_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """(N, crop, crop, 3) uint8 images, read from files as they are asked for.
+    """(N, crop, crop, 3) uint8 images, read from files on demand.
 
     paths: N files; resize, crop: pixels, see the module.
-    workers: threads that decode.
+    workers: decoding threads.
     interpolation: bilinear, or bicubic where a model was trained so.
     root: the folder that no link may lead out of; None where links are followed anywhere.
     """
@@ -95,7 +95,7 @@ class ImageFiles:
             ) from error
 
     def check_links(self) -> None:
-        """Refuse images that lie outside of `root`, before any is opened.
+        """Reject images outside `root` before any is opened.
 
         Raises:
             InputError: for the first folder or file that a link leads out.
@@ -107,7 +107,7 @@ class ImageFiles:
 
 
 def check_links(root: Path, paths: Iterable[Path]) -> None:
-    """Refuse what a link leads out of a folder.
+    """Reject paths that a link leads out of a folder.
 
     Args:
         root: the folder, which may be a link itself.

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstraps over test samples and runs, intervals, tests of differences.
+"""Uncertainty: bootstraps over test samples and runs, intervals, tests of differences.
 
 Beside the dimensions of `ltkit.records`: `G` the figures of `metrics.group_weights` that exist; `R`
 replicates of the bootstrap; `M` models.
@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 def bootstrap_classes(
     correct: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the test samples of each class; return the class accuracies of every replicate.
+    """Resample each class's test samples; return the class accuracies of every replicate.
 
     The stratified bootstrap of a mean needs no resampling of samples: n draws from a class's
     samples are a multinomial draw over its distinct values. For values 0 and 1 that is a binomial.
@@ -74,7 +74,7 @@ def bootstrap_classes(
 def bootstrap_jointly(
     values: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the test samples of each class as `bootstrap_classes` does, for M values of each.
+    """Resample each class's test samples as `bootstrap_classes` does, for M values per sample.
 
     A sample's values are drawn together, so that what the models agree on cancels in a ratio.
 
@@ -110,7 +110,7 @@ def bootstrap_jointly(
 def bootstrap(
     right: Bools, labels: Ints, weights: Mapping[str, Floats], *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the samples of each class, the same ones for all runs; return every run's figures.
+    """Resample each class's samples, the same for all runs; return every run's figures.
 
     Args:
         right: (S, N) whether each run is right.
@@ -152,7 +152,7 @@ def bootstrap(
 
 
 def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
-    """Return the mean over the S runs of a setting in each replicate, with the runs drawn too.
+    """Return the mean over a setting's S runs in each replicate, with the runs resampled too.
 
     S runs are drawn with replacement in each replicate, the same ones for equal `seed`. S values
     drawn from S have (S - 1) / S of their variance; their distance from the mean over all runs is
@@ -160,7 +160,7 @@ def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
     std² / S of the seeds together. One run stays as it is.
 
     Args:
-        drawn: (G, R, S), a setting's part of `bootstrap`.
+        drawn: (G, R, S), a setting's part of `bootstrap`'s result.
         seed: seed of the draws.
 
     Returns:
@@ -180,7 +180,7 @@ def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
 
 
 def interval(values: Floats) -> list[float | None]:
-    """Return the 95 % percentile interval of R replicates; None for a bound that is infinite.
+    """Return the 95 % percentile interval of R replicates; None for an infinite bound.
 
     Example:
         >>> interval(np.arange(41.0))
@@ -239,7 +239,7 @@ def mcnemar(first: Bools, second: Bools) -> McNemar:
 
 
 def majority(right: Bools) -> Bools:
-    """Return where more than half of S runs are right; at exactly half, the first run decides.
+    """Return where more than half of S runs are right; on a tie, the first run decides.
 
     What McNemar's test takes for a setting of several seeds: a typical run. The vote over predicted
     classes would be an ensemble, another classifier than any of the runs.
