@@ -364,7 +364,7 @@ def _frontier(
 
 
 def _drawn_curves(methods: Sequence[Method], levels: Sequence[float]) -> Floats | None:
-    """Return the (M, R, L) curve heights in the replicates; None without replicates."""
+    """Return the (M, R, L) curve heights in the replicates; None if a needed group has none."""
     own = methods[0].points[0]
     if not {"few", "all"} <= own.drawn.keys():
         return None

@@ -16,7 +16,7 @@ def opening(
     Args:
         schema: the document's name and version.
         features: the scored features.
-        split: which of their splits.
+        split: name of the split.
         bins: bounds of the medium shot group.
         replicates: bootstrap replicates.
         seed: bootstrap seed.

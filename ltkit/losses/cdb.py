@@ -12,7 +12,7 @@ from ltkit.losses import Moment, Stateful, check_choice, check_range
 RULES = ("paper", "code", "fixed")
 NEUTRAL = {"rule": "fixed", "tau": 0.0}
 FLOOR = 0.01
-"""Added to the least accuracy in both dynamic rules, as in the source."""
+"""Added to the lowest accuracy in both dynamic rules, as in the source."""
 
 
 class CDB(Stateful, nn.Module):
@@ -70,7 +70,7 @@ class CDB(Stateful, nn.Module):
         self.register_buffer("weights", ones)
 
     def before_epoch(self, moment: Moment) -> None:
-        """Take the weights from the validation accuracy, after the first epoch.
+        """Compute the weights from the validation accuracy, after the first epoch.
 
         Raises:
             InputError: without a validation image of every class.
@@ -101,7 +101,7 @@ class CDB(Stateful, nn.Module):
 
 
 def exponent(accuracy: Tensor, rule: str, tau: float) -> float:
-    """Return tau by its rule, from (C,) accuracies.
+    """Return tau from (C,) accuracies, by the chosen rule.
 
     Example:
         >>> accuracy = torch.tensor([0.49, 0.24])  # 0.49 / 0.25 = 1.96

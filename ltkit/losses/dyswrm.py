@@ -1,4 +1,4 @@
-"""DySWRM: SWRM with positions of the classes that are learned, not projected."""
+"""DySWRM: SWRM with learned, not projected, positions of the classes."""
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class DySWRM(Stateful, nn.Module):
         self.positions = nn.Parameter(torch.randn(len(class_counts), generator=generator))
 
     def before_epoch(self, moment: Moment) -> None:
-        """See whether the loss starts."""
+        """Check whether the loss starts."""
         self.active = moment.reached(self.start)
 
     def terms(self) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class ELM(Stateful, nn.Module):
         temperature: float = 0.1,
         kappa: float = 0.1,
     ) -> None:
-        """Take the prior from the counts."""
+        """Compute the prior from the counts."""
         super().__init__()
         check_range("tau", tau)
         check_range("weight", weight)

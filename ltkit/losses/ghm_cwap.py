@@ -1,4 +1,4 @@
-"""GHM-CWAP: within a class, samples as hard as many others share their weight with them."""
+"""GHM-CWAP: within a class, samples share their weight with equally hard ones."""
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ class GHMCWAP(Stateful, nn.Module):
         self.register_buffer("density", torch.zeros(len(bins), int(bins.max())))
 
     def before_epoch(self, moment: Moment) -> None:
-        """See whether the loss starts."""
+        """Check whether the loss starts."""
         self.active = moment.reached(self.start)
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class GHMCWAP(Stateful, nn.Module):
 
 
 def updated(density: Tensor, labels: Tensor, bins: Tensor, momentum: float) -> Tensor:
-    """Return the running counts (C, M) after a batch; classes that are not in it keep theirs."""
+    """Return the running counts (C, M) after a batch; classes not in it keep theirs."""
     classes, size = density.shape
     batch = (labels * size + bins).bincount(minlength=classes * size).view(classes, size)
     present = batch.sum(dim=1, keepdim=True) > 0

@@ -1,4 +1,4 @@
-"""SEQL: rare classes are left out, by chance, of the softmax of other classes' samples."""
+"""SEQL: rare classes are randomly left out of the softmax of other classes' samples."""
 
 import torch
 from torch import Tensor

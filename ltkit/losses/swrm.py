@@ -126,7 +126,7 @@ class SWRM(Stateful, nn.Module):
         self.register_buffer("positions", torch.full_like(self.class_counts, torch.nan))
 
     def before_epoch(self, moment: Moment) -> None:
-        """Project the classes where the loss starts.
+        """Project the classes when the loss starts.
 
         Raises:
             InputError: when a class mean is missing.
@@ -143,7 +143,7 @@ class SWRM(Stateful, nn.Module):
             self.margins = self.sign * margins
 
     def watched(self) -> dict[str, float]:
-        """Return the range of the margins, while there are any."""
+        """Return the range of the margins, once there are any."""
         if not self.active:
             return {}
         least, most = (float(m) for m in self.margins.aminmax())

@@ -32,7 +32,7 @@ def fit(
     samples of each class, a class's samples as equally often as that allows.
 
     Args:
-        base: not used but for its number of classes and the form of its features.
+        base: used only for its number of classes and the form of its features.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
         learning_rate: learning rate of the first step.

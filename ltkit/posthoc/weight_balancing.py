@@ -28,7 +28,7 @@ def fit(
     threshold: float = 0.1,
     seed: int = Run.seed,
 ) -> Classifier:
-    r"""Train weight and bias on from the classifier, and bound the norms of rows.
+    r"""Continue training weight and bias from the classifier, bounding the norms of rows.
 
     .. math::
         L = \frac{1}{B} \sum_i v_{y_i} \frac{1}{C} \sum_c -\log \bigl( [c = y_i] p_c
@@ -49,7 +49,7 @@ def fit(
         batch_size: samples per step.
         weight_decay: weight decay of weight and bias.
         beta: 0 to 1 of the class weights; 0 gives weights 1, 1 in proportion to ``1 / n_c``.
-        threshold: 0 to 1, which part of the way.
+        threshold: 0 to 1, d's place on the way from the least to the greatest norm.
         seed: seed of the samples' order.
 
     Raises:

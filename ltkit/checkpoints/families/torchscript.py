@@ -23,7 +23,7 @@ from ltkit.settings import LoadSettings
 
 SUMMARY = "TorchScript programs (torch.jit.save), with --trust-code"
 PARTS = {"prim::TupleConstruct": 0, "prim::ListConstruct": 0, "prim::DictConstruct": 1}
-"""Names of operators with several outputs; the first is used."""
+"""Operators that bundle values, with the position of the value that is used."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:

@@ -194,13 +194,13 @@ def _settings(name: str) -> dict[str, Any]:
 def _side(
     content: Content, place: Place, names: dict[str, str], shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, int]:
-    """Return a ViT's image size from its number of position embeddings; None if nothing matches.
+    """Return a ViT's image size from its number of position embeddings; empty if others differ.
 
     Args:
         content: what the file holds.
         place: where it has the network.
-        names: the network's names to those in the file.
-        shapes: of the network's tensors, as published.
+        names: the network's names, with their names in the file.
+        shapes: shapes of the network's tensors, as published.
     """
     state = content.states[place]
     positions, patch = (

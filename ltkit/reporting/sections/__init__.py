@@ -36,7 +36,7 @@ from ltkit.reporting.source import Source
 
 
 class Part(Protocol):
-    """What a section's module has."""
+    """The interface of a section's module."""
 
     KEY: str
     TITLE: str

@@ -14,7 +14,7 @@ KEY = "alpha"
 TITLE = "Learned coefficients"
 
 LABELLED = 60
-"""Classes named on an axis, at most."""
+"""Most classes named on an axis."""
 
 SIGNED = [[0, "#2166ac"], [0.5, "#f2f2f2"], [1, "#b2182b"]]
 
@@ -72,7 +72,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
 
 
 def _view(name: str, lines: Sequence[tuple[int, Any, Any]], names: Sequence[str]) -> View:
-    """Return the heat map of a fit, from lines of class, neighbours and coefficients."""
+    """Return a fit's heat map, from rows of class, neighbours and coefficients."""
     ticks: dict[str, Any] = {"autorange": "reversed", "showticklabels": False}
     if len(lines) <= LABELLED:
         ticks = {"autorange": "reversed", "tickvals": list(range(len(lines))),

@@ -1,4 +1,4 @@
-"""CMO: a box of an image drawn in favour of rare classes, in an image of the ordinary batch."""
+"""CMO: a box from an image drawn in favour of rare classes, pasted into the ordinary batch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ltkit.training.mixing import Mixed, Mixing, pasted
 
 @dataclass(frozen=True, kw_only=True)
 class CMO(Mixing):
-    r"""CutMix whose partners are drawn from a second sampler, in which rare classes are frequent.
+    r"""CutMix with partners from a second sampler that favours rare classes.
 
     .. math:: \tilde x = M x_b + (1 - M) x_f, \quad
         L = \lambda L(z, y_b) + (1 - \lambda) L(z, y_f), \quad \lambda = mean(M)
