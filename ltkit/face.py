@@ -100,7 +100,7 @@ def features(
         raise InputError("features: found no split, expected train, val or test")
     splits = {name: _split(name, *pair) for name, pair in given.items()}
     if len({split.features.shape[1] for split in splits.values()}) > 1:
-        raise InputError("features: splits have other widths, expected one")
+        raise InputError("features: splits differ in width, expected one")
     if train_counts is None and "train" not in splits:
         raise InputError("train_counts: absent; without train they must be given")
     most = 1 + max(int(split.labels.max(initial=-1)) for split in splits.values())
@@ -111,7 +111,7 @@ def features(
     else:
         counts = _array(train_counts, np.int64)
     if len(counts) < most:
-        raise InputError(f"train_counts: found {len(counts)}, expected {most}, one a class")
+        raise InputError(f"train_counts: found {len(counts)}, expected {most}, one per class")
     head = None
     if rows is not None:
         biases = np.zeros(len(rows), np.float32) if bias is None else _array(bias, np.float32)
@@ -125,7 +125,7 @@ def features(
     names, ids = (None if c is None else tuple(map(str, c)) for c in (class_names, wnids))
     for what, column in (("class_names", names), ("wnids", ids)):
         if column is not None and len(column) != len(counts):
-            raise InputError(f"{what}: found {len(column)}, expected {len(counts)}, one a class")
+            raise InputError(f"{what}: found {len(column)}, expected {len(counts)}, one per class")
     return FeatureSet(splits, ClassTable(counts, names, ids), head)
 
 

@@ -44,7 +44,7 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
     expected = (parameters[0].shape[2], parameters[-1].shape[1])
     if (inputs.shape[1], neighbors.k) != expected:
         raise InputError(
-            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours a class, the "
+            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours per class, the "
             f"networks take {expected[0]} and {expected[1]}; give features of the same model and k"
         )
     alpha = alphas_of(inputs, parameters, run["activation"]).numpy()

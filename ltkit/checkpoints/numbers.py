@@ -96,7 +96,7 @@ def statistics(
     if not len(means) == len(stds) == channels:
         raise InputError(
             f"{path}: mean, std: found {len(means)} and {len(stds)}, expected {channels} each"
-            f"{arch and ' for '}{arch}; say --mean and --std"
+            f"{arch and ' for '}{arch}; pass --mean and --std"
         )
     found = numbers(path, "mean", means, "--mean"), numbers(path, "std", stds, "--std")
     return tuple(found[0]), tuple(found[1])
@@ -122,7 +122,7 @@ def numbers(path: Path, field: str, value: object, option: str) -> list[float]:
 def _listed(path: Path, field: str, value: object, option: str) -> Sequence[object]:
     if not isinstance(value, list | tuple):
         raise FormatError(
-            f"{path}: {field}: found {shown(value)}, expected a list of numbers; say {option}"
+            f"{path}: {field}: found {shown(value)}, expected a list of numbers; pass {option}"
         )
     return value
 

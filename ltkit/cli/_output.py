@@ -43,7 +43,7 @@ def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
     for name, split in dataset.splits.items():
         again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
         if again:
-            say(f"note: {name}: {len(again)} rows name an image again, as {again[0]}", quiet)
+            say(f"note: {name}: {len(again)} rows repeat an image, such as {again[0]}", quiet)
 
 
 def print_json(document: Any) -> None:

@@ -74,7 +74,7 @@ def _default() -> Path:
         named = Path(os.environ[VARIABLE])
         if not named.is_file():
             found = "is not a file" if named.exists() else "not found"
-            raise InputError(f"{named}: {found}; {VARIABLE} names it, set it anew or unset it")
+            raise InputError(f"{named}: {found}; {VARIABLE} names it, set it again or unset it")
         return named
     if Path(DEFAULT).is_file():
         return Path(DEFAULT)

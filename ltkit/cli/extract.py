@@ -107,7 +107,7 @@ def extract(
             report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip
     except KeyboardInterrupt:
-        _output.say("interrupted; finished blocks are kept, go on with --resume")
+        _output.say("interrupted; finished blocks are kept, continue with --resume")
         raise
     return _output.wrote(output, quiet)
 

@@ -265,7 +265,7 @@ def train(
         _refuse_those_of_images(context)
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
     except KeyboardInterrupt:
-        _output.say("interrupted; finished epochs are kept, go on with --resume")
+        _output.say("interrupted; finished epochs are kept, continue with --resume")
         raise
 
 

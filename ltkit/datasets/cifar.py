@@ -278,7 +278,8 @@ def _part(
     ):
         raise FormatError(
             f"{folder}: found {len(labels)} labels of {len(classes)} classes for {len(pixels)} "
-            f"images, expected 0..{layout.num_classes - 1}, each as often; unpack the archive again"
+            f"images, expected 0..{layout.num_classes - 1}, each equally often; unpack the "
+            "archive again"
         )
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return Part(images, labels, coarse)

@@ -63,7 +63,7 @@ def load_folder(root: Path, *, resize: int, crop: int, seed: int, val: str) -> D
         raise InputError(f"{root}: found {', '.join(folders)}/, expected train/ too")
     names = _subfolders(folders["train"])
     if not names:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one a class")
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
     listings = {}
     for split, folder in folders.items():
         extra = sorted({*_subfolders(folder)} - {*names})
@@ -104,7 +104,7 @@ def load_csv(path: Path, root: Path, *, resize: int, crop: int, seed: int, val: 
         paths.append(row.path)
         labels.append(class_id)
     if "train" not in listed:
-        raise InputError(f"{path}: found no training row, expected at least one a class")
+        raise InputError(f"{path}: found no training row, expected at least one per class")
     listings = {
         split: Listing(path, paths, np.array(labels)) for split, (paths, labels) in listed.items()
     }

@@ -45,7 +45,7 @@ def hold(path: Path) -> None:
     """Lock an output until the command's end; outside a command, only check that nobody writes it.
 
     Raises:
-        InputError: when another process writes it, or its folder knows no locks.
+        InputError: when another process writes it, or its folder does not support locks.
     """
     with ExitStack() as now:
         (_command[-1] if _command else now).enter_context(locked(path))
@@ -59,7 +59,7 @@ def locked(path: Path) -> Iterator[None]:
     output, and goes with the process; the file is removed at the end, but not by a kill.
 
     Raises:
-        InputError: when another process writes it, or its folder knows no locks.
+        InputError: when another process writes it, or its folder does not support locks.
     """
     name = path.name
     while ends := [end for end in SCRATCH if name.endswith(end) and name != end]:
@@ -106,7 +106,7 @@ def flock(handle: int, path: Path) -> None:
     """Lock an open file that only the writer of an output may use.
 
     Raises:
-        InputError: when another has locked it, or its file system knows no locks.
+        InputError: when another has locked it, or its file system does not support locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,8 +117,8 @@ def flock(handle: int, path: Path) -> None:
         ) from error
     except OSError as error:
         raise InputError(
-            f"{path}: its folder knows no locks ({error.strerror}), so two writers could mix; "
-            "choose an -o on another file system"
+            f"{path}: its folder does not support locks ({error.strerror}), so two writers could "
+            "mix; choose an -o on another file system"
         ) from error
 
 
@@ -145,7 +145,7 @@ def open_own(path: Path, flags: int) -> int:
 def stranger(path: Path) -> InputError:
     """Return the error for something under one of ltkit's names that is not known to be its own."""
     return InputError(
-        f"{path}: found what is not known to be ltkit's, expected nothing or an unfinished run's; "
+        f"{path}: found something not known to be ltkit's, expected nothing or an unfinished run; "
         "move it away, or choose another -o"
     )
 

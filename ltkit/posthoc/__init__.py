@@ -152,7 +152,7 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
         if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
             raise InputError(
                 f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "
-                f"{size} positive ones, a class each"
+                f"{size} positive ones, one per class"
             )
     logs: NDArray[np.float64] = np.log(weights) - np.log(weights.sum())
     return logs

@@ -34,7 +34,7 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
     """
     split = features.splits.get("train") or next(iter(features.splits.values()))
     if split.ids is None:
-        raise InputError(f"--images: {features.source} does not name its images; extract it anew")
+        raise InputError(f"--images: {features.source} does not name its images; extract it again")
     if not folder.is_dir():
         raise InputError(f"--images: {folder}: no such folder; name the dataset's")
     found: dict[int, list[str]] = {}

@@ -255,7 +255,7 @@ def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
     if len(shape) != 2 or not shape[1]:
         raise InputError(f"{path}: {split}_features: found shape {shape}, expected (N, D)")
     if name not in archive.names:
-        raise InputError(f"{path}: {name}: absent, expected one label a row of {split}_features")
+        raise InputError(f"{path}: {name}: absent, expected one label per row of {split}_features")
     found = archive.header(name)[0]
     if len(found) == 1 and found != shape[:1]:
         raise InputError(f"{path}: {name}: found {found[0]} labels for {shape[0]} rows")

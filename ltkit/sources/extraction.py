@@ -160,7 +160,7 @@ def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -
                 ) from error
         size = (size + 1) // 2
         torch.cuda.empty_cache()
-        note(f"note: the device's memory is full, going on with {size} images at a time")
+        note(f"note: the device's memory is full, continuing with {size} images at a time")
 
 
 def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,7 +201,7 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
     if not difference < TOLERANCE:
         raise InputError(
             f"head: features times head differ from the model's logits by {difference:.1e} of the "
-            f"largest, expected below {TOLERANCE:g}; the head was not recognised rightly"
+            f"largest, expected below {TOLERANCE:g}; the head was not recognised correctly"
         )
 
 

@@ -70,7 +70,8 @@ def log_lines(log: Path) -> list[str]:
         return (scratch.read(log) or b"").decode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{log}: is not UTF-8 text, so no log of ltkit; move it away, or choose another output"
+            f"{log}: is not UTF-8 text, so not a log of ltkit; move it away, or choose "
+            "another output"
         ) from error
 
 
@@ -107,7 +108,7 @@ def best_of(log: Path, lines: Sequence[str], epochs: int) -> float:
         known = []
     if len(known) < epochs:
         raise FormatError(
-            f"{log}: found {len(known)} sound lines, expected {epochs}, one a finished epoch; "
+            f"{log}: found {len(known)} sound lines, expected {epochs}, one per finished epoch; "
             "start again without resuming"
         )
     return max(known, default=-1.0)

@@ -28,7 +28,9 @@ def check_settings(settings: TrainSettings) -> None:
     check_ranges(settings)
     if list(settings.steps) != sorted(settings.steps):
         found = ", ".join(map(str, settings.steps))
-        raise SettingError("steps", f"found {found}, expected rising parts of the run, 0 to 1")
+        raise SettingError(
+            "steps", f"found {found}, expected ascending fractions of the run, 0 to 1"
+        )
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise SettingError("compile", f"found no C++ compiler, expected {' or '.join(COMPILERS)}")
 

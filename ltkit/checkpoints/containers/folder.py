@@ -211,7 +211,7 @@ def json_of(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_bytes(path, "a JSON file", MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: is no JSON ({reason(error)}); fetch it again") from error
+        raise FormatError(f"{path}: is not JSON ({reason(error)}); fetch it again") from error
     if not isinstance(found, dict):
         raise FormatError(
             f"{path}: found a {type(found).__name__}, expected a JSON object; fetch it again"

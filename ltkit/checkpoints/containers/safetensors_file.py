@@ -81,7 +81,7 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[dict[str, str], dict[s
     try:
         header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise _bad(path, f"its header is no JSON: {reason(error)}") from error
+        raise _bad(path, f"its header is not JSON: {reason(error)}") from error
     metadata = header.pop("__metadata__", None) or {} if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _bad(path, "its metadata is no mapping of texts")

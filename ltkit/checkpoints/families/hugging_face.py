@@ -117,7 +117,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         raise FormatError(
             f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
             f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
-            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights anew"
+            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights again"
         )
     place, _ = choose(content, wanted, {"raw": ()})
     names = {name: name for name in content.tensors}

@@ -65,7 +65,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     if cosine and wanted.scale is None:
         raise InputError(
             f"{content.path}: {rest[weight]}: has no bias; if it is a cosine head, give its factor "
-            "with --scale (30 in the LDAM family), else say --linear"
+            "with --scale (30 in the LDAM family), else pass --linear"
         )
     head = (
         CosineHead(spec.features, count, wanted.scale or 1.0)

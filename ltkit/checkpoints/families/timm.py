@@ -152,7 +152,7 @@ def images_of(
         found = resolve_data_config(dict(said), model=model)
     except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
         raise FormatError(
-            f"{content.path}: what it says of its images is not what timm knows ({reason(error)}); "
+            f"{content.path}: timm does not know its image settings ({reason(error)}); "
             "save the weights alone"
         ) from error
     _, height, width = (whole(content.path, "input_size", side) for side in found["input_size"])

@@ -94,7 +94,7 @@ def _show(document: dict[str, Any]) -> None:
 
 def _about(row: dict[str, Any], level: int) -> str:
     near = (
-        f"{row['k']} neighbours a class" if row["by"] == "features"
+        f"{row['k']} neighbours per class" if row["by"] == "features"
         else f"WordNet, level {level}: {row['mean_neighbors']:.1f} a class"
     )  # fmt: skip
     return f"{row['samples']}: {row['n']} samples of {row['classes']} classes; {near}"

@@ -58,7 +58,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             views.append(_view(fit["label"], lines, source.names))
             tallest = max(tallest, len(lines))
     if not views:
-        raise InputError("the fits in detail have random neighbours, other ones in each run")
+        raise InputError("the fits in detail have random neighbours, different ones in each run")
     return [
         Exhibit(
             "alpha", "What each rare class takes from its neighbours",
