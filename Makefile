@@ -17,7 +17,7 @@ $(READY): pyproject.toml requirements/constraints.txt
 
 setup: $(READY) ## install everything into .venv
 
-demo: setup ## the main job on bundled real features
+demo: setup ## the whole workflow on bundled real features
 	$(BIN)/ltkit demo --overwrite
 
 test: setup ## the tests, a few minutes on two cores

@@ -6,8 +6,8 @@
     c = ltkit.posthoc.blend(f)         # parameters are chosen on validation data
     ltkit.evaluate(f, c)["accuracy"]   # a data frame
 
-What is here is what the commands do, as functions (docs/python.md); below it, the modules take
-arrays and give arrays (docs/architecture.md). Nothing is imported before it is used.
+The functions here do what the commands do (docs/python.md); the modules below take and return
+arrays (docs/architecture.md). Modules are imported on first use.
 """
 
 import importlib
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import an attribute on first use."""
     if name in FUNCTIONS:
         return getattr(importlib.import_module("ltkit.face"), name)
     if name in PACKAGES:
@@ -52,5 +52,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List what there is."""
+    """List the public names."""
     return sorted(__all__)

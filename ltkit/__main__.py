@@ -1,4 +1,4 @@
-"""``python -m ltkit`` is the ``ltkit`` command."""
+"""Run the ``ltkit`` command as ``python -m ltkit``."""
 
 from ltkit.cli import main
 

@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and how near names are suggested.
+"""Errors that the user can fix, and suggestions of similar names.
 
 A message is one line: where, what was found, what was expected, what to do. `cli` turns an
 `LtkitError` into that line on stderr and exit code 2; nothing else in the package catches it.
@@ -9,23 +9,23 @@ from collections.abc import Iterable
 
 
 class LtkitError(Exception):
-    """Something the user can mend."""
+    """An error that the user can fix."""
 
 
 class InputError(LtkitError):
-    """A wrong argument, or data that a command cannot work with."""
+    """A wrong argument, or data that a command cannot use."""
 
 
 class SettingError(InputError):
-    """A setting out of its range; the command line shows the option that it is set with.
+    """A setting out of its range; the command line names the option that sets it.
 
-    name: of the setting; after a space, what of it.
+    name: name of the setting; after a space, the part of it.
     said: what was found and what was expected.
-    where: what stands before the name: a file, and a colon.
+    where: prefix of the name: a file, and a colon.
     """
 
     def __init__(self, name: str, said: str, where: str = "") -> None:
-        """Put them together."""
+        """Build the message."""
         super().__init__(f"{where}{name}: {said}")
         self.name, self.said, self.where = name, said, where
 
@@ -35,7 +35,7 @@ class FormatError(LtkitError):
 
 
 def printable(text: str) -> str:
-    r"""Return text with control characters shown as escapes, on one line.
+    r"""Return text on one line, with control characters as escapes.
 
     Example:
         >>> printable("a\x1b[31mred\nb")
@@ -45,12 +45,12 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Say which known names are nearest to an unknown one.
+    """Return a clause that suggests the known names nearest to an unknown one.
 
     Args:
-        name: what was asked for.
-        known: what there is.
-        count: how many names to suggest at most.
+        name: the unknown name.
+        known: the known names.
+        count: most names to suggest.
 
     Returns:
         A clause for the end of a message.

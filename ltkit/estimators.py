@@ -45,13 +45,13 @@ from ltkit.records import Classifier, FeatureSplit, Head
 from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
 
 SCORES = ("ncm", "ridge", "tau-norm")
-"""Methods whose logits are no log-probabilities: they have no ``predict_proba``."""
+"""Methods whose logits are not log-probabilities; they have no ``predict_proba``."""
 
 METRICS = ("euclidean", "cosine", "random")
 
 
 def _initialiser(parameters: Mapping[str, Any]) -> Callable[..., None]:
-    """Return an ``__init__`` that keeps what it is given as it is, as scikit-learn asks."""
+    """Return an ``__init__`` that stores its arguments unchanged, as scikit-learn requires."""
     named = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     for name, default in {"base": None, **parameters}.items():
         named.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
@@ -114,7 +114,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return (N, C) logits; in float64, so that a sample's do not depend on the others."""
+        """Return (N, C) logits in float64, so that a sample's do not depend on the others."""
         check_is_fitted(self)
         head, features = self.classifier_, validate_data(self, X, dtype=np.float32, reset=False)
         prepared, weight = (x.astype(np.float64) for x in (head.prepare(features), head.weight))
@@ -122,12 +122,12 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return (N, C) logits; of two classes (N,), the second's less the first's."""
+        """Return (N, C) logits; with two classes (N,), the second's minus the first's."""
         logits = self._logits(X)
         return logits if len(self.classes_) != 2 else logits[:, 1] - logits[:, 0]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the (N,) classes of the greatest logits, the first of equals."""
+        """Return the (N,) classes with the largest logits, the first of equals."""
         best = self._logits(X).argmax(axis=1)
         classes: NDArray[Any] = self.classes_[best]
         return classes
@@ -152,8 +152,8 @@ class _Posthoc(_Corrected):
             y: (N,) class labels of any kind.
 
         Raises:
-            ValueError: for what scikit-learn refuses.
-            InputError: for what the method refuses, or a base that does not fit.
+            ValueError: for what scikit-learn rejects.
+            InputError: for what the method rejects, or a base that does not fit.
         """
         train = self._split(X, y)
         base, counts = self._base(train), np.bincount(train.labels)
@@ -163,7 +163,7 @@ class _Posthoc(_Corrected):
 
 
 class AlphaNetClassifier(_Corrected):
-    """AlphaNet: rare classes' rows of the base, combined with those of similar frequent classes.
+    """AlphaNet: combines rare classes' rows with those of similar frequent classes.
 
     Classes with fewer than `few_below` samples are corrected by their `k` nearest others; where all
     or none are so rare the base is kept, with a warning. `metric` is ``euclidean``, ``cosine`` or
@@ -195,7 +195,7 @@ class AlphaNetClassifier(_Corrected):
             y_val: (M,) their labels.
 
         Raises:
-            ValueError: for what scikit-learn refuses.
+            ValueError: for what scikit-learn rejects.
             InputError: for parameters out of range, as a `k` above the number of other classes; a
                 base that does not fit; validation labels that are not in y.
         """
@@ -246,7 +246,7 @@ def names() -> list[str]:
 
 
 def _methods() -> dict[str, str]:
-    """Return class names to the methods of `ltkit.posthoc`."""
+    """Return the methods of `ltkit.posthoc` by class name."""
     return {f"{n.title().replace('-', '')}Classifier": n for n in registry.names(posthoc)}
 
 

@@ -1,4 +1,4 @@
-"""The commands as functions, for notebooks and scripts: what ``import ltkit`` offers.
+"""The commands as functions, for notebooks and scripts: the public API of ``import ltkit``.
 
 Features and corrections are records in memory; tables are pandas data frames, and each keeps the
 whole document that ``--json`` would print under ``frame.attrs["document"]``. Arrays may be NumPy's,
@@ -27,15 +27,15 @@ Split = tuple[Array, Array]
 """Features (N, D) and labels (N,)."""
 
 Judged = Correction | tuple[str, Correction] | str | Path
-"""A correction, one under a name, or the classifier file that holds it."""
+"""A correction, a correction with a name, or the classifier file that holds it."""
 
 ENDS = {
     "interval": ("low", "high"), "difference_interval": ("difference_low", "difference_high"),
 }  # fmt: skip
-"""What the ends of intervals are called in frames."""
+"""Names of interval bounds in frames."""
 
 COMMAND = "import ltkit"
-"""What files written from Python say of the command that made them."""
+"""The command recorded in files written from Python."""
 
 
 def read(path: str | Path) -> FeatureSet:
@@ -73,18 +73,18 @@ def features(
     wnids: Sequence[str] | None = None,
     train_counts: Array | None = None,
 ) -> FeatureSet:
-    """Take features made elsewhere, and a last layer if there is one, as ``ltkit import`` does.
+    """Build features from arrays, with an optional last layer, as ``ltkit import`` does.
 
     Args:
         train: (N, D) features and (N,) labels from 0.
-        val: likewise; parameters are chosen on it.
-        test: likewise.
+        val: the same for the validation split, on which parameters are chosen.
+        test: the same for the test split.
         weight: (C, D) rows of the last layer.
         bias: (C,), zeros if absent.
         class_names: C names.
         wnids: C WordNet ids.
-        train_counts: (C,) training images a class, which decide the shot groups; counted in `train`
-            if absent.
+        train_counts: (C,) training images per class, which decide the shot groups; counted in
+            `train` if absent.
 
     Raises:
         InputError: when arrays do not fit each other, or there is nothing to count.
@@ -100,7 +100,7 @@ def features(
         raise InputError("features: found no split, expected train, val or test")
     splits = {name: _split(name, *pair) for name, pair in given.items()}
     if len({split.features.shape[1] for split in splits.values()}) > 1:
-        raise InputError("features: splits have other widths, expected one")
+        raise InputError("features: splits differ in width, expected one")
     if train_counts is None and "train" not in splits:
         raise InputError("train_counts: absent; without train they must be given")
     most = 1 + max(int(split.labels.max(initial=-1)) for split in splits.values())
@@ -111,7 +111,7 @@ def features(
     else:
         counts = _array(train_counts, np.int64)
     if len(counts) < most:
-        raise InputError(f"train_counts: found {len(counts)}, expected {most}, one a class")
+        raise InputError(f"train_counts: found {len(counts)}, expected {most}, one per class")
     head = None
     if rows is not None:
         biases = np.zeros(len(rows), np.float32) if bias is None else _array(bias, np.float32)
@@ -125,7 +125,7 @@ def features(
     names, ids = (None if c is None else tuple(map(str, c)) for c in (class_names, wnids))
     for what, column in (("class_names", names), ("wnids", ids)):
         if column is not None and len(column) != len(counts):
-            raise InputError(f"{what}: found {len(column)}, expected {len(counts)}, one a class")
+            raise InputError(f"{what}: found {len(column)}, expected {len(counts)}, one per class")
     return FeatureSet(splits, ClassTable(counts, names, ids), head)
 
 
@@ -141,7 +141,7 @@ def _split(name: str, x: Array, y: Array) -> FeatureSplit:
 
 
 def _array(values: Array, dtype: type[Any]) -> Any:
-    """Return an array of a type; whole numbers must be such."""
+    """Return an array of a type; integers must be whole numbers."""
     held = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
     if held.dtype.kind not in "biuf":
         raise InputError(f"found an array of {held.dtype}, expected numbers")
@@ -161,17 +161,17 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> "pd.DataFrame":
-    """Score the features' own head and corrections of it, as ``ltkit evaluate`` does.
+    """Score the features' own head and its corrections, as ``ltkit evaluate`` does.
 
     Args:
         features: with a head.
-        *corrections: what to score beside it.
-        split: which split.
-        bins: the least and the greatest training count of the medium classes.
-        group: for grouped accuracy.
-        topk: which top-k accuracies.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        *corrections: corrections to score as well.
+        split: name of the split.
+        bins: the smallest and largest training count of the medium classes.
+        group: grouping for grouped accuracy.
+        topk: top-k accuracies to compute.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         A row for each setting, baseline first; columns (figure, group) with the figures accuracy,
@@ -211,12 +211,12 @@ def compare(
     Args:
         features: with a head.
         *corrections: at least one.
-        against: a name that all others are compared with; None: every pair.
-        select: what a correction's setting is chosen by on the validation split.
-        split: which split.
-        bins: of the shot groups.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        against: name of the one that all others are compared with; None: every pair.
+        select: validation accuracy that a correction's setting is chosen by.
+        split: name of the split.
+        bins: bounds of the medium shot group.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         A row for each pair, "first - second"; columns (figure, group) with the figures difference,
@@ -251,11 +251,11 @@ def nearest(
 
     Args:
         features: with training samples.
-        k: how many.
-        metric: of the class means, or ``wordnet``.
-        of: which classes: few, medium, many, base or all.
-        among: which classes may be neighbours.
-        bins: of the shot groups.
+        k: neighbours per class.
+        metric: distance between class means, or ``wordnet``.
+        of: the classes: few, medium, many, base or all.
+        among: classes that may be neighbours.
+        bins: bounds of the medium shot group.
 
     Returns:
         A row for each class and rank: class, neighbor, distance, by name where there are names.
@@ -284,7 +284,7 @@ def nearest(
 
 def save(features: FeatureSet, correction: Correction, output: str | Path, *,
          overwrite: bool = False) -> Path:  # fmt: skip
-    """Write a correction to a classifier file, which every command reads.
+    """Write a correction to a classifier file, which every command can read.
 
     Raises:
         InputError: when the features were not read from a file, or the output exists.
@@ -307,17 +307,17 @@ def save(features: FeatureSet, correction: Correction, output: str | Path, *,
 def export(correction: Correction | Classifier, output: str | Path, *,
            base: FeatureSet | None = None, to: str = "npz", run: int = 0,
            overwrite: bool = False) -> Path:  # fmt: skip
-    """Write a corrected head alone, as ``ltkit export --to`` does.
+    """Write a corrected head to a file of its own, as ``ltkit export --to`` does.
 
-    Back into a checkpoint, byte for byte but the head, go classifier files: `save` one, then
-    ``ltkit export FILE --into CHECKPOINT``.
+    To replace the head in a checkpoint, leaving every other byte as it is, `save` a classifier file
+    and run ``ltkit export FILE --into CHECKPOINT``.
 
     Args:
         correction: a run of it, or a whole classifier.
         output: the file.
         base: the features whose head a correction changes.
         to: npz, safetensors, csv or onnx.
-        run: which run of the correction.
+        run: settings of the run to export.
         overwrite: whether the output may be replaced.
 
     Raises:
@@ -340,14 +340,14 @@ def export(correction: Correction | Classifier, output: str | Path, *,
 
 def loss(name: str, logits: Array, labels: Array, class_counts: Array,
          **parameters: Any) -> "torch.Tensor":  # fmt: skip
-    """Return one of the losses that ``ltkit train --list`` names, of a batch.
+    """Return the value of a loss, named as in ``ltkit train --list``, on a batch.
 
     Args:
         name: as on the command line.
         logits: (B, C); a tensor that needs a gradient gets one.
         labels: (B,).
-        class_counts: (C,) training images a class.
-        **parameters: of the loss.
+        class_counts: (C,) training images per class.
+        **parameters: parameters of the loss.
 
     Raises:
         InputError: for an unknown loss or parameter.
@@ -376,7 +376,7 @@ def _scalar(value: Any) -> "torch.Tensor":
 
 
 def _entries(corrections: Sequence[Judged]) -> list[Entry]:
-    """Return what is judged, each under a name of its own: the method's where none is given."""
+    """Return the corrections to evaluate, each with a unique name, by default its method's."""
     found: list[Entry] = []
     for one in corrections:
         if isinstance(one, tuple):
@@ -397,7 +397,7 @@ def _entries(corrections: Sequence[Judged]) -> list[Entry]:
 def _frame(
     index: Sequence[str], rows: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
 ) -> "pd.DataFrame":
-    """Return a frame of figures by group; an interval is two columns."""
+    """Return a frame of figures by group; an interval takes two columns."""
     import pandas as pd
 
     columns: dict[tuple[str, str], list[float]] = {}

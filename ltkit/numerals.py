@@ -1,4 +1,4 @@
-"""Numbers in text, and the ranges that they must be in: read and checked in one place.
+"""Numbers in text, and their allowed ranges: parsed and checked in one place.
 
 Python's own ``int`` and ``float`` read more than a person means: ``1_0``, digits of every script,
 ``nan``, ``1e400``. Here a number has the digits 0 to 9, is finite, and is in its range.
@@ -14,18 +14,18 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,60})?|\.[0-9]{1,60})([eE][+-]?[0-9]{1,4})?")
 
 ITEMS = 10_000
-"""Numbers of one list."""
+"""Most numbers in a list."""
 
 SHOWN = 60
-"""Characters of a wrong text that a message has."""
+"""Most characters of a wrong text in a message."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Which numbers a setting may be: finite, and both ends included.
+    """The allowed numbers of a setting: finite, both ends included.
 
-    whole: whether fractions are none of them.
-    above: whether the least one is none of them.
+    whole: whether only whole numbers are allowed.
+    above: whether the lower end is excluded.
 
     Example:
         >>> str(Range(1, 1000, whole=True)), str(Range(0, 100, above=True)), str(Range(0))
@@ -43,7 +43,7 @@ least 0')
     above: bool = False
 
     def __str__(self) -> str:
-        """Say which numbers, for messages."""
+        """Describe the numbers, for messages."""
         kind = "a whole number" if self.whole else "a number"
         if self.most == math.inf:
             kind = "a finite number" + "," * (self.least > -math.inf and not self.above)
@@ -52,19 +52,19 @@ least 0')
 
     @property
     def span(self) -> str:
-        """From where to where, for help texts."""
+        """The range in words, for help texts."""
         low, high = f"{self.least:.15g}", f"{self.most:.15g}"
         if self.most == math.inf:
             return "" if self.least == -math.inf else f"{'above' * self.above or 'at least'} {low}"
         return f"above {low}, at most {high}" if self.above else f"{low} to {high}"
 
     def __contains__(self, value: float) -> bool:
-        """Tell whether a number is one of them."""
+        """Return whether a number is in the range."""
         inside = self.least <= value <= self.most and not (self.above and value == self.least)
         return inside and math.isfinite(value) and (not self.whole or value == math.floor(value))
 
     def check(self, value: float, name: str) -> None:
-        """Refuse a number out of the range.
+        """Reject a number out of the range.
 
         Args:
             value: the number.
@@ -82,7 +82,7 @@ WHOLES = Range(-(2**62), 2**62, whole=True)
 
 
 def number(text: str, name: str, within: Range = ANY) -> float:
-    """Read a number; a whole one where the range has no others.
+    """Parse a number; a whole one if the range has only whole numbers.
 
     Args:
         text: the number, in the digits 0 to 9; spaces around it are left out.
@@ -107,7 +107,7 @@ def number(text: str, name: str, within: Range = ANY) -> float:
 
 
 def read(text: str, within: Range = ANY) -> float | None:
-    """Read a number as `number` does; return None where there is none, or one out of the range."""
+    """Parse a number as `number` does; return None if it is invalid or out of the range."""
     bare = text.strip(" ")
     if within.whole and WHOLE.fullmatch(bare):
         value: float = int(bare)
@@ -121,17 +121,17 @@ def read(text: str, within: Range = ANY) -> float | None:
 def numbers(
     text: str, name: str, within: Range = ANY, *, once: bool = True, example: str = "0.5,1,1.5"
 ) -> list[float]:
-    """Read numbers with commas between them.
+    """Parse numbers separated by commas.
 
     Args:
         text: the numbers, as `number` reads each.
         name: of the setting, for the message.
         within: which numbers each may be.
-        once: whether each number may be there only once.
-        example: of such a list, for the message.
+        once: whether each number may occur only once.
+        example: an example of such a list, for the message.
 
     Raises:
-        InputError: when one of them is no number, out of the range, or there again.
+        InputError: when one is not a number, out of the range, or repeated.
 
     Example:
         >>> numbers("0.5,1", "--rho"), numbers("32,32", "--hidden", WHOLES, once=False)
@@ -149,7 +149,7 @@ def numbers(
 
 
 def check_once(items: list[float] | list[str], name: str) -> None:
-    """Refuse a list in which something is there again.
+    """Reject a list with a repeated item.
 
     Raises:
         InputError: naming it.
@@ -163,7 +163,7 @@ def check_once(items: list[float] | list[str], name: str) -> None:
 
 
 def shown(text: str, always: bool = False) -> str:
-    """Return a wrong text for a message: in quotes where blanks would not be seen, and cut.
+    """Return a wrong text for a message: shortened, and in quotes if it is blank.
 
     Args:
         text: what was found.

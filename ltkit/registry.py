@@ -1,4 +1,4 @@
-"""A folder is a list of methods: one public module, one name.
+"""A folder as a list of methods: one public module, one name.
 
 `losses/balanced_softmax.py` is ``balanced-softmax`` on the command line. Names are listed without
 importing the modules, so that ``--help`` stays quick. The signature of a method is the only list of
@@ -18,7 +18,7 @@ from ltkit.numerals import shown
 
 
 def names(package: ModuleType) -> list[str]:
-    """Return the public module names of a package, with dashes, sorted."""
+    """Return a package's public module names, with dashes, sorted."""
     modules = pkgutil.iter_modules(package.__path__)
     return sorted(m.name.replace("_", "-") for m in modules if not m.name.startswith("_"))
 
@@ -51,7 +51,7 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
 def parameters_of(
     function: Callable[..., Any], given: Mapping[str, Any], method: str
 ) -> dict[str, Any]:
-    """Return given parameters of a method; text becomes a value of the default's type.
+    """Return a method's given parameters; text is converted to the default's type.
 
     Args:
         function: the method.
@@ -59,8 +59,8 @@ def parameters_of(
         method: its name, for messages.
 
     Raises:
-        SettingError: for an unknown name (the nearest are said), one that is there twice, or text
-            of another type.
+        SettingError: for an unknown name (the nearest are suggested), a repeated one, or text of
+            another type.
 
     Example:
         >>> def loss(logits, *, max_margin=0.5, window=3): ...
@@ -81,7 +81,7 @@ def parameters_of(
 
 
 def _value(given: Any, kind: type, name: str) -> Any:
-    """Return a value; text as the type that the default has."""
+    """Return a value, with text converted to the default's type."""
     if kind is str or not isinstance(given, str):
         return given
     within = numerals.WHOLES if kind is int else numerals.ANY
@@ -92,7 +92,7 @@ def _value(given: Any, kind: type, name: str) -> Any:
 
 
 def described(package: ModuleType, function: str) -> list[str]:
-    """Return a line for each method of a package: name, parameters, summary, source."""
+    """Return one line per method of a package: name, parameters, summary, source."""
     lines = []
     for name in names(package):
         module = load(package, name)

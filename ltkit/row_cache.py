@@ -1,4 +1,4 @@
-"""Rows of a split that training draws again and again: held where they fit a budget of memory."""
+"""Rows of a split that training draws repeatedly, held if they fit a memory budget."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from ltkit.records import FeatureSplit, Ints
 
 Held = TypeVar("Held")
-"""What rows are held as: an array, or a tensor on a device."""
+"""Type of held rows: an array, or a tensor on a device."""
 
 
 @dataclass(frozen=True)
 class Stretch(Generic[Held]):
-    """The rows of a stretch of draws.
+    """The rows for a stretch of draws.
 
-    used: (U,) their numbers in the split, rising.
+    used: (U,) their numbers in the split, ascending.
     values: (U, W).
     """
 
@@ -25,22 +25,22 @@ class Stretch(Generic[Held]):
     values: Held
 
     def places(self, rows: Ints) -> Ints:
-        """Return where rows of the stretch are in its values."""
+        """Return the positions in its values of rows of the stretch."""
         return np.searchsorted(self.used, rows)
 
 
 class RowCache(Generic[Held]):
-    """(N, W) rows made of a split's features: all of them where they fit, else a stretch at a time.
+    """(N, W) rows computed from a split's features: all if they fit, else a stretch at a time.
 
-    The budget decides how often the split is read, never what is given.
+    The budget decides how often the split is read, never what is returned.
 
     Args:
         split: the samples.
         width: W.
-        dtype: of the rows.
+        dtype: type of the rows.
         budget: bytes of rows that may be held.
-        place: brings rows to where they are held.
-        made_of: the (B, W) rows of (B, D) features as stored; None: the features themselves.
+        place: moves rows to where they are held.
+        made_of: returns the (B, W) rows of (B, D) stored features; None: the features themselves.
         once: each drawn row is needed once; nothing is held.
     """
 
@@ -68,7 +68,7 @@ class RowCache(Generic[Held]):
         return Stretch(used, self._place(self._read(used)))
 
     def _read(self, used: Ints) -> NDArray[Any]:
-        """Read some rows, rising, in one pass over the split."""
+        """Read some rows, in ascending order, in one pass over the split."""
         width, dtype = self._shape
         values = np.empty((len(used), width), dtype)
         for rows in self._split.slices():

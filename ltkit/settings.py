@@ -1,4 +1,4 @@
-"""The settings of every command, with the only copy of each default and of each range.
+"""The settings of every command: the only place for their defaults and ranges.
 
 Command-line options read their defaults and ranges here, and the settings are written whole into
 each output file. This module imports nothing heavy, because the command line imports it to print
@@ -25,7 +25,7 @@ BaseSampling = Literal["class-balanced", "uniform"]
 EpochChoice = Literal["best", "last"]
 SHOT_GROUPS = ("few", "medium", "many")
 GROUPS = (*SHOT_GROUPS, "all", "balanced")
-"""What accuracies are given of: all, the mean over samples, and balanced, that over classes."""
+"""Groups with accuracies; all is the mean over samples, balanced the mean over classes."""
 
 Select = Literal["all", "balanced", "few", "harmonic"]
 Fit = Literal["crop", "squeeze", "pad"]
@@ -38,7 +38,7 @@ BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
 
 REPLICATES = 2000
-"""Of the bootstrap."""
+"""Bootstrap replicates."""
 
 RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),
@@ -73,7 +73,7 @@ RANGES: Mapping[str, Range] = {
     "weight_decay": Range(0, 1000),
     "workers": Range(1, 256, whole=True),
 }
-"""Which numbers a setting may be, the items of a list one by one.
+"""The allowed numbers of each setting; for lists, of each item.
 
 What a value costs is another matter: `ltkit.alphanet` estimates it before it starts.
 """
@@ -82,11 +82,11 @@ FLAGS = {
     "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
     "features": "FEATS", "method": "METHOD", "momentum": "momentum",
 }  # fmt: skip
-"""What is not called by its name on the command line."""
+"""Settings whose command-line name differs from their own."""
 
 
 def flag(name: str) -> str:
-    """Return how a setting is called on the command line; what follows a space stays as it is.
+    """Return a setting's name on the command line; anything after a space is kept.
 
     Example:
         >>> flag("learning_rate"), flag("batch_size"), flag("parameters tau")
@@ -97,7 +97,7 @@ def flag(name: str) -> str:
 
 
 def check(settings: Any) -> None:
-    """Refuse settings out of their ranges.
+    """Reject settings out of their ranges.
 
     Args:
         settings: one of the dataclasses here.
@@ -142,9 +142,9 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class HeadSettings(TrainSettings):
-    """The defaults of a head on cached features: the schedule of the cRT of Kang et al. 2020.
+    """The defaults of a head on cached features: the cRT schedule of Kang et al. 2020.
 
-    Their batches of 512 are of datasets with 100,000 images; smaller files want smaller ones.
+    Their batches of 512 suit datasets with 100,000 images; smaller files need smaller ones.
     """
 
     epochs: int = 30
@@ -156,7 +156,7 @@ class HeadSettings(TrainSettings):
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What is trained, but for the data and the schedule; `training.recipe` makes a run of it.
+    """What to train, except the data and the schedule; `training.recipe` makes a run of it.
 
     method: the loss's name.
     parameters: by name, as text or values; ``then.`` before the name says the second stage's loss,
@@ -187,7 +187,7 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """What a user says of a checkpoint where it does not say so itself.
+    """What a user says about a checkpoint that does not say so itself.
 
     arch: a key of `ltkit.architectures.CATALOGUE`, or ``library:name`` of an optional library.
     head: the last layer's name in the file.
@@ -211,7 +211,7 @@ class LoadSettings:
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
-        """Return the settings that `as_json` gave, after a file kept them."""
+        """Return the settings that `as_json` wrote to a file."""
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return cls(**kept)
 
@@ -244,7 +244,7 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class NeighborSettings:
-    """Which classes are neighbours of which."""
+    """How the neighbours of a class are found."""
 
     k: int = 5
     metric: Metric = "euclidean"
@@ -253,7 +253,7 @@ class NeighborSettings:
 
 @dataclass(frozen=True)
 class AlphaNetSettings:
-    """AlphaNet (Chang et al., arXiv 2008.07073), one run.
+    """One run of AlphaNet (Chang et al., arXiv 2008.07073).
 
     `network_input` and `few_biases` are where the paper and the published code differ; `variant`
     on the command line sets both. `base_sampling`: whether base classes or base samples are equally

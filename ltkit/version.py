@@ -1,3 +1,3 @@
-"""The version of this package, which files say that it wrote."""
+"""The version of this package, which files record as their writer's."""
 
 __version__ = "0.1.0"

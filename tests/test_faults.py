@@ -201,7 +201,7 @@ def test_an_interrupted_extraction_says_how_to_go_on(tmp_path, monkeypatch, caps
     monkeypatch.setattr(extraction, "extract", interrupted)
     with pytest.raises(ending):
         cli.extract.extract(Path("m.pt"), "digits_lt", output=Path("o.h5"), quiet=True)
-    said = "interrupted; finished blocks are kept, go on with --resume"
+    said = "interrupted; finished blocks are kept, continue with --resume"
     assert (said in capsys.readouterr().err) == (ending is KeyboardInterrupt)
 
 
@@ -306,7 +306,7 @@ def test_a_device_without_memory_gets_half_as_many_images(extract, most, said, s
     assert notes == []
     found, notes = extract(100, most=most)
     assert notes == [
-        f"note: the device's memory is full, going on with {n} images at a time" for n in said
+        f"note: the device's memory is full, continuing with {n} images at a time" for n in said
     ]
     np.testing.assert_array_equal(found, expected)
 

@@ -128,7 +128,7 @@ def test_a_file_stands_for_its_correction(folder):
         ({"train": ([[np.nan, 1.0]], [0])}, "NaN"),
         ({"train": (X, [0, 1, 0.5])}, "fractions"),
         ({"train": (X, ["a", "b", "c"])}, "expected numbers"),
-        ({"train": (X, Y), "test": ([[1.0]], [0])}, "other widths"),
+        ({"train": (X, Y), "test": ([[1.0]], [0])}, "differ in width"),
         ({"test": (X, Y)}, "train_counts: absent"),
         ({"test": (X, Y), "train_counts": [3]}, "train_counts: found 1, expected 2"),
         ({"train": (X, Y), "weight": np.eye(3)}, r"weight: found \(3, 3\)"),

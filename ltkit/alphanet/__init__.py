@@ -1,4 +1,4 @@
-"""AlphaNet: rare classifiers corrected by their neighbours', learned on cached features.
+"""AlphaNet: corrects rare classes with the classifiers of similar frequent classes.
 
 `fit` and `apply` take a classifier and its neighbours. What the commands of ``ltkit alphanet`` do
 with a features file is `fit_features`, `sweep_features`, `apply_features` and `explain_fit`.

@@ -1,4 +1,4 @@
-"""Trained networks, applied to classes that they may never have seen."""
+"""Apply trained networks to classes that they may never have seen."""
 
 from collections.abc import Sequence
 
@@ -14,15 +14,15 @@ from ltkit.settings import BINS, NeighborSettings
 
 
 def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Correction:
-    """Let trained networks correct classes that they may never have seen.
+    """Correct classes with trained networks, which may never have seen them.
 
     A network reads the neighbours' rows (and the class's own, where it was trained so) and nothing
-    else, so a class needs no samples of its own but those of its mean feature and its row.
+    else, so a class needs only its mean feature and its row, no further samples.
 
     Args:
-        correction: of `fit`, with its networks.
+        correction: from `fit`, with its networks.
         base: the classifier to correct.
-        neighbors: of the classes to correct, as many as in the fit, in the same order of distance.
+        neighbors: neighbours of the classes to correct, as many as in the fit, in the same order.
 
     Returns:
         A correction of ``neighbors.few_class`` with the same runs; biases are the base's.
@@ -44,7 +44,7 @@ def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Cor
     expected = (parameters[0].shape[2], parameters[-1].shape[1])
     if (inputs.shape[1], neighbors.k) != expected:
         raise InputError(
-            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours a class, the "
+            f"alphanet: found {inputs.shape[1]} inputs and {neighbors.k} neighbours per class, the "
             f"networks take {expected[0]} and {expected[1]}; give features of the same model and k"
         )
     alpha = alphas_of(inputs, parameters, run["activation"]).numpy()
@@ -68,14 +68,14 @@ def apply_features(
     bins: Sequence[int] = BINS,
     source: str = "fit",
 ) -> Correction:
-    """Correct classes of a features file that a fit left out: what ``ltkit alphanet apply`` does.
+    """Correct classes of a features file that a fit left out, as ``ltkit alphanet apply`` does.
 
     Args:
-        correction: of a fit, with its networks.
+        correction: from a fit, with its networks.
         features: with a head, and training samples of the classes to correct.
-        of: ids of these; None: the rare ones that the fit does not correct.
-        bins: of the shot groups; neighbours are base classes.
-        source: what messages call the fit.
+        of: their ids; None: the rare classes that the fit does not correct.
+        bins: bounds of the medium shot group; neighbours are base classes.
+        source: name of the fit in messages.
 
     Raises:
         InputError: when the correction has no networks or takes other inputs, when there is no

@@ -1,4 +1,4 @@
-"""What a fit made of classes: the combination learned, accuracy, and mistakes."""
+"""What a fit learned about classes: combinations, accuracies and mistakes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ltkit.evaluation.analysis import ClassChange, class_changes, mean_and_std
 from ltkit.records import ClassTable, Correction, FeatureSet
 
 NAMED = 3
-"""Files named in a message."""
+"""Most files named in a message."""
 
 
 def explain_fit(
@@ -24,16 +24,16 @@ def explain_fit(
     run: Mapping[str, float] | None = None,
     split: str = "test",
 ) -> dict[str, Any]:
-    """Say what a fit made of classes: what ``ltkit alphanet show`` does.
+    """Describe what a fit learned, as ``ltkit alphanet show`` does.
 
     Args:
         features: with a head.
         entries: corrections of it, one of them a fit.
-        classes: names or ids of corrected classes; none: those whose accuracy changed most.
+        classes: names or ids of corrected classes; empty: those whose accuracy changed most.
         most: how many of those, 0 for all.
-        rho: which, where the fit has several.
-        run: settings of a single run, as ``{"seed": 0}``; none: all seeds.
-        split: of the accuracies and mistakes.
+        rho: rho of the runs, if the fit has several.
+        run: settings of a single run, as ``{"seed": 0}``; empty: all seeds.
+        split: split for the accuracies and mistakes.
 
     Returns:
         The document of ``ltkit alphanet show --json``; the command's help has its keys.
@@ -63,7 +63,7 @@ def explain_fit(
 
 
 def _only_fit(source: str, entries: Sequence[Entry]) -> Entry:
-    """Return the one AlphaNet fit among corrections."""
+    """Return the only AlphaNet fit among the corrections."""
     fits = [
         entry for entry in entries
         if {"alpha", "neighbor"} <= entry.correction.extra.keys()
@@ -80,13 +80,13 @@ def _only_fit(source: str, entries: Sequence[Entry]) -> Entry:
 
 
 def _named(entries: Sequence[Entry]) -> str:
-    """Return the files of some entries, and how many more there are."""
+    """Return the files of the first entries, and how many more there are."""
     more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
     return f"{', '.join(entry.file for entry in entries[:NAMED])}{more}"
 
 
 def _runs_of(entry: Entry, rho: float | None, run: Mapping[str, float]) -> list[int]:
-    """Return the runs of one setting, or the single one asked for."""
+    """Return the runs of one setting, or the single run asked for."""
     if run:
         return [pick(entry.correction, {**run} | ({} if rho is None else {"rho": rho}))]
     found = [
@@ -102,7 +102,7 @@ def _runs_of(entry: Entry, rho: float | None, run: Mapping[str, float]) -> list[
 
 
 def class_of(text: str, classes: ClassTable, correction: Correction, file: str) -> int:
-    """Return the corrected class of a name or id; what could be both is the name.
+    """Return the corrected class with a name or id; if it could be both, the name wins.
 
     Raises:
         SettingError: for an unknown class, a name of several, or one that is not corrected.
@@ -132,7 +132,7 @@ def class_of(text: str, classes: ClassTable, correction: Correction, file: str) 
 
 
 def _row(change: ClassChange, classes: ClassTable) -> dict[str, Any]:
-    """Return what is said of a class."""
+    """Return the description of a class."""
     mean, std = mean_and_std(change.alpha)
     combination = [
         {
@@ -155,7 +155,7 @@ def _row(change: ClassChange, classes: ClassTable) -> dict[str, Any]:
 
 
 def _three(values: Any) -> dict[str, Any]:
-    """Return a value before, its mean over runs after, and their deviation."""
+    """Return a value before, and its mean and standard deviation over runs after."""
     mean, std = mean_and_std(values[1:])
     parts = {"before": values[0], "after": mean, "std": std}
     return {name: None if np.isnan(v) else float(v) for name, v in parts.items()}

@@ -1,4 +1,4 @@
-"""AlphaNet: rare classifiers corrected by their neighbours', learned on cached features.
+"""AlphaNet: corrects rare classes with neighbours' classifiers, on cached features.
 
 Everything is linear in cached logits, so training never touches features or weights:
 ``f . w'_c = f . w_c + sum_i alpha_ci (f . v_ci)``. A sample is reduced once to its few-class
@@ -27,7 +27,7 @@ from ltkit.records import Classifier, Correction, FeatureSplit, Ints, Neighbors,
 from ltkit.settings import AlphaNetSettings, as_json
 
 SHARED_PRODUCTS = 1 << 25
-"""Products of a step's first layer from which several threads are used."""
+"""Products in a step's first layer above which several threads are used."""
 
 
 def fit(
@@ -52,10 +52,10 @@ def fit(
             they are, bit for bit.
         neighbors: of every class to correct.
         train: (N, D) features.
-        val: what the epoch is chosen on.
-        runs: settings that differ in nothing but `seed` and `rho`.
-        absent: classes that are taken not to be there: no sample, no logit; for `apply` later.
-        device: where to train.
+        val: samples that the epoch is chosen on.
+        runs: settings that differ only in `seed` and `rho`.
+        absent: classes to ignore: no samples, no logits; for a later `apply`.
+        device: device to train on.
 
     Returns:
         A correction of the few classes, with ``extra``: ``alpha`` (S, F, K) with
@@ -113,7 +113,7 @@ def fit(
 
 
 class _Kept:
-    """The networks of each run's best epoch, the first of equals; before any, those of the start.
+    """The networks of each run's best epoch, the first of equals; initially the starting ones.
 
     alpha: (S, F, K); bias: (S, F); parameters: of the networks; epoch: (S,) from 1.
     """
@@ -124,12 +124,12 @@ class _Kept:
         self._best = torch.full((runs,), -1.0, device=self.alpha.device)
 
     def take(self, network: Networks) -> None:
-        """Take all runs as they are now."""
+        """Keep all runs in their current state."""
         self.alpha, self.bias = network.alphas().detach(), network.few_bias
         self.parameters = network.parameters
 
     def take_better(self, network: Networks, alpha: Tensor, accuracy: Tensor, epoch: int) -> None:
-        """Take the runs whose (S,) accuracy is greater than ever before."""
+        """Keep the runs whose (S,) accuracy exceeds every earlier one."""
         better = accuracy > self._best
         self._best = torch.where(better, accuracy, self._best)
         self.epoch = torch.where(better, epoch, self.epoch)
@@ -141,7 +141,7 @@ class _Kept:
         ]
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what a correction keeps of them."""
+        """Return the arrays that a correction keeps."""
         parameters = enumerate(self.parameters)
         return {
             "alpha": self.alpha.cpu().numpy(),
@@ -159,7 +159,7 @@ def _times(base: Classifier, factor: float) -> Classifier:
 
 @contextmanager
 def _threads(products: int) -> Iterator[None]:
-    """Use one thread where a step's first layer has too few products to share.
+    """Use one thread if a step's first layer has too few products to share.
 
     Threads that wait for each other on a busy machine cost far more than they save there.
     """
@@ -174,7 +174,7 @@ def _threads(products: int) -> Iterator[None]:
 def _train_epoch(
     network: Networks, data: Reduced, rows: list[Ints], settings: AlphaNetSettings, epoch: int
 ) -> None:
-    """Train every run on its samples of one epoch; longer epochs come first in the stack."""
+    """Train every run on its samples of one epoch; the longest epochs come first in the stack."""
     rate = settings.learning_rate * settings.decay_factor ** (epoch // settings.decay_every)
     device = data.few.device
     lengths = torch.tensor([len(r) for r in rows], device=device)

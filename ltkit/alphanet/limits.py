@@ -1,4 +1,4 @@
-"""What a fit refuses before it starts: settings, sizes and costs out of range."""
+"""What a fit rejects before it starts: settings, sizes and costs out of range."""
 
 import itertools
 import math
@@ -16,13 +16,13 @@ from ltkit.settings import AlphaNetSettings
 from ltkit.settings import check as check_ranges
 
 MOST_HOURS = 100.0
-"""How long a fit may be expected to take."""
+"""Longest expected duration of a fit."""
 
 MOST_BYTES = 16 << 30
-"""Memory that networks and drawn samples may take."""
+"""Most memory for networks and drawn samples."""
 
 MOST_LAYERS = 16
-"""Hidden layers of a network."""
+"""Most hidden layers of a network."""
 
 STEP_SECONDS, PRODUCTS_PER_SECOND = 1e-3, {"cpu": 2e10, "cuda": 2e12}
 """What a step takes at least, and how many products a device makes, for the estimate: roughly."""
@@ -32,12 +32,12 @@ LOGITS, ROWS = (1e-6, 1e6), (1e-9, 1e9)
 
 
 def check_sizes(inputs: Tensor, data: Reduced, logit_scale: float) -> None:
-    """Refuse logits and rows of a size at which a network learns nothing, or not to a finite loss.
+    """Reject logits and rows too small or too large to learn from with a finite loss.
 
-    All zeros are as good as any: there is nothing to learn.
+    All zeros are accepted: there is nothing to learn.
 
     Raises:
-        InputError: saying what to multiply with what.
+        InputError: saying which factor to apply.
     """
     size = float(inputs.abs().max()) if inputs.numel() else 0.0
     if size and not ROWS[0] <= size <= ROWS[1]:
@@ -61,7 +61,7 @@ def check_sizes(inputs: Tensor, data: Reduced, logit_scale: float) -> None:
 
 
 def check_runs(runs: Sequence[AlphaNetSettings]) -> None:
-    """Refuse runs out of range, or that differ in more than rho and seed."""
+    """Reject runs that are out of range, or differ in more than rho and seed."""
     if not runs:
         raise SettingError("seeds", "found 0 runs, expected at least one seed and one rho")
     for run in runs:
@@ -84,7 +84,7 @@ def check_cost(
     runs: Sequence[AlphaNetSettings],
     device: str,
 ) -> None:
-    """Refuse what would take too long or too much memory, before any of it is made."""
+    """Reject what would take too much time or memory, before anything is allocated."""
     settings, samples = runs[0], int(np.isin(train.labels, neighbors.few_class).sum())
     own = settings.network_input == "own+neighbors"
     sizes = ((neighbors.k + own) * base.feature_size, *settings.hidden, neighbors.k)

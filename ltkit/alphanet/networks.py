@@ -1,4 +1,4 @@
-"""The small networks that give the coefficients, all runs as one stack, and what they make."""
+"""The small networks that compute the coefficients, all runs as one stack."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from ltkit.records import Classifier, Neighbors
 from ltkit.settings import Activation, AlphaNetSettings
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Of AdamW: PyTorch's defaults, as in the released code."""
+"""AdamW parameters: PyTorch's defaults, as in the released code."""
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "leaky_relu": functional.leaky_relu,  # slope 0.01, PyTorch's default, as in the released code
@@ -30,7 +30,7 @@ class Networks:
     def __init__(
         self, base: Classifier, neighbors: Neighbors, runs: Sequence[AlphaNetSettings], device: str
     ) -> None:
-        """Start every run from its seed."""
+        """Initialise every run from its seed."""
         settings, few = runs[0], neighbors.few_class
         self.activation = settings.activation
         self.inputs = network_inputs(base, neighbors, settings.network_input).to(device)
@@ -57,13 +57,13 @@ class Networks:
         self._weight_decay = settings.weight_decay
 
     def alphas(self, parameters: Sequence[Tensor] | None = None) -> Tensor:
-        """Return (S, F, K) coefficients with unit absolute sum, of these or of all networks."""
+        """Return (S, F, K) coefficients with unit absolute sum, from these or from all networks."""
         return alphas_of(
             self.inputs, self.parameters if parameters is None else parameters, self.activation
         )
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Take one AdamW step of the first S' runs, those the gradients are of."""
+        """Take one AdamW step with the gradients of the first S' runs."""
         active = len(gradients[0])
 
         def each(stacks: Sequence[Tensor]) -> list[Tensor]:
@@ -88,7 +88,7 @@ class Networks:
 
 
 def network_inputs(base: Classifier, neighbors: Neighbors, network_input: str) -> Tensor:
-    """Return the (F, K D) rows that the networks read, the class's own first where it is read."""
+    """Return the (F, K D) rows that the networks read, with the class's own first if it is read."""
     near = base.weight[neighbors.base_class]  # (F, K, D)
     if network_input == "own+neighbors":
         near = np.concatenate([base.weight[neighbors.few_class][:, None], near], axis=1)
@@ -111,9 +111,9 @@ def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDAr
     """Return the corrected rows ``w_c + sum_i alpha_ci v_ci``.
 
     Args:
-        base: with the rows w and v.
-        neighbors: (F, K) whose rows are added.
-        alpha: (S, F, K).
+        base: classifier with the rows w and v.
+        neighbors: (F, K) classes whose rows are added.
+        alpha: (S, F, K) coefficients.
 
     Returns:
         (S, F, D) float32.

@@ -1,4 +1,4 @@
-"""What a fit needs of the samples: those that a run draws, reduced once to a few numbers each."""
+"""The samples a fit draws, each reduced once to a few numbers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from ltkit.settings import AlphaNetSettings
 
 
 def _check_samples(few: Ints, counts: Ints) -> None:
-    """Refuse classes to correct that have no training sample."""
+    """Reject classes to correct that have no training sample."""
     empty = few[counts[few] == 0]
     if len(empty):
         raise InputError(
@@ -23,7 +23,7 @@ def _check_samples(few: Ints, counts: Ints) -> None:
 
 
 class Draws:
-    """Which samples a run sees, in which order: (epochs, few samples + drawn base samples)."""
+    """The samples that a run sees, in order: (epochs, few samples + drawn base samples)."""
 
     def __init__(
         self, labels: Ints, few: Ints, num_classes: int, run: AlphaNetSettings, absent: Ints
@@ -53,14 +53,14 @@ class Draws:
         self.rows = np.stack(epochs)
 
     def epoch(self, epoch: int, used: Ints) -> Ints:
-        """Return the positions within `used` of an epoch's samples."""
+        """Return the positions within `used` of one epoch's samples."""
         positions: Ints = np.searchsorted(used, self.rows[epoch])
         return positions
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """What a sample needs for the loss and for its prediction, whatever the alphas are.
+    """What the loss and the prediction of a sample need, whatever the alphas are.
 
     few: (N, F) f . w_c of the few classes; near: (N, F, K) f . v_ci; neither has a bias.
     base_lse: (N,) log-sum-exp of the base logits; base_best: (N,) the greatest of them.
@@ -78,14 +78,14 @@ class Reduced:
     base_target: Tensor
 
     def to(self, device: str) -> "Reduced":
-        """Move all of it to a device."""
+        """Move everything to a device."""
         return Reduced(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def reduce(
     base: Classifier, neighbors: Neighbors, split: FeatureSplit, used: Ints | None, absent: Ints
 ) -> Reduced:
-    """Compute the reduced quantities of the rows `used` (all when None), block by block."""
+    """Compute the reduced quantities of the rows `used` (all if None), block by block."""
     few = torch.from_numpy(neighbors.few_class)
     near = torch.from_numpy(neighbors.base_class)
     left_out = np.concatenate([neighbors.few_class, absent])
@@ -132,9 +132,9 @@ def sample_losses(data: Reduced, index: Tensor, alpha: Tensor, bias: Tensor) -> 
 
     Args:
         data: reduced quantities of N samples.
-        index: (S, B) which of them.
+        index: (S, B) sample indices.
         alpha: (S, F, K) coefficients.
-        bias: (S, F) of the few classes.
+        bias: (S, F) biases of the few classes.
     """
     few = data.few[index] + (data.near[index] * alpha[:, None]).sum(dim=3) + bias[:, None]
     every = torch.cat([few, data.base_lse[index][:, :, None]], dim=2)  # (S, B, F + 1)

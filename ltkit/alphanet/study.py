@@ -1,4 +1,4 @@
-"""AlphaNet on a features file: which classes, which neighbours, and all runs together."""
+"""AlphaNet on a features file: the classes, their neighbours, and all runs together."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class Study:
     """A features file with what every fit on it needs.
 
     of: (F,) classes to correct; among: classes that may be their neighbours.
-    absent: classes that a fit must not know of.
+    absent: classes hidden from a fit.
     means: (C, D) float64 class means of the training features.
     """
 
@@ -50,7 +50,7 @@ class Study:
 
     def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
             device: str = "cpu") -> Correction:  # fmt: skip
-        """Fit all runs together; the random control draws other neighbours for each seed."""
+        """Fit all runs together; the random control draws new neighbours for each seed."""
         base, train = self.features.classifier(), self.features.split("train")
         val = self.features.splits.get("val")
         seeds = sorted({run.seed for run in runs}) if metric == "random" else [runs[0].seed]
@@ -63,7 +63,7 @@ class Study:
 
 
 def study(features: FeatureSet, of: Ints, among: Ints, absent: Ints) -> Study:
-    """Prepare a study of these classes: the class means are computed once.
+    """Prepare a study of these classes; class means are computed once.
 
     Raises:
         InputError: when there is no train split.
@@ -79,13 +79,13 @@ def study_of_groups(
     bins: Sequence[int] = BINS,
     leave_out: Sequence[int] = (),
 ) -> tuple[Study, ShotGroups]:
-    """Prepare a study of shot groups, whose neighbours are the base classes outside them.
+    """Prepare a study of shot groups whose neighbours are the other base classes.
 
     Args:
         features: with a train split.
         of: shot groups of the classes to correct.
-        bins: of the shot groups.
-        leave_out: ids of classes to correct that the fit must not know of.
+        bins: bounds of the medium shot group.
+        leave_out: ids of classes to correct that are hidden from the fit.
 
     Raises:
         InputError: for an unknown group, no class to correct or none to be a neighbour, a class
@@ -114,7 +114,7 @@ def study_of_groups(
 def runs_of(
     settings: AlphaNetSettings, rhos: Sequence[float], seeds: int, seed: int = 0
 ) -> list[AlphaNetSettings]:
-    """Return a run for each rho and each of as many seeds, counted from the first.
+    """Return one run per rho and seed, with seeds counted up from the first.
 
     Example:
         >>> [(run.rho, run.seed) for run in runs_of(AlphaNetSettings(), [0.5, 1.0], 2, seed=7)]
@@ -140,21 +140,21 @@ def fit_features(
     device: str = "cpu",
     note: Callable[[str], None] = lambda message: None,
 ) -> Correction:
-    """Correct the rare classes of a features file: what ``ltkit alphanet fit`` does.
+    """Correct the rare classes of a features file, as ``ltkit alphanet fit`` does.
 
     Args:
         features: with a head and a train split.
-        settings: of all runs; their rho and seed are those below.
-        k: neighbours of each class.
-        metric: which classes are near.
-        rhos: base samples per few-shot sample, each in a run of its own.
-        seeds: runs with different seeds.
-        seed: the first of them.
+        settings: settings of all runs; rho and seed are given below.
+        k: neighbours per class.
+        metric: distance between classes.
+        rhos: base samples per few-shot sample, one run each.
+        seeds: number of seeds.
+        seed: the first seed.
         of: as `study_of_groups`.
-        bins: likewise.
-        leave_out: likewise.
-        device: where to train.
-        note: called with what a user may want to know.
+        bins: as `study_of_groups`.
+        leave_out: as `study_of_groups`.
+        device: device to train on.
+        note: called with notes for the user.
 
     Raises:
         InputError: as `study_of_groups` and `ltkit.alphanet.fit`.

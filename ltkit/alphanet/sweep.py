@@ -1,4 +1,4 @@
-"""Many settings of AlphaNet on a features file, and the choice among them on validation data."""
+"""Fit many AlphaNet settings on a features file and choose one on validation data."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,26 +47,26 @@ def sweep(
 ) -> tuple[list[Point], Point, list[Path]]:
     """Fit every k and metric with all runs, and score each setting on the validation split.
 
-    Each joint fit is kept in a file as soon as it is done, so that a sweep that was stopped goes on
-    where it was and gives the same table.
+    Each joint fit is saved as soon as it is done, so that an interrupted sweep can be resumed and
+    gives the same table.
 
     Args:
-        wanted: the features and the classes.
-        ks: how many neighbours.
-        metrics: which neighbours.
+        wanted: features and classes.
+        ks: numbers of neighbours.
+        metrics: distances between classes.
         runs: rhos times seeds.
         groups: shot groups for the scores.
-        parts: for the finished fits; made with the first of them, and theirs to take.
-        device: where to train.
+        parts: folder of finished fits, created with the first of them and reused on resuming.
+        device: device to train on.
         report: called with a line for each fit.
 
     Returns:
-        The points in the order of metrics, ks and rhos; that of the file's own head (k 0, rho 0);
-        and the files of the fits.
+        The points in the order of metrics, ks and rhos; the point of the file's own head (k 0,
+        rho 0); and the files of the fits.
 
     Raises:
-        InputError: without a validation split, when a k is out of range, or as `Study.fit`; then
-            kept fits are as they were.
+        InputError: without a validation split, when a k is out of range, or as `Study.fit`; saved
+            fits are then kept.
     """
     features = wanted.features
     val = features.splits.get("val")
@@ -111,7 +111,7 @@ def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
 
 @dataclass(frozen=True, eq=False)
 class _Score:
-    """Scores corrections on the validation split."""
+    """Score corrections on the validation split."""
 
     features: FeatureSet
     groups: ShotGroups
@@ -146,14 +146,14 @@ def _summary(
 def choose(
     points: Sequence[Point], baseline: Point, select: Select, at_most_loss: float | None
 ) -> Point:
-    """Return the setting that is best on the validation split, the first of equals.
+    """Return the setting that scores best on the validation split, the first of equals.
 
     Args:
-        points: of `sweep`.
-        baseline: of `sweep`.
+        points: from `sweep`.
+        baseline: from `sweep`.
         select: ``all``, ``balanced``, ``few``, or ``harmonic`` mean of the shot groups.
-        at_most_loss: only settings whose overall accuracy is at most so far, 0..1, below the
-            baseline's.
+        at_most_loss: only settings whose overall accuracy is at most this much, 0..1, below
+            the baseline's.
 
     Raises:
         InputError: when no setting loses so little, or `select` names an absent group.
@@ -174,13 +174,13 @@ def choose(
 
 
 def only(correction: Correction, point: Point) -> Correction:
-    """Return the runs of one setting."""
+    """Keep the runs of one setting only."""
     return correction.only([n for n, run in enumerate(correction.runs) if run["rho"] == point.rho])
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What a sweep found.
+    """The result of a sweep.
 
     points: of every setting; baseline: of the file's own head; chosen: one of the points.
     correction: the runs of the chosen setting.
@@ -209,22 +209,22 @@ def sweep_features(
     device: str = "cpu",
     report: Callable[[str], None] = lambda message: None,
 ) -> Sweep:
-    """Fit many settings on a features file and choose one: what ``ltkit alphanet sweep`` does.
+    """Fit many settings on a features file and choose one, as ``ltkit alphanet sweep`` does.
 
     Args:
         features: with a head, a train and a validation split.
-        settings: of all runs; their rho and seed are those below.
+        settings: settings of all runs; rho and seed are given below.
         ks: as `sweep`.
-        metrics: likewise.
+        metrics: as `sweep`.
         rhos: base samples per few-shot sample.
-        seeds: runs with different seeds.
-        parts: as `sweep`; to be removed when what was found is written.
-        seed: the first of them.
+        seeds: number of seeds.
+        parts: as `sweep`; remove it once the result is written.
+        seed: the first seed.
         of: as `ltkit.alphanet.study.study_of_groups`.
-        bins: likewise.
+        bins: as `ltkit.alphanet.study.study_of_groups`.
         select: as `choose`.
-        at_most_loss: likewise.
-        device: where to train.
+        at_most_loss: as `choose`.
+        device: device to train on.
         report: called with a line for each fit.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Networks of our own, by name; an entry of `CATALOGUE` adds one.
+"""ltkit's own networks by name; add one as an entry of `CATALOGUE`.
 
 Listing names imports nothing heavy; `build` imports the module that holds the network.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """Where a network is built, and the images it takes.
+    """Where a network's code is, and the images it takes.
 
     module: of `ltkit.architectures`, with a function ``build(num_classes, cosine, **settings)``.
-    settings: what tells this entry from others of the same module.
+    settings: arguments that distinguish entries of the same module.
     features: D, over all experts.
-    image_size: pixels of a side in the field's use of it.
+    image_size: usual side length in pixels.
     experts: E, how many heads share the features.
     """
 
@@ -47,7 +47,7 @@ def _imagenet(
 
 
 def _experts(arch: str, experts: int, reduced: bool) -> ArchSpec:
-    """Return RIDE's form of a network: its last two stages once for each expert."""
+    """Return RIDE's form of a network, with separate last two stages per expert."""
     single = {"resnet32": _cifar(32), **_LARGE}[arch]
     settings = {k: v for k, v in single.settings.items() if k != "depth"}
     width = single.features * 3 // 4 if reduced else single.features
@@ -71,7 +71,7 @@ _LARGE = {
 
 
 def _oltr(arch: str) -> ArchSpec:
-    """Return OLTR's form of a network: a layer of 512 units after the pooling."""
+    """Return OLTR's form of a network, with a layer of 512 units after the pooling."""
     single = _LARGE[arch]
     settings = {**single.settings, "added": 512}
     summary = f"{single.summary} with an added layer (OLTR)"
@@ -141,7 +141,7 @@ def spec(arch: str) -> ArchSpec:
 
 @functools.cache
 def backbone_shapes(arch: str) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of an architecture's backbone, less the counters of batch norm."""
+    """Return an architecture's backbone tensors, without batch norm's counters."""
     import torch
 
     with torch.device("meta"):
@@ -155,11 +155,11 @@ def _shapes(arch: str) -> frozenset[tuple[str, tuple[int, ...]]]:
 
 
 COUNTER = "num_batches_tracked"
-"""Only for training; old files lack them."""
+"""Buffer that only training uses; old files lack it."""
 
 
 def most_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, float]:
-    """Return the architecture whose backbone has most of these tensors, and what part it has.
+    """Return the architecture that shares most of these tensors, and the shared fraction.
 
     Args:
         shapes: names and shapes of a backbone's tensors.

@@ -8,7 +8,7 @@ FEATURES = 64
 
 
 def build(num_classes: int, *, cosine: bool, scale: float) -> Network:
-    """Build it: (B, 1, 8, 8) images, (B, 64) features."""
+    """Build the network: (B, 1, 8, 8) images, (B, 64) features."""
     layers: list[nn.Module] = []
     for channels_in, channels, stride in ((1, 16, 1), (16, 32, 2), (32, FEATURES, 2)):
         layers.append(nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False))

@@ -1,4 +1,4 @@
-"""ResNets whose last two stages are there once for each expert (RIDE, SADE).
+"""ResNets with separate last two stages for each expert (RIDE, SADE).
 
 Layers carry the published names: the shared ``conv1``, ``bn1``, ``layer1`` (and ``layer2`` of the
 large networks), then ``layer2s.i``, ``layer3s.i`` or ``layer3s.i``, ``layer4s.i`` of expert i.
@@ -20,7 +20,7 @@ from ltkit.architectures.network import Network, make_head
 
 
 class Experts(nn.Module):
-    """What both sizes share: a trunk, the experts' stages, pooled features one after another."""
+    """What both sizes share: a trunk, the experts' stages, and concatenated pooled features."""
 
     names: tuple[str, str]
     trunk: tuple[str, ...]
@@ -38,7 +38,7 @@ class Experts(nn.Module):
         return torch.cat(features, dim=1)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Return the stem's output as the first stage takes it."""
+        """Return the stem's output as the first stage expects it."""
         return x
 
 
@@ -101,7 +101,7 @@ class ImagenetExperts(Experts):
         self.feature_size = experts * fourth * factor
 
     def pool(self, x: Tensor) -> Tensor:
-        """Return every other pixel's neighbourhood maximum."""
+        """Return the stem's output after max pooling."""
         return functional.max_pool2d(x, 3, 2, padding=1)
 
 
@@ -122,7 +122,7 @@ def build(
     groups: int = 1,
     group_width: int = 64,
 ) -> Network:
-    """Build a network; without `depths` it is the ResNet-32 for small images."""
+    """Build a network; without `depths`, the ResNet-32 for small images."""
     backbone = (
         CifarExperts(experts, reduced)
         if depths is None

@@ -1,9 +1,8 @@
-"""The last layers of the field: each in its own form, each with its linear form.
+"""The last layers used in the field, each with its linear form.
 
 A head is a module from (B, D) features to (B, C) logits with two more methods: ``record()`` gives
 the same logits as a `records.Head`, and ``hold(classifier)`` gives the values of its own parameters
-with which it would have a linear classifier's logits, by name, or says that its form cannot have
-them.
+that reproduce a linear classifier's logits, by name, or reports that its form cannot hold them.
 """
 
 import math
@@ -35,13 +34,13 @@ class LinearHead(nn.Linear):
     """Logits ``f @ W.T + b``."""
 
     def record(self) -> Head:
-        """Return the weight and the bias; a missing bias is zero."""
+        """Return the weight and the bias; a missing bias becomes zero."""
         weight = _array(self.weight)
         bias = np.zeros(len(weight), np.float32) if self.bias is None else _array(self.bias)
         return Head(weight, bias)
 
     def hold(self, classifier: Classifier) -> Values:
-        """Return weight and bias.
+        """Return the weight and the bias.
 
         Raises:
             InputError: when this head has no bias and the classifier has one.
@@ -63,7 +62,7 @@ class CosineHead(nn.Module):
     """
 
     def __init__(self, feature_size: int, num_classes: int, scale: float) -> None:
-        """Start from rows uniform on the sphere."""
+        """Start from rows drawn uniformly on the sphere."""
         super().__init__()
         self.weight = nn.Parameter(functional.normalize(torch.randn(num_classes, feature_size)))
         self.scale = scale
@@ -76,7 +75,7 @@ class CosineHead(nn.Module):
         return self.scale * cosines
 
     def record(self) -> Head:
-        """Return the rows as they are, with the scale."""
+        """Return the rows unchanged, with the scale."""
         weight = _array(self.weight)
         return Head(weight, np.zeros(len(weight), np.float32), self.scale, "cosine")
 
@@ -117,7 +116,7 @@ class ScaledHead(nn.Module):
         return Head(scales[:, None] * weight, scales * bias)
 
     def hold(self, classifier: Classifier) -> Values:
-        """Return weight and bias with the scales divided out; the scales stay.
+        """Return weight and bias divided by the scales, which stay unchanged.
 
         Raises:
             InputError: when a scale is zero, or a bias is needed and there is none.
@@ -162,7 +161,7 @@ class MarginHead(nn.Module):
         return Head(a[:, None] * weight, a * _array(self.linear.bias) + m * norms)
 
     def hold(self, classifier: Classifier) -> Values:
-        """Return weight and bias for which the calibration, left as it is, gives the classifier.
+        """Return weight and bias that, after the unchanged calibration, give the classifier.
 
         Raises:
             InputError: when a class has the factor 0.
@@ -204,7 +203,7 @@ class CausalHead(nn.Module):
         gamma: float = 1 / 32,
         alpha: float = 3.0,
     ) -> None:
-        """Start from small uniform rows; an empty mean feature takes nothing off."""
+        """Start from small uniform rows; an empty mean feature subtracts nothing."""
         super().__init__()
         bound = 1 / math.sqrt(feature_size)
         self.weight = nn.Parameter(torch.empty(num_classes, feature_size).uniform_(-bound, bound))
@@ -213,7 +212,7 @@ class CausalHead(nn.Module):
         self.heads, self.tau, self.gamma, self.alpha = heads, tau, gamma, alpha
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (B, C) logits of (B, D) features, as the formula is written."""
+        """Return (B, C) logits of (B, D) features, computed as in the formula."""
         logits = features.new_zeros(len(features), len(self.weight))
         parts = (t.chunk(self.heads, dim=-1) for t in (features, self.weight, self.embed))
         for f, w, e in zip(*parts, strict=True):
@@ -233,7 +232,7 @@ class CausalHead(nn.Module):
         return Head(rows, np.zeros(rows.shape[:2], np.float32), self.tau, "features")
 
     def hold(self, classifier: Classifier) -> Values:
-        """Return the rows: the projection is undone, then the factor of each row's length.
+        """Return the rows, undoing the projection and then the factor of each row's length.
 
         Raises:
             InputError: when alpha is 1, which cannot be undone, a row would have to be longer than
@@ -276,7 +275,7 @@ class ExpertHeads(nn.Module):
     """
 
     def __init__(self, experts: Sequence[LinearHead] | Sequence[CosineHead]) -> None:
-        """Take the heads in the order of their features."""
+        """Join the heads in the order of their features."""
         super().__init__()
         self.experts = nn.ModuleList(experts)
 
@@ -336,7 +335,7 @@ class AlignedHead(nn.Module):
         self.confidence = nn.Linear(feature_size, 1)
 
     def lift(self, features: Tensor) -> Tensor:
-        """Return (B, 2 D + 1): the features, the same times the confidence, the confidence."""
+        """Return (B, 2 D + 1): the features, the features times the confidence, the confidence."""
         confidence = torch.sigmoid(self.confidence(features))
         return torch.cat([features, confidence * features, confidence], dim=1)
 

@@ -1,4 +1,4 @@
-"""The CIFAR ResNets of L2T-ww, with 1x1 convolutions for shortcuts and a bias in the first layer.
+"""The CIFAR ResNets of L2T-ww, with 1x1 convolutions as shortcuts and a bias in the first layer.
 
 Layers carry the published names: ``block1``, ``blocks2``, ``block3``, ``blocks4``, ``block5``,
 ``blocks6``; odd ones are single blocks that may halve the image, even ones keep its size.

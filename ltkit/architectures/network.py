@@ -1,4 +1,4 @@
-"""A network is a backbone and a head; the features are what goes into the head."""
+"""Networks: a backbone and a head; the features are the head's input."""
 
 from typing import Any, Protocol
 
@@ -13,20 +13,20 @@ from ltkit.records import Classifier, Head
 
 
 class Extractable(Protocol):
-    """What `extract` and `export` need of a network, ours or another library's."""
+    """What `extract` and `export` need of a network, ltkit's own or another library's."""
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what goes into the head, (B, D), and the network's own (B, C) logits."""
+        """Return the head's input, (B, D), and the network's own (B, C) logits."""
 
     def record(self) -> Head:
         """Return the linear form of the head."""
 
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
-        """Return the parameters, by their names, with which the head is this classifier."""
+        """Return the parameters, by name, with which the head equals this classifier."""
 
 
 class Network(nn.Module):
-    """Images to logits; ``backbone`` gives the (B, D) features, ``head`` the (B, C) logits."""
+    """Maps images to logits: ``backbone`` gives (B, D) features, ``head`` (B, C) logits."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         """Join the two parts."""
@@ -51,7 +51,7 @@ class Network(nn.Module):
         return head
 
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
-        """Return the head's parameters, by the network's names, for a linear classifier.
+        """Return the head's parameters for a linear classifier, by the network's names.
 
         Raises:
             InputError: when the form of the head cannot hold it.
@@ -63,7 +63,7 @@ class Network(nn.Module):
 def make_head(
     feature_size: int, num_classes: int, *, cosine: bool, scale: float, experts: int = 1
 ) -> nn.Module:
-    """Return a linear head or a cosine head with its scale; for several experts, one for each.
+    """Return a linear head, or a cosine head with its scale; one per expert if there are several.
 
     Args:
         feature_size: D, over all experts.
@@ -81,7 +81,7 @@ def make_head(
 
 
 class Hooked(nn.Module):
-    """Another library's network: the features are caught where they enter its last layer.
+    """Another library's network, with the features caught at the input of its last layer.
 
     model: the network as its library builds it.
     heads: dotted names of its last layers, linear or 1x1 convolutions; where there are several,
@@ -90,7 +90,7 @@ class Hooked(nn.Module):
     """
 
     def __init__(self, model: nn.Module, heads: tuple[str, ...], *, bgr: bool = False) -> None:
-        """Find the layers."""
+        """Find the last layers."""
         super().__init__()
         self.model = model
         self.heads = heads
@@ -104,7 +104,7 @@ class Hooked(nn.Module):
         return torch.flatten(logits, 1)
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what went into the heads, (B, D), and the network's own (B, C) logits."""
+        """Return the input of the heads, (B, D), and the network's own (B, C) logits."""
         caught: dict[str, Tensor] = {}
 
         def catching(name: str) -> Any:
@@ -135,7 +135,7 @@ class Hooked(nn.Module):
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
         """Return the heads' parameters by the model's names.
 
-        Several heads keep what their biases differ by.
+        Several heads keep the differences between their biases.
 
         Raises:
             InputError: when a bias is needed and no head has one, or the classifier wants its
@@ -161,7 +161,7 @@ class Hooked(nn.Module):
         return getattr(self.model.get_submodule(name), "bias", None) is not None
 
     def _values(self) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return each head's weight (C, d) and its bias (C,), zero where it has none."""
+        """Return each head's weight (C, d) and bias (C,), zero if it has none."""
         weights, biases = [], []
         for name in self.heads:
             layer = self.model.get_submodule(name)
@@ -173,7 +173,7 @@ class Hooked(nn.Module):
 
 
 def _one_vector(inputs: Tensor) -> Tensor:
-    """Return the (B, D) that make the logits: a pooled map's, or the first token's.
+    """Return the (B, D) that the logits are computed from: a pooled map's, or the first token's.
 
     A map of several pixels is left as it is, and is refused where the head is checked.
     """

@@ -1,4 +1,4 @@
-"""Networks that come as programs: TorchScript, torch.export and ONNX files."""
+"""Networks stored as programs: TorchScript, torch.export and ONNX files."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ltkit.records import Classifier
 
 
 class Program(Network):
-    """A network whose program gives the features beside its own logits.
+    """A network whose program returns the features along with its logits.
 
     backbone: (B, channels, H, W) images to (B, C) logits and what goes into the last layer, and
         possibly more.
@@ -33,7 +33,7 @@ class Program(Network):
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (B, D) features and the program's own (B, C) logits.
 
-        A last batch that is too small is filled up with its last image.
+        A last batch that is too small is padded with its last image.
         """
         size = self.batch or len(images)
         features, logits = [], []
@@ -59,15 +59,15 @@ class Program(Network):
         return super().hold(classifier)
 
     def train(self, mode: bool = True) -> "Program":
-        """Change nothing: a program runs as it was made."""
+        """Do nothing: a program runs as it was made."""
         return self
 
     def to(self, *arguments: Any, **named: Any) -> "Program":
-        """Move to a device; the layout of memory stays as the program knows it."""
+        """Move to a device; the memory layout stays as the program expects it."""
         named.pop("memory_format", None)
         return super().to(*arguments, **named)
 
 
 def pooled(features: Tensor) -> Tensor:
-    """Return (B, D) of (B, D, 1, 1); anything else as it is."""
+    """Reshape (B, D, 1, 1) to (B, D); return anything else unchanged."""
     return torch.flatten(features, 1) if features.shape[2:] == (1, 1) else features

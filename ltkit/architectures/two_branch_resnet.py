@@ -18,7 +18,7 @@ class TwoBranchResNet(CifarResNet):
     """The part before the head: (B, 3, 32, 32) images to (B, 128) features."""
 
     def __init__(self, depth: int) -> None:
-        """Take the last block of a CIFAR ResNet away and put two beside each other."""
+        """Replace the last block of a CIFAR ResNet by two parallel ones."""
         super().__init__(depth)
         width = WIDTHS[-1]
         self.layer3 = nn.Sequential(*list(self.get_submodule("layer3").children())[:-1])

@@ -1,4 +1,4 @@
-"""CIFAR ResNets of a multiple of the usual width: stages of 16 f, 32 f, 64 f channels.
+"""CIFAR ResNets with f times the usual width: stages of 16 f, 32 f, 64 f channels.
 
 Layers carry the names of the plain ones. PaCo's released code has a ResNet-32 with f = 2 for CIFAR,
 thus 128 features.
@@ -43,6 +43,6 @@ class WideCifarResNet(CifarResNet):
 
 
 def build(num_classes: int, *, cosine: bool, scale: float, depth: int, factor: int) -> Network:
-    """Build a network of the given depth and multiple of the width."""
+    """Build a network of the given depth and width factor."""
     head = make_head(factor * WIDTHS[-1], num_classes, cosine=cosine, scale=scale)
     return Network(WideCifarResNet(depth, factor), head)

@@ -1,7 +1,7 @@
-"""Checkpoints: a file is opened by its container, and recognised by its family.
+"""Checkpoints: a container opens the file, a family recognises the network.
 
-`containers` knows what kind of file it is, and reads tensors out of it; `families` knows whose
-network it is, and names its head. Files are told apart by what is in them, never by their names.
+`containers` identifies the kind of file and reads its tensors; `families` identifies the network
+and names its head. Files are told apart by their contents, never by their names.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
 
     Args:
         path: the file.
-        wanted: what the user says where the file does not.
+        wanted: the user's settings, for what the file does not say.
 
     Raises:
         InputError: when there is no such file, or no family knows its layout.

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, whatever its container."""
+"""The content of a checkpoint file, whatever its container."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from ltkit.untrusted.budget import Budget
 
 State = Mapping[str, Tensor]
 Place = tuple[str, ...]
-"""Keys from the outermost mapping down to a state dict; () is the mapping itself."""
+"""Keys from the outermost mapping down to a state dict; () is the outermost mapping itself."""
 
 LONGEST = 200
-"""Characters that the name of a tensor may have; attributes of attributes need no more."""
+"""Most characters of a tensor's name."""
 
 DEPTH = 3
-"""How many mappings deep state dicts are looked for."""
+"""How many nested mappings deep state dicts are searched for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     container: the module of `ltkit.checkpoints` that reads and writes this kind of file.
     top: the outermost mapping (torch), or the metadata (safetensors, Hugging Face's config).
@@ -45,7 +45,7 @@ class Content:
 
     @property
     def place(self) -> Place:
-        """Where a file with one state dict has it: under ``state_dict``, or outermost."""
+        """The state dict's place if there is only one: under ``state_dict``, or outermost."""
         return ("state_dict",) if ("state_dict",) in self.states else ()
 
     @property
@@ -62,13 +62,13 @@ class Content:
 def states_in(
     top: Mapping[Any, Any], budget: Budget | None = None, depth: int = DEPTH
 ) -> Iterator[tuple[Place, State]]:
-    """Find the state dicts of nested mappings: those that hold tensors by name.
+    """Find the state dicts in nested mappings: those that hold tensors by name.
 
-    Mappings under a key that is no text are an optimiser's; they are left out.
+    Mappings under a key that is not text belong to an optimiser; they are left out.
 
     Args:
         top: the outermost mapping.
-        budget: what looking may take: a mapping that holds itself many times has no end of places.
+        budget: limits on the search: a mapping that contains itself would never end.
         depth: how many mappings deep to look.
 
     Raises:
@@ -92,7 +92,7 @@ def states_in(
 
 
 def check(path: Path, states: Mapping[Place, State]) -> None:
-    """Refuse tensors that are not plain finite values stored in the file.
+    """Reject tensors that are not plain finite values stored in the file.
 
     Raises:
         FormatError: naming the first such tensor.

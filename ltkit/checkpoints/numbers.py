@@ -1,4 +1,4 @@
-"""What a file says of images and of its head in numbers: each is checked here, where it is read.
+"""Checks of the numbers that a file gives for images and its head, made where they are read.
 
 A deviation of 0, a side of 8,000 pixels or a factor that is a word would be met much later, as a
 division by zero, a full memory or a head that seems to be wrong.
@@ -13,10 +13,10 @@ from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
 MOST = 1e6
-"""Means, deviations and factors are smaller, and deviations and factors larger than its inverse."""
+"""Bound on means, deviations and factors; deviations and factors also exceed its inverse."""
 
 MOST_SIDE = 2048
-"""Pixels of a side; networks for larger images than half of it are not known."""
+"""Largest side length in pixels; no known network takes images of even half of it."""
 
 FIX = "correct it in the file"
 
@@ -26,17 +26,17 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 def number(
     path: Path, field: str, value: object, *, positive: bool = False, do: str = FIX
 ) -> float:
-    """Return a number that a file says.
+    """Return a number from a file, checked.
 
     Args:
         path: the file, for messages.
-        field: what the number is called there.
-        value: as the file has it; text, truth values and tensors are no numbers.
+        field: the number's name in it.
+        value: its value in the file; text, booleans and tensors are not numbers.
         positive: whether it must be above 0.
-        do: what to do where it is none.
+        do: advice for the message.
 
     Raises:
-        FormatError: when it is no finite number of a usual size.
+        FormatError: when it is not a finite number of a usual size.
 
     Example:
         >>> number(Path("config.json"), "rescale_factor", -1, positive=True)
@@ -56,10 +56,10 @@ def number(
 
 
 def whole(path: Path, field: str, value: object, least: int = 1, most: float = MOST_SIDE) -> int:
-    """Return a whole number that a file says, as the pixels of a side.
+    """Return a whole number from a file, such as a side length in pixels.
 
     Raises:
-        FormatError: when it is none of that range.
+        FormatError: when it is not in the range.
     """
     plain = isinstance(value, int) and not isinstance(value, bool)
     if not plain or not least <= value <= most:  # type: ignore[operator]
@@ -73,19 +73,19 @@ def whole(path: Path, field: str, value: object, least: int = 1, most: float = M
 def statistics(
     path: Path, mean: object, std: object, channels: int, wanted: LoadSettings, arch: str = ""
 ) -> Statistics:
-    """Return the mean and the deviation of images: the user's, else the file's or the usual ones.
+    """Return the images' mean and deviation: the user's, else the file's or the usual ones.
 
     Args:
         path: the file, for messages.
-        mean: as the file has it; not looked at where the user gives one.
-        std: likewise.
+        mean: mean in the file; ignored if the user gives one.
+        std: deviation in the file; ignored if the user gives one.
         channels: how many numbers each has.
-        wanted: what the user says.
-        arch: what wants so many channels.
+        wanted: the user's settings.
+        arch: the network with this many channels.
 
     Raises:
-        FormatError: when they are no numbers, or a deviation is not positive.
-        InputError: when there are more or fewer.
+        FormatError: when they are not numbers, or a deviation is not positive.
+        InputError: when their number differs.
 
     Example:
         >>> statistics(Path("m.pt"), [0.5], [0], 1, LoadSettings(std=(0.25,)))
@@ -96,23 +96,23 @@ def statistics(
     if not len(means) == len(stds) == channels:
         raise InputError(
             f"{path}: mean, std: found {len(means)} and {len(stds)}, expected {channels} each"
-            f"{arch and ' for '}{arch}; say --mean and --std"
+            f"{arch and ' for '}{arch}; pass --mean and --std"
         )
     found = numbers(path, "mean", means, "--mean"), numbers(path, "std", stds, "--std")
     return tuple(found[0]), tuple(found[1])
 
 
 def numbers(path: Path, field: str, value: object, option: str) -> list[float]:
-    """Return the mean or the deviation that a file says; a deviation is positive.
+    """Return the mean or the deviation given by a file; a deviation is positive.
 
     Args:
         path: the file, for messages.
-        field: what it is called there.
-        value: as the file has it.
-        option: what says another one.
+        field: its name in the file.
+        value: its value in the file.
+        option: the option that overrides it.
 
     Raises:
-        FormatError: when it is no list of such numbers.
+        FormatError: when it is not a list of such numbers.
     """
     do, positive = f"say {option}", option == "--std"
     listed = _listed(path, field, value, option)
@@ -122,13 +122,13 @@ def numbers(path: Path, field: str, value: object, option: str) -> list[float]:
 def _listed(path: Path, field: str, value: object, option: str) -> Sequence[object]:
     if not isinstance(value, list | tuple):
         raise FormatError(
-            f"{path}: {field}: found {shown(value)}, expected a list of numbers; say {option}"
+            f"{path}: {field}: found {shown(value)}, expected a list of numbers; pass {option}"
         )
     return value
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message, whatever it is and however large.
+    """Return a short text for any value, for messages.
 
     Example:
         >>> shown(10**5000), shown([1, -0.5]), shown({"a": 1})

@@ -1,4 +1,4 @@
-"""What every file is asked before its container reads it: is it there, and is it a checkpoint."""
+"""Checks made before a container reads a file: does it exist, and is it a checkpoint."""
 
 import hashlib
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def start_of(path: Path) -> bytes:
 
 
 def digest_of(paths: list[Path]) -> str:
-    """Return the SHA-256 of a file; of several, that of their digests in the order of names."""
+    """Return the SHA-256 of a file, or of several files' digests in the order of names."""
     digests = []
     for path in sorted(paths, key=lambda path: path.name):
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def digest_of(paths: list[Path]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    r"""Return what an error says, in one short line; its kind where it says nothing.
+    r"""Return an error's message in one short line, or its type if it has none.
 
     Example:
         >>> reason(ValueError("no such thing\nat line 3")), reason(KeyError())
@@ -52,12 +52,12 @@ def reason(error: BaseException) -> str:
 
 
 def zipped(path: Path, start: bytes, asked: Callable[[Zip], bool]) -> bool:
-    """Say whether a file is a zip of some kind.
+    """Return whether a file is a zip of some kind.
 
     Args:
         path: the file.
         start: its first bytes.
-        asked: whether a zip is of that kind.
+        asked: returns whether a zip is of that kind.
     """
     if not start.startswith(b"PK"):
         return False

@@ -1,4 +1,4 @@
-"""What a checkpoint turns out to be: a network, its head, how its images are normalised."""
+"""A recognised checkpoint: its network, its head, and the normalisation of its images."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,15 +23,15 @@ INATURALIST = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
 """Mean and deviation of pixel values in 0..1, per channel, as the field's scripts have them."""
 
 WRAPPERS = re.compile(r"^((module|_orig_mod|model|backbone|encoder|network|net)\.)+")
-"""What training scripts and wrappers put before a network's own names."""
+"""Prefixes that training scripts and wrappers add to a network's own names."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a file has a parameter of the network.
+    """Location of a network's parameter in the file.
 
-    transposed: the file has a (C, D) weight as D x C.
-    row: the file has a (C,) vector as 1 x C.
+    transposed: a (C, D) weight is stored as D x C.
+    row: a (C,) vector is stored as 1 x C.
     """
 
     place: Place
@@ -79,10 +79,10 @@ class Recognised:
 
 
 def bare(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return names without their wrappers' prefixes, each to the name in the file.
+    """Return names without wrappers' prefixes, each with its name in the file.
 
     Raises:
-        FormatError: when two names are one without their prefix.
+        FormatError: when two names coincide without their prefixes.
 
     Example:
         >>> bare(Path("m.pt"), ["module.conv1.weight", "module.fc.bias"])
@@ -101,7 +101,7 @@ def bare(path: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def under(prefix: str, place: Place, names: Mapping[str, str]) -> dict[str, Stored]:
-    """Return bare names under one of ours, to where the file has them.
+    """Return bare names under one of ltkit's prefixes, with their places in the file.
 
     Example:
         >>> found = under("backbone.", ("net",), {"conv1.weight": "module.conv1.weight"})
@@ -112,13 +112,13 @@ def under(prefix: str, place: Place, names: Mapping[str, str]) -> dict[str, Stor
 
 
 def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -> tuple[Place, str]:
-    """Return which state dict is taken, and a note where there was a choice.
+    """Return the state dict to use, and a note if there was a choice.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         wanted: ``weights`` decides.
-        known: places by what ``--weights`` calls them, the preferred first; the file has one of
-            them at least.
+        known: places by their ``--weights`` name, in order of preference; the file has at
+            least one of them.
 
     Raises:
         InputError: when the file has none of that kind.
@@ -134,7 +134,7 @@ def choose(content: Content, wanted: LoadSettings, known: Mapping[str, Place]) -
 
 
 def usual_statistics(arch: str, num_classes: int) -> numbers.Statistics:
-    """Return the mean and deviation that the field's scripts have for such a network.
+    """Return the mean and deviation that the field's scripts use for such a network.
 
     Those of iNaturalist 2018, told by its 8142 classes, are its own.
     """
@@ -144,7 +144,7 @@ def usual_statistics(arch: str, num_classes: int) -> numbers.Statistics:
 
 
 def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSettings) -> str:
-    """Return the architecture that is asked for, or whose tensors these are."""
+    """Return the requested architecture, or the one that has these tensors."""
     if wanted.arch is not None:
         return wanted.arch
     prefix = "backbone."
@@ -157,10 +157,10 @@ def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSe
 
 
 def head_size(content: Content, weight: Stored, width: int, name: str = "head") -> tuple[int, bool]:
-    """Return C of a stored weight, and whether it is D x C, by the width of the features.
+    """Return C of a stored weight, and whether it is D x C, given the feature size.
 
     Raises:
-        FormatError: when it is no matrix with one side of that width.
+        FormatError: when it is not a matrix with one side of that size.
     """
     shape = tuple(content.states[weight.place][weight.name].shape)
     if len(shape) != 2 or width not in shape:
@@ -183,17 +183,17 @@ def recognise_weights(
     normalisation: numbers.Statistics | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
-    """Name the architecture, settle the orientation of the head, and build the network.
+    """Identify the architecture and the head's orientation, and build the network.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
         make: gives the head's module for (D, C).
-        wanted: what the user says.
+        wanted: the user's settings.
         weight: our name of the head's weight, which the file may have as D x C.
         normalisation: mean and deviation, where they are known; else the usual ones.
-        notes: what was chosen.
+        notes: notes on what was chosen.
 
     Raises:
         FormatError: when tensors do not fit the network, or the head the features.
@@ -222,15 +222,15 @@ def assemble(
     view: ImageView | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
-    """Build a network of ours and load its weights, every one of them.
+    """Build one of ltkit's networks and load all of its weights.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: a key of `ltkit.architectures.CATALOGUE`.
         head: the module for the last layer; its values are overwritten.
         stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
-        wanted: what the user says.
+        wanted: the user's settings.
         normalisation: mean and deviation, where they are known; else the usual ones.
         trained_on: the dataset's record.
         view: of its pictures, where the file says so; else the architecture's usual one.
@@ -278,11 +278,11 @@ def complete(
     trained_on: Mapping[str, object] | None = None,
     notes: Iterable[str] = (),
 ) -> Recognised:
-    """Return a checkpoint whose network is built, with a note on weights of another precision.
+    """Return a checkpoint with its network built, and a note on weights of another precision.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: what the network is called.
         network: with its weights loaded.
         tensors: those that it computes with in float32, as the file has them.
@@ -292,7 +292,7 @@ def complete(
         view_said: whether the file says so.
         stored: the head's parameters, by the network's names, to where the file has them.
         trained_on: the dataset's record.
-        notes: what was chosen; empty ones are left out.
+        notes: notes on what was chosen; empty ones are left out.
     """
     others = sorted({str(t.dtype).removeprefix("torch.") for t in tensors
                      if t.is_floating_point() and t.dtype != torch.float32})  # fmt: skip
@@ -306,7 +306,7 @@ def complete(
 
 
 def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
-    """Load tensors into a network, half precision as float32, and put it in evaluation mode.
+    """Load tensors into a network, half precision as float32, and switch to evaluation mode.
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
@@ -335,7 +335,7 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
 
 
 def _value(state: State, stored: Stored) -> Tensor:
-    """Return a stored tensor in our orientation; one with a single row is that row."""
+    """Return a stored tensor in ltkit's orientation; a single row becomes a vector."""
     tensor = state[stored.name]
     if stored.transposed:
         return tensor.T

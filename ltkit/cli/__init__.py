@@ -1,4 +1,4 @@
-"""The command line: one file a command; the only place that prints, parses and exits."""
+"""The command line: one file per command; the only place that prints, parses and exits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,16 +26,16 @@ from ltkit.cli import (
 )
 
 FIRST_STEPS = """\
-ltkit demo                                the main job on bundled features, in a minute
+ltkit demo                                the whole workflow on bundled features, in a minute
 ltkit extract model.pt --data my_images/  features and last layer, into feats.h5
 ltkit posthoc logit-adjust                a corrected last layer, chosen on validation data
-ltkit evaluate                            what it is worth; ltkit --help lists all commands"""
-"""What ``ltkit`` alone prints."""
+ltkit evaluate                            accuracy by shot group; ltkit --help lists all commands"""
+"""Printed by ``ltkit`` without arguments."""
 
-BEGINNING, FEATURES, CORRECTIONS = "To begin", "Features", "Corrections"
-JUDGING, SHIPPING = "Judging", "Shipping"
+BEGINNING, FEATURES, CORRECTIONS = "Getting started", "Features", "Corrections"
+JUDGING, SHIPPING = "Evaluation", "Export"
 STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
-    (BEGINNING, "demo", demo.demo, "Run the main job on bundled features"),
+    (BEGINNING, "demo", demo.demo, "Run the whole workflow on bundled features"),
     (FEATURES, "extract", extract.extract, "Write a model's features and last layer to a file"),
     (FEATURES, "import", import_.import_, "Write features made elsewhere to a features file"),
     (FEATURES, "data", data.app, "List datasets, or show one"),
@@ -43,15 +43,15 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (FEATURES, "validate", validate.validate, "Check every byte of ltkit's files"),
     (FEATURES, "neighbors", neighbors.neighbors, "List the classes nearest to each rare class"),
     (CORRECTIONS, "posthoc", posthoc.posthoc, "Correct the last layer with a post-hoc method"),
-    (CORRECTIONS, "alphanet", alphanet.app, "Learn corrections from similar frequent classes"),
+    (CORRECTIONS, "alphanet", alphanet.app, "Correct rare classes with AlphaNet"),
     (CORRECTIONS, "train", train.train, "Train a network or a head with a long-tail loss"),
     (JUDGING, "evaluate", evaluate.evaluate, "Print accuracy by shot group, with intervals"),
     (JUDGING, "compare", compare.compare, "Compare corrections in pairs and at equal accuracy"),
     (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),
-    (JUDGING, "report", report.report, "Write it all on one HTML page with figures"),
+    (JUDGING, "report", report.report, "Write an HTML report with figures"),
     (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
 )
-"""The step that a command is for, its name, what runs, and its line in the list."""
+"""Each command's section in the help, name, function and summary."""
 
 app = typer.Typer(
     name="ltkit",
@@ -74,7 +74,7 @@ def first(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Answer --version, and ``ltkit`` alone."""
+    """Answer --version, and ``ltkit`` without arguments."""
     if version:
         from ltkit.version import __version__
 

@@ -1,4 +1,4 @@
-"""What a group of commands prints of itself, and what it says of a wrong command line."""
+"""How groups of commands list their commands and report a wrong command line."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,22 +9,22 @@ from typer.core import TyperGroup
 from ltkit.errors import InputError
 
 UsageError: Any = typer.BadParameter.__base__
-"""What typer raises for a wrong command line; it has no name of its own there."""
+"""typer's error for a wrong command line; typer does not export it by name."""
 
 
 class Commands(TyperGroup):
-    """Commands listed by the step they are for; a wrong command line is one line."""
+    """A group that lists commands by section and reports a wrong command line in one line."""
 
     def make_context(self, *words: Any, **named: Any) -> Any:
-        """Read the options before the command."""
+        """Parse the options before the command."""
         return _in_one_line(super().make_context, *words, **named)
 
     def invoke(self, context: Any) -> Any:
-        """Read those of the command, and run it."""
+        """Parse the command's options and run it."""
         return _in_one_line(super().invoke, context)
 
     def format_commands(self, context: Any, formatter: Any) -> None:
-        """List the commands under their steps, in the order in which they were added."""
+        """List the commands by section, in the order in which they were added."""
         steps: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             step = getattr(command, "rich_help_panel", None) or "Commands"

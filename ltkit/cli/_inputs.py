@@ -1,4 +1,4 @@
-"""What several commands read: a features file, and corrections of it."""
+"""Input that several commands read: a features file and its corrections."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def read_entries(
     path: Path, features: "FeatureSet", named: list[Path] | None, quiet: bool
 ) -> "list[Entry]":
-    """Read the classifier files that are named, or all beside the features file made from it.
+    """Read the named classifier files, or all those next to the features file made from it.
 
-    Of those that are not named, one that cannot be used is left out, and a note says why.
+    Without names, an unusable file is left out with a note that says why.
 
     Raises:
-        FormatError: when one that is named is not sound.
-        InputError: when one that is named was made from other features.
+        FormatError: when a named file is not sound.
+        InputError: when a named file was made from other features.
     """
     from ltkit.errors import LtkitError
     from ltkit.evaluation import entries_of
@@ -40,9 +40,9 @@ def read_entries(
 
 
 def features_and_named(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:
-    """Return the features file and the classifiers that are named, None where none is.
+    """Return the features file and the named classifiers; None when none is named.
 
-    A classifier in the first place stands for its features file too.
+    A classifier named first also implies its features file.
     """
     from ltkit.files import hdf5
 

@@ -1,4 +1,4 @@
-"""The options that several commands share: one wording for one idea."""
+"""The options that several commands share: one wording per idea."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,14 @@ from ltkit.settings import RANGES, Fit, LoadSettings, PathRule, ViewSettings, We
 
 
 def setting(name: str, help: str = "", *declared: str, called: str = "", **more: Any) -> Any:
-    """Return an option for a number, which is read and held to its range in one place.
+    """Return an option for a number, parsed and checked against its range.
 
     Args:
-        name: of the setting in `ltkit.settings.RANGES`.
+        name: the setting's key in `ltkit.settings.RANGES`.
         help: what the option changes; the range is added.
-        declared: as what it is declared, where that is not its parameter's name.
-        called: what messages call it, where that is not the setting's own flag.
-        more: for `typer.Option`.
+        declared: its flags, where they differ from the parameter's name.
+        called: its name in messages, where it differs from the setting's own flag.
+        more: further arguments of `typer.Option`.
     """
     within = RANGES[name]
     span = f"{within.span[:1].upper()}{within.span[1:]}."
@@ -40,7 +40,7 @@ Feats = Annotated[
     typer.Argument(
         metavar="[FEATS]",
         help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
-        "the only features file here.",
+        "the only features file in this folder.",
         show_default=False,
     ),
 ]
@@ -51,59 +51,63 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No messages or progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Seed = Annotated[int, setting("seed", "Seed of every random choice.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
+Split = Annotated[str, typer.Option(help="Split to use: train, val or test.")]
 Classifiers = Annotated[
     list[Path] | None,
     typer.Option(
         "--classifier",
-        help="Classifier file; may be repeated; default: all beside FEATS made from it.",
+        help="Classifier file; may be repeated; default: all files next to FEATS made from it.",
         show_default=False,
     ),
 ]
 Rule = Annotated[
-    PathRule, typer.Option(help="WordNet: a path of at most --level links, or an ancestor.")
+    PathRule,
+    typer.Option(
+        help="WordNet rule: a path of at most --level links, or a common ancestor that near."
+    ),
 ]
-Level = Annotated[int, setting("level", "Links, or steps to the ancestor, at most.")]
-Replicates = Annotated[int, setting("replicates", "Of the bootstrap.")]
-Neighbours = Annotated[int, setting("k", "Neighbours of each class.", "--k")]
-Seeds = Annotated[int, setting("seeds", "Runs with different seeds.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda[:i].")]
+Level = Annotated[int, setting("level", "Most links of the path, or steps to the ancestor.")]
+Replicates = Annotated[int, setting("replicates", "Bootstrap replicates.")]
+Neighbours = Annotated[int, setting("k", "Neighbours per class.", "--k")]
+Seeds = Annotated[int, setting("seeds", "Number of runs, each with its own seed.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu or cuda[:i].")]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Where the dataset's files are; default: $LTKIT_DATA.", show_default=False),
+    typer.Option(help="Folder of the dataset's files; default: $LTKIT_DATA.", show_default=False),
 ]
 FollowLinks = Annotated[
     bool,
-    typer.Option("--follow-links", help="Read images that links lead out of the dataset's folder."),
+    typer.Option("--follow-links", help="Follow links to images outside the dataset's folder."),
 ]
 BINS = ",".join(map(str, MEDIUM))
 Bins = Annotated[
-    str, typer.Option(help="Least and greatest training count of the medium shot group.")
+    str, typer.Option(help="Smallest and largest training count of the medium shot group.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 SetParameter = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Set a parameter of the method."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Set a parameter of the method; may be repeated."
+    ),
 ]
 
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="Architecture, where the file does not say; library:name for another library's.",
+        help="Architecture, if the file does not name it; library:name for another library's.",
         show_default=False,
     ),
 ]
 HeadName = Annotated[
     str | None,
-    typer.Option("--head", help="The last layer's name in the file.", show_default=False),
+    typer.Option("--head", help="Name of the last layer in the file.", show_default=False),
 ]
 WeightsKind = Annotated[
-    Weights | None, typer.Option(help="Which of several weights to take.", show_default=False)
+    Weights | None,
+    typer.Option(help="Weights to use, if the file has several.", show_default=False),
 ]
-Scale = Annotated[
-    float | None, setting("scale", "The factor of a cosine head.", show_default=False)
-]
-Linear = Annotated[bool, typer.Option("--linear", help="A head without a bias is a linear one.")]
+Scale = Annotated[float | None, setting("scale", "Scale of a cosine head.", show_default=False)]
+Linear = Annotated[bool, typer.Option("--linear", help="Treat a head without a bias as linear.")]
 TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
@@ -139,9 +143,14 @@ Window = Annotated[
 ]
 Mean = Annotated[
     str | None,
-    typer.Option(help="Of pixel values in 0..1, as 0.485,0.456,0.406.", show_default=False),
+    typer.Option(
+        help="Channel means of pixel values in 0..1, e.g. 0.485,0.456,0.406.", show_default=False
+    ),
 ]
-Std = Annotated[str | None, typer.Option(help="Likewise, the deviation.", show_default=False)]
+Std = Annotated[
+    str | None,
+    typer.Option(help="Channel standard deviations of pixel values in 0..1.", show_default=False),
+]
 
 
 def load_settings(
@@ -154,10 +163,10 @@ def load_settings(
     std: str | None,
     trust_code: bool,
 ) -> LoadSettings:
-    """Return what the user says of a checkpoint.
+    """Return the user's settings for loading a checkpoint.
 
     Raises:
-        InputError: for a mean or deviation that cannot be one.
+        InputError: for an invalid mean or standard deviation.
     """
     triples = {}
     for option, text, within in (("mean", mean, numerals.ANY), ("std", std, POSITIVE)):
@@ -194,17 +203,17 @@ POSITIVE = Range(0, above=True)
 
 
 def numbers(text: str, name: str, *, once: bool = True, example: str = "0.5,1,1.5") -> list[float]:
-    """Read the comma-separated numbers of a setting.
+    """Read a setting's comma-separated numbers.
 
     Raises:
-        InputError: when one is none, out of its range, or there twice; the message names the
-            option.
+        InputError: for an item that is no number, out of range or repeated; the message names
+            the option.
     """
     return numerals.numbers(text, flag(name), RANGES[name], once=once, example=example)
 
 
 def whole_numbers(text: str, name: str, *, once: bool = True) -> list[int]:
-    """Read the comma-separated whole numbers of a setting.
+    """Read a setting's comma-separated whole numbers.
 
     Raises:
         InputError: as `numbers`.
@@ -213,7 +222,7 @@ def whole_numbers(text: str, name: str, *, once: bool = True) -> list[int]:
 
 
 def bins(text: str) -> list[int]:
-    """Read the least and the greatest training count of the medium shot group.
+    """Read the smallest and the largest training count of the medium shot group.
 
     Raises:
         InputError: as `numbers`.
@@ -222,10 +231,10 @@ def bins(text: str) -> list[int]:
 
 
 def class_ids(text: str | None, option: str, count: int) -> list[int]:
-    """Read the comma-separated ids of some of `count` classes; none where nothing was said.
+    """Read comma-separated ids of some of `count` classes; empty when the option is absent.
 
     Raises:
-        InputError: when one is none, or there twice; the message names the option.
+        InputError: for an invalid or repeated id; the message names the option.
     """
     known = Range(0, count - 1, whole=True)
     found = [] if text is None else numerals.numbers(text, option, known, example="3,5")
@@ -233,10 +242,10 @@ def class_ids(text: str | None, option: str, count: int) -> list[int]:
 
 
 def words(text: str, option: str, separator: str = ",") -> list[str]:
-    """Read words with a separator between them.
+    """Read words separated by a given character.
 
     Raises:
-        InputError: when one is empty or there twice; the message names the option.
+        InputError: for an empty or repeated word; the message names the option.
     """
     found = text.split(separator)
     if not all(found):
@@ -246,10 +255,10 @@ def words(text: str, option: str, separator: str = ",") -> list[str]:
 
 
 def pairs(given: list[str], option: str, example: str) -> list[tuple[str, str]]:
-    """Return the parts of ``name=value`` items, as in the example.
+    """Split ``name=value`` items; `example` shows one in messages.
 
     Raises:
-        InputError: for an item without a name, and a name that is there twice.
+        InputError: for an item without a name, or a repeated name.
     """
     found = []
     for item in given:
@@ -262,7 +271,7 @@ def pairs(given: list[str], option: str, example: str) -> list[tuple[str, str]]:
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:
-    """Return the parameters of a method as ``--set`` has them, which its signature makes values.
+    """Return the ``--set`` parameters as text; the method's signature converts them.
 
     Raises:
         InputError: as `pairs`.
@@ -274,7 +283,7 @@ def settings(given: list[str], option: str) -> dict[str, float]:
     """Read ``name=value`` items with numbers.
 
     Raises:
-        InputError: for an item that is none; the message names the option.
+        InputError: for an invalid item; the message names the option.
     """
     return {
         name: numerals.number(v, f"{option} {shown(name)}")
@@ -283,10 +292,10 @@ def settings(given: list[str], option: str) -> dict[str, float]:
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> str:
-    """Return a value that is one of a few words.
+    """Return a value after checking that it is one of the known words.
 
     Raises:
-        InputError: when it is not; the message suggests the nearest.
+        InputError: for another word; the message suggests the nearest.
     """
     if value not in known:
         raise InputError(f"{option}: found {shown(value)}; {nearest(value, known)}")

@@ -1,4 +1,4 @@
-"""What every command prints alike: messages, written paths, JSON, progress."""
+"""How every command prints: messages, written paths, JSON, progress."""
 
 import json
 import math
@@ -27,23 +27,23 @@ def say(message: str, quiet: bool = False) -> None:
 
 
 def note(quiet: bool) -> Callable[[str], None]:
-    """Return what says a note, unless asked to be quiet."""
+    """Return a function that prints notes, unless asked to be quiet."""
     return lambda message: say(f"note: {message}", quiet)
 
 
 def wrote(path: Path, quiet: bool = False) -> None:
-    """Say what was written; give the path on stdout where a pipe reads it, byte for byte."""
+    """Report what was written; print the path to a piped stdout, byte for byte."""
     say(f"wrote {path}", quiet)
     if not sys.stdout.isatty():
         typer.echo(os.fsencode(path))
 
 
 def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
-    """Say which splits list an image more than once: it counts each time."""
+    """Report which splits list an image more than once; each occurrence counts."""
     for name, split in dataset.splits.items():
         again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
         if again:
-            say(f"note: {name}: {len(again)} rows name an image again, as {again[0]}", quiet)
+            say(f"note: {name}: {len(again)} rows repeat an image, such as {again[0]}", quiet)
 
 
 def print_json(document: Any) -> None:
@@ -52,28 +52,28 @@ def print_json(document: Any) -> None:
 
 
 def command_line() -> str:
-    """Return the command as typed, without the folder of the program, to be kept in files."""
+    """Return the command as typed, without the program's folder, for files to record."""
     return shlex.join(["ltkit", *map(_as_text, sys.argv[1:])])
 
 
 def _as_text(word: str) -> str:
-    """Return a word with the bytes that are no UTF-8 shown as escapes."""
+    """Return a word with bytes that are not UTF-8 shown as escapes."""
     return os.fsencode(word).decode(errors="backslashreplace")
 
 
 class Progress:
-    """A line on stderr with what is done, the rate and the time left.
+    """A progress line on stderr: what is done, the rate and the time left.
 
     On a terminal it is redrawn; elsewhere a line is printed every ten seconds at most.
     """
 
     def __init__(self, unit: str, quiet: bool) -> None:
-        """Name what is counted."""
+        """Set the unit that is counted."""
         self.unit, self.quiet = unit, quiet
         self.what, self.begun, self.start, self.shown = "", 0, 0.0, 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished; the clock starts anew with each `what`."""
+        """Show that `done` of `total` are finished; the clock restarts with each new `what`."""
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if what != self.what:
             self.what, self.start, self.begun = what, now, done
@@ -92,17 +92,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Look:
-    """How a table is shown: with bars where a person looks, narrow where there is no room."""
+    """The style of a table: with bars for a terminal, narrow where space is short."""
 
     bars: bool = False
     narrow: bool = False
 
     def interval(self, low: str, high: str) -> str:
-        """Return the ends of an interval as text."""
+        """Return the bounds of an interval as text."""
         return f"{low}…{high}" if self.narrow else f"{low} to {high}"
 
     def bar(self, ends: Iterable[float] | None, scale: tuple[float, float]) -> str:
-        """Return a line with the bar of an interval; nothing where there are no bars."""
+        """Return a line with the interval's bar, or nothing without bars."""
         if not self.bars or ends is None:
             return ""
         low, high = ends
@@ -141,7 +141,7 @@ def interval_bar(low: float, high: float, scale: tuple[float, float], width: int
 
 
 def for_people() -> bool:
-    """Tell whether stdout is a terminal, and one that has the characters of bars."""
+    """Return whether stdout is a terminal that can show bars."""
     try:
         "─█▌▐┃".encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -152,7 +152,7 @@ def for_people() -> bool:
 def scale_of(
     intervals: Iterable[Iterable[float] | None], signed: bool = False
 ) -> tuple[float, float]:
-    """Return the scale of bars: from 0, or as far below it, to the next tenth beyond all ends.
+    """Return the scale of bars: from 0, or symmetric, up to the next tenth beyond all bounds.
 
     Example:
         >>> scale_of([[0.11, 0.42], None]), scale_of([[-0.32, 0.05]], signed=True)
@@ -164,14 +164,14 @@ def scale_of(
 
 
 def print_table(table: Any, title: str) -> None:
-    """Print a rich table on stdout: styled on a terminal, plain text in a pipe, never folded."""
+    """Print a rich table on stdout: styled on a terminal, plain in a pipe, never wrapped."""
     print_fitting(lambda look: table, title)
 
 
 def print_fitting(make: Callable[[Look], Any], title: str) -> None:
-    """Print the table that is made for stdout: in a pipe plain, on a terminal with bars.
+    """Print the table that suits stdout: plain in a pipe, with bars on a terminal.
 
-    Where a terminal has too few columns, the narrow one is printed.
+    On a terminal with too few columns, the narrow table is printed.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Which files a command works on when none, or only one, is named."""
+"""The files a command works on when none, or only one, is named."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ DEFAULT = "feats.h5"
 
 
 def features_path(given: str | None, quiet: bool) -> Path:
-    """Return the features file a command is to read; say which, where it was not named.
+    """Return the features file to read; report it when it was not named.
 
     Order: the argument (``-``: a path read from stdin), $LTKIT_FEATURES, ``feats.h5`` here, the
     only features file here. A classifier file stands for the features file beside it that it was
@@ -32,7 +32,7 @@ def features_path(given: str | None, quiet: bool) -> Path:
 
 
 def _piped() -> str:
-    """Return the path that `ltkit.cli._output.wrote` gave: all of stdin but the end of the line.
+    """Return the path printed by `ltkit.cli._output.wrote`: stdin without its line end.
 
     Raises:
         InputError: when there is none.
@@ -74,7 +74,7 @@ def _default() -> Path:
         named = Path(os.environ[VARIABLE])
         if not named.is_file():
             found = "is not a file" if named.exists() else "not found"
-            raise InputError(f"{named}: {found}; {VARIABLE} names it, set it anew or unset it")
+            raise InputError(f"{named}: {found}; {VARIABLE} names it, set it again or unset it")
         return named
     if Path(DEFAULT).is_file():
         return Path(DEFAULT)
@@ -97,12 +97,12 @@ def _default() -> Path:
 
 
 def output_path(given: Path | None, features: Path, method: str) -> Path:
-    """Return where a method's classifier goes: ``<stem>.<method>.h5`` beside the features."""
+    """Return a method's default output: ``<stem>.<method>.h5`` next to the features."""
     return given if given is not None else features.with_name(f"{features.stem}.{method}.h5")
 
 
 def classifiers_of(features: Path, digest: str) -> list[Path]:
-    """Return the classifier files beside a features file that were made from it."""
+    """Return the classifier files next to a features file that were made from it."""
     from ltkit.files import hdf5
 
     found = []

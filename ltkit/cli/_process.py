@@ -1,4 +1,4 @@
-"""How the program ends: what a user can mend is one line, and exit code 2."""
+"""How the program ends: errors that the user can fix are one line, with exit code 2."""
 
 import contextlib
 import errno
@@ -17,19 +17,19 @@ from ltkit.files import atomic
 from ltkit.settings import flag
 
 LONGEST, CUT = 300, " ... "
-"""Characters of a message, and what stands for those of a longer one: its middle."""
+"""Most characters of a message, and what replaces the middle of a longer one."""
 
 OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
-"""What torch says of it, on a CPU and on a GPU."""
+"""torch's words for lack of memory, on the CPU and on the GPU."""
 
 MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
-"""What to do, for errors of the system whose own words do not say it."""
+"""Advice for system errors whose own text gives none."""
 
 LESS = "take less at a time, or a machine with more"
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Run the command line; turn what a user can mend into one line and exit code 2."""
+    """Run the command line; turn errors that the user can fix into one line and exit code 2."""
     _streams.prepare()
     sys.unraisablehook = _unraisable
     try:
@@ -55,7 +55,7 @@ def run(app: Callable[[], Any]) -> None:
 
 
 def _unraisable(event: Any) -> None:
-    """Raise a Ctrl-C once more that came within a finalizer, where Python drops it."""
+    """Raise Ctrl-C again when it arrived in a finalizer, where Python drops it."""
     if issubclass(event.exc_type, KeyboardInterrupt):
         main_thread = threading.main_thread().ident
         threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
@@ -64,7 +64,7 @@ def _unraisable(event: Any) -> None:
 
 
 def _fail(message: str) -> None:
-    """Say what was wrong, in one line, and exit."""
+    """Print what was wrong, in one line, and exit."""
     _streams.give_up_stdout()
     line = _output.printable(message)
     if len(line) > LONGEST:  # a name out of a damaged file

@@ -1,4 +1,4 @@
-"""The three standard streams, whatever the shell made of them.
+"""The three standard streams, whatever state the shell left them in.
 
 - One that is closed (``>&-``) is as ``/dev/null``. Were its number left free, the next file that is
   opened would get it, and be written into as the stream.
@@ -16,11 +16,11 @@ from typing import Any
 from ltkit.errors import InputError
 
 MOST_TEXT = 1 << 16
-"""Bytes that are read of stdin where a name is expected."""
+"""Most bytes read from stdin where a name is expected."""
 
 
 class _Told(io.FileIO):
-    """Descriptor 1 or 2, written by these rules."""
+    """Descriptor 1 or 2, written by the module's rules."""
 
     def write(self, content: Any) -> int:
         """Write, or drop what nobody reads."""
@@ -35,7 +35,7 @@ class _Told(io.FileIO):
 
 
 def prepare() -> None:
-    """Open what is closed, and put the rules in place; once for a process."""
+    """Open closed streams and install these rules, once per process."""
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         if not _is_open(number):  # those below are open, so this number is the next that is given
             os.set_inheritable(os.open(os.devnull, mode), True)
@@ -68,7 +68,7 @@ def _writer(number: int, before: Any) -> io.TextIOWrapper:
 
 
 def give_up_stdout() -> None:
-    """Drop what could not be printed, which would be tried once more at the end."""
+    """Drop unprinted output, which Python would otherwise try to print again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -76,7 +76,7 @@ def give_up_stdout() -> None:
 
 
 def read_stdin() -> bytes:
-    """Return what stdin has; of a terminal a line; of something endless the beginning.
+    """Return stdin's content: one line of a terminal, the start of an endless stream.
 
     Raises:
         InputError: when it cannot be read.

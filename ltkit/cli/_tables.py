@@ -1,4 +1,4 @@
-"""How commands draw their tables: cells, intervals, bars."""
+"""How commands draw tables: cells, intervals, bars."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ def table_of(
     look: _output.Look,
     scale: tuple[float, float] | None = None,
 ) -> "Table":
-    """Return an empty table of figures with 95 % intervals, and bars on a scale if it has them."""
+    """Return an empty table for figures with 95 % intervals, with bars on a given scale."""
     from rich import box
     from rich.table import Table
 
@@ -32,7 +32,7 @@ def table_of(
 def scale_of(
     found: Iterable[dict[str, Any]], columns: Iterable[str], most: float = 1.0
 ) -> tuple[float, float]:
-    """Return the scale of the bars of all rows: of differences around 0, else up to `most`."""
+    """Return one scale for the bars of all rows: around 0 for differences, else up to `most`."""
     names = tuple(columns)
     every = [row["interval"][name] for row in found for name in names]
     signed = any(min(ends) < 0 for ends in every if ends is not None)
@@ -41,14 +41,14 @@ def scale_of(
 
 
 def safe(text: str) -> str:
-    """Return text for a cell of a table, letter by letter."""
+    """Return text for a table cell, without markup."""
     from rich.markup import escape
 
     return escape(_output.printable(text))
 
 
 def percent(value: float | None) -> str:
-    """Return a fraction in %, a dash where there is none."""
+    """Return a fraction in %, or a dash for none."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 

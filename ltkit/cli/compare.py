@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NAMED = 3
-"""Classes named of those won and of those lost, in the table."""
+"""Most classes named among those won and those lost, in the table."""
 
 
 Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file, as for evaluate, and the corrections to compare; default: all "
-        "beside FEATS made from it.",
+        help="Features file, as for evaluate, then the classifier files to compare; default: all "
+        "files next to FEATS made from it.",
         show_default=False,
     ),
 ]
@@ -30,23 +30,23 @@ Against = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Compare all others with this one, as baseline; default: every pair.",
+        help="Compare all others with this one, e.g. baseline; default: every pair.",
         show_default=False,
     ),
 ]
 ChosenBy = Annotated[
     Select,
-    typer.Option(help="What a file's setting is chosen by, on the validation split."),
+    typer.Option(help="Accuracy on the validation split that a file's setting is chosen by."),
 ]
 Levels = Annotated[
     str | None,
     typer.Option(
-        help="Compare curves at these overall accuracies, in %, as 40,41.5.", show_default=False
+        help="Compare curves at these overall accuracies, in %, e.g. 40,41.5.", show_default=False
     ),
 ]
 Csv = Annotated[
     Path | None,
-    typer.Option(help="Also write every setting's accuracies to a CSV.", show_default=False),
+    typer.Option(help="Also write every setting's accuracies to a CSV file.", show_default=False),
 ]
 
 
@@ -55,7 +55,8 @@ def compare(
     against: Against = None,
     select: ChosenBy = "balanced",
     every_setting: Annotated[
-        bool, typer.Option("--every-setting", help="Compare every setting of a file; choose none.")
+        bool,
+        typer.Option("--every-setting", help="Compare every setting of a file, not only the best."),
     ] = False,
     at: Levels = None,
     split: _options.Split = "test",
@@ -67,15 +68,15 @@ def compare(
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Compare corrections with the model's own head and with each other: pairs and curves.
+    """Compare corrections with the model's own head and with each other, in pairs and as curves.
 
-    Pairs: differences of accuracy with 95 % intervals (test samples drawn within classes, the same
-    for both; of several seeds the runs are drawn too), McNemar's test (of several seeds: on whether
-    most runs are right), classes won and lost. A file with several settings stands with the one
-    best on the validation split. Curves: the settings on the hull of few-shot and overall accuracy
-    on the validation split, measured on the compared one, with straight lines between; methods are
-    compared at equal overall accuracy. alphanet fit --rho 0.5,1,2 and posthoc METHOD --sweep write
-    files with several settings.
+    Pairs: differences in accuracy with 95 % intervals (test samples are resampled within classes,
+    the same ones for both; with several seeds the runs too), McNemar's test (with several seeds, on
+    whether most runs are right), classes won and lost. A file with several settings is represented
+    by the best one on the validation split. Curves: the settings on the hull of few-shot and
+    overall accuracy on the validation split, measured on the compared split and joined by straight
+    lines; methods are compared at equal overall accuracy. alphanet fit --rho 0.5,1,2 and posthoc
+    METHOD --sweep write files with several settings.
 
     \b
     --json prints fractions in 0..1, null where there is none:
@@ -122,7 +123,7 @@ def _levels(text: str) -> list[float]:
 
 
 def _write_csv(target: Path, document: dict[str, Any]) -> None:
-    """Write a line for each setting and group; fractions, empty where there is none."""
+    """Write a row for each setting and group; fractions, empty where there is none."""
     from ltkit.files.tables import write_csv
 
     rows = [
@@ -171,7 +172,7 @@ def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
 
 
 def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
-    """Return the table of settings; a narrow one has the curves below the names."""
+    """Return the table of settings; the narrow one has the curves below the names."""
     sizes, chosen = document["groups"], document["select"]
     every = [point for method in document["methods"] for point in method["points"]]
     several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
@@ -224,7 +225,7 @@ def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
 
 
 def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
-    """Return the table of pairs; a narrow one without tests and classes."""
+    """Return the table of pairs; the narrow one omits tests and classes."""
     scale = _tables.scale_of(pairs, columns)
     table = _tables.table_of("difference in points", columns, look, scale)
     if not look.narrow:
@@ -243,7 +244,7 @@ def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.
 
 
 def _tests(pair: dict[str, Any]) -> tuple[str, str]:
-    """Return a pair's test, and its classes won and lost, two lines each."""
+    """Return a pair's test and its classes won and lost, two lines each."""
     test, classes = pair["mcnemar"], pair["classes"]
     named = [
         f"{sign} {', '.join(_output.printable(c['name']) for c in classes[part][:NAMED])}"
@@ -301,7 +302,7 @@ def _p_value(p: float) -> str:
 
 
 def _gap(gap: dict[str, Any], look: _output.Look) -> str:
-    """Return a gap in points with its interval; a bound without end is infinite."""
+    """Return a gap in points with its interval; a missing bound is infinite."""
     if gap["gap"] is None:
         return ""
     if gap["interval"] is None:

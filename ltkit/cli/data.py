@@ -6,12 +6,12 @@ import typer
 
 from ltkit.cli import _options, _output
 
-app = typer.Typer(help="Datasets.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List datasets, or show one.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_(json: _options.Json = False) -> None:
-    """List the known datasets, their sizes and what they need.
+    """List the known datasets, their sizes and their requirements.
 
     Example: ltkit data list
     """
@@ -34,7 +34,9 @@ def list_(json: _options.Json = False) -> None:
 
 @app.command()
 def info(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="Name, folder, list file or CSV.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="Dataset name, folder, list file or CSV.")
+    ],
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
     bins: _options.Bins = _options.BINS,

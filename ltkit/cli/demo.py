@@ -16,13 +16,13 @@ STEPS: tuple[tuple[str, str], ...] = (
     ),
     (
         "ltkit neighbors feats.h5 --k 3",
-        "Each rare class beside the frequent classes whose mean feature is nearest."
-        "\nThey are what rare classes tend to be taken for.",
+        "Each rare class with the frequent classes whose mean features are nearest."
+        "\nRare classes tend to be mistaken for them.",
     ),
     (
         "ltkit alphanet fit feats.h5 --k 5 --rho 0.5,1,1.5 --seeds 10",
         "AlphaNet learns to add a little of the neighbours to each rare classifier."
-        "\nThirty runs are fitted at once; rho says how much the frequent classes are heard.",
+        "\nThirty runs are fitted at once; rho sets how many frequent samples they learn from.",
     ),
     (
         "ltkit posthoc tau-norm feats.h5",
@@ -31,13 +31,13 @@ STEPS: tuple[tuple[str, str], ...] = (
     ),
     (
         "ltkit posthoc logit-adjust feats.h5",
-        "The log of the training frequency is taken off the logits, tau again chosen on validation."
+        "The log of the training frequency is subtracted, times a tau chosen on validation data."
         "\nOne line of arithmetic, and hard to beat.",
     ),
     (
         "ltkit posthoc blend feats.h5",
         "The head blended with one fitted to class-balanced features, and adjusted."
-        "\nThey err in different images, so the blend errs less than either.",
+        "\nThe two err on different images, so the blend errs less than either.",
     ),
     (
         "ltkit evaluate feats.h5 --group wordnet",
@@ -59,7 +59,7 @@ def demo(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Run the main job on bundled real features: no download, under a minute.
+    """Run the whole workflow on bundled real features: no download, under a minute.
 
     Example: ltkit demo
     """
@@ -92,7 +92,7 @@ def demo(
             app(words, standalone_mode=False)
     typer.echo(
         f"\nThe files are in {output}; open {output / 'report.html'} in a browser. docs/ and "
-        "ltkit --help say what else there is."
+        "ltkit --help describe the rest."
     )
 
 

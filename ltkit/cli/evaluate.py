@@ -18,12 +18,12 @@ FRACTION = numerals.Range(0, 1)
 
 
 Group = Annotated[
-    str, typer.Option(help="Grouped accuracy: none, wordnet, coarse or a file class<TAB>group.")
+    str, typer.Option(help="Grouped accuracy: none, wordnet, coarse, or a file of class<TAB>group.")
 ]
 TopK = Annotated[
     str | None,
     typer.Option(
-        help="Which top-k accuracies. Default: 1, and 5 of five classes or more.",
+        help="Top-k accuracies to print. Default: 1, and 5 if there are five classes or more.",
         show_default=False,
     ),
 ]
@@ -32,8 +32,8 @@ RelativeTo = Annotated[
     typer.Option(
         metavar="FEATS",
         show_default=False,
-        help="Relative accuracy: features of a model trained with profile=balanced on a set as "
-        "large; may be repeated, the best counts.",
+        help="Relative accuracy: features of a model trained with profile=balanced on a set of "
+        "equal size; may be repeated, the best counts.",
     ),
 ]
 
@@ -48,14 +48,15 @@ def evaluate(
     topk: TopK = None,
     relative_to: RelativeTo = None,
     per_class: Annotated[
-        Path | None, typer.Option(help="Also write class accuracies to a CSV.", show_default=False)
+        Path | None,
+        typer.Option(help="Also write class accuracies to a CSV file.", show_default=False),
     ] = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GROUP=X",
             show_default=False,
-            help="Exit 1 when a correction, or the baseline alone, is below X in 0..1: few=0.35.",
+            help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
         ),
     ] = None,
     bins: _options.Bins = _options.BINS,
@@ -108,7 +109,7 @@ def evaluate(
 
 
 def _limits(given: list[str]) -> list[tuple[str, float]]:
-    """Read the least accuracy that each group must have."""
+    """Read the lowest accuracy that each group must reach."""
     limits = []
     for name, text in _options.pairs(given, "--fail-under", "GROUP=X, as few=0.35"):
         _options.one_of(name, GROUPS, "--fail-under")
@@ -117,7 +118,7 @@ def _limits(given: list[str]) -> list[tuple[str, float]]:
 
 
 def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:
-    """Hold every correction, or the baseline when it is alone, to the limits."""
+    """Check every correction, or a lone baseline, against the limits."""
     from ltkit.errors import InputError
     from ltkit.evaluation import labels
 
@@ -134,7 +135,7 @@ def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list
 
 
 def _print_table(document: dict[str, Any]) -> None:
-    """Print accuracies in percent: a baseline row, then each correction with its differences."""
+    """Print accuracies in per cent: the baseline, then each correction with its differences."""
     rows = document["rows"]
     accuracies = [row["accuracy"] for row in rows]
     even = all(a["all"] is None or abs(a["all"] - a["balanced"]) < 1e-9 for a in accuracies)
@@ -152,7 +153,7 @@ def _print_table(document: dict[str, Any]) -> None:
 
 
 def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
-    """Return the table of accuracies; a narrow one has top-k and ECE below the names."""
+    """Return the table of accuracies; the narrow one has top-k and ECE below the names."""
     from ltkit.evaluation import labels
 
     sizes, rows = document["groups"], document["rows"]

@@ -11,14 +11,14 @@ from ltkit.cli import _inputs, _options, _output, _paths
 Corrected = Annotated[
     Path,
     typer.Argument(
-        metavar="CLASSIFIER", help="Classifier file; features file: the model's own head."
+        metavar="CLASSIFIER", help="Classifier file, or a features file for the own head."
     ),
 ]
 To = Annotated[
     str | None,
     typer.Option(
-        help="The head alone: npz, safetensors, csv or onnx; what it says of a split's "
-        "samples: cleanlab, fiftyone or parquet; its accuracies: latex."
+        help="Write the head alone (npz, safetensors, csv, onnx), its predictions on a split "
+        "(cleanlab, fiftyone, parquet) or its accuracies (latex)."
     ),
 ]
 
@@ -27,25 +27,25 @@ def export(
     classifier: Corrected,
     into: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint that the features came from.", show_default=False),
+        typer.Option(help="Checkpoint that the features were extracted from.", show_default=False),
     ] = None,
     to: To = None,
     split: _options.Split = "test",
     run: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Which run, as rho=1; may be repeated."),
+        typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
     ] = None,
     trust_code: _options.TrustCode = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Write the corrected head back into the model's checkpoint, or alone into a file.
+    """Write the corrected head back into the model's checkpoint, or into a file of its own.
 
-    Other tools' files: cleanlab, an npz of labels, pred_probs and ids; fiftyone, samples as JSON;
-    parquet, a table with a row a sample (pip install 'ltkit[parquet]'); latex, a table of the
-    accuracies, mean and standard deviation over runs; of a features file, of every correction
-    beside it.
+    Files for other tools: cleanlab, an npz of labels, pred_probs and ids; fiftyone, samples as
+    JSON; parquet, a table with one row per sample (pip install 'ltkit[parquet]'); latex, a table of
+    accuracies, mean and standard deviation over runs (for a features file: of every correction next
+    to it).
 
     Example: ltkit export feats.alphanet.h5 --into model.pt --run rho=1 --run seed=0 -o fixed.pt
     """

@@ -19,7 +19,7 @@ FromAlphaNet = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="The published AlphaNet code's features; CKPT is its classifier; no images.",
+        help="Features of the published AlphaNet code; CKPT is its classifier; needs no images.",
         show_default=False,
     ),
 ]
@@ -49,16 +49,20 @@ def extract(
     std: _options.Std = None,
     trust_code: _options.TrustCode = False,
     splits: Annotated[
-        str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
+        str | None, typer.Option(help="Splits to extract, e.g. train,val,test; default: all.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = ExtractSettings.dtype,
-    batch_size: Annotated[int, _options.setting("batch_size")] = ExtractSettings.batch_size,
+    dtype: Annotated[
+        str, typer.Option(help="Stored type: float32 or float16.")
+    ] = ExtractSettings.dtype,
+    batch_size: Annotated[
+        int, _options.setting("batch_size", "Images per batch.")
+    ] = ExtractSettings.batch_size,
     workers: Annotated[
         int, _options.setting("workers", "Threads that decode images.")
     ] = ExtractSettings.workers,
     amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
     on_error: Annotated[
-        str, typer.Option(help="fail, or skip images that cannot be read.")
+        str, typer.Option(help="On an unreadable image: fail, or skip it.")
     ] = ExtractSettings.on_error,
     device: _options.Device = "auto",
     from_alphanet: FromAlphaNet = None,
@@ -113,13 +117,13 @@ def extract(
             report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip
     except KeyboardInterrupt:
-        _output.say("interrupted; finished blocks are kept, go on with --resume")
+        _output.say("interrupted; finished blocks are kept, continue with --resume")
         raise
     return _output.wrote(output, quiet)
 
 
 def _splits(asked: str | None, dataset: "Dataset") -> list[str]:
-    """Return the splits asked for; all that there are where none was named."""
+    """Return the requested splits, by default all."""
     from ltkit.records import SPLITS
 
     if asked is not None:
@@ -130,7 +134,7 @@ def _splits(asked: str | None, dataset: "Dataset") -> list[str]:
 def _say_what(
     path: Path, model: "Recognised", dataset: "Dataset", splits: list[str], quiet: bool
 ) -> None:
-    """Say what was recognised in the checkpoint, and which images it is going to see."""
+    """Report what was recognised in the checkpoint, and which images it will see."""
     head = f"{model.head.num_classes} x {model.head.feature_size}"
     _output.say(f"{path}: {model.family} checkpoint, {model.arch}, head {head}", quiet)
     for note in model.notes:

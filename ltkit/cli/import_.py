@@ -9,12 +9,15 @@ from ltkit.cli import _options, _output
 
 
 def import_(
-    arrays: Annotated[Path, typer.Argument(metavar="ARRAYS.npz", help="The arrays; see below.")],
+    arrays: Annotated[
+        Path, typer.Argument(metavar="ARRAYS.npz", help="Archive of arrays; see below.")
+    ],
     names: Annotated[
-        Path | None, typer.Option(help="Text file with a class name a line.", show_default=False)
+        Path | None,
+        typer.Option(help="Text file with one class name per line.", show_default=False),
     ] = None,
     output: _options.Output = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:

@@ -19,13 +19,14 @@ def inspect(
     linear: _options.Linear = False,
     trust_code: _options.TrustCode = False,
     isolate: Annotated[
-        bool, typer.Option(help="Read an ltkit file in a child process with limits.")
+        bool,
+        typer.Option(help="Read an ltkit file in a child process with limited time and memory."),
     ] = False,
     json: _options.Json = False,
 ) -> None:
-    """Show what is in a file: shapes, splits, shot groups, head, where it came from.
+    """Show a file's shapes, splits, shot groups, head and origin.
 
-    Of a checkpoint, it shows what `extract` would take out, without images.
+    For a checkpoint, show what `extract` would take from it; needs no images.
 
     Example: ltkit inspect feats.h5
     """

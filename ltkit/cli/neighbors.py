@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 def neighbors(
     feats: _options.Feats = None,
     k: _options.Neighbours = NeighborSettings.k,
-    metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
+    metric: Annotated[
+        Metric, typer.Option(help="Distance between classes.")
+    ] = NeighborSettings.metric,
     of: Annotated[
-        str, typer.Option(help="Whose neighbours: few, medium, many, base, all.")
+        str, typer.Option(help="Classes to list neighbours of: few, medium, many, base, all.")
     ] = "few",
-    among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
+    among: Annotated[str, typer.Option(help="Classes that may be neighbours.")] = "base",
     bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
     output: _options.Output = None,
@@ -92,7 +94,7 @@ def neighbors(
 
 
 def _table(found: "Neighbors", names: list[str], counts: "Ints", look: _output.Look) -> "Table":
-    """Return the table for people: from the nearest to the farthest neighbour as a bar."""
+    """Return the table for a terminal: a bar from the nearest to the farthest neighbour."""
     from rich import box
     from rich.table import Table
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def posthoc(
     method: Annotated[
-        str | None, typer.Argument(help="Which correction; see --list.", show_default=False)
+        str | None, typer.Argument(help="Correction method; see --list.", show_default=False)
     ] = None,
     feats: _options.Feats = None,
     set_: _options.SetParameter = None,
     select: Annotated[
-        Select, typer.Option(help="What parameters are chosen by, on the validation split.")
+        Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
     ] = "balanced",
     bins: _options.Bins = _options.BINS,
     seeds: _options.Seeds = 1,
@@ -37,10 +37,10 @@ def posthoc(
     ] = None,
     run: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Which run of --from, as rho=1."),
+        typer.Option(metavar="NAME=VALUE", help="Run of --from, e.g. rho=1; may be repeated."),
     ] = None,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Keep all that would be tried, for compare's curves.")
+        bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
@@ -90,7 +90,7 @@ def posthoc(
 def _start(
     features: "FeatureSet", from_: Path | None, run: list[str]
 ) -> "tuple[tuple[Correction, int] | None, dict[str, Any], dict[str, str]]":
-    """Return the run to start from, and what is kept of where it is from.
+    """Return the run to start from, and what is recorded of its origin.
 
     Raises:
         InputError: when ``--from`` was not fitted on these features, or has no such run.
@@ -113,7 +113,7 @@ def _start(
 
 
 def _say_scores(found: "Fitted", select: Select, quiet: bool) -> None:
-    """Say what each of the tried parameters is worth, and which are the best."""
+    """Report the score of each tried parameter, and the best ones."""
     scale = _output.scale_of([found.scores])
     for parameters, value in zip(found.tried, found.scores, strict=True):
         line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on val"

@@ -12,12 +12,14 @@ from ltkit.settings import REPLICATES, NeighborSettings
 def report(
     feats: _options.Feats = None,
     classifier: _options.Classifiers = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output page.")] = Path(
+        "report.html"
+    ),
     images: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The dataset's folder, for pictures of the classes.",
+            help="Dataset's folder, for pictures of the classes.",
             show_default=False,
         ),
     ] = None,
@@ -33,8 +35,8 @@ def report(
     group: Annotated[
         str,
         typer.Option(
-            help="Grouped accuracy: none, wordnet, coarse or a file class<TAB>group; auto: the "
-            "first of wordnet and coarse that the classes have."
+            help="Grouped accuracy: none, wordnet, coarse, or a file of class<TAB>group; auto "
+            "takes the first of wordnet and coarse that the classes have."
         ),
     ] = "auto",
     rule: _options.Rule = "path",
@@ -46,10 +48,11 @@ def report(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Write one HTML page with figures of a model and its corrections; it needs no network.
+    """Write an offline HTML page with figures of a model and its corrections.
 
-    Of a file with several settings, the one best on the validation split by balanced accuracy is
-    shown class by class; the others are in the tables. Sections without data say what they need.
+    For a file with several settings, the one with the best balanced accuracy on the validation
+    split is shown class by class; the others are in the tables. Sections without data say what they
+    need.
 
     Example: ltkit report feats.h5 -o report.html
     """

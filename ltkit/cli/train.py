@@ -37,7 +37,9 @@ def _defaults(name: str) -> str:
     return "Default: {}; for a head on FEATS, {}.".format(*values)
 
 
-Method = Annotated[str | None, typer.Argument(help="The loss; see --list.", show_default=False)]
+Method = Annotated[
+    str | None, typer.Argument(help="Training loss; see --list.", show_default=False)
+]
 Feats = Annotated[
     str | None,
     typer.Argument(
@@ -61,33 +63,39 @@ Cosine = Annotated[
     bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
 ]
 Scale = Annotated[float, _options.setting("scale", "Scale of a cosine head.")]
-Epochs = Annotated[int | None, _options.setting("epochs", _defaults("epochs"), show_default=False)]
-BatchSize = Annotated[int, _options.setting("batch_size")]
+Epochs = Annotated[
+    int | None,
+    _options.setting("epochs", f"Training epochs. {_defaults('epochs')}", show_default=False),
+]
+BatchSize = Annotated[int, _options.setting("batch_size", "Samples per batch.")]
 LearningRate = Annotated[float, _options.setting("learning_rate", "Base learning rate.")]
 WeightDecay = Annotated[
     float | None,
-    _options.setting("weight_decay", _defaults("weight_decay"), show_default=False),
+    _options.setting(
+        "weight_decay", f"Weight decay. {_defaults('weight_decay')}", show_default=False
+    ),
 ]
 ScheduleName = Annotated[
-    Schedule | None, typer.Option(help=_defaults("schedule"), show_default=False)
+    Schedule | None,
+    typer.Option(help=f"Learning rate schedule. {_defaults('schedule')}", show_default=False),
 ]
 WarmupEpochs = Annotated[
     int | None,
     _options.setting(
         "warmup_epochs",
-        f"Of the step and cosine schedules. {_defaults('warmup_epochs')}",
+        f"Warm-up epochs, for step and cosine. {_defaults('warmup_epochs')}",
         show_default=False,
     ),
 ]
 Steps = Annotated[
-    str, typer.Option(help="Parts of the run after which the step schedule lowers the rate.")
+    str, typer.Option(help="Fractions of the run after which the step schedule lowers the rate.")
 ]
 StepFactor = Annotated[
     float,
-    _options.setting("step_factor", "Factor of the learning rate after each of the --steps."),
+    _options.setting("step_factor", "Factor on the learning rate at each of the --steps."),
 ]
 Augmentation = Annotated[
-    Augment, typer.Option(help="standard is crop and flip, which the others have, too.")
+    Augment, typer.Option(help="Augmentation; standard (crop and flip) is part of the others.")
 ]
 Mix = Annotated[
     str | None,
@@ -101,18 +109,18 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the network with torch.compile, CUDA graphs included: pays on a GPU.",
+        help="Compile the network with torch.compile, with CUDA graphs: worthwhile on a GPU.",
     ),
 ]
 SamplerName = Annotated[
-    Sampler, typer.Option(help="How often classes are drawn; instance is every image once.")
+    Sampler, typer.Option(help="How often classes are drawn; instance takes every image once.")
 ]
 Drw = Annotated[
     int | None,
     _options.setting(
         "drw",
-        "Deferred re-weighting: the loss's class weights from this many finished epochs on, "
-        "uniform ones before.",
+        "Deferred re-weighting: use the loss's class weights after this many epochs, uniform "
+        "weights before.",
         show_default=False,
     ),
 ]
@@ -120,7 +128,7 @@ FromEpoch = Annotated[
     int | None,
     _options.setting(
         "from_epoch",
-        "A second stage starts when so many epochs are finished.",
+        "Start a second stage after this many epochs.",
         show_default=False,
     ),
 ]
@@ -129,7 +137,7 @@ Then = Annotated[
     typer.Option(
         metavar="METHOD",
         help="The second stage's loss; --set then.beta=0.9 sets a parameter. Default: the "
-        "first one goes on.",
+        "first stage's loss.",
         show_default=False,
     ),
 ]
@@ -149,8 +157,8 @@ ThenLr = Annotated[
 Freezing = Annotated[
     Freeze | None,
     typer.Option(
-        help="In the second stage train the head alone; weights lets the statistics of batch "
-        "norm move.",
+        help="Freeze the backbone in the second stage; weights still updates its batch norm "
+        "statistics.",
         show_default=False,
     ),
 ]
@@ -158,7 +166,7 @@ ClassMeans = Annotated[
     Path | None,
     typer.Option(
         metavar="FEATS",
-        help="Features file whose class means swrm takes instead of the network's own.",
+        help="Features file whose class means swrm uses instead of the network's own.",
         show_default=False,
     ),
 ]
@@ -167,22 +175,22 @@ Seeds = Annotated[
     int,
     _options.setting(
         "seeds",
-        "Train with so many seeds, from --seed on: networks <stem>.seed0.pt and so on; heads "
-        "are runs of one file.",
+        "Train with this many seeds, from --seed on: networks are written to <stem>.seed0.pt "
+        "and so on, heads as runs of one file.",
     ),
 ]
 KeepBest = Annotated[
     bool,
     typer.Option(
         "--keep-best",
-        help="Also write the epoch that is best on the val split, balanced: <stem>.best.pt.",
+        help="Also write the epoch with the best balanced val accuracy, to <stem>.best.pt.",
     ),
 ]
 Tensorboard = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Also write each epoch's numbers for TensorBoard, a folder a run "
+        help="Also write each epoch's numbers for TensorBoard, one folder per run "
         "(pip install 'ltkit[tensorboard]').",
         show_default=False,
     ),
@@ -236,9 +244,9 @@ def train(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Train a network from images, or a head on cached features, with one of the field's losses.
+    """Train a network from images, or a head on cached features, with a long-tail loss.
 
-    Started by torchrun, each process takes its part of every batch; --batch-size is that of all.
+    Under torchrun, each process takes its part of every batch; --batch-size is for all together.
 
     Example: ltkit train ce --data digits_lt --arch digits_net --epochs 30 -o digits.pt
 
@@ -268,12 +276,12 @@ def train(
         _refuse_those_of_images(context)
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
     except KeyboardInterrupt:
-        _output.say("interrupted; finished epochs are kept, go on with --resume")
+        _output.say("interrupted; finished epochs are kept, continue with --resume")
         raise
 
 
 def _method(method: str | None, data: str | None, feats: str | None) -> str:
-    """Return the loss that is named; refuse a command line without one, or with no or two inputs.
+    """Return the named loss; refuse a command line without a loss, or not with exactly one input.
 
     Raises:
         InputError: see above.
@@ -292,7 +300,7 @@ def _method(method: str | None, data: str | None, feats: str | None) -> str:
 
 
 def _list() -> None:
-    """Print the losses and the mixings."""
+    """Print the losses and the mixing methods."""
     from ltkit import losses
     from ltkit.registry import described
     from ltkit.training import mixing
@@ -304,15 +312,15 @@ def _list() -> None:
 
 
 def _settings(kind: type[TrainSettings], **given: Any) -> TrainSettings:
-    """Return settings of a kind, with its defaults where nothing is given."""
+    """Return settings of a kind, with its defaults for those not given."""
     return kind(**{name: value for name, value in given.items() if value is not None})
 
 
 def _refuse_those_of_images(context: typer.Context) -> None:
-    """Refuse options of images where a head is trained.
+    """Refuse image options when a head is trained.
 
     Raises:
-        InputError: naming the first.
+        InputError: naming the first one.
     """
     from ltkit.errors import InputError
 
@@ -323,14 +331,14 @@ def _refuse_those_of_images(context: typer.Context) -> None:
 
 
 class _Output(NamedTuple):
-    """What is written, and what is said."""
+    """Where results are written, and what is printed."""
 
     given: Path | None
     tensorboard: Path | None
     quiet: bool
 
     def reports(self, unit: str) -> "Callable[[Path], Report]":
-        """Return what gives, for a run's output, what shows its progress."""
+        """Return a function that makes the progress display for a run's output."""
         return lambda path: _report(unit, path, self.tensorboard, self.quiet)
 
 
@@ -343,7 +351,7 @@ def _train_networks(
     out: _Output,
     **more: Any,
 ) -> None:
-    """Train networks; say what they are trained on, and what is written."""
+    """Train networks; report the data and the written files."""
     from ltkit import datasets
     from ltkit.training import beside, distributed, runs
 
@@ -370,7 +378,7 @@ def _train_networks(
 def _train_heads(
     path: Path, plan: TrainPlan, settings: TrainSettings, out: _Output, **more: Any
 ) -> None:
-    """Train heads; say what is written."""
+    """Train heads; report the written files."""
     from ltkit.training import runs
 
     target = _paths.output_path(out.given, path, plan.method)
@@ -383,7 +391,7 @@ def _train_heads(
 
 
 def _report(unit: str, output: Path, tensorboard: Path | None, quiet: bool) -> "Report":
-    """Return what shows the progress of the run with this output."""
+    """Return the progress display of the run with this output."""
     from ltkit.training import board, distributed
 
     silent = quiet or distributed.rank() > 0

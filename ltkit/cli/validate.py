@@ -9,16 +9,16 @@ from ltkit.cli import _options, _output
 
 
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ltkit files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="ltkit files to check.")],
     isolate: Annotated[
         bool, typer.Option(help="Read each in a child process with limited time and memory.")
     ] = True,
     json: _options.Json = False,
 ) -> None:
-    """Check files whole: structure, digest, every block. Exit 1 when one is bad.
+    """Check whole files: structure, digest, every block; exit 1 if one is damaged.
 
-    A file that hangs or crashes the HDF5 library ends the child process only, and the command with
-    exit code 2.
+    A file that hangs or crashes the HDF5 library ends only the child process; the command then
+    exits with code 2.
 
     Example: ltkit validate feats.h5 feats.alphanet.h5
     """

@@ -1,4 +1,4 @@
-"""Known datasets, one entry each, and datasets of one's own.
+"""Known datasets, one entry each, and users' own datasets.
 
 ``--data`` takes a name of `CATALOGUE` with parameters (``cifar100_lt:ir=50,seed=1,val=none``), a
 folder with a sub-folder a class, a list file or a CSV.
@@ -21,14 +21,14 @@ from ltkit.records import SPLITS, Dataset, ImageSplit, Ints
 ROOT_VARIABLE = "LTKIT_DATA"
 
 VAL_RULES = ("balanced", "holdout", "none")
-"""A dataset takes its default rule and those after it: lists have no left-out images."""
+"""A dataset uses its default rule or a later one: lists have no left-out images."""
 
 PROFILES = ("exponential", "balanced")
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a dataset with its default parameters.
+    """Facts about a dataset with its default parameters.
 
     num_classes, train_images, max_count, min_count: of the published training set (``val=none``).
     parameters: those that ``--data name:key=value`` may set, with their defaults.
@@ -117,7 +117,7 @@ def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> 
     Args:
         spec: a name with parameters, or a path; see the module.
         root: where the images are; default ``$LTKIT_DATA``.
-        follow_links: whether links may lead out of the folder of images; the record says so.
+        follow_links: whether links may lead out of the folder of images; the record notes it.
 
     Raises:
         InputError: for an unknown name or parameter (the nearest are named), missing files, or a
@@ -143,7 +143,7 @@ def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> 
 
 
 def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSplit]:
-    """Return splits whose images stay in a folder.
+    """Return splits after checking that their images stay in a folder.
 
     Raises:
         InputError: when a link leads one out of it.
@@ -160,7 +160,7 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
 
 
 def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
-    """Load a dataset of the catalogue; return also the folder that its images stay in."""
+    """Load a dataset of the catalogue; also return the folder that its images stay in."""
     from ltkit.datasets import cifar, digits, lists
 
     spec = CATALOGUE[name]
@@ -179,7 +179,7 @@ def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tup
 def _load_path(
     path: Path, parameters: dict[str, Any], root: Path | None, follow_links: bool
 ) -> tuple[Dataset, Path]:
-    """Load a dataset of the user's own; return also the folder that its images stay in."""
+    """Load a user's dataset; also return the folder that its images stay in."""
     from ltkit.datasets import lists
     from ltkit.datasets.images import check_links
 
@@ -220,7 +220,7 @@ def _list_file(root: Path, name: str, spec: DatasetSpec) -> Path:
 
 
 def _check_counts(path: Path, spec: DatasetSpec, labels: Ints) -> None:
-    """Refuse a training list that is not the published one."""
+    """Reject a training list that differs from the published one."""
     counts = np.unique(labels, return_counts=True)[1]
     found = (len(labels), len(counts), counts.max(), counts.min())
     expected = (spec.train_images, spec.num_classes, spec.max_count, spec.min_count)
@@ -238,7 +238,7 @@ def _imagenet_wnids() -> tuple[str, ...]:
 
 
 def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read ``key=value,...`` over the defaults of a dataset."""
+    """Parse ``key=value,...`` on top of a dataset's defaults."""
     known = CATALOGUE[name].parameters if known is None else known
     parameters = dict(known)
     items = [item.partition("=") for item in filter(None, text.split(","))]

@@ -28,14 +28,14 @@ from ltkit.untrusted.unpickling import Unpickler
 PIXELS = 3 * 32 * 32
 
 MOST_RECORDS = 60_000
-"""Images of a file: all that there are."""
+"""Most images in a file, which is the size of the whole dataset."""
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """The normalisation of the reference schedule, for both datasets."""
 
 
 class Layout(NamedTuple):
-    """Where one of the two datasets keeps its files, in both forms."""
+    """File names of one of the two datasets, in both forms."""
 
     num_classes: int
     label_bytes: int
@@ -103,7 +103,7 @@ def load(
         root: a folder that holds the archive's folder, or that folder itself.
         num_classes: 10 or 100.
         ir: imbalance factor n_max / n_min.
-        seed: of the draw.
+        seed: seed of the draw.
         val: see `longtail.draw`.
         profile: see `longtail.profile_counts`.
 
@@ -180,17 +180,17 @@ def _read_binary(folder: Path, layout: Layout, part: str) -> Part:
 
 
 class _Type:
-    """What stands for a NumPy type."""
+    """Stand-in for a NumPy type."""
 
     def __init__(self, code: Any) -> None:
         self.code = code
 
     def __setstate__(self, state: Any) -> None:
-        """Bytes have no order."""
+        """Ignore the byte order: bytes have none."""
 
 
 class _Pixels:
-    """What stands for a NumPy array of bytes; `values` is there when it is one."""
+    """Stand-in for a NumPy array of bytes; `values` is set if it is one."""
 
     values: NDArray[np.uint8]
 
@@ -202,12 +202,12 @@ class _Pixels:
 
 
 class ArrayUnpickler(Unpickler):
-    """An unpickler that can build nothing but arrays of bytes, texts and plain containers."""
+    """An unpickler that builds only byte arrays, text and plain containers."""
 
     changed: ClassVar[tuple[type, ...]] = (_Type, _Pixels)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for one of the few names that the official files use."""
+        """Return the stand-in for one of the few names that the official files use."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return lambda *arguments: _Pixels()
         if module == "numpy" and name in ("ndarray", "dtype"):
@@ -221,7 +221,7 @@ class ArrayUnpickler(Unpickler):
 
 
 def _latin1(text: Any, coding: Any) -> bytes:
-    """Return the bytes that Python 3 writes as text for Python 2."""
+    """Return bytes that Python 3 stores as text for Python 2."""
     if not isinstance(text, str) or coding not in ("latin1", "latin-1", b"latin1"):
         raise pickle.UnpicklingError("text of another coding")
     return text.encode("latin-1")
@@ -229,7 +229,7 @@ def _latin1(text: Any, coding: Any) -> bytes:
 
 @contextmanager
 def _pickled(path: Path) -> Iterator[Any]:
-    """Give what a pickle holds; whatever is wrong with it, also in its use, is a `FormatError`."""
+    """Yield a pickle's content; any error in it, or in its use, becomes a `FormatError`."""
     try:
         with opened(path, "a file of the official archive") as file:
             size = os.fstat(file.fileno()).st_size
@@ -260,7 +260,7 @@ def _read_python(folder: Path, layout: Layout, part: str) -> Part:
 
 
 def _numbers(values: Any) -> Ints:
-    """Return a list of numbers as an array; lists in lists could have any size."""
+    """Return a list of numbers as an array; nested lists, of any size, are refused."""
     if not isinstance(values, list) or not all(type(n) is int for n in values):
         raise ValueError("labels that are no list of whole numbers")
     return np.array(values, dtype=np.int64)
@@ -278,7 +278,8 @@ def _part(
     ):
         raise FormatError(
             f"{folder}: found {len(labels)} labels of {len(classes)} classes for {len(pixels)} "
-            f"images, expected 0..{layout.num_classes - 1}, each as often; unpack the archive again"
+            f"images, expected 0..{layout.num_classes - 1}, each equally often; unpack the "
+            "archive again"
         )
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return Part(images, labels, coarse)

@@ -16,11 +16,11 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 def load(
     *, ir: float, seed: int, val: longtail.ValRule, profile: longtail.Profile = "exponential"
 ) -> Dataset:
-    """Load the digits: 40 test images a class, then an exponential profile from 114 images.
+    """Load the digits: 40 test images per class, then an exponential profile from 114 images.
 
     Args:
         ir: imbalance factor n_max / n_min.
-        seed: of the test split and of the draw.
+        seed: seed of the test split and of the draw.
         val: see `longtail.draw`.
         profile: see `longtail.profile_counts`.
     """

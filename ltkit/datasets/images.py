@@ -1,4 +1,4 @@
-"""Image files as rows of pixels: decoded with Pillow, by one fixed, documented conversion.
+"""Image files as arrays of pixels, decoded with Pillow by one fixed, documented conversion.
 
 The conversion: palette, grey, CMYK, RGBA and wider pictures become 8-bit RGB (transparency is
 dropped); EXIF rotation is not applied, as in the loaders that the field's checkpoints were trained
@@ -30,7 +30,7 @@ from ltkit.untrusted.budget import opened, stays_in
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes to stderr
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
-"""What a file may be, whatever its name: Pillow knows others, and runs programs to read some."""
+"""Accepted image formats; Pillow knows others, and runs programs to read some."""
 
 MAX_PIXELS = 100_000_000
 """Larger pictures, as stored or as scaled, are refused: small files can unpack to gigabytes."""
@@ -44,11 +44,11 @@ MOST_OF_DARK = 63
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """(N, crop, crop, 3) uint8 images, read from files as they are asked for.
+    """(N, crop, crop, 3) uint8 images, read from files on demand.
 
     paths: N files.
     view: how each is brought to size.
-    workers: threads that decode.
+    workers: decoding threads.
     root: the folder that no link may lead out of; None where links are followed anywhere.
     sampled: whether the view's window was chosen by a sample of the pictures; then one that is
         wider is refused.
@@ -114,7 +114,7 @@ class ImageFiles:
             ) from error
 
     def check_links(self) -> None:
-        """Refuse images that lie outside of `root`, before any is opened.
+        """Reject images outside `root` before any is opened.
 
         Raises:
             InputError: for the first folder or file that a link leads out.
@@ -126,7 +126,7 @@ class ImageFiles:
 
 
 def check_links(root: Path, paths: Iterable[Path]) -> None:
-    """Refuse what a link leads out of a folder.
+    """Reject paths that a link leads out of a folder.
 
     Args:
         root: the folder, which may be a link itself.

@@ -1,4 +1,4 @@
-"""Datasets of image files: a folder a class, list files, a CSV."""
+"""Datasets of image files: a folder per class, list files, or a CSV."""
 
 import csv
 import hashlib
@@ -24,16 +24,16 @@ WNID = re.compile(r"n\d{8}")
 
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
-"""A label that is meant as a number: then all of a table are."""
+"""A numeric label; if one label is numeric, all labels of a table must be."""
 
 MOST_PATH = 4096
-"""Characters of a path, as systems have them."""
+"""Most characters of a path, as in operating systems."""
 
 WHAT = "a list of images"
 
 
 class Row(NamedTuple):
-    """A row of a CSV, and where it ends there."""
+    """A row of a CSV, and the line where it ends."""
 
     line: int
     path: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Relative image paths and their labels; `source` is where they are listed, for messages."""
+    """Relative image paths and their labels; `source` is their list file, for messages."""
 
     source: Path
     paths: list[str]
@@ -65,7 +65,7 @@ def load_folder(
         raise InputError(f"{root}: found {', '.join(folders)}/, expected train/ too")
     names = _subfolders(folders["train"])
     if not names:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one a class")
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
     listings = {}
     for split, folder in folders.items():
         extra = sorted({*_subfolders(folder)} - {*names})
@@ -108,7 +108,7 @@ def load_csv(
         paths.append(row.path)
         labels.append(class_id)
     if "train" not in listed:
-        raise InputError(f"{path}: found no training row, expected at least one a class")
+        raise InputError(f"{path}: found no training row, expected at least one per class")
     listings = {
         split: Listing(path, paths, np.array(labels)) for split, (paths, labels) in listed.items()
     }
@@ -148,7 +148,7 @@ def _table(path: Path) -> list[Row]:
 
 
 def _columns(fields: list[str], path: Path) -> tuple[int, int, int | None]:
-    """Return where the columns path, label and split are, the last if it is there."""
+    """Return the positions of the columns path, label and, if present, split."""
     if not {"path", "label"} <= {*fields}:
         raise InputError(
             f"{path}: found the columns {', '.join(fields)[:80] or 'none'}, expected path, label "
@@ -173,7 +173,7 @@ def load_lists(
     val: str,
     wnids: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Make a dataset of list files, one a split; see `read_list`.
+    """Make a dataset from list files, one per split; see `read_list`.
 
     Where each class has a folder of its own, the folders' names are the classes'.
 
@@ -194,7 +194,7 @@ def load_lists(
 
 
 def read_list(path: Path) -> Listing:
-    """Read a list file, plain or ``.gz``, with a ``path label`` line an image.
+    """Read a list file, plain or ``.gz``, with one ``path label`` line per image.
 
     Raises:
         InputError: for an empty list, or a line that is not a relative path and a label; the
@@ -220,7 +220,7 @@ def read_list(path: Path) -> Listing:
 
 
 def _shown(name: str) -> str:
-    """Return a file's name as text; bytes in it that are no UTF-8 become escapes."""
+    """Return a file name as text; bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -229,7 +229,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def _whole(text: str) -> int | None:
-    """Return a label that is a whole number from 0, if it is one; 2.0 is 2."""
+    """Return a label as a whole number from 0, if it is one; 2.0 is 2."""
     digits = text.rstrip("0").removesuffix(".") if "." in text else text
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
 
@@ -251,7 +251,7 @@ def _relative(source: Path, line: int, path: str) -> str:
 
 
 def _folder_names(train: Listing) -> tuple[str, ...] | None:
-    """Return the folder of each class's images, where each class has one of its own."""
+    """Return the folder of each class's images, if each class has its own."""
     folders = (path.rpartition("/")[0].rpartition("/")[2] for path in train.paths)
     pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
     labels, names = zip(*pairs, strict=True)
@@ -313,7 +313,7 @@ def _take(listing: Listing, positions: Ints) -> Listing:
 
 
 def _digest(listings: dict[str, Listing]) -> str:
-    """Return a digest of what is for training and what for validation, as `index_digest` does."""
+    """Return a digest of the training and validation images, as `index_digest` does."""
     digest = hashlib.sha256()
     for split in ("train", "val"):
         if split in listings:

@@ -1,4 +1,4 @@
-"""How a balanced dataset becomes long-tailed, and how validation images are held out."""
+"""Making a balanced dataset long-tailed, and holding out validation images."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ValRule = Literal["balanced", "holdout", "none"]
 Profile = Literal["exponential", "balanced"]
 
 BALANCED_VAL = 20
-"""Validation images a class, as ImageNet-LT and Places-LT have them."""
+"""Validation images per class, as in ImageNet-LT and Places-LT."""
 
 HOLDOUT_FRACTION = 0.2
 
@@ -57,13 +57,13 @@ def exponential_counts(num_classes: int, max_count: int, imbalance_factor: float
 def profile_counts(
     profile: Profile, num_classes: int, max_count: int, imbalance_factor: float
 ) -> Ints:
-    """Return the training count of each class: long-tailed, or alike in a set of equal size.
+    """Return each class's training count: long-tailed, or balanced in a set of equal size.
 
     ``exponential`` is `exponential_counts`; ``balanced`` is the reference set of the relative
-    accuracy, ``floor(N / C)`` images a class where N is the sum of the exponential counts.
+    accuracy, ``floor(N / C)`` images per class where N is the sum of the exponential counts.
 
     Args:
-        profile: which of the two.
+        profile: ``exponential`` or ``balanced``.
         num_classes: C, at least 2.
         max_count: n_max, images of class 0 of the long-tailed set.
         imbalance_factor: of the long-tailed set.
@@ -82,7 +82,7 @@ def profile_counts(
 
 
 def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
-    """Draw a long-tailed training set, and validation images.
+    """Draw a long-tailed training set and validation images.
 
     For each class in ascending order its positions are shuffled with NumPy's legacy generator,
     seeded once; the first ``counts[c]`` are kept, as the code released with LDAM-DRW does. With
@@ -91,9 +91,9 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
     published training set.
 
     Args:
-        labels: (N,) of the balanced set.
+        labels: (N,) labels of the balanced set.
         counts: (C,) training images to keep.
-        seed: of the shuffle.
+        seed: seed of the shuffle.
         val: which images are for validation.
 
     Returns:
@@ -133,7 +133,7 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
 
     Args:
         labels: (N,).
-        seed: of the shuffle.
+        seed: seed of the shuffle.
 
     Returns:
         (positions kept, positions held out), ascending.
@@ -160,7 +160,7 @@ def hold_out(labels: Ints, seed: int) -> tuple[Ints, Ints]:
 
 
 def index_digest(*positions: Ints | None) -> str:
-    """Return a digest of index lists, which tells whether two runs saw the same images."""
+    """Return a digest of index lists that shows whether two runs saw the same images."""
     digest = hashlib.sha256()
     for part in positions:
         digest.update(b"-" if part is None else part.astype("<i8").tobytes() + b"|")

@@ -1,4 +1,4 @@
-"""What classifiers predict, how good that is, how sure, and how corrections compare."""
+"""Predictions of classifiers, their scores and intervals, and comparisons of corrections."""
 
 from ltkit.evaluation.choice import best, objective, run_accuracies
 from ltkit.evaluation.comparison import compare

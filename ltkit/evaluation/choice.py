@@ -1,4 +1,4 @@
-"""What a setting is chosen by, on validation data."""
+"""How a setting is chosen on validation data."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from ltkit.settings import SHOT_GROUPS, Select
 
 
 def value(accuracy: Mapping[str, float | None], select: Select) -> float:
-    """Return what accuracies are worth.
+    """Return the selection score of accuracies.
 
     ``all``: accuracy over samples; ``balanced``: mean over classes; ``few``: mean over few-shot
     classes; ``harmonic``: harmonic mean of the shot groups' accuracies.
@@ -40,7 +40,7 @@ def value(accuracy: Mapping[str, float | None], select: Select) -> float:
 def objective(
     predicted: Ints, labels: Ints, num_classes: int, groups: ShotGroups, select: Select
 ) -> float:
-    """Return what (N,) predictions on the validation split are worth; see `value`."""
+    """Return the selection score of (N,) predictions on the validation split; see `value`."""
     by_class = metrics.class_accuracy(predicted == labels, labels, num_classes)
     return value(
         metrics.summarize(by_class, metrics.group_weights(labels, num_classes, groups)), select
@@ -50,7 +50,7 @@ def objective(
 def run_accuracies(
     split: FeatureSplit, base: Classifier, correction: Correction, groups: ShotGroups
 ) -> list[dict[str, float | None]]:
-    """Return the accuracy of every group for each run of a correction; None where it is absent."""
+    """Return every group's accuracy for each run of a correction; None for an absent group."""
     (predicted,) = predict_classes(split, base, [correction])
     weights = metrics.group_weights(split.labels, base.num_classes, groups)
     right = predicted == split.labels
@@ -59,10 +59,10 @@ def run_accuracies(
 
 
 def best(scores: Sequence[float], settings: Sequence[Sequence[int]]) -> tuple[int, list[float]]:
-    """Return which setting scores best, the first of equals, and the mean score of each.
+    """Return the setting that scores best, the first of equals, and each setting's mean score.
 
     Args:
-        scores: of every run.
+        scores: score of every run.
         settings: the runs of each setting.
 
     Example:

@@ -1,4 +1,4 @@
-"""Corrections compared: paired differences, and few-shot against overall accuracy.
+"""Comparing corrections: paired differences, and few-shot against overall accuracy.
 
 Beside the dimensions of `ltkit.records`: `P` points, the settings of one method; `R` replicates of
 the bootstrap; `M` methods.
@@ -39,9 +39,9 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One setting of a method on the split that is compared; means over its runs.
+    """One setting of a method on the compared split; means over its runs.
 
-    right: (N,) of `majority`.
+    right: (N,) from `majority`.
     by_class: (C,) class accuracies, NaN where there is no sample.
     accuracy, std: by group, None where it is absent; no std of a single run.
     drawn: by group (R,) replicates; without groups whose classes have one sample each, which say
@@ -60,7 +60,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """The settings of one file, which of them stand for it in pairs, and which make its curve.
+    """The settings of one file: which represent it in pairs, and which make up its curve.
 
     val: accuracies of each setting on the validation split, where there is more than one setting.
     """
@@ -73,7 +73,7 @@ class Method:
     walk: Ints
 
     def curve(self) -> tuple[Floats, Floats]:
-        """Return the (H,) overall and few-shot accuracies of the walk on the compared split."""
+        """Return the walk's (H,) overall and few-shot accuracies on the compared split."""
         return _overall_and_few([self.points[number].accuracy for number in self.walk])
 
 
@@ -89,9 +89,9 @@ def compare(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare a features file's own head and corrections of it, pair by pair and as curves.
+    """Compare a features file's own head and its corrections, in pairs and as curves.
 
-    What is chosen is chosen on the validation split: the setting that stands for a method in pairs,
+    Choices are made on the validation split: the setting that represents a method in pairs,
     and the settings on its curve (`ltkit.frontier.corners`). Both are then measured on `split`.
     Without few-shot samples for validation, a curve is the hull of all settings on `split` itself,
     where of many the best are partly lucky.
@@ -104,14 +104,14 @@ def compare(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
-        select: what a method's setting is chosen by; None: every setting stands for itself.
-        against: who all others are compared with, a method or a setting; None: every pair.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
+        select: accuracy that a method's setting is chosen by; None: compare every setting.
+        against: the method or setting that all others are compared with; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         The document of ``ltkit compare --json``; the command's help has its keys.
@@ -160,14 +160,14 @@ def compare(
 
 
 def _walk(points: Sequence[Point], on_val: Sequence[Mapping[str, float | None]] | None) -> Ints:
-    """Return which points make a method's curve, by validation accuracies where there are any."""
+    """Return the points of a method's curve, chosen by validation accuracy if available."""
     if points[0].accuracy["few"] is None:
         return np.arange(0)
     return corners(*_overall_and_few(on_val or [p.accuracy for p in points]))
 
 
 def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:
-    """Return the later against the earlier of every two; with a rival all others against it."""
+    """Return pairs of each later against each earlier one; with a rival, all others against it."""
     if rival is None:
         return [(second, first) for first, second in combinations(points, 2)]
     return [(point, rival) for point in points if point is not rival]
@@ -180,9 +180,9 @@ def _validate(
     groups: ShotGroups,
     select: Select | None,
 ) -> tuple[list[dict[str, float | None]] | None, Sequence[int]]:
-    """Return the settings' accuracies on the validation split, and which stand in pairs.
+    """Return the settings' validation accuracies, and which represent the method in pairs.
 
-    No accuracies where there is one setting, or no such split.
+    Without several settings, or without such a split, there are no accuracies.
     """
     settings = [runs for _, runs in settings_of(correction)]
     val = features.splits.get("val")
@@ -245,13 +245,13 @@ def _measure(
 def _overall_and_few(
     accuracies: Sequence[Mapping[str, float | None]],
 ) -> tuple[Floats, Floats]:
-    """Return (P,) overall and few-shot accuracies; 0 for the latter without few-shot classes."""
+    """Return (P,) overall and few-shot accuracies; the latter 0 without few-shot classes."""
     overall, few = np.array([(a["all"] or 0.0, a["few"] or 0.0) for a in accuracies]).T
     return overall, few
 
 
 def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
-    """Return who is meant by a label, or by the name of a method with one setting here."""
+    """Return the points meant by a label, or by the name of a method with a single setting."""
     found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
     if len(found) != 1:
         known = [p.label for _, p in found or standing]
@@ -365,7 +365,7 @@ def _frontier(
 
 
 def _drawn_curves(methods: Sequence[Method], levels: Sequence[float]) -> Floats | None:
-    """Return the (M, R, L) heights of all curves in the replicates; None where there are none."""
+    """Return the (M, R, L) curve heights in the replicates; None if a needed group has none."""
     own = methods[0].points[0]
     if not {"few", "all"} <= own.drawn.keys():
         return None

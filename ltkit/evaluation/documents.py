@@ -11,15 +11,15 @@ from ltkit.records import FeatureSet, Ints, shot_groups
 def opening(
     schema: str, features: FeatureSet, split: str, bins: Sequence[int], replicates: int, seed: int
 ) -> dict[str, Any]:
-    """Return what a document says first: of which samples it speaks, and how they were redrawn.
+    """Return a document's first entries: the samples it covers, and how they were resampled.
 
     Args:
         schema: the document's name and version.
-        features: that were scored.
-        split: which of their splits.
-        bins: of the shot groups.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        features: the scored features.
+        split: name of the split.
+        bins: bounds of the medium shot group.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
     """
     labels, classes = features.split(split).labels, features.classes
     groups = shot_groups(classes.train_count, bins)
@@ -37,7 +37,7 @@ def opening(
 
 
 def untested(labels: Ints, num_classes: int) -> int:
-    """Return how many classes have no sample.
+    """Return the number of classes without a sample.
 
     Example:
         >>> untested(np.array([0, 0, 2]), 4)

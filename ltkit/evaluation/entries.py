@@ -1,4 +1,4 @@
-"""Corrections that are judged, and what their settings are called."""
+"""Corrections to evaluate, and the names of their settings."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from ltkit.errors import SettingError
 from ltkit.records import Correction
 
 TOLD = 8
-"""Values of a setting that a message lists."""
+"""Most values of a setting listed in a message."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A correction to be evaluated, with the name and file it is shown under."""
+    """A correction to evaluate, with the name and file it is shown under."""
 
     name: str
     file: str
@@ -22,7 +22,7 @@ class Entry:
 
 
 def entries_of(read: Sequence[tuple[Path, Correction]]) -> list[Entry]:
-    """Name corrections by their methods; those alike by their files.
+    """Name corrections by method, or by file if methods repeat.
 
     Args:
         read: files, and the correction in each.
@@ -50,12 +50,12 @@ def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[i
 
 
 def shown(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Return the settings that tell rows of one method apart: its knobs."""
+    """Return the settings that distinguish rows of one method: its knobs."""
     return [(k, settings[k]) for k in ("k", "rho", "tau") if k in settings]
 
 
 def knobs(settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return as text the settings that tell rows of one method apart, and these from `every`.
+    """Return, as text, the settings that distinguish rows of one method, and those in `every`.
 
     Example:
         >>> knobs({"penalty": 0.1, "share": 0.5, "tau": 1.0}, [{"penalty": 10.0, "share": 0.5}])
@@ -70,7 +70,7 @@ def knobs(settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> di
 
 
 def label(name: str, settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> str:
-    """Return a name for a setting: the method's, and its `knobs`.
+    """Return a name for a setting: its method and its `knobs`.
 
     Example:
         >>> label("ridge", {"penalty": 0.1}, [{"penalty": 10.0}])
@@ -80,25 +80,25 @@ def label(name: str, settings: Mapping[str, Any], every: Iterable[Mapping[str, A
 
 
 def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the rows of a document are called."""
+    """Return the names of a document's rows."""
     return [label(row["name"], row["settings"], siblings(row, rows)) for row in rows]
 
 
 def siblings(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the settings of the rows of a document that come of the same file as a row."""
+    """Return the settings of a document's rows that come from the same file as a row."""
     of = row["name"], row.get("file")
     return [other["settings"] for other in rows if (other["name"], other.get("file")) == of]
 
 
 def pick(correction: Correction, wanted: Mapping[str, float]) -> int:
-    """Return the run that has the wanted settings.
+    """Return the run with the wanted settings.
 
     Args:
         correction: with one or more runs.
         wanted: for example ``{"rho": 1.0, "seed": 3}``; empty where there is one run.
 
     Raises:
-        SettingError: when no run or more than one has them; it lists what tells them apart.
+        SettingError: when no run or more than one has them; it lists what distinguishes them.
     """
     fitting = [
         number
@@ -118,7 +118,7 @@ def pick(correction: Correction, wanted: Mapping[str, float]) -> int:
 
 
 def _range(values: Sequence[Any]) -> str:
-    """Return the values that runs have, the first of many."""
+    """Return the values that runs have, or the first few of many."""
     every = {f"{v:g}" if isinstance(v, int | float) else str(v)[:20]: None for v in values}
     texts = sorted(every)
     return ", ".join(texts[:TOLD]) + ", ..." * (len(texts) > TOLD)

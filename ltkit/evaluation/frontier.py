@@ -1,4 +1,4 @@
-"""Curves of few-shot against overall accuracy: which points count, and which method leads where.
+"""Curves of few-shot against overall accuracy: which points matter, which method leads where.
 
 A method's points are its settings. Those on the upper hull are worth having; between two of them,
 taking each of both classifiers for its share of the samples at random gives every accuracy on the
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 8
-"""Overall accuracies at which curves are tabulated, at most, where none are asked for."""
+"""Most overall accuracies at which curves are tabulated, if none are given."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
 def dominated_by(overall: Floats, few: Floats) -> Ints:
-    """Return for each point one that is as good in both and better in one; -1 where there is none.
+    """Return, for each point, one as good in both and better in one; -1 if there is none.
 
     Of several, the one with the highest few-shot accuracy.
 
@@ -97,7 +97,7 @@ def height(overall: Floats, few: Floats, levels: Floats) -> Floats:
 
 
 def leaders(walks: Sequence[tuple[Floats, Floats]]) -> list[tuple[float | None, float, int]]:
-    """Return which method has the most few-shot accuracy at each overall accuracy.
+    """Return the method with the highest few-shot accuracy at each overall accuracy.
 
     Args:
         walks: (overall (H,), few (H,)) of each method.
@@ -137,7 +137,7 @@ def leaders(walks: Sequence[tuple[Floats, Floats]]) -> list[tuple[float | None, 
 
 
 def round_levels(low: float, high: float) -> list[float]:
-    """Return at most `LEVELS` round accuracies, the first at or below low, the last not above high.
+    """Return at most `LEVELS` round accuracies, from at or below low to at most high.
 
     Example:
         >>> round_levels(0.394, 0.422)

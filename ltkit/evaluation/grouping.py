@@ -1,4 +1,4 @@
-"""Which predictions count as right for a grouped accuracy: WordNet, superclasses, a file."""
+"""Which predictions count as right in grouped accuracy: by WordNet, superclasses, or a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from ltkit.settings import PathRule
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """Which predictions count as right for a grouped accuracy.
+    """The predictions that count as right in grouped accuracy.
 
     related: (C, C) bool, row the true class.
-    described: what is printed with it (by, rule, level).
+    described: printed with it (by, rule, level).
     """
 
     related: NDArray[np.bool_]
@@ -29,7 +29,7 @@ class Grouping:
 def grouping_of(
     features: FeatureSet, group: str, *, rule: PathRule = "path", level: int = 4
 ) -> Grouping | None:
-    """Return the grouping of a features file's classes; None for none.
+    """Return the grouping of a features file's classes, or None.
 
     Args:
         features: with WordNet ids or superclasses, where these are asked for.

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstraps over test samples and runs, and 95 % intervals.
+"""Uncertainty: bootstraps over test samples and runs, and 95 % intervals.
 
 Beside the dimensions of `ltkit.records`: `G` the figures of `metrics.group_weights` that exist; `R`
 replicates of the bootstrap; `M` models.
@@ -23,7 +23,7 @@ Bools = NDArray[np.bool_]
 def bootstrap_classes(
     correct: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the test samples of each class; return the class accuracies of every replicate.
+    """Resample each class's test samples; return the class accuracies of every replicate.
 
     The stratified bootstrap of a mean needs no resampling of samples: n draws from a class's
     samples are a multinomial draw over its distinct values. For values 0 and 1 that is a binomial.
@@ -33,7 +33,7 @@ def bootstrap_classes(
         labels: (N,) true classes.
         num_classes: C.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (R, C); 0 for a class without a sample.
@@ -69,7 +69,7 @@ def bootstrap_classes(
 def bootstrap_jointly(
     values: NDArray[Any], labels: Ints, num_classes: int, *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the test samples of each class as `bootstrap_classes` does, for M values of each.
+    """Resample each class's test samples as `bootstrap_classes` does, for M values per sample.
 
     A sample's values are drawn together, so that what the models agree on cancels in a ratio.
 
@@ -78,7 +78,7 @@ def bootstrap_jointly(
         labels: (N,) true classes.
         num_classes: C.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (M, R, C); 0 for a class without a sample.
@@ -105,14 +105,14 @@ def bootstrap_jointly(
 def bootstrap(
     right: Bools, labels: Ints, weights: Mapping[str, Floats], *, replicates: int, seed: int
 ) -> Floats:
-    """Resample the samples of each class, the same ones for all runs; return every run's figures.
+    """Resample each class's samples, the same for all runs; return every run's figures.
 
     Args:
         right: (S, N) whether each run is right.
         labels: (N,) true classes.
         weights: of `ltkit.metrics.group_weights`, G of them.
         replicates: R.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         (G, R, S).
@@ -147,7 +147,7 @@ def bootstrap(
 
 
 def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
-    """Return the mean over the S runs of a setting in each replicate, with the runs drawn too.
+    """Return the mean over a setting's S runs in each replicate, with the runs resampled too.
 
     S runs are drawn with replacement in each replicate, the same ones for equal `seed`. S values
     drawn from S have (S - 1) / S of their variance; their distance from the mean over all runs is
@@ -155,8 +155,8 @@ def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
     std² / S of the seeds together. One run stays as it is.
 
     Args:
-        drawn: (G, R, S), a setting's part of `bootstrap`.
-        seed: of the draws.
+        drawn: (G, R, S), a setting's part of `bootstrap`'s result.
+        seed: seed of the draws.
 
     Returns:
         (G, R).
@@ -175,7 +175,7 @@ def mean_over_seeds(drawn: Floats, seed: Sequence[int]) -> Floats:
 
 
 def interval(values: Floats) -> list[float | None]:
-    """Return the 95 % percentile interval of R replicates; None for a bound that is infinite.
+    """Return the 95 % percentile interval of R replicates; None for an infinite bound.
 
     Example:
         >>> interval(np.arange(41.0))

@@ -68,7 +68,7 @@ def group_weights(labels: Ints, num_classes: int, groups: ShotGroups) -> dict[st
 
 
 def summarize(by_class: Floats, weights: Mapping[str, Floats]) -> dict[str, float | None]:
-    """Return the accuracy of every group, None where it is absent.
+    """Return every group's accuracy, None for an absent group.
 
     Args:
         by_class: (C,) class accuracies, NaN where there is no sample.
@@ -85,7 +85,7 @@ def summarize(by_class: Floats, weights: Mapping[str, Floats]) -> dict[str, floa
 
 
 def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None] | None:
-    """Return the standard deviation over runs of every group's accuracy; None of a single run.
+    """Return the standard deviation over runs of each group's accuracy; None for a single run.
 
     Args:
         runs: of `summarize`, one of each run.
@@ -103,7 +103,7 @@ def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
 
 
 def spread_groups(labels: Ints, weights: Mapping[str, Floats]) -> list[str]:
-    """Return the groups that have a spread: classes of one sample say nothing of that within.
+    """Return the groups whose accuracy has a spread; classes of one sample have none.
 
     Args:
         labels: (N,) true classes of the split.
@@ -114,12 +114,12 @@ def spread_groups(labels: Ints, weights: Mapping[str, Floats]) -> list[str]:
 
 
 def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
-    """Return accuracies as parts of the best that balanced training data gave; NaN where that is 0.
+    """Return accuracies relative to the best from balanced training; NaN where that is 0.
 
     .. math:: RA = A_t / A_u, A_u = max(A_v, A_b)
 
     Args:
-        accuracy: (...) A_t, of the method on the long-tailed training set.
+        accuracy: (...) A_t, the method's on the long-tailed training set.
         references: (M, ...), of models trained on the balanced set of equal size: A_v of plain
             cross-entropy, A_b of the method itself.
 
@@ -153,7 +153,7 @@ def confusions(predicted: NDArray[Any], labels: Ints) -> tuple[Ints, Ints, Float
 
 
 def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats, Floats]:
-    """Return what a reliability diagram shows, of `ECE_BINS` equal bins of the confidence.
+    """Return the values of a reliability diagram with `ECE_BINS` equal bins of confidence.
 
     Args:
         confidence: (N,) largest softmax probability, 0..1.

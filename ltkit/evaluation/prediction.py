@@ -1,4 +1,4 @@
-"""What classifiers predict of a split: the features are read once, block by block."""
+"""Predictions of classifiers on a split, read once, block by block."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a classifier says of N samples, for S runs.
+    """Predictions for N samples, in S runs.
 
     predicted: (S, N) class ids; equal logits go to the lowest.
-    rank: (S, N) how many classes come before the true one.
+    rank: (S, N) number of classes ranked before the true one.
     confidence: (S, N) largest softmax probability.
     """
 
@@ -36,7 +36,7 @@ class Predictions:
     confidence: NDArray[np.float64]
 
     def of(self, runs: Sequence[int]) -> "Predictions":
-        """Return those of some of the runs."""
+        """Return the predictions of some runs."""
         return Predictions(self.predicted[runs], self.rank[runs], self.confidence[runs])
 
 
@@ -80,7 +80,7 @@ def predict_classes(
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """A block of samples, and one correction's logits of it.
+    """A block of samples, and one correction's logits for it.
 
     shared: (B, C) logits of the base.
     own: yields for each run (B, R) logits of the corrected classes.
@@ -99,7 +99,7 @@ def _over_blocks(
     corrections: Sequence[Correction],
     read_off: Callable[[_Block], T],
 ) -> list[list[T]]:
-    """Return what is read off the logits of every block, for each correction.
+    """Return what is computed from each block's logits, for each correction.
 
     Where a correction changes some rows only, the base's logits serve for the others; a run that
     has the rows of the one before it, and another bias, shares its matrix product.
@@ -136,7 +136,7 @@ def _logits(
 
 
 def check_fit(correction: Correction, base: Classifier) -> None:
-    """Refuse a correction of other features.
+    """Reject a correction made from other features.
 
     Raises:
         InputError: when its rows are not as long as the base's, or it has classes beyond them.
@@ -163,7 +163,7 @@ def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
 
 
 def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
-    """Return predictions, ranks and confidences of (B, C) logits."""
+    """Return predictions, ranks and confidences from (B, C) logits."""
     predicted = logits.argmax(axis=1)
     best = np.take_along_axis(logits, predicted[:, None], axis=1)
     if not np.isfinite(best).all():
@@ -190,7 +190,7 @@ def _classes_alone(block: _Block) -> NDArray[np.int32]:
 
 
 def _best(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
-    """Return each row's largest logit and whose it is; minus infinity where there is no column."""
+    """Return each row's largest logit and its column; minus infinity without columns."""
     if not len(ids):
         return np.full(len(logits), -np.inf, np.float32), np.zeros(len(logits), np.int64)
     column = logits.argmax(axis=1)

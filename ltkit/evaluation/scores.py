@@ -20,7 +20,7 @@ from ltkit.settings import BINS, GROUPS, REPLICATES
 SCHEMA = "ltkit.evaluate/1"
 
 EQUAL_SIZE = 0.05
-"""How much a balanced set of equal size may be smaller or larger: rounding, and images for val."""
+"""Allowed deviation from an equally large balanced set: rounding, and images for val."""
 
 
 def evaluate(
@@ -44,15 +44,15 @@ def evaluate(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
         grouping: for grouped accuracy.
-        topk: which top-k accuracies to give; None: top-1, and top-5 of five classes or more.
+        topk: top-k accuracies to compute; None: top-1, and top-5 with five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
             test samples, for relative accuracy: in each group against the best of them.
-        replicates: of the bootstrap.
-        seed: of the bootstrap.
+        replicates: bootstrap replicates.
+        seed: bootstrap seed.
 
     Returns:
         The document of ``evaluate --json`` (fractions in 0..1, absent groups None), and the (C,)
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]:
-    """Return which top-k accuracies to give.
+    """Return the top-k accuracies to compute.
 
     Raises:
         SettingError: for a k that is no number of classes.
@@ -116,7 +116,7 @@ def _score(
     entries: Sequence[Entry],
     scorer: "_Scorer",
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
-    """Return a row for the own head and for every setting, and (C,) class accuracies by name."""
+    """Return a row for the own head and every setting, and (C,) class accuracies by name."""
     own, *others = predict(
         data, base, [Correction.baseline(base), *(e.correction for e in entries)]
     )
@@ -144,13 +144,13 @@ def class_table(
     by_class: Mapping[str, NDArray[np.float64]],
     bins: Sequence[int] = BINS,
 ) -> tuple[list[str], list[list[Any]]]:
-    """Return the heading and the rows of a table of class accuracies, a row a class.
+    """Return the heading and the rows of a table of class accuracies, one row per class.
 
     Args:
-        features: that were scored.
-        split: likewise.
-        by_class: of `evaluate`.
-        bins: of the shot groups.
+        features: the scored features.
+        split: the scored split.
+        by_class: from `evaluate`.
+        bins: bounds of the medium shot group.
     """
     classes = features.classes
     groups = shot_groups(classes.train_count, bins)
@@ -247,12 +247,12 @@ class _Scorer:
         return row
 
     def accuracy(self, values: NDArray[np.float64]) -> dict[str, float | None]:
-        """Return the mean of (S, N) hits in every group; None where it is absent."""
+        """Return the mean of (S, N) hits in every group; None for an absent group."""
         mean = metrics.class_accuracy(values.mean(axis=0), self.labels, self.num_classes)
         return metrics.summarize(mean, self.weights)
 
     def _relative(self, right: NDArray[np.float64]) -> dict[str, Any]:
-        """Return accuracies of (S, N) hits relative to the references', None where these are 0."""
+        """Return accuracies of (S, N) hits relative to the references', None where those are 0."""
         values = np.stack([right.mean(axis=0), *self.references])  # (1 + M, N)
         drawn = bootstrap_jointly(
             values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed

@@ -1,1 +1,1 @@
-"""Where a correction goes: back into the checkpoint, or into other tools' files."""
+"""Writing corrections into checkpoints and into files of other tools."""

@@ -1,4 +1,4 @@
-"""A corrected head back into the checkpoint that production loads, or alone in a file."""
+"""Writing a corrected head back into its checkpoint, or into a file of its own."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ltkit.sources.extraction import TOLERANCE
 FORMS = ("npz", "safetensors", "csv", "onnx")
 
 PROBES = 8
-"""Random images that the exported network must classify as the correction does."""
+"""Number of random images on which the exported network must agree with the correction."""
 
 
 def export_into(
@@ -30,7 +30,7 @@ def export_into(
     made_from: str,
     wanted: LoadSettings | None = None,
 ) -> None:
-    """Write a checkpoint whose head is the corrected one; nothing else of it changes.
+    """Write a checkpoint with the corrected head; nothing else in it changes.
 
     Before the file gets its name it is loaded again: every tensor but the head's must be equal, and
     its logits on random images must be those of the correction.
@@ -38,7 +38,7 @@ def export_into(
     Args:
         checkpoint: the file that the features were extracted with.
         correction: the corrected rows.
-        run: which run of it.
+        run: its run to export.
         output: the new checkpoint, in the same container and layout.
         made_from: digest of the checkpoint that the features were extracted from.
         wanted: as for `checkpoints.load`, the same as in extraction.
@@ -65,7 +65,7 @@ def export_into(
 
 
 def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:
-    """Return new values in the type, the orientation and the shape of the old ones."""
+    """Return new values with the type, orientation and shape of the old ones."""
     new = torch.from_numpy(np.array(values)).to(old.dtype)
     return (new.T if transposed else new).reshape(old.shape).contiguous()
 
@@ -103,12 +103,12 @@ def _check(
 
 
 def export_head(classifier: Classifier, form: str, output: Path) -> None:
-    """Write a linear classifier alone: ``weight`` (C, D) and ``bias`` (C,) float32.
+    """Write a linear classifier to a file: ``weight`` (C, D) and ``bias`` (C,) float32.
 
     Args:
         classifier: in its linear form; ``normalize_features`` is kept beside it.
-        form: ``npz``, ``safetensors``, ``csv`` (a row a class: bias, then weights) or ``onnx`` (a
-            model from features to logits).
+        form: ``npz``, ``safetensors``, ``csv`` (one row per class: bias, then weights) or ``onnx``
+            (a model from features to logits).
         output: the new file.
 
     Raises:

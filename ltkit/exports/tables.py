@@ -1,4 +1,4 @@
-"""Predictions and scores in the files of other tools.
+"""Predictions and scores in file formats of other tools.
 
 - ``cleanlab``: an npz with ``labels`` (N,), ``pred_probs`` (N, C) float32 and ``ids`` (N,), as
   cleanlab's ``find_label_issues`` takes them;
@@ -41,15 +41,15 @@ def write_samples(
     classes: ClassTable,
     groups: ShotGroups,
 ) -> None:
-    """Write what a classifier says of every sample of a split.
+    """Write a classifier's predictions for every sample of a split.
 
     Args:
         form: one of `SAMPLES`.
         output: the new file.
         classifier: in its linear form.
         split: (N, D) features and labels.
-        name: of the split.
-        classes: names of the classes; where there are none, their numbers are.
+        name: name of the split.
+        classes: class names, or class numbers if there are none.
         groups: shot groups, for the table.
 
     Raises:
@@ -61,7 +61,7 @@ def write_samples(
 
 
 class _Table:
-    """One split under one classifier, block by block."""
+    """One classifier's predictions on one split, block by block."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Table:
             yield rows, logits.astype(np.float32, copy=False)
 
     def cleanlab(self, output: Path) -> None:
-        """Write an npz."""
+        """Write an npz file."""
         shape = (len(self._split), self._classifier.num_classes)
         with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for key, values in (("labels", self._split.labels), ("ids", self._ids)):
@@ -160,9 +160,9 @@ class _Table:
 
 
 def latex(document: dict[str, Any]) -> str:
-    r"""Return a LaTeX table of what `ltkit.evaluation.evaluate` gives.
+    r"""Return a LaTeX table of the scores from `ltkit.evaluation.evaluate`.
 
-    Accuracies in %, of several runs with their standard deviation; booktabs' rules.
+    Accuracies are in %, with standard deviations over several runs; rules are booktabs'.
 
     Example:
         >>> row = {"name": "a_b", "settings": {"rho": 1.0}, "runs": 2,

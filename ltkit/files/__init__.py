@@ -1,1 +1,1 @@
-"""The files ltkit reads and writes: features, classifiers, neighbours (docs/format.md)."""
+"""The files that ltkit reads and writes: features, classifiers, neighbours (docs/format.md)."""

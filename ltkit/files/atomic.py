@@ -21,18 +21,18 @@ from pathlib import Path
 from ltkit.errors import InputError
 
 SCRATCH = (".journal", ".partial", ".parts", ".jsonl")
-"""Ends of the names beside an output that belong to its writer; see `scratch`."""
+"""Suffixes of the names next to an output that belong to its writer; see `scratch`."""
 
 _held: dict[tuple[str, str], int] = {}
-"""The locks of this process, by folder and name: how often each is held."""
+"""This process's locks by folder and name, with the number of times each is held."""
 
 _command: list[ExitStack] = []
-"""What the command that runs holds until its end."""
+"""Locks that the running command holds until its end."""
 
 
 @contextmanager
 def command() -> Iterator[None]:
-    """Hold the locks of all outputs that are checked, until the end of the block."""
+    """Hold the locks of all checked outputs until the end of the block."""
     with ExitStack() as locks:
         _command.append(locks)
         try:
@@ -42,10 +42,10 @@ def command() -> Iterator[None]:
 
 
 def hold(path: Path) -> None:
-    """Lock an output until the command's end; without one, only see that nobody else writes it.
+    """Lock an output until the command's end; outside a command, only check that nobody writes it.
 
     Raises:
-        InputError: when another process writes it, or its folder knows no locks.
+        InputError: when another process writes it, or its folder does not support locks.
     """
     with ExitStack() as now:
         (_command[-1] if _command else now).enter_context(locked(path))
@@ -53,13 +53,13 @@ def hold(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of an output, with all that belongs to its writer, until the end of the block.
+    """Hold the lock of an output and its writer's files until the end of the block.
 
     A process may hold it more than once. The lock is one of the system, on a file beside the
     output, and goes with the process; the file is removed at the end, but not by a kill.
 
     Raises:
-        InputError: when another process writes it, or its folder knows no locks.
+        InputError: when another process writes it, or its folder does not support locks.
     """
     name = path.name
     while ends := [end for end in SCRATCH if name.endswith(end) and name != end]:
@@ -87,7 +87,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _lock(file: Path, path: Path) -> int:
-    """Lock the file that stands for an output, made where it is absent; return its descriptor."""
+    """Lock the file that stands for an output, creating it if absent; return its descriptor."""
     while True:
         handle = open_own(file, os.O_RDWR | os.O_CREAT)  # NFS locks only what may be written
         with ExitStack() as undo:
@@ -106,7 +106,7 @@ def flock(handle: int, path: Path) -> None:
     """Lock an open file that only the writer of an output may use.
 
     Raises:
-        InputError: when another has locked it, or its file system knows no locks.
+        InputError: when another has locked it, or its file system does not support locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,13 +117,13 @@ def flock(handle: int, path: Path) -> None:
         ) from error
     except OSError as error:
         raise InputError(
-            f"{path}: its folder knows no locks ({error.strerror}), so two writers could mix; "
-            "choose an -o on another file system"
+            f"{path}: its folder does not support locks ({error.strerror}), so two writers could "
+            "mix; choose an -o on another file system"
         ) from error
 
 
 def open_own(path: Path, flags: int) -> int:
-    """Open a file under a name that ltkit gave it, and no link, pipe or folder; see `os.open`.
+    """Open a file under one of ltkit's names; refuse a link, pipe or folder; see `os.open`.
 
     Raises:
         InputError: when there is something else.
@@ -143,15 +143,15 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def stranger(path: Path) -> InputError:
-    """Return the refusal of what lies under a name of ltkit's and is not known to be its own."""
+    """Return the error for something under one of ltkit's names that is not known to be its own."""
     return InputError(
-        f"{path}: found what is not known to be ltkit's, expected nothing or an unfinished run's; "
+        f"{path}: found something not known to be ltkit's, expected nothing or an unfinished run; "
         "move it away, or choose another -o"
     )
 
 
 def _holder(inode: int) -> str:
-    """Say which process holds the lock of a file, and since when it runs, where that is known."""
+    """Return which process holds a file's lock, and since when it runs, as far as known."""
     with suppress(OSError):
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
             _, kind, _, _, process, file, *_ = line.split()
@@ -164,13 +164,13 @@ def _holder(inode: int) -> str:
 def check_output(
     path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = (), writes: bool = True
 ) -> None:
-    """Refuse an output that cannot or must not be written, before any work is done; `hold` it.
+    """Refuse an output that cannot or must not be written, before any work; `hold` it.
 
     Args:
         path: the output.
         overwrite: whether an existing file may be replaced.
         inputs: files the command reads, which must not be its output.
-        writes: whether it is this process that writes; of several with one output, only one does.
+        writes: whether this process writes; of several with one output, only one does.
 
     Raises:
         InputError: when the folder is absent or not writable, the output is a folder or an input,
@@ -214,7 +214,7 @@ def _writable(folder: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success sync it and rename it onto `path`.
+    """Yield a temporary path next to `path`; on success sync it and rename it onto `path`.
 
     There is an empty file at the temporary path; a folder may be put in its place, and takes a name
     that is free. A symbolic link at `path` is replaced, never followed. On any error what is at the
@@ -238,7 +238,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Give the path of a new empty file beside `path`; what is there at the end is removed."""
+    """Yield the path of a new empty file next to `path`; remove whatever is there at the end."""
     temporary = None
     try:
         with uninterrupted():
@@ -255,13 +255,13 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def usual_mode(path: Path) -> None:
-    """Give a new file or folder the permissions that others have."""
+    """Give a new file or folder the usual permissions."""
     path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until the end of the block.
+    """Delay Ctrl-C until the end of the block.
 
     torch's writer, when it is interrupted in a write, ends in another error or ends the process.
     """
@@ -279,7 +279,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Sync a finished file or folder, rename it onto its final name and sync the parent.
+    """Sync a finished file or folder, rename it to its final name and sync the parent.
 
     Raises:
         InputError: when a folder would take the place of something.
@@ -304,7 +304,7 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Write a whole text file."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -316,6 +316,6 @@ def _umask() -> int:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole."""
+    """Write a whole file."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Arrays in a file: their bytes in blocks of rows, each with a checksum."""
+"""Arrays in a file: blocks of rows, each with a checksum."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from ltkit.records import block_rows
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """A dataset of a file, (N, ...), read by slices; each block read is checked."""
+    """A dataset in a file, (N, ...), read by slices; each block read is checked."""
 
     path: Path
     name: str
@@ -60,7 +60,7 @@ class StoredRows:
         return values.astype(self.dtype.newbyteorder("="), copy=False)
 
     def verify(self, *, finite: bool = False) -> Iterator[str]:
-        """Read every block; yield a line for each without its checksum, or with no finite numbers.
+        """Read every block; yield a line for each with a wrong checksum or non-finite numbers.
 
         Args:
             finite: whether all numbers must be finite.
@@ -85,19 +85,19 @@ def checksum(values: NDArray[Any]) -> int:
 
 
 def block_checksums(values: NDArray[Any]) -> tuple[int, NDArray[np.uint64]]:
-    """Return (rows a block, checksum of each block) of an array in memory."""
+    """Return the rows per block and the checksum of each block, for an array in memory."""
     rows = block_rows(values.dtype.itemsize * math.prod(values.shape[1:]))
     sums = [checksum(values[i : i + rows]) for i in range(0, len(values), rows)]
     return rows, np.array(sums, dtype=np.uint64)
 
 
 def bytes_of(values: NDArray[Any]) -> memoryview:
-    """Return the bytes of an array, row by row."""
+    """Return an array's bytes, row by row."""
     return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def put(descriptor: int, content: memoryview, offset: int) -> None:
-    """Write bytes at an offset, in as many calls as it takes."""
+    """Write bytes at an offset, in as many calls as needed."""
     while content:
         written = os.pwrite(descriptor, content, offset)
         content, offset = content[written:], offset + written

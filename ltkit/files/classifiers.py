@@ -19,16 +19,16 @@ from ltkit.records import Correction, FeatureSet
 from ltkit.settings import Activation, Metric, NetworkInput
 
 MOST_RUNS, MOST_SETTINGS = 10_000, 100
-"""Runs of a file, and settings of a run."""
+"""Most runs of a file, and most settings of a run."""
 
 LONGEST_NAME, LONGEST_TEXT = 200, 1 << 20
-"""Characters of a method's or a setting's name, and of a setting's text."""
+"""Most characters of a method's or a setting's name, and of a setting's text."""
 
 SHOWN = 60
-"""Characters of a value in a message."""
+"""Most characters of a value in a message."""
 
 Problem = tuple[str, object, str]
-"""Where, what was found there, what was expected."""
+"""Where the problem is, what was found there, and what was expected."""
 
 
 def write(
@@ -42,7 +42,7 @@ def write(
     """Write a classifier file; return its digest.
 
     Raises:
-        InputError: for what `read` would refuse, as rows that are not finite.
+        InputError: for what `read` would refuse, such as rows that are not finite.
     """
     try:
         runs = [strict_json.dumps(dict(run)) for run in correction.runs]
@@ -104,7 +104,7 @@ def read(path: Path) -> tuple[Correction, dict[str, str]]:
 
 
 def read_for(path: Path, features: FeatureSet) -> Correction:
-    """Read a classifier file that belongs to features.
+    """Read a classifier file that was made from given features.
 
     Raises:
         FormatError: when it is not a sound classifier file, or does not fit the features that it
@@ -125,7 +125,7 @@ def read_for(path: Path, features: FeatureSet) -> Correction:
 
 
 def _runs(contents: Contents) -> tuple[dict[str, Any], ...]:
-    """Return what made each run, JSON objects."""
+    """Return the settings of each run, as JSON objects."""
     runs = []
     for row, text in enumerate(contents.strings("runs", None).tolist()):
         try:
@@ -141,7 +141,7 @@ def _runs(contents: Contents) -> tuple[dict[str, Any], ...]:
 
 
 def _with_runs(correction: Correction, runs: list[dict[str, Any]]) -> Correction:
-    """Return a correction whose runs are as a file gives them back."""
+    """Return a correction whose runs are as they come back from a file."""
     return Correction(
         correction.method, correction.class_id, correction.weight, correction.bias, tuple(runs),
         correction.normalize_features, correction.extra,
@@ -149,7 +149,7 @@ def _with_runs(correction: Correction, runs: list[dict[str, Any]]) -> Correction
 
 
 def problem(correction: Correction) -> Problem | None:
-    """Return the first thing that a classifier file may not hold; None for a sound one.
+    """Return the first problem of a classifier file; None for a sound one.
 
     Example:
         >>> rows = np.full((1, 1, 2), np.nan, np.float32)
@@ -180,12 +180,12 @@ def _problems(correction: Correction) -> Iterator[Problem]:
 
 
 def _halved(text: str) -> bool:
-    """Tell whether a text has bytes or halves of characters that are no text."""
+    """Return whether a text contains stray bytes or half characters."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _finite(values: NDArray[Any]) -> bool:
-    """Tell whether values are floats that float32 holds."""
+    """Return whether values are finite in float32."""
     if values.dtype.kind != "f":
         return False
     with np.errstate(over="ignore"):
@@ -201,7 +201,7 @@ def _whole(value: object, least: int) -> bool:
 
 
 def _plain(value: object) -> bool:
-    """Tell whether a value can be shown in a line: a number, a word, or a list of these."""
+    """Return whether a value can be shown on one line: a number, a word, or a list of these."""
     if isinstance(value, list):
         return all(not isinstance(part, list) and _plain(part) for part in value)
     if isinstance(value, str):
@@ -216,13 +216,13 @@ KNOWN: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "seed": ("a whole number from 0", lambda value: _whole(value, 0)),
     "metric": ("text", lambda value: isinstance(value, str)),
 }
-"""Settings that commands reckon with, whatever the method: what they are, and a check."""
+"""Settings that commands rely on, whatever the method, each with its kind and a check."""
 
 OF_NETWORKS = {
     "metric": get_args(Metric), "activation": get_args(Activation),
     "network_input": get_args(NetworkInput),
 }  # fmt: skip
-"""Settings of which AlphaNet's networks need one of these words."""
+"""Settings that must be one of these words for AlphaNet's networks."""
 
 
 def _run_problems(run: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[Problem]:
@@ -239,7 +239,7 @@ def _run_problems(run: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[
 
 
 def _extra_problems(correction: Correction) -> Iterator[Problem]:
-    """Check what AlphaNet keeps beside; nothing is known of what others do."""
+    """Check the extra arrays that AlphaNet keeps; those of other methods are unknown."""
     extra, shape = correction.extra, correction.weight.shape[:2]
     for name in ("alpha", "neighbor"):
         values = extra.get(name)
@@ -258,7 +258,7 @@ def _extra_problems(correction: Correction) -> Iterator[Problem]:
 
 
 def _network_problems(correction: Correction) -> Iterator[Problem]:
-    """Check the networks of a fit, and the settings that say how to apply them."""
+    """Check a fit's networks, and the settings needed to apply them."""
     extra, first = correction.extra, correction.runs[0]
     names = [f"network.{i}" for i in range(sum(n.startswith("network") for n in extra))]
     if len(names) % 2 or not extra.keys() >= {*names}:
@@ -296,7 +296,7 @@ def _network_problems(correction: Correction) -> Iterator[Problem]:
 
 
 def _told(value: object) -> str:
-    """Return a value as text for a message, cut where it is long."""
+    """Return a value as text for a message, shortened if it is long."""
     text = str(value)
     cut = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     return repr(cut) if isinstance(value, str) else cut

@@ -1,4 +1,4 @@
-"""What a file holds, once it is checked: kinds of files, and their contents by name."""
+"""The content of a file after checking: kinds of files, and their content by name."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from ltkit.untrusted.texts import in_array
 FORMAT_VERSION = 1
 
 TEXT_FOLD = 5
-"""How many times their size in a file texts take in memory."""
+"""Memory that texts take, as a multiple of their size in a file."""
 
 Attributes = Mapping[str, Mapping[str, Any]]
 
@@ -39,7 +39,7 @@ class FileKind:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a file holds: root attributes, attributes of groups, datasets.
+    """The content of a file: root attributes, attributes of groups, datasets.
 
     settings: what made the file; inputs: the digests of the files it was made from, by role.
     """
@@ -60,10 +60,10 @@ class Contents:
         )
 
     def stored(self, name: str, kinds: str, *shape: int | None) -> StoredRows:
-        """Return a dataset of the expected kinds of type and shape; None stands for any length.
+        """Return a dataset with an expected kind of type and shape; None allows any length.
 
         Raises:
-            FormatError: when it is absent (the message lists those present), or is another.
+            FormatError: when it is absent (the message lists those present), or differs.
         """
         if name not in self.datasets:
             present = ", ".join(sorted(self.datasets)) or "none"
@@ -90,7 +90,7 @@ class Contents:
         return values
 
     def integers(self, name: str, *shape: int | None, below: int | None = None) -> Ints:
-        """Read a whole dataset of int64 from 0, below a bound."""
+        """Read a whole dataset of int64 from 0 to below a bound."""
         values = self.stored(name, "iu", *shape)[:].astype(np.int64, copy=False)
         bad = np.argwhere((values < 0) | (values >= (np.inf if below is None else below)))
         if len(bad):
@@ -120,9 +120,9 @@ class Contents:
 
 
 def encode(strings: NDArray[np.str_] | tuple[str, ...]) -> NDArray[np.bytes_]:
-    """Return strings as fixed-length UTF-8, the form in which files hold them.
+    """Return strings as fixed-length UTF-8, as they are stored in files.
 
-    File names may hold bytes that are no UTF-8; they become escapes.
+    File names may hold bytes that are not UTF-8; they become escapes.
     """
     text = strings if isinstance(strings, np.ndarray) else in_array(strings, "names")
     encoded: NDArray[np.bytes_] = np.char.encode(text, "utf-8", "backslashreplace")
@@ -135,7 +135,7 @@ def digest_of(
     attributes: Attributes,
     datasets: Mapping[str, StoredRows],
 ) -> str:
-    """Return the SHA-256 that identifies a file's contents, whatever command wrote them."""
+    """Return the SHA-256 that identifies a file's content, whatever command wrote it."""
     manifest = {
         "format": [kind.name, FORMAT_VERSION],
         "settings": root["settings"],

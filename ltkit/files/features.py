@@ -18,13 +18,13 @@ from ltkit.records import SPLITS, ClassTable, FeatureSet, FeatureSplit, Head, No
 
 @dataclass(frozen=True, eq=False)
 class _Narrowed(StoredRows):
-    """Features that another program wrote as float64: read as float32, or refused."""
+    """Features stored as float64 by another program: read as float32, or refused."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Read consecutive rows.
 
         Raises:
-            FormatError: as for other rows. InputError: when float32 does not hold them.
+            FormatError: as for other rows. InputError: when float32 cannot hold them.
         """
         where = f"{self.path}: {self.name}: row"
         first = rows.indices(self.shape[0])[0]
@@ -32,7 +32,7 @@ class _Narrowed(StoredRows):
 
 
 def read(path: Path) -> FeatureSet:
-    """Read a features file; the features themselves are read block by block later.
+    """Read a features file; the features themselves are read later, block by block.
 
     Raises:
         FormatError: when the file is not a sound features file, or labels, head and features do
@@ -97,6 +97,6 @@ def _read_head(contents: Contents, num_classes: int, feature_size: int) -> Head 
 
 
 def _is_normal(scale: float) -> bool:
-    """Say whether float32, in which logits are computed, holds a scale to its last digits."""
+    """Return whether a scale is a normal float32, the type in which logits are computed."""
     numbers = np.finfo(np.float32)
     return float(numbers.tiny) <= abs(scale) <= float(numbers.max)

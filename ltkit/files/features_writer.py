@@ -1,4 +1,4 @@
-"""Features files, written row block by row block, so that an interrupted run can be resumed."""
+"""Features files, written block by block, so that an interrupted run can be resumed."""
 
 import errno
 import hashlib
@@ -24,15 +24,15 @@ from ltkit.files.opening import MAGIC
 from ltkit.records import BLOCK_BYTES, ClassTable, Head, Ints, block_rows
 
 SYNC_BYTES = 64 << 20
-"""After so many bytes of rows the disk is waited for: a power failure costs little more."""
+"""Bytes of rows between syncs to disk: a power failure costs little more."""
 
 JOURNAL = re.compile(rb"ltkit-journal 2 ([0-9a-f]{64}) (\d{1,20}) (\d{1,20})\n")
-"""The first line of a journal: a digest of the run, and inode and size of the file it is about."""
+"""First line of a journal: a digest of the run, and inode and size of the file it describes."""
 
 
 @dataclass(frozen=True, eq=False)
 class SplitPlan:
-    """What is known of a split before its features are: (N,) labels and ids, None for no ids."""
+    """What is known of a split before its features: (N,) labels and ids, None without ids."""
 
     labels: Ints
     ids: NDArray[np.str_] | None
@@ -41,7 +41,7 @@ class SplitPlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything of a features file but the features."""
+    """Everything in a features file except the features."""
 
     feature_size: int
     dtype: str
@@ -93,7 +93,7 @@ class FeaturesWriter:
     """
 
     def __init__(self, path: Path, plan: Plan, *, command: str, resume: bool) -> None:
-        """Make room, or take up what an interrupted run has left.
+        """Reserve space, or continue what an interrupted run left.
 
         Raises:
             InputError: when the disk is too small, another process writes the same file, or what
@@ -127,11 +127,11 @@ class FeaturesWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self.close()
 
     def _identity(self) -> str:
-        """Return a digest of all that the file is to be."""
+        """Return a digest of everything that the file will be."""
         digest = hashlib.sha256(json.dumps(self.plan.settings, sort_keys=True).encode())
         digest.update(json.dumps(dict(self.plan.inputs), sort_keys=True).encode())
         digest.update(f"{self.plan.feature_size} {self.plan.dtype}".encode())
@@ -141,7 +141,7 @@ class FeaturesWriter:
         return digest.hexdigest()
 
     def _find(self) -> bytes | None:
-        """Open what an earlier run has left; return the run's digest, None where nothing is begun.
+        """Open what an earlier run left; return the run's digest, None if nothing was begun.
 
         Raises:
             InputError: when what is there is not known to be ltkit's.
@@ -174,7 +174,7 @@ class FeaturesWriter:
         return hdf5.is_unfinished(self.partial, hdf5.FEATURES)
 
     def _create(self, path: Path, command: str) -> None:
-        """Write the metadata, with room for the data."""
+        """Write the metadata, reserving space for the data."""
         plan = self.plan
         shapes = {name: (v.shape, v.dtype) for name, v in self._small.items()}
         for split, rows in plan.splits.items():
@@ -227,7 +227,7 @@ class FeaturesWriter:
         self._lines.truncate(kept)
 
     def _renew(self) -> None:
-        """Write all but the features anew: only they have checksums by which to know them again."""
+        """Rewrite all but the features, since only features have checksums to verify them by."""
         with temporary_beside(self.path) as fresh:
             self._create(fresh, hdf5.command_of(self.partial))
             offsets, size = hdf5.offsets(fresh), fresh.stat().st_size
@@ -244,7 +244,7 @@ class FeaturesWriter:
                     source.seek(max(source.tell(), begin + length))
 
     def _open(self) -> None:
-        """Open the file whose metadata is in place; reserve the disk, write the small data."""
+        """Open the file with its metadata in place; reserve the disk, write the small data."""
         self._offsets = hdf5.offsets(self.partial)
         os.posix_fallocate(self._file.fileno(), 0, self.partial.stat().st_size)
         for name, values in self._small.items():
@@ -254,28 +254,28 @@ class FeaturesWriter:
         return len(self.plan.splits[split].labels)
 
     def _offset(self, split: str) -> int:
-        """Return where the next block of a split goes."""
+        """Return the offset of a split's next block."""
         return self._offsets[f"{split}/features"] + self.done(split) * self._row_bytes
 
     def _line(self, split: str, value: int) -> bytes:
-        """Return the journal's line for the next block of a split."""
+        """Return the journal line for a split's next block."""
         return f"{split} {len(self._sums[split])} {value:016x}\n".encode()
 
     def _stored_checksum(self, split: str) -> int:
-        """Return the checksum of what stands where the next block of a split goes."""
+        """Return the checksum of the bytes where a split's next block goes."""
         rows = min(self._rows, self._total(split) - self.done(split))
         stored = os.pread(self._file.fileno(), rows * self._row_bytes, self._offset(split))
         return checksum(np.frombuffer(stored, np.uint8))
 
     def done(self, split: str) -> int:
-        """Return how many rows of a split are finished; go on from there."""
+        """Return how many rows of a split are finished, to continue from there."""
         return min(len(self._sums[split]) * self._rows, self._total(split))
 
     def append(self, split: str, features: NDArray[Any]) -> None:
-        """Add the next rows of a split.
+        """Append the next rows of a split.
 
         Args:
-            split: of the plan.
+            split: a split of the plan.
             features: (B, D), any float type.
 
         Raises:
@@ -319,7 +319,7 @@ class FeaturesWriter:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Say what the system says when it cannot write."""
+        """Turn the system's write errors into error messages."""
         try:
             yield
         except OSError as error:
@@ -331,7 +331,7 @@ class FeaturesWriter:
             raise InputError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def finish(self) -> str:
-        """Seal the file, give it its name, remove the journal; return the digest."""
+        """Seal the file, rename it, remove the journal; return the digest."""
         for split in self.plan.splits:
             done, total = self.done(split), self._total(split)
             if done != total:
@@ -350,25 +350,25 @@ class FeaturesWriter:
         return digest
 
     def abandon(self) -> None:
-        """Remove the partial file and the journal; nothing was worth keeping."""
+        """Remove the partial file and the journal, when nothing is worth keeping."""
         while self._mine:
             self._mine.pop().unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of an unfinished file, so that it can be resumed."""
+        """Release an unfinished file, so that it can be resumed."""
         self._files.close()
 
 
 def is_finished(path: Path) -> bool:
-    """Say whether a file is there and nothing beside it that would take its place."""
+    """Return whether a file exists without an unfinished one that would replace it."""
     return path.is_file() and not path.with_name(f"{path.name}.partial").is_file()
 
 
 def check_finished(path: Path, plan: Plan) -> str:
-    """Return the digest of a finished file of a plan.
+    """Return the digest of a finished file with a given plan.
 
     Raises:
-        InputError: when it is of another plan.
+        InputError: when its plan differs.
         FormatError: when it is not a sound features file.
     """
     contents = hdf5.read(path, hdf5.FEATURES)

@@ -1,4 +1,4 @@
-"""The door to HDF5: whole files out, checked contents in (docs/format.md).
+"""The only module that uses h5py: writes whole files, reads checked contents (docs/format.md).
 
 Every dataset is contiguous and has checksums of its blocks; a root attribute ``digest`` covers
 them, the shapes, the types and the attributes that carry meaning. Reading checks links, layout,
@@ -30,16 +30,16 @@ from ltkit.version import __version__
 
 CHECKSUMS = "checksums"
 LIBRARY = ("v108", "v108")
-"""Objects as HDF5 1.8 writes them: the first with a checksum over each piece of metadata."""
+"""Library versions: objects as written by HDF5 1.8, the first with checksums over metadata."""
 
 MOST_MEMBERS = 10_000
-"""Datasets and groups of a file."""
+"""Most datasets and groups in a file."""
 
 MOST_BLOCK = 1 << 28
-"""Bytes of a block: each is read whole, so that its checksum is compared before it is used."""
+"""Most bytes of a block: each is read whole, to compare its checksum before use."""
 
 CHECKSUM_FOLD = 10
-"""How many times their size in a file checksums take in memory, as Python's numbers."""
+"""Memory that checksums take as Python numbers, as a multiple of their size in a file."""
 
 REQUIRED = ("digest", "written_by", "command", "settings", "inputs")
 
@@ -47,7 +47,7 @@ DAMAGED = (
     ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
     ValueError,
 )  # fmt: skip
-"""What h5py and NumPy raise at the metadata of a damaged file."""
+"""Errors that h5py and NumPy raise for a damaged file's metadata."""
 
 FEATURES = FileKind("ltkit-features", {"head": ("scale", "normalize", "aggregate")})
 CLASSIFIER = FileKind("ltkit-classifier", {"/": ("method", "normalize_features")})
@@ -58,7 +58,7 @@ KINDS = {kind.name: kind for kind in (FEATURES, CLASSIFIER, NEIGHBORS)}
 def root_attributes(
     kind: FileKind, settings: Mapping[str, Any], inputs: Mapping[str, str], command: str
 ) -> dict[str, Any]:
-    """Return the root attributes that every file has, without its digest."""
+    """Return the root attributes that every file has, except its digest."""
     return {
         "format": kind.name,
         "format_version": FORMAT_VERSION,
@@ -79,7 +79,7 @@ def write(
     inputs: Mapping[str, str],
     command: str,
 ) -> str:
-    """Write a whole file that fits in memory; return its digest."""
+    """Write a whole file from memory; return its digest."""
     root = root_attributes(kind, settings, inputs, command)
     with replacing(path) as temporary:
         create(temporary, root, attributes, {k: (v.shape, v.dtype) for k, v in datasets.items()})
@@ -91,7 +91,7 @@ def write(
 
 
 def _layouts() -> tuple[Any, Any]:
-    """Return how datasets and groups are stored, so that the same contents give the same bytes."""
+    """Return the storage layouts, chosen so that equal contents give equal bytes."""
     data = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     data.set_layout(h5py.h5d.CONTIGUOUS)
     data.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -108,7 +108,7 @@ def create(
     attributes: Attributes,
     shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
 ) -> None:
-    """Write a file with all its metadata and the room for its data, and ``complete = 0``."""
+    """Write a file with all its metadata, space for its data, and ``complete = 0``."""
     layout, plain = _layouts()
 
     def room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -130,7 +130,7 @@ def create(
 
 
 def _set(group: Any, attributes: Mapping[str, Any]) -> None:
-    """Set attributes; text has a fixed length, because HDF5 has no checksum over other text."""
+    """Set attributes; text has a fixed length, because HDF5 has no checksum for other text."""
     for name, value in attributes.items():
         text = isinstance(value, str)
         stored = value.encode() if text else value
@@ -139,7 +139,7 @@ def _set(group: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
-    """Write the checksums and the digest of a file whose data is in place, and ``complete = 1``."""
+    """Write the checksums and the digest of a file with its data in place, and ``complete = 1``."""
     with _written(path) as file:
         for name, values in checksums.items():
             if len(values):
@@ -153,7 +153,7 @@ def seal(path: Path, checksums: Mapping[str, NDArray[np.uint64]]) -> str:
 
 @contextmanager
 def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
-    """Open a file for changes, which are written at the end of the block, unless it fails."""
+    """Open a file for changes, written at the end of the block unless it fails."""
     with Held(path, new=new) as held, uninterrupted():  # h5py loses a Ctrl-C
         if new:
             untimed = h5py.h5p.create(h5py.h5p.FILE_CREATE)
@@ -169,7 +169,7 @@ def _written(path: Path, *, new: bool = False) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading; whatever is wrong with it, also in its use, is a `FormatError`."""
+    """Open a file for reading; any error in it, also in later use, becomes a `FormatError`."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
@@ -181,7 +181,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def offsets(path: Path) -> dict[str, int]:
-    """Return where in the file each dataset's bytes begin.
+    """Return the offset of each dataset's bytes in the file.
 
     Raises:
         FormatError: when the file is damaged.
@@ -191,7 +191,7 @@ def offsets(path: Path) -> dict[str, int]:
 
 
 def command_of(path: Path) -> str:
-    """Return the command that began a file, which need not be complete.
+    """Return the command that started a file, which may be incomplete.
 
     Raises:
         FormatError: when the file is damaged.
@@ -201,7 +201,7 @@ def command_of(path: Path) -> str:
 
 
 def is_unfinished(path: Path, kind: FileKind) -> bool:
-    """Say whether a file is one of ltkit's own whose writing has begun and not ended."""
+    """Return whether a file is one of ltkit's whose writing was started and not completed."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return (_plain(file.attrs["format"]), _whole(file.attrs["complete"])) == (kind.name, 0)
@@ -249,7 +249,7 @@ def read(path: Path, *kinds: FileKind) -> Contents:
 
 
 def _root(file: Any, path: Path) -> dict[str, str]:
-    """Return the root attributes that are text, every one of them there."""
+    """Return the text attributes of the root; all must be present."""
     root = {}
     for name in REQUIRED:
         if name not in file.attrs:
@@ -291,7 +291,7 @@ def _attributes(file: Any, path: Path, kind: FileKind) -> Attributes:
 
 
 def _plain(value: Any) -> Any:
-    """Return an attribute as Python has it; other writers may use strings of fixed length."""
+    """Return an attribute as a Python value; other writers may use fixed-length strings."""
     value = value.item() if isinstance(value, np.generic) else value
     return value.decode() if isinstance(value, bytes) else value
 
@@ -305,7 +305,7 @@ def _whole(value: Any) -> int:
 
 
 def _datasets(file: Any, path: Path, budget: Budget | None = None) -> dict[str, StoredRows]:
-    """Describe every dataset that has checksums; refuse what reaches outside the file.
+    """Describe every dataset with checksums; refuse what reaches outside the file.
 
     All that is described is taken from the budget, where one is given: nothing in a sound file
     lies where something else does.
@@ -335,7 +335,7 @@ def _datasets(file: Any, path: Path, budget: Budget | None = None) -> dict[str, 
 
 
 def _walk(group: Any, path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield all that is in a group and its groups, with its path from there.
+    """Yield every member of a group and its subgroups, with its path.
 
     Groups may hold each other, so there is no end to the paths of some files.
     """
@@ -356,7 +356,7 @@ def _walk(group: Any, path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _member(group: Any, name: str, path: Path) -> Any:
-    """Return a group or dataset, None where it is absent; refuse to follow a link to it."""
+    """Return a group or dataset, None if absent; never follow a link to it."""
     for part in filter(None, name.split("/")):
         links = group.id.links  # the low level, because h5py's own `in` follows links
         if not links.exists(part.encode()):
@@ -368,7 +368,7 @@ def _member(group: Any, name: str, path: Path) -> Any:
 
 
 def _checked(dataset: Any, name: str, path: Path, size: int) -> Any:
-    """Return a dataset that lies in the file itself, plainly, and within its size."""
+    """Return a dataset stored plainly within the file itself."""
     if not isinstance(dataset, h5py.Dataset):
         found = "nothing" if dataset is None else "a group"
         raise FormatError(f"{path}: {name}: found {found}, expected data; make the file again")
@@ -402,7 +402,7 @@ def _claimed(dataset: Any) -> int:
 
 
 def _is_plain(dataset: Any) -> bool:
-    """Say whether the bytes of a dataset mean what its NumPy type says.
+    """Return whether a dataset's bytes mean what its NumPy type says.
 
     h5py gives the nearest type that can hold the values: float32 for bfloat16 of two bytes, int32
     for an enumeration or for twelve bits of four bytes. HDF5 would convert them; here the bytes
@@ -418,7 +418,7 @@ def _is_plain(dataset: Any) -> bool:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """Return ``format``, ``digest`` and ``inputs`` of a file; empty when it is not one of ours.
+    """Return ``format``, ``digest`` and ``inputs`` of a file; empty if it is not one of ltkit's.
 
     For looking through a folder: nothing else of the file is read or checked.
     """

@@ -1,4 +1,4 @@
-"""Files that HDF5 changes in memory alone, so that it never meets a full disk."""
+"""Files whose HDF5 changes stay in memory, so that HDF5 never meets a full disk."""
 
 import io
 import math
@@ -10,7 +10,7 @@ from typing import Any
 from ltkit.files.blocks import put
 
 PAGE = 1 << 12
-"""Bytes of the pieces in which changes are kept in memory."""
+"""Bytes of a page, the unit in which changes are kept in memory."""
 
 
 class Held(io.RawIOBase):
@@ -21,19 +21,19 @@ class Held(io.RawIOBase):
     """
 
     def __init__(self, path: Path, *, new: bool) -> None:
-        """Open a file, an empty one where it is new."""
+        """Open a file, or start an empty one if it is new."""
         self._file = path.open("w+b" if new else "r+b", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
         self._place = 0
         self._pages: dict[int, bytearray] = {}
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place, from the start or the end."""
+        """Move to a position, from the start or the end."""
         self._place = offset + (self._size if whence == os.SEEK_END else 0)
         return self._place
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._place
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -42,7 +42,7 @@ class Held(io.RawIOBase):
         return self._size
 
     def _pieces(self, length: int) -> Iterator[tuple[bytearray, slice, slice]]:
-        """Yield the pages at this place, and which part of each is which part of so many bytes."""
+        """Yield the pages at this position, with matching slices of the page and of the bytes."""
         begin = self._place
         self._place += length
         for number in range(begin // PAGE, math.ceil(self._place / PAGE)):
@@ -57,7 +57,7 @@ class Held(io.RawIOBase):
             )  # fmt: skip
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read as many bytes as there is room for, changes among them."""
+        """Fill a buffer, including uncommitted changes."""
         view = memoryview(buffer).cast("B")
         for page, there, here in self._pieces(len(view)):
             view[here] = page[there]
@@ -79,6 +79,6 @@ class Held(io.RawIOBase):
             put(self._file.fileno(), memoryview(page)[: max(0, self._size - begin)], begin)
 
     def close(self) -> None:
-        """Let go of the file, and of what is not committed."""
+        """Release the file, dropping uncommitted changes."""
         self._file.close()
         super().close()

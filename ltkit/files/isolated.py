@@ -1,4 +1,4 @@
-"""Work on a file in a child process: what hangs, fills the memory or crashes there is a line here.
+"""Work on a file in a child process: a hang, full memory or crash there becomes an error here.
 
 The HDF5 library, which is written in C, trusts what a file says of itself more than a stranger's
 file deserves. The child answers in JSON, so nothing it says can run code here.
@@ -21,13 +21,13 @@ from ltkit import errors
 from ltkit.errors import FormatError
 
 SECONDS, BYTES_PER_SECOND = 2, 50e6
-"""Processor time for a small file, and how fast a large one is gone through at least."""
+"""Processor time for a small file, and the slowest pace allowed for a large one."""
 
 WAIT, SLOWEST = 60, 1e6
-"""The same by the clock, for slow disks."""
+"""The same in wall-clock time, for slow disks."""
 
 MEMORY, FOLD = 2 << 30, 16
-"""Bytes for a small file, and how many times its size a file may take: text takes the most."""
+"""Bytes for a small file, and the multiple of its size for a large one: text takes most."""
 
 CHILD = "from ltkit.files.isolated import serve; serve()"
 
@@ -38,9 +38,9 @@ def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
     The limits, on processor time, time and memory, grow with the size of the file.
 
     Args:
-        function: of a module, found there by its name; it returns what JSON can hold.
+        function: a module's function, found by name; its result must be JSON-serialisable.
         path: the file, its first argument.
-        *arguments: the others, such as JSON can hold.
+        *arguments: further arguments, JSON-serialisable.
 
     Raises:
         LtkitError: of the kind that the function raises, with its message.
@@ -84,7 +84,7 @@ def _useless(path: Path, what: str) -> FormatError:
 
 
 def try_first(action: Callable[[], object], path: Path) -> None:
-    """Let a fork of this process do something with a file; refuse the file if that ends the fork.
+    """Let a fork of this process use a file first; refuse the file if that kills the fork.
 
     It costs milliseconds, where `call` costs a start of Python; and it has no limits.
 
@@ -108,7 +108,7 @@ def try_first(action: Callable[[], object], path: Path) -> None:
 
 
 def serve() -> None:
-    """Answer the request on stdin, as the child."""
+    """As the child, answer the request on stdin."""
     request = json.load(sys.stdin)
     function = vars(importlib.import_module(request["module"]))[request["function"]]
     limit(request["seconds"], request["memory"])
@@ -126,9 +126,9 @@ def serve() -> None:
 
 
 def limit(seconds: int | None, memory: int | None) -> None:
-    """Limit this process's time and memory from now on; what is imported by now is free.
+    """Limit this process's time and memory from now on; modules imported so far are not counted.
 
-    None lifts a limit of before.
+    None lifts an earlier limit.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     with Path("/proc/self/statm").open(encoding="ascii") as statm:

@@ -1,4 +1,4 @@
-"""Whether numbers survive being stored in fewer bytes."""
+"""Whether numbers survive storage in fewer bytes."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 
 MOST_LOST = 2.0**-8
-"""The part of itself that a value may lose: what bfloat16, the coarsest type in use, costs."""
+"""Largest relative error of a value: that of bfloat16, the coarsest type in use."""
 
 
 def first_lost(values: NDArray[Any], stored: NDArray[Any]) -> int | None:
-    """Return the first row that a narrower type does not hold, None when it holds all.
+    """Return the first row that a narrower type cannot hold, None if it holds all.
 
     Types overflow into infinity, which is not looked at here, and underflow into zero, where
     nothing tells. A row is lost when one of its values is off by more than `MOST_LOST` of the
@@ -41,12 +41,12 @@ def first_lost(values: NDArray[Any], stored: NDArray[Any]) -> int | None:
 
 
 def narrowed(features: NDArray[Any], dtype: np.dtype[Any], where: str, first: int) -> NDArray[Any]:
-    """Return features in the type in which they are stored.
+    """Return features in the type they are stored in.
 
     Args:
         features: (B, D) numbers.
         dtype: float32 or float16.
-        where: what they are, for messages, to which the row is added.
+        where: their name in messages, to which the row is added.
         first: number of the first row.
 
     Raises:
@@ -82,7 +82,7 @@ def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
         where: what they are, for messages.
 
     Raises:
-        InputError: when they are not finite, or float32 does not hold them.
+        InputError: when they are not finite, or float32 cannot hold them.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         stored = values.astype(np.float32)

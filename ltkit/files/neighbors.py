@@ -1,4 +1,4 @@
-"""Neighbours files: which classes each rare class is near to."""
+"""Neighbours files: the classes nearest to each rare class."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ONNX models, run in a child process: a model is a program, and a stranger's need not end.
+"""ONNX models, run in a child process: a model is a program, and a stranger's may never end.
 
 The child runs one model at a time, with limits on its processor time and memory that grow with the
 model and its images; a loop without end, a shape that fills the memory or a crash of the runtime
@@ -28,42 +28,42 @@ from ltkit.files import isolated
 from ltkit.untrusted.budget import Budget
 
 SECONDS, BYTES_PER_SECOND = 2, 50e6
-"""Processor time for a small model, and how much more a large one has."""
+"""Processor time for a small model, and the pace that sets it for a large one."""
 
 PIXELS, MOST_FIRST = 1 << 18, 8
-"""Pixels that a model has that time for; more have more, the first of a model at most so often."""
+"""Pixels for which that time is allowed; more get more, up to this factor for a model's first."""
 
 MEMORY, FOLD, PER_INPUT, PER_THREAD = 1 << 30, 12, 128, 128 << 20
-"""Bytes for a small model, how many times its size and its images', and bytes for each thread."""
+"""Bytes for a small model, multiples of its size and its images' size, and bytes per thread."""
 
 WAIT, SLOWEST = 60, 10
-"""Seconds by the clock, and how many times as long as the processor time, for busy machines."""
+"""Wall-clock seconds, and their multiple of the processor time, for busy machines."""
 
 CHILD = "from ltkit.files.onnx_runs import serve; serve()"
 HEADER = struct.Struct("<I")
 
 
 class Session:
-    """A model in the child."""
+    """A model loaded in the child."""
 
     server: ClassVar[subprocess.Popen[bytes] | None] = None
-    """The child, started when it is first needed."""
+    """The child, started on first use."""
 
     held: ClassVar["Session | None"] = None
-    """Whose model the child has."""
+    """The session whose model the child holds."""
 
     def __init__(self, path: Path, model: bytes, names: Sequence[str], threads: int) -> None:
-        """Let the child take a model.
+        """Load a model in the child.
 
         Args:
-            path: of the model, for messages.
+            path: the model's path, for messages.
             model: in its own format.
-            names: of its outputs.
-            threads: that it may use.
+            names: names of its outputs.
+            threads: threads that it may use.
 
         Raises:
-            InputError: when the runtime does not take it.
-            FormatError: when taking it does not end, or fills the memory.
+            InputError: when the runtime rejects it.
+            FormatError: when loading it does not end, or fills the memory.
         """
         self.path, self.model, self.names, self.threads = path, model, list(names), threads
         self.runs = 0
@@ -73,7 +73,7 @@ class Session:
         """Return the outputs for a batch of images (B, channels, H, W).
 
         Raises:
-            RuntimeError: with what the runtime says of such images.
+            RuntimeError: with the runtime's message about such images.
             FormatError: when it does not end, or fills the memory.
         """
         if Session.held is not self or Session.server is None:
@@ -97,7 +97,7 @@ class Session:
         Session.held = self
 
     def _ended(self, code: int, seconds: int) -> FormatError:
-        """Return the error for a child that ended with a code."""
+        """Return the error for a child that ended with an exit code."""
         if code == -signal.SIGXCPU:
             return self._lost(f"took more than {seconds} s of processor time")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -150,7 +150,7 @@ class Session:
 
 
 def end() -> None:
-    """End the child, if there is one."""
+    """End the child, if one is running."""
     server, Session.server, Session.held = Session.server, None, None
     if server is not None:
         server.kill()
@@ -161,7 +161,7 @@ def end() -> None:
 
 
 def send(stream: IO[bytes], message: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> None:
-    """Write a message and arrays of numbers."""
+    """Write a message and numeric arrays."""
     plain = [np.ascontiguousarray(array) for array in arrays]
     kinds = [[array.dtype.str, list(array.shape)] for array in plain]
     header = json.dumps(message | {"arrays": kinds}).encode()
@@ -177,8 +177,8 @@ def receive(
     """Read a message and its arrays.
 
     Args:
-        stream: where they come from.
-        budget: what the arrays may take.
+        stream: the stream to read from.
+        budget: limits on the arrays.
 
     Raises:
         EOFError: when the stream ends before.
@@ -206,7 +206,7 @@ def _exactly(stream: IO[bytes], size: int) -> bytearray:
 
 
 def serve() -> None:
-    """Do what the parent asks, as the child; end when it is gone."""
+    """As the child, do what the parent asks; end when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and decides
     replies = os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("w") as nowhere:

@@ -1,4 +1,4 @@
-"""What a file is asked before HDF5 reads it: is it there, is it HDF5, how large is it."""
+"""Checks before HDF5 reads a file: does it exist, is it HDF5, how large is it."""
 
 import os
 from contextlib import suppress
@@ -10,11 +10,11 @@ from ltkit.untrusted.budget import opened
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 MOST_HOLES = 1000
-"""Holes of a sparse file that are looked for."""
+"""Most holes of a sparse file that are looked for."""
 
 
 def sniff(path: Path) -> None:
-    """Refuse what is not an HDF5 file, saying what it seems to be.
+    """Reject a file that is not HDF5, saying what it seems to be.
 
     Raises:
         FormatError: see above. InputError: when there is no such file.
@@ -45,7 +45,7 @@ def _beside(path: Path) -> str:
 
 
 def size_on_disk(path: Path) -> int:
-    """Return how many bytes of a file are not holes, of which a few bytes can claim any number."""
+    """Return a file's size without holes, since a few bytes can declare a hole of any size."""
     with path.open("rb") as file:
         descriptor, data, holes = file.fileno(), 0, 0
         size = os.fstat(descriptor).st_size

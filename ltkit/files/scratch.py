@@ -1,4 +1,4 @@
-"""What a command keeps beside its output until it is done, under names that others may have taken.
+"""Files that a command keeps next to its output until it is done, under names others may use.
 
 Beside ``OUT`` these are ``OUT.journal`` and ``OUT.partial`` (extraction, import), ``OUT.partial``
 and the log ``OUT.jsonl`` (training), ``OUT.parts`` (a sweep). Each is made whole and only where
@@ -23,23 +23,23 @@ from ltkit.files.atomic import locked, open_own, replacing, stranger, temporary_
 from ltkit.files.opening import MAGIC
 
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What file systems say that know no hard links."""
+"""Errors of file systems without hard links."""
 
 
 def digest_of(run: Mapping[str, Any]) -> str:
-    """Return a digest of all that decides what a run gives."""
+    """Return a digest of everything that determines a run's result."""
     return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def opened(path: Path, mode: str = "rb") -> io.FileIO | None:
-    """Open what lies under a name of ltkit's, without a buffer; return None where nothing does.
+    """Open what is under one of ltkit's names, unbuffered; return None if nothing is there.
 
     Args:
         path: the name.
         mode: ``rb``, ``r+b``, or ``a+b``, which here makes no file.
 
     Raises:
-        InputError: when it is no file.
+        InputError: when it is not a file.
     """
     flags = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "a+b": os.O_RDWR | os.O_APPEND}[mode]
     try:
@@ -50,7 +50,7 @@ def opened(path: Path, mode: str = "rb") -> io.FileIO | None:
 
 
 def read(path: Path) -> bytes | None:
-    """Return the bytes under a name of ltkit's, None where there is nothing; see `opened`."""
+    """Return the bytes under one of ltkit's names, None if nothing is there; see `opened`."""
     file = opened(path)
     if file is None:
         return None
@@ -59,10 +59,10 @@ def read(path: Path) -> bytes | None:
 
 
 def place(temporary: Path, path: Path) -> None:
-    """Give a finished file a name that nothing has.
+    """Rename a finished file to a name not yet in use.
 
     Raises:
-        InputError: when something has it.
+        InputError: when the name is in use.
     """
     try:
         os.link(temporary, path)
@@ -79,7 +79,7 @@ def place(temporary: Path, path: Path) -> None:
 
 
 class Parts:
-    """A folder of finished parts of a run, beside its output.
+    """A folder of a run's finished parts, next to its output.
 
     A file in it says of which run they are. A part is known by its name and by the settings that
     it keeps, which are those of the run.
@@ -89,16 +89,16 @@ class Parts:
     LINE = re.compile(rb"ltkit-parts 1 ([0-9a-f]{64})\n")
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, resume: bool) -> None:
-        """Look at what is there; change nothing.
+        """Look at what is there, without changes.
 
         Args:
-            folder: where they are.
-            run: the settings of each of them.
-            resume: whether what is there is taken.
+            folder: the folder.
+            run: the settings that all parts share.
+            resume: whether to reuse existing parts.
 
         Raises:
-            InputError: when what is there is not known to be ltkit's, or is to be taken and of
-                another run.
+            InputError: when what is there is not known to be ltkit's, or, on resuming, belongs
+                to another run.
         """
         self.folder, self.run = folder, dict(run)
         self._line = _line(run)
@@ -112,7 +112,7 @@ class Parts:
         self._ready = resume and found is not None
 
     def _owned(self) -> bytes | None:
-        """Return the line of the folder that is there, None where there is none."""
+        """Return the identifying line of an existing folder, None if there is no folder."""
         if not os.path.lexists(self.folder):
             return None
         if self.folder.is_symlink() or not self.folder.is_dir():
@@ -123,22 +123,22 @@ class Parts:
         return line
 
     def path(self, name: str) -> Path:
-        """Return where a part is, or goes."""
+        """Return a part's path."""
         return self.folder / f"{name}.h5"
 
     def has(self, file: Path) -> bool:
-        """Say whether a part is there that may be taken."""
+        """Return whether a part exists that may be reused."""
         found = opened(file) if self._ready else None
         if found:
             found.close()
         return found is not None
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the lock of the output that the parts are of; see `atomic.locked`."""
+        """Hold the lock of the output the parts belong to; see `atomic.locked`."""
         return locked(self.folder)
 
     def begin(self) -> None:
-        """Make the folder, in the place of one of a run that is not gone on with.
+        """Create the folder, replacing one of a run that is not resumed.
 
         Raises:
             InputError: when there is something in it that is not known to be ltkit's.
@@ -153,7 +153,7 @@ class Parts:
         self._ready = True
 
     def _check(self) -> None:
-        """Refuse a folder with something in it that is not known to be ltkit's."""
+        """Refuse a folder that holds anything not known to be ltkit's."""
         line = self._owned()
         if line is None:
             return
@@ -162,7 +162,7 @@ class Parts:
                 raise stranger(path)
 
     def _is_part(self, path: Path, line: bytes) -> bool:
-        """Say whether a file is a part of the run of a line."""
+        """Return whether a file is a part of the run with this identifying line."""
         file = opened(path)
         if file is None:
             return False
@@ -177,7 +177,7 @@ class Parts:
         return line == _line(settings)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it.
+        """Remove the folder and everything in it.
 
         Raises:
             InputError: when something in it is not known to be ltkit's; then nothing is removed.
@@ -194,5 +194,5 @@ def _line(run: Mapping[str, Any]) -> bytes:
 
 
 def _temporary(path: Path) -> bool:
-    """Say whether a file is one that a killed process has left."""
+    """Return whether a file was left by a killed process."""
     return path.name.startswith(".ltkit-") and path.is_file() and not path.is_symlink()

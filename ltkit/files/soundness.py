@@ -12,7 +12,7 @@ READERS = {
 
 
 def problems(path: Path) -> list[str]:
-    """Read a file whole; return a line for each thing that is wrong with it, none for a sound one.
+    """Read a whole file; return one line per problem, none for a sound file.
 
     Raises:
         InputError: when there is no such file.

@@ -1,4 +1,4 @@
-"""JSON as ltkit's files hold it: strictly, so that whatever reads it can print it again.
+"""Strict JSON for ltkit's files: whatever is read can be printed again.
 
 Python's reader takes NaN, numbers beyond all bounds, a name twice and half a character, which its
 own writer, or a terminal, then refuses. Here they are refused where they are read.
@@ -10,14 +10,14 @@ from math import isfinite
 from typing import Any
 
 DEEPEST = 50
-"""Lists and objects within each other."""
+"""Deepest nesting of lists and objects."""
 
 LARGEST = 1 << 63
-"""Whole numbers are smaller than this, and not below minus this."""
+"""Bound on the absolute value of whole numbers."""
 
 
 def loads(text: str) -> Any:
-    """Return what a JSON text says.
+    """Parse JSON text.
 
     Raises:
         ValueError: for what is no JSON, and for NaN, infinity, whole numbers beyond 64 bits, a name
@@ -43,9 +43,9 @@ def loads(text: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Return a value as JSON text that `loads` takes; names sorted.
+    """Return a value as JSON text that `loads` accepts, with sorted names.
 
-    Paths may hold bytes that are no UTF-8; they become escapes.
+    Paths may hold bytes that are not UTF-8; they become escapes.
 
     Raises:
         ValueError: for NaN and infinity.
@@ -92,7 +92,7 @@ def _whole(text: str) -> int:
 
 
 def _check_texts_and_depth(value: Any) -> None:
-    """Refuse half characters, and nesting that a writer of JSON could not follow."""
+    """Reject half characters, and nesting too deep for a JSON writer."""
     layer: Iterable[Any] = [value]
     for _ in range(DEEPEST):
         inner: list[Any] = []

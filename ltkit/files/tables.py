@@ -1,8 +1,8 @@
-"""Tables as CSV: the one writer of them, for spreadsheets and for programs.
+"""CSV tables: the only writer of them, for spreadsheets and for programs.
 
-MUST hold of every file: UTF-8, lines end in LF, a line a row, the first one is the heading; numbers
-are bare, absent ones are empty; text is never a formula to a spreadsheet, and control characters in
-it are escapes, as on the screen.
+Every file is UTF-8 with LF line ends, one line per row, and a heading first; numbers are bare,
+absent ones empty; text is never a formula to a spreadsheet, and control characters in it are
+escapes, as on the screen.
 """
 
 import csv
@@ -20,11 +20,11 @@ from ltkit.files.atomic import write_text
 Cell = str | float | int | np.number | None
 
 FORMULA = re.compile(r"(?:^|;)\s*(?=[=+\-@＝＋－＠])")
-"""Where a formula would start: in some countries a semicolon starts a cell, too."""
+"""Where a formula would start; in some countries a semicolon also starts a cell."""
 
 
 def text_cell(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula, on one line.
+    """Return text on one line that no spreadsheet reads as a formula.
 
     Example:
         >>> text_cell("=cmd()"), text_cell("cat"), text_cell("a;-b"), text_cell("a-b")
@@ -39,7 +39,7 @@ def as_csv(heading: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int |
     Args:
         heading: names of the columns.
         rows: as many cells each; None and NaN are empty.
-        digits: of fractions, behind the point; None for all that a float has.
+        digits: decimal places of fractions; None for all that a float has.
 
     Example:
         >>> as_csv(["name", "=x"], [["cat", 0.5], ["@dog", None]])
@@ -65,5 +65,5 @@ def as_csv(heading: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int |
 def write_csv(
     path: Path, heading: Sequence[str], rows: Iterable[Sequence[Cell]], digits: int | None = 6
 ) -> None:
-    """Write a table whole; see `as_csv`."""
+    """Write a whole table; see `as_csv`."""
     write_text(path, as_csv(heading, rows, digits))

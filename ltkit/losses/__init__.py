@@ -1,4 +1,4 @@
-"""Training losses, one file each; ``loss`` of the file is one of two things.
+"""Training losses, one file each; the file's ``loss`` is one of two things.
 
 - A function of a batch: ``loss(logits, labels, class_counts, **parameters)``. Most are.
 - Where a batch is not enough, a class (`Stateful`) built as ``loss(class_counts, **parameters)``.
@@ -33,7 +33,7 @@ REDUCTIONS = ("batch", "weights")
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run stands before an epoch.
+    """The state of a run before an epoch.
 
     epoch: finished epochs, from 0.
     epochs: of the whole run.
@@ -48,12 +48,12 @@ class Moment:
     class_means: "Callable[[], Tensor]"
 
     def reached(self, start: float) -> bool:
-        """Say whether a part of the run, 0 to 1, is over: 0.8 of 200 are 160 finished epochs."""
+        """Return whether a part of the run, 0 to 1, is over: 0.8 of 200 is 160 finished epochs."""
         return self.epoch >= round(start * self.epochs)
 
 
 class Stateful(Module):
-    """A loss that needs more than a batch: features, the epoch, or what it met before.
+    """A loss that needs more than a batch: features, the epoch, or earlier batches.
 
     It is a torch module, too, called as ``loss(logits, labels, features)`` with (B, C), (B,) and
     (B, D), and gives the mean over the batch. Its buffers are saved with an interrupted run, its
@@ -74,7 +74,7 @@ class Stateful(Module):
             """Return the mean over the batch."""
 
     def before_epoch(self, moment: Moment) -> None:
-        """Take note of where the run stands; called before each epoch."""
+        """Note the state of the run; called before each epoch."""
 
     def watched(self) -> dict[str, float]:
         """Return numbers for the log."""
@@ -82,7 +82,7 @@ class Stateful(Module):
 
 
 def check_range(name: str, value: float, least: float = 0.0, most: float = inf) -> None:
-    """Refuse a parameter that is not a finite number from least to most.
+    """Reject a parameter that is not a finite number from least to most.
 
     Raises:
         InputError: naming the parameter, what was found and what was expected.
@@ -93,7 +93,7 @@ def check_range(name: str, value: float, least: float = 0.0, most: float = inf) 
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Refuse a parameter that is none of the known words.
+    """Reject a parameter that is not one of the known words.
 
     Raises:
         InputError: naming the nearest words.
@@ -104,7 +104,7 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
 
 
 def check_counts(class_counts: "Tensor") -> None:
-    """Refuse a class without a training image, where its logarithm or power is needed.
+    """Reject a class without training images, whose logarithm or power is needed.
 
     Raises:
         InputError: naming the first such class.
@@ -118,7 +118,7 @@ def check_counts(class_counts: "Tensor") -> None:
 
 
 def effective_number_weights(class_counts: "Tensor", beta: float) -> "Tensor":
-    r"""Return (C,) weights, one over the effective number of images, with sum C.
+    r"""Return (C,) weights with sum C, one over the effective number of images.
 
     .. math:: E_c = \frac{1 - \beta^{n_c}}{1 - \beta}, \quad w_c = C\, E_c^{-1} / \sum_j E_j^{-1}
 
@@ -139,7 +139,7 @@ def effective_number_weights(class_counts: "Tensor", beta: float) -> "Tensor":
 
 
 def log_wrong(logits: "Tensor", labels: "Tensor") -> "Tensor":
-    """Return the (B,) logs of softmax's probability of being wrong, finite when p_y rounds to 1."""
+    """Return the (B,) logs of the probability of being wrong, finite even if p_y rounds to 1."""
     others = logits.scatter(1, labels[:, None], -inf).logsumexp(dim=1)
     return others - logits.logsumexp(dim=1)
 
@@ -153,7 +153,7 @@ def check_window(
     weights: str,
     reduction: str,
 ) -> None:
-    """Refuse parameters with which classes have no similarity window.
+    """Reject parameters for which classes have no similarity window.
 
     Raises:
         InputError: naming the first such parameter, or a class without a training image.
@@ -205,7 +205,7 @@ def similarity_window(
             ``shift`` moves the window inwards.
         by_rank: windows of ranks by position; otherwise, of class ids.
         own: whether the class is in its own window.
-        unit: of distance, ``gap`` as above, or ``raw``.
+        unit: unit of distance, ``gap`` as above, or ``raw``.
 
     Example:
         >>> import torch
@@ -271,7 +271,7 @@ def window_loss(
 
 
 def batch_seed(labels: "Tensor", seed: int) -> int:
-    """Return the seed of a batch's draws, from the run's and the labels in their order.
+    """Return the seed of a batch's draws, from the run's seed and the labels in order.
 
     A loss with fresh draws at every step keeps no state this way: batches differ, so their draws
     do; the same batch has the same draws, in a run repeated or resumed.

@@ -12,7 +12,7 @@ from ltkit.losses import Moment, Stateful, check_choice, check_range
 RULES = ("paper", "code", "fixed")
 NEUTRAL = {"rule": "fixed", "tau": 0.0}
 FLOOR = 0.01
-"""Added to the least accuracy in both dynamic rules, as in the source."""
+"""Added to the lowest accuracy in both dynamic rules, as in the source."""
 
 
 class CDB(Stateful, nn.Module):
@@ -32,9 +32,9 @@ class CDB(Stateful, nn.Module):
 
     Args:
         class_counts: (C,) training images per class; only their number is used.
-        rule: of tau; ``paper``, the rule of the source's text, ``code``, that of its training
+        rule: rule for tau; ``paper``, the rule of the source's text, ``code``, that of its training
             script, or ``fixed``.
-        tau: of ``fixed`` alone, at least 0; 0 is cross-entropy. The source tries 0.5, 1, 1.5, 2
+        tau: only for ``fixed``, at least 0; 0 is cross-entropy. The source tries 0.5, 1, 1.5, 2
             and 5, of which 1.5 does best.
 
     Raises:
@@ -53,7 +53,7 @@ class CDB(Stateful, nn.Module):
         Sinha et al., ACCV 2020, arXiv:2010.01824, sec. 3; the weighting member of Sinha et al.,
         IJCV 2022.
 
-        The source holds 25 images a class out of the full data, more than a rare class is left
+        The source holds 25 images per class out of the full data, more than a rare class is left
         with to train on; other methods do not get them. Its last bias starts at -log(C - 1),
         without weight decay.
     """
@@ -70,7 +70,7 @@ class CDB(Stateful, nn.Module):
         self.register_buffer("weights", ones)
 
     def before_epoch(self, moment: Moment) -> None:
-        """Take the weights from the validation accuracy, after the first epoch.
+        """Compute the weights from the validation accuracy, after the first epoch.
 
         Raises:
             InputError: without a validation image of every class.
@@ -101,7 +101,7 @@ class CDB(Stateful, nn.Module):
 
 
 def exponent(accuracy: Tensor, rule: str, tau: float) -> float:
-    """Return tau by its rule, from (C,) accuracies.
+    """Return tau from (C,) accuracies, by the chosen rule.
 
     Example:
         >>> accuracy = torch.tensor([0.49, 0.24])  # 0.49 / 0.25 = 1.96

@@ -8,7 +8,7 @@ NEUTRAL = {"gamma_hc": 0.0, "gamma_pos": 0.0, "gamma_neg": 0.0, "smoothing": 0.0
 
 
 class CFL(Stateful, nn.Module):
-    r"""Mean smoothed cross-entropy, mixed of a focal and a confident weight by the epoch.
+    r"""Mean smoothed cross-entropy; a focal and a confident weight are mixed by the epoch.
 
     .. math::
         L(z, y) &= -\sum_j \tilde y_j \, \bigl((1 - \xi) a_j + \xi h_j\bigr) \log p_j, \quad

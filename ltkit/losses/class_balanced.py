@@ -41,7 +41,7 @@ def loss(
             three for each dataset.
         beta: 0 to 1; 0 gives weights 1, 1 the limit of weights in proportion to ``1 / n_c``. The
             source picks 0.9, 0.99, 0.999 or 0.9999 for each dataset, code after it 0.9999.
-        gamma: of ``focal`` alone, at least 0; 0 is ``sigmoid``, 0.5 the usual choice on CIFAR.
+        gamma: only for ``focal``, at least 0; 0 is ``sigmoid``, 0.5 the usual choice on CIFAR.
 
     Returns:
         The mean over the batch.

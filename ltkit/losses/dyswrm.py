@@ -1,4 +1,4 @@
-"""DySWRM: SWRM with positions of the classes that are learned, not projected."""
+"""DySWRM: SWRM with learned, not projected, positions of the classes."""
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +32,13 @@ class DySWRM(Stateful, nn.Module):
         class_counts: (C,) training images per class, all at least 1.
         window: W, 1 to C. Published: 15 for CIFAR-100-LT, 30 for ImageNet-LT, 40 for Places-LT.
         beta: at least 0; 0 gives margins 0. Published: 1 for CIFAR-100-LT, 10 for the other two.
-        start: the part of the training before it, 0 to 1. Published: the last 60 of 200 epochs
-            for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
+        start: the part of training before the loss starts, 0 to 1. Published: the last 60 of 200
+            epochs for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
         borders: ``clip``, fewer classes at the ends, or ``shift``, windows are moved inwards.
-        sign: of the margin, 1 as printed, or -1, with which v moves the other way.
+        sign: sign of the margin, 1 as printed, or -1, with which v moves the other way.
         weights: ``raw``, as printed, or ``sum``, scaled to sum C.
         reduction: ``batch`` divides by the batch size, ``weights`` by the weights' sum.
-        seed: of the first positions, from 0.
+        seed: seed of the first positions, from 0.
 
     Raises:
         InputError: when a parameter is out of range or unknown, or a class has no training image.
@@ -89,7 +89,7 @@ class DySWRM(Stateful, nn.Module):
         self.positions = nn.Parameter(torch.randn(len(class_counts), generator=generator))
 
     def before_epoch(self, moment: Moment) -> None:
-        """See whether the loss starts."""
+        """Check whether the loss starts."""
         self.active = moment.reached(self.start)
 
     def terms(self) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ class ELM(Stateful, nn.Module):
         tau: at least 0; 1 is the default of logit adjustment.
         weight: lambda, at least 0; 0 is logit-adjusted. No value is published; 0.1 is a choice.
         temperature: t, above 0. No value is published; 0.1 is a choice.
-        kappa: of the margins, at least 0. No value is published; 0.1 is a choice.
+        kappa: factor on the margins, at least 0. No value is published; 0.1 is a choice.
 
     Raises:
         InputError: when a parameter is out of range, or a class has no training image.
@@ -56,7 +56,7 @@ class ELM(Stateful, nn.Module):
         temperature: float = 0.1,
         kappa: float = 0.1,
     ) -> None:
-        """Take the prior from the counts."""
+        """Compute the prior from the counts."""
         super().__init__()
         check_range("tau", tau)
         check_range("weight", weight)

@@ -1,4 +1,4 @@
-"""Focal loss, softmax form: samples that are classified well count for less."""
+"""Focal loss, softmax form: well-classified samples count for less."""
 
 from torch import Tensor
 from torch.nn import functional

@@ -41,7 +41,7 @@ def loss(
             stage, 0.1 in its second.
         scale: at least 0, and that of the cosine head; 30 in the source's first stage, 20 in its
             second.
-        seed: of the noise, from 0; not set by `train --seed`.
+        seed: seed of the noise, from 0; not set by `train --seed`.
 
     Returns:
         The mean over the batch.

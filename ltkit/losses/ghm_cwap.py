@@ -1,4 +1,4 @@
-"""GHM-CWAP: within a class, samples as hard as many others share their weight with them."""
+"""GHM-CWAP: within a class, samples share their weight with equally hard ones."""
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +39,10 @@ class GHMCWAP(Stateful, nn.Module):
         max_bins: the most bins of a class, at least 1; 30 is the usual number of gradient
             harmonising (Li et al., AAAI 2019, arXiv:1811.05181).
         kappa: bins for the root of a count, at least 0; 1 is a choice.
-        momentum: of D, at least 0, below 1; 0.75 as in the code of gradient harmonising.
-        beta: of the weights u, 0 to 1; 0 gives weights 1, 0.9999 is the field's.
-        start: the part of the training before it, 0 to 1; 160 of 200 epochs, as for weights that
-            are deferred, is a choice.
+        momentum: momentum of D, at least 0, below 1; 0.75 as in the code of gradient harmonising.
+        beta: parameter of the weights u, 0 to 1; 0 gives weights 1, 0.9999 is the field's.
+        start: the part of training before the loss starts, 0 to 1; 160 of 200 epochs, as for
+            weights that are deferred, is a choice.
 
     Raises:
         InputError: when a parameter is out of range, or a class has no training image.
@@ -95,7 +95,7 @@ class GHMCWAP(Stateful, nn.Module):
         self.register_buffer("density", torch.zeros(len(bins), int(bins.max())))
 
     def before_epoch(self, moment: Moment) -> None:
-        """See whether the loss starts."""
+        """Check whether the loss starts."""
         self.active = moment.reached(self.start)
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class GHMCWAP(Stateful, nn.Module):
 
 
 def updated(density: Tensor, labels: Tensor, bins: Tensor, momentum: float) -> Tensor:
-    """Return the running counts (C, M) after a batch; classes that are not in it keep theirs."""
+    """Return the running counts (C, M) after a batch; classes not in it keep theirs."""
     classes, size = density.shape
     batch = (labels * size + bins).bincount(minlength=classes * size).view(classes, size)
     present = batch.sum(dim=1, keepdim=True) > 0

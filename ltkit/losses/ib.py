@@ -18,7 +18,7 @@ FACTORS = ("attached", "detached")
 
 
 class IB(Stateful, nn.Module):
-    r"""Mean cross-entropy over the sample's influence, from a part of the training on.
+    r"""Mean cross-entropy divided by the sample's influence, from some epoch on.
 
     .. math:: L_i = w_{y_i} (1 - p_{y_i})^\gamma \, CE(z_i, y_i) \frac{\alpha}{I_i + \epsilon},
         \quad I_i = \lVert p_i - onehot(y_i) \rVert_1 \, \lVert f_i \rVert_1, \quad p = softmax(z)
@@ -31,9 +31,9 @@ class IB(Stateful, nn.Module):
             features: 1000 on the released command line, for 64 of them.
         eps: above 0; 0.001 in the released code.
         gamma: at least 0; 0 is IB, 1 is IB-focal.
-        beta: of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in proportion
-            to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
-        start: the part of the training before it, 0 to 1; 100 of 200 epochs in the source.
+        beta: parameter of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in
+            proportion to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
+        start: the part of training before the loss starts, 0 to 1; 100 of 200 epochs in the source.
         factor: ``attached``, as in the released code: the gradient flows through I, too;
             ``detached``: the factor is a weight, as the source's text has it.
 
@@ -70,7 +70,7 @@ class IB(Stateful, nn.Module):
         start: float = 0.5,
         factor: str = "attached",
     ) -> None:
-        """Take the weights from the counts; start with cross-entropy."""
+        """Compute the weights from the counts; start with cross-entropy."""
         super().__init__()
         check_range("alpha", alpha, 1e-12)
         check_range("eps", eps, 1e-12)
@@ -84,7 +84,7 @@ class IB(Stateful, nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def before_epoch(self, moment: Moment) -> None:
-        """See whether the loss starts."""
+        """Check whether the loss starts."""
         self.active = moment.reached(self.start)
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:

@@ -39,9 +39,9 @@ def loss(
             0.5 as in the released code.
         scale: at least 0, and that of the cosine head; 30 in the released code, and the default
             of `train --scale`. Change both together.
-        beta: of the class weights, 0 to 1; 0 gives weights 1. LDAM-DRW is `train --drw 160` of
-            200 epochs: 0 until then, after it what is set, or else 0.9999, as in the released
-            code.
+        beta: parameter of the class weights, 0 to 1; 0 gives weights 1. LDAM-DRW is `train --drw
+            160` of 200 epochs: 0 until then, after it what is set, or else 0.9999, as in the
+            released code.
 
     Returns:
         The weighted mean over the batch.

@@ -1,4 +1,4 @@
-"""Seesaw: rare rivals are punished less, rivals that score too high more, from running counts."""
+"""Seesaw: penalises rare rivals less, and rivals that score too high more, by running counts."""
 
 from math import log
 
@@ -62,7 +62,7 @@ class Seesaw(Stateful, nn.Module):
         eps: float = 0.01,
         counts: str = "online",
     ) -> None:
-        """Start from no label met, or from the dataset's."""
+        """Start with no label met, or with the dataset's counts."""
         super().__init__()
         check_range("p", p)
         check_range("q", q)
@@ -86,7 +86,7 @@ class Seesaw(Stateful, nn.Module):
 def log_factors(
     logits: Tensor, labels: Tensor, seen: Tensor, p: float, q: float, eps: float
 ) -> Tensor:
-    """Return (B, C) log S, without gradient; for the true class both parts come to 0."""
+    """Return (B, C) log S, without gradient; both parts are 0 for the true class."""
     log_seen = seen.clamp(min=1).to(logits.dtype).log()
     log_p = logits.detach().log_softmax(dim=1)
     own = log_p.gather(1, labels[:, None]).clamp(min=log(eps))  # (B, 1)

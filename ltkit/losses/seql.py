@@ -1,4 +1,4 @@
-"""SEQL: rare classes are left out, by chance, of the softmax of other classes' samples."""
+"""SEQL: rare classes are randomly left out of the softmax of other classes' samples."""
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def loss(
         threshold: lambda, the prior below which a class is rare, 0 to 1. To be chosen for the
             number of classes: 0.005 is for CIFAR-100-LT, where it means fewer than 55 images at
             imbalance 100; 0.00043 was used for ImageNet-LT.
-        seed: of the draws, from 0; not set by `train --seed`.
+        seed: seed of the draws, from 0; not set by `train --seed`.
 
     Returns:
         The mean over the batch.

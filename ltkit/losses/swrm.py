@@ -49,18 +49,18 @@ class SWRM(Stateful, nn.Module):
         class_counts: (C,) training images per class, all at least 1.
         window: W, 1 to C. Published: 15 for CIFAR-100-LT, 30 for ImageNet-LT, 40 for Places-LT.
         beta: at least 0; 0 gives margins 0. Published: 1 for CIFAR-100-LT, 10 for the other two.
-        start: the part of the training before it, 0 to 1. Published: the last 60 of 200 epochs
-            for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
+        start: the part of training before the loss starts, 0 to 1. Published: the last 60 of 200
+            epochs for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
         similarity: ``one-plus-distance``, ``inverse``, 1 / (1 + distance), or ``exponential``,
             exp(-distance). With the last two, margins have no bound and can remove the loss.
         index: ``rank``, windows on the line, or ``label``, windows of class ids.
         borders: ``clip``, fewer classes at the ends, or ``shift``, windows are moved inwards.
         own: ``in``, the class is in its own window, or ``out``.
-        unit: of distance: ``gap``, the median gap, or ``raw``, the projection's.
-        sign: of the margin, 1 as printed, or -1.
+        unit: unit of distance: ``gap``, the median gap, or ``raw``, the projection's.
+        sign: sign of the margin, 1 as printed, or -1.
         weights: ``raw``, as printed, or ``sum``, scaled to sum C.
         reduction: ``batch`` divides by the batch size, ``weights`` by the weights' sum.
-        seed: of the projection, from 0.
+        seed: seed of the projection, from 0.
 
     Raises:
         InputError: when a parameter is out of range or unknown, or a class has no training image.
@@ -126,7 +126,7 @@ class SWRM(Stateful, nn.Module):
         self.register_buffer("positions", torch.full_like(self.class_counts, torch.nan))
 
     def before_epoch(self, moment: Moment) -> None:
-        """Project the classes where the loss starts.
+        """Project the classes when the loss starts.
 
         Raises:
             InputError: when a class mean is missing.
@@ -143,7 +143,7 @@ class SWRM(Stateful, nn.Module):
             self.margins = self.sign * margins
 
     def watched(self) -> dict[str, float]:
-        """Return the range of the margins, while there are any."""
+        """Return the range of the margins, once there are any."""
         if not self.active:
             return {}
         least, most = (float(m) for m in self.margins.aminmax())

@@ -37,9 +37,9 @@ def loss(
         class_counts: (C,) training images per class, all at least 1.
         scheme: ``inverse``, ``square-root``, ``logarithm`` or ``effective-number``: the four
             weights above.
-        gamma: exponent of ``square-root`` alone, at least 0; 0.5 makes it one, 0 cross-entropy.
+        gamma: exponent, only for ``square-root``, at least 0; 0.5 makes it one, 0 cross-entropy.
             With reduction ``batch`` it is generalised re-weighting with this exponent.
-        beta: of ``effective-number`` alone, 0 to 1; 0 is cross-entropy, 1 the limit ``inverse``;
+        beta: only for ``effective-number``, 0 to 1; 0 is cross-entropy, 1 the limit ``inverse``;
             0.9999 in the released code of Cao et al., NeurIPS 2019, arXiv:1906.07413.
         reduction: ``weights`` divides by the weights of the batch, as above, ``batch`` by its
             size, with weights scaled to sum C.

@@ -1,4 +1,4 @@
-"""Which classes are near each other: by their mean features, and in WordNet."""
+"""Which classes are near each other, by mean features and in WordNet."""
 
 from ltkit.neighbors.search import nearest, nearest_classes, nearest_of_groups
 

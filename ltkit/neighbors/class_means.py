@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from ltkit.records import FeatureSplit
 
 ROUNDING = 1e-12
-"""Of the largest number: what differs by less is the same, but for the rounding of a mean."""
+"""Relative to the largest number: smaller differences are rounding of a mean."""
 
 
 def around_centre(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return points less their mean, in a unit that methods with fixed tolerances can take.
+    """Return points minus their mean, in a unit that suits methods with fixed tolerances.
 
     Args:
         points: (C, D), finite.

@@ -1,4 +1,4 @@
-"""The nearest base classes of each rare class: exact, and the same list every time."""
+"""The nearest base classes of each rare class: exact and reproducible."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
 
 ROUNDING = 1e-12
-"""Of the largest number in a mean: means that are no farther apart are the same."""
+"""Relative to a mean's largest number: means no farther apart count as equal."""
 
 SPARE = 16
-"""Candidates beyond k that the float32 search gives to the float64 ranking."""
+"""Extra candidates beyond k that the float32 search passes to the float64 ranking."""
 
 
 def nearest_classes(
@@ -31,11 +31,11 @@ def nearest_classes(
     """Find the nearest other classes of a features file, by any metric.
 
     Args:
-        features: whose WordNet ids are asked for under ``wordnet``.
+        features: features file, whose WordNet ids ``wordnet`` needs.
         means: (C, D) class means of its training features.
         of: as `nearest`.
-        among: likewise.
-        settings: likewise.
+        among: as `nearest`.
+        settings: as `nearest`.
 
     Raises:
         InputError: as `nearest`; under ``wordnet`` for classes without WordNet ids.
@@ -52,14 +52,14 @@ def nearest_of_groups(
     among: str = "base",
     bins: Sequence[int] = BINS,
 ) -> Neighbors:
-    """Find the nearest classes of a shot group: what ``ltkit neighbors`` does.
+    """Find the nearest classes of a shot group, as ``ltkit neighbors`` does.
 
     Args:
         features: with a train split.
         settings: as `nearest`.
-        of: shot group whose neighbours are asked for, or ``base`` or ``all``.
-        among: likewise, of the classes that may be neighbours.
-        bins: of the shot groups.
+        of: shot group whose neighbours are sought, or ``base`` or ``all``.
+        among: the same, for the classes that may be neighbours.
+        bins: bounds of the medium shot group.
 
     Raises:
         InputError: for an unknown group or one without classes, no train split, or as
@@ -92,7 +92,7 @@ def nearest(
     settings: NeighborSettings,
     path_length: NDArray[np.int32] | None = None,
 ) -> Neighbors:
-    """Find the nearest other classes by their mean features, or in a hierarchy.
+    """Find the nearest other classes by mean features, or in a hierarchy.
 
     Distances are differences in float64, ordered ascending with ties by class id, so two runs give
     one list (AlphaNet's network depends on the order). Large problems are searched with FAISS's
@@ -101,7 +101,7 @@ def nearest(
 
     Args:
         means: (C, D) class means; those of `of` and `among` must be finite.
-        of: (F,) classes whose neighbours are asked for.
+        of: (F,) classes whose neighbours are sought.
         among: classes that may be neighbours; a class is never its own.
         settings: k, metric (``euclidean``: L2 distance; ``cosine``: 1 - cosine; ``random``: the
             control, k classes drawn without looking, with their Euclidean distance;
@@ -203,7 +203,7 @@ def _drawn(of: Ints, among: Ints, settings: NeighborSettings) -> Ints:
 def _ranked(
     means: NDArray[np.float64], of: Ints, among: Ints, k: int, same: float
 ) -> tuple[Ints, NDArray[np.float64]]:
-    """Return the k nearest of each class; distances up to `same` are 0."""
+    """Return the k nearest of each class; distances up to `same` become 0."""
     candidates = min(k + 1 + SPARE, len(among))
     large = len(of) * len(among) * means.shape[1] > DIRECT_LIMIT and candidates < len(among)
     shortlist = _search(means, of, among, candidates) if large else [among] * len(of)
@@ -219,13 +219,13 @@ def _ranked(
 
 
 def _unit_of(values: NDArray[np.float64]) -> float:
-    """Return a power of two that brings the largest number near 1, where it is far from it."""
+    """Return a power of two that scales the largest number to near 1, if it is far from it."""
     largest = float(np.abs(values).max())
     return 1.0 if 2**-20 <= largest <= 2**20 or not largest else 2.0 ** -round(np.log2(largest))
 
 
 def _search(means: NDArray[np.float64], of: Ints, among: Ints, candidates: int) -> list[Ints]:
-    """Return, for each class of `of`, candidates that hold its nearest for certain.
+    """Return candidates for each class of `of`, certain to include its nearest.
 
     A float32 squared distance d = |a|^2 + |b|^2 - 2 a.b is off by at most a few D * eps * (|a|^2 +
     |b|^2). Where the last candidate is not farther than the k-th by that much, all classes are.

@@ -1,4 +1,4 @@
-"""Which classes count as near each other: WordNet, coarse groups, and files of groups.
+"""Which classes count as near each other: by WordNet, coarse groups, or files of groups.
 
 All three ways end in a (C, C) table of booleans, whose entry [i, j] says whether predicting class j
 counts as right for the true class i. WordNet's links are shipped as tables, made by
@@ -31,7 +31,7 @@ WHAT = "a file with a line 'class<TAB>group' for each class"
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """Synsets and what each of them is a kind of.
+    """Synsets and their hypernyms.
 
     names: wnid -> its lemmas, separated by ", ".
     parents: wnid -> the wnids of its hypernyms; a root has none, or no entry.
@@ -74,7 +74,7 @@ def load_wordnet() -> Hierarchy:
 
 
 def readable_names(classes: ClassTable) -> list[str]:
-    """Return (C,) what classes are called: by the word, where the name is a WordNet id or blank.
+    """Return (C,) readable class names: WordNet ids and blanks are replaced by words.
 
     Example:
         >>> readable_names(ClassTable(np.array([5, 3, 2]), ("n01440764", "cat", "")))
@@ -91,7 +91,7 @@ def readable_names(classes: ClassTable) -> list[str]:
 def related_classes(
     wnids: Sequence[str], *, rule: Rule, level: int, hierarchy: Hierarchy | None = None
 ) -> NDArray[np.bool_]:
-    """Say which classes are near enough in WordNet to count as right for each other.
+    """Return which classes are near enough in WordNet to count as right for each other.
 
     - ``path``: the shortest path between the two synsets over the hierarchy's links, up or down,
       has at most `level` links.
@@ -154,7 +154,7 @@ def related_classes(
 
 
 def path_lengths(wnids: Sequence[str], *, hierarchy: Hierarchy | None = None) -> NDArray[np.int32]:
-    """Count the links of the shortest path, up or down, between each two classes.
+    """Return the number of links on the shortest path, up or down, between each two classes.
 
     Args:
         wnids: (C,) the synset of each class.
@@ -190,7 +190,7 @@ def path_lengths(wnids: Sequence[str], *, hierarchy: Hierarchy | None = None) ->
 
 
 def group_members(names: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which classes have the same group, from the name of each class's group.
+    """Return which classes have the same group, given the name of each class's group.
 
     Args:
         names: (C,) the group of each class, such as CIFAR-100's coarse class.
@@ -211,7 +211,7 @@ def group_members(names: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def read_group_file(path: Path, class_names: Sequence[str]) -> list[str]:
-    r"""Read the group of each class from a file with a line ``class<TAB>group`` for each.
+    r"""Read each class's group from a file with one line ``class<TAB>group`` per class.
 
     A line without a tab is read as CSV, so ``"tench, Tinca tinca",fish`` works. The class is its
     name or its id; what could be both is the name. When class names repeat, only ids are taken.
@@ -269,13 +269,13 @@ def _table(name: str) -> list[list[str]]:
 
 
 def _some(values: Sequence[str]) -> str:
-    """Show the first three values in a message."""
+    """Return the first three values for a message."""
     shown = [f"{value[:60]!r}" for value in values[:3]]
     return ", ".join(shown + ["..."] * (len(values) > 3))
 
 
 def _columns(wnids: Sequence[str], hierarchy: Hierarchy) -> dict[str, int]:
-    """Number the distinct wnids in their order, or say which of them are unknown."""
+    """Number the distinct wnids in order, or report which of them are unknown."""
     unknown = [wnid for wnid in wnids if wnid not in hierarchy.names]
     if unknown:
         raise InputError(
@@ -322,7 +322,7 @@ def _members_below(
 
 
 def _known_classes(class_names: Sequence[str]) -> tuple[dict[str, int], str]:
-    """Return the class ids by what a file may call each class, and those names in words."""
+    """Return class ids by every name that a file may use, and these names in words."""
     ids = {str(class_id): class_id for class_id in range(len(class_names))}
     in_words = f"a class id from 0 to {len(class_names) - 1}"
     if len(set(class_names)) < len(class_names):

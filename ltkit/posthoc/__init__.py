@@ -7,7 +7,7 @@
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
 
-`plan` and `fit_features` fit a method on a features file, and choose what is not set; a call of the
+`plan` and `fit_features` fit a method on a features file and choose unset parameters; calling the
 method's module does both.
 
 What several of them need is here, for they know nothing of each other.
@@ -37,7 +37,7 @@ sys.modules[__name__].__class__ = Methods
 
 
 def __getattr__(name: str) -> Method:
-    """Import a method that is asked for by name."""
+    """Import a method that is requested by name."""
     try:
         found = importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError:
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Method:
 
 
 def check_range(name: str, value: float, least: float = -inf, most: float = inf) -> None:
-    """Refuse a parameter that is not a finite number of a range, both ends included.
+    """Reject a parameter that is not a finite number in a range, both ends included.
 
     Raises:
         InputError: naming the parameter.
@@ -57,7 +57,7 @@ def check_range(name: str, value: float, least: float = -inf, most: float = inf)
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Refuse a parameter that is none of the known words.
+    """Reject a parameter that is not one of the known words.
 
     Raises:
         InputError: naming the nearest words.
@@ -68,16 +68,16 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
 
 
 SIZES = (1e-6, 1e6)
-"""Of the largest feature, logit or weight: what gradient descent with usual rates can learn on."""
+"""Range of the largest feature, logit or weight with which gradient descent can learn."""
 
 
 def check_size(what: str, largest: float, way_out: str) -> None:
-    """Refuse numbers of a size at which gradient descent learns nothing, or diverges.
+    """Reject numbers of a size at which gradient descent learns nothing, or diverges.
 
     Args:
-        what: they are.
-        largest: of their absolute values; all zeros are as good as any.
-        way_out: what to do.
+        what: what the numbers are.
+        largest: their largest absolute value; all zeros are accepted.
+        way_out: advice for the message.
 
     Raises:
         InputError: naming the size.
@@ -122,7 +122,7 @@ def log_prior(class_counts: Ints) -> NDArray[np.float64]:
 
 
 def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
-    """Return the (C,) log frequency of each class where the classifier will be used.
+    """Return the (C,) log frequency of each class in the classifier's use.
 
     Args:
         target: ``uniform``, ``train`` (as in training), ``inverse`` (in proportion to one over
@@ -152,7 +152,7 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
         if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
             raise InputError(
                 f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "
-                f"{size} positive ones, a class each"
+                f"{size} positive ones, one per class"
             )
     logs: NDArray[np.float64] = np.log(weights) - np.log(weights.sum())
     return logs

@@ -10,11 +10,11 @@ from ltkit.posthoc._stacked import Double, Inputs, Single, balanced_moments, bal
 from ltkit.records import Classifier, FeatureSplit
 
 FAR = 20
-"""Powers of two by which features may be larger or smaller than 1 before their unit is changed."""
+"""Features this many powers of two above or below 1 are rescaled."""
 
 
 class BalancedLogistic:
-    r"""The class-balanced mean cost of a classifier as a function of rows (W, b), and its minimum.
+    r"""A classifier's class-balanced mean cost as a function of rows (W, b), and its minimum.
 
     .. math:: \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i: y_i = c} -\log p_c(W f_i + b)
         + \frac{\lambda}{2} \lVert W \rVert^2
@@ -45,7 +45,7 @@ class BalancedLogistic:
         self.variance = float(np.trace(covariance)) / base.feature_size
 
     def _in_unit(self, base: Classifier, train: FeatureSplit) -> Inputs:
-        """Return the features in a unit in which products of float32 lose nothing."""
+        """Return the features scaled so that float32 products lose nothing."""
 
         def made_of(features: NDArray[Any]) -> Single:
             return (base.prepare(features).astype(np.float64) * self._unit).astype(np.float32)
@@ -53,17 +53,17 @@ class BalancedLogistic:
         return Inputs(train, base.feature_size, made_of)
 
     def minimum(self, start: Double, decay: float, tolerance: float, iterations: int) -> Double:
-        """Return the (C, D + 1) rows of the minimum, found from others by L-BFGS.
+        """Return the (C, D + 1) rows of the minimum, found by L-BFGS from given rows.
 
         Args:
             start: (C, D + 1) rows.
             decay: the lambda of the equation.
             tolerance: what an iteration has to lower the cost by for another to follow, in units of
                 the cost, or of 1 where it is less.
-            iterations: at most.
+            iterations: most iterations.
 
         Raises:
-            InputError: when they do not suffice.
+            InputError: when the iterations do not suffice.
         """
         from scipy.optimize import minimize
 

@@ -1,4 +1,4 @@
-"""A method's module can be called: ``ltkit.posthoc.blend(features)`` fits it to features."""
+"""Makes a method's module callable: ``ltkit.posthoc.blend(features)`` fits it to features."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -10,7 +10,7 @@ from ltkit.settings import BINS, Select
 
 
 class Method(ModuleType):
-    """The module of a method."""
+    """A method's module."""
 
     def __call__(
         self,
@@ -27,12 +27,12 @@ class Method(ModuleType):
 
         Args:
             features: with a head.
-            select: what parameters that are not given are chosen by on the validation split.
-            bins: of the shot groups.
-            seeds: runs with different seeds, of a method that draws.
+            select: validation accuracy by which unset parameters are chosen.
+            bins: bounds of the medium shot group.
+            seeds: number of seeds, for a method that draws at random.
             sweep: keep every value on the method's grid, and choose none.
-            start: another correction, and which of its runs, to be corrected instead of the head.
-            **parameters: of the method's ``fit``.
+            start: another correction and one of its runs, to correct instead of the head.
+            **parameters: parameters of the method's ``fit``.
 
         Raises:
             InputError: for an unknown parameter, or as `fit_features`.
@@ -43,10 +43,10 @@ class Method(ModuleType):
 
 
 class Methods(ModuleType):
-    """The package of the methods: importing one makes its module a `Method`."""
+    """The package of the methods; importing a module from it makes the module a `Method`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, as the import of a module in the package does."""
+        """Set an attribute, as importing a module of the package does."""
         if isinstance(value, ModuleType) and not name.startswith("_"):
             value.__class__ = Method
         super().__setattr__(name, value)

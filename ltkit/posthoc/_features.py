@@ -1,4 +1,4 @@
-"""A method on a features file: its grid, the choice on validation data, several seeds."""
+"""Fitting a method on a features file: its grid, the choice on validation data, several seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from ltkit.settings import BINS, Select
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is to be fitted of a method.
+    """Which fits of a method to make.
 
     module: of the method, and its name.
     every: parameters of every fit; tried: those of each fit, from the grid.
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """The parameters of every fit, those that differ in the seed next to each other."""
+        """The parameters of every fit; those that differ only in seed are adjacent."""
         return [
             {**self.every, **parameters} | self._seed(number)
             for parameters in self.tried
@@ -55,7 +55,7 @@ class Plan:
 def plan(
     method: str, parameters: Mapping[str, Any] | None = None, *, seeds: int = 1, sweep: bool = False
 ) -> Plan:
-    """Say what is to be fitted of a method, before any file is read.
+    """Return which fits of a method to make, before any file is read.
 
     Args:
         method: name, as ``tau-norm``.
@@ -91,7 +91,7 @@ def plan(
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What came of a plan.
+    """The result of a plan.
 
     correction: all runs, or those of the chosen parameters.
     tried, scores: the parameters that were chosen from, and their scores on the validation split;
@@ -113,15 +113,15 @@ def fit_features(
     bins: Sequence[int] = BINS,
     start: tuple[Correction, int] | None = None,
 ) -> Fitted:
-    """Fit a method on a features file: what ``ltkit posthoc`` does.
+    """Fit a method on a features file, as ``ltkit posthoc`` does.
 
     Args:
         features: with a head; with a train split, where the method learns from it.
-        wanted: of `plan`.
-        select: what parameters are chosen by on the validation split.
-        bins: of the shot groups.
-        start: another correction of these features, and which of its runs, to be corrected
-            instead of the file's own head.
+        wanted: from `plan`.
+        select: validation accuracy that parameters are chosen by.
+        bins: bounds of the medium shot group.
+        start: another correction of these features and one of its runs, to correct instead of
+            the file's own head.
 
     Raises:
         InputError: without a validation split to choose on, and for what the method refuses.
@@ -157,7 +157,7 @@ def _fit(
     counts: Ints,
     runs: Sequence[Mapping[str, Any]],
 ) -> list[Classifier]:
-    """Return the classifier of each run, fitted together where the method can."""
+    """Return the classifier of each run, fitted together if the method supports it."""
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
             together: list[Classifier] = module.fit_many(base, train, counts, runs)

@@ -1,4 +1,4 @@
-"""Heads trained on cached inputs, several learning rates and seeds in one pass.
+"""Heads trained on cached inputs, with several learning rates and seeds in one pass.
 
 The runs of a seed are one stack: a step is one product of its samples with all their rows, (B, W)
 by (L C, W), the gradients of all runs another, and SGD works in place. Seeds see other samples, so
@@ -21,13 +21,13 @@ Single = NDArray[np.float32]
 Double = NDArray[np.float64]
 
 BUDGET = 2 << 30
-"""Bytes of inputs that may be held. Of a larger split, what the next steps need is read again."""
+"""Bytes of inputs that may be held; for a larger split, the next steps' inputs are read again."""
 
 MOMENTUM = np.float32(0.9)
-"""Of SGD, in all of the released codes."""
+"""Momentum of SGD, the same in all of the released codes."""
 
 LEARNING_RATES = (0.002, 0.006, 0.02, 0.06, 0.2, 0.6, 2.0)
-"""Around the 0.2 of Kang et al.; the best depends on the size of the features."""
+"""Values around the 0.2 of Kang et al.; the best depends on the size of the features."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class Run:
 
 
 def runs_of(tried: Sequence[Mapping[str, Any]]) -> list[Run]:
-    """Return the runs of settings that may have other parameters, too."""
+    """Return the runs for settings that may include other parameters."""
     names = [field.name for field in fields(Run)]
     return [Run(**{name: settings[name] for name in names}) for settings in tried]
 
 
 class Inputs:
-    """(N, W) float32 inputs made of a split's features, held where they fit the budget.
+    """(N, W) float32 inputs computed from a split's features, held if they fit the budget.
 
     Args:
         split: the samples.
         width: W.
-        made_of: the (B, W) inputs of (B, D) features as stored.
+        made_of: returns the (B, W) inputs of (B, D) stored features.
         once: each drawn row is needed once, as in a single epoch; nothing is held.
         what: the first columns are, for messages: features, beside which a 1 may stand, or logits.
     """
@@ -99,31 +99,31 @@ class Inputs:
             yield x, self.labels[rows]
 
     def draws_at_once(self, orders: int) -> int:
-        """Return of how many draws, of each of some orders, the inputs may be taken together.
+        """Return how many draws, for each of several orders, can share the inputs at a time.
 
         Inputs are let go when the next are read, so half of the budget is for each.
         """
         return self._rows.room // 2 // orders if self._rows.held is None else sys.maxsize
 
     def taker(self, drawn: Sequence[Ints]) -> Callable[[Ints], Single]:
-        """Return a function that gives the inputs of any of the drawn rows."""
+        """Return a function that returns the inputs of any of the drawn rows."""
         if self._rows.held is not None:
             return self._rows.held.__getitem__
         stretch = self._rows.stretch(np.concatenate(drawn))
         return lambda rows: stretch.values[stretch.places(rows)]
 
     def _measured(self, features: NDArray[Any]) -> Single:
-        """Return the inputs of features, and take note of the largest."""
+        """Return the inputs of features, and record the largest."""
         made = self._made_of(features)
         measured = made if self._what == "logits" else made[:, : features.shape[1]]
         self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
         return made
 
     def check_size(self) -> None:
-        """Refuse inputs, of those read so far, of a size that SGD cannot learn on.
+        """Reject inputs read so far whose size SGD cannot learn from.
 
         Raises:
-            InputError: when the largest of them is far too large or too small.
+            InputError: when the largest is far too large or too small.
         """
         check_size(
             self._what, self._largest,
@@ -143,7 +143,7 @@ def features_and_one(base: Classifier, split: FeatureSplit) -> Inputs:
 
 
 def logits_of(base: Classifier, split: FeatureSplit, epochs: int) -> Inputs:
-    """Return (N, C) inputs: the classifier's logits, of a single epoch only those that it draws."""
+    """Return (N, C) inputs: the classifier's logits, for a single epoch only those drawn."""
     return Inputs(split, base.num_classes, base.logits, once=epochs == 1, what="logits")
 
 
@@ -156,8 +156,8 @@ def softmax(logits: Single) -> Single:
 
 
 Cost = Callable[[Single, Ints], Single]
-"""From the (B, L, C) logits of L runs, which it may overwrite, and (B,) labels: the gradients of
-each run's mean cost over the batch."""
+"""Computes, from the (B, L, C) logits of L runs, which it may overwrite, and (B,) labels, the
+gradients of each run's mean cost over the batch."""
 
 
 def cross_entropy(logits: Single, labels: Ints) -> Single:
@@ -179,21 +179,21 @@ class Linear:
         return logits.reshape(-1, runs, classes)
 
     def gradients(self, of_logits: Single, inputs: Single, out: Single) -> None:
-        """Write the parameters' gradients (L, C, W) for those of the logits (B, L, C)."""
+        """Write the parameters' gradients (L, C, W) given those of the logits (B, L, C)."""
         by_run = of_logits.reshape(len(inputs), -1)
         np.matmul(by_run.T, inputs, out=out.reshape(-1, out.shape[2]))
 
     def classifier(self, base: Classifier, parameters: Single) -> Classifier:
-        """Return the classifier of (C, D + 1) parameters, for features as the base has them."""
+        """Return the classifier with (C, D + 1) parameters, for features as the base has them."""
         weight, bias = parameters[:, :-1].copy(), parameters[:, -1].copy()
         return Classifier(weight, bias, base.normalize_features, base.experts)
 
 
 @dataclass(frozen=True)
 class ScaleAndShift:
-    """Logits are a scale of cached ones and a shift in units of a size: parameters (L, C, 2).
+    """Logits are cached ones scaled, then shifted in units of a size: parameters (L, C, 2).
 
-    unit: (C,) the size of a shift of 1; 0 where there is none.
+    unit: (C,) size of a shift of 1; 0 for no shift.
     """
 
     unit: Single
@@ -205,7 +205,7 @@ class ScaleAndShift:
         return logits
 
     def gradients(self, of_logits: Single, inputs: Single, out: Single) -> None:
-        """Write the parameters' gradients (L, C, 2) for those of the logits (B, L, C)."""
+        """Write the parameters' gradients (L, C, 2) given those of the logits (B, L, C)."""
         np.einsum("blc,bc->lc", of_logits, inputs, out=out[..., 0])
         np.multiply(of_logits.sum(axis=0), self.unit, out=out[..., 1])
 
@@ -214,7 +214,7 @@ class ScaleAndShift:
         return np.stack([np.ones_like(self.unit), np.zeros_like(self.unit)], axis=1)
 
     def classifier(self, base: Classifier, parameters: Single) -> Classifier:
-        """Return the classifier that scales and shifts the logits of the base."""
+        """Return the classifier that scales and shifts the base's logits."""
         scale, shift = parameters[:, 0], parameters[:, 1]
         bias = base.bias * scale
         if self.unit.any():
@@ -239,10 +239,10 @@ def train(
     share its products. The budget decides how often inputs are read, never what is learned.
 
     Args:
-        inputs: of N samples.
+        inputs: inputs of N samples.
         start: (C, W') parameters, as `form` has them.
         runs: settings that differ in learning rate and seed only.
-        form: how logits are made of parameters and inputs.
+        form: how logits are computed from parameters and inputs.
         cost: what is minimised, beside weight decay.
         balanced: whether an epoch has equally many samples of each class, or each sample once.
         after_epoch: changes (L, C, W') parameters in place after each epoch.
@@ -311,9 +311,9 @@ def _shuffled(labels: Ints, generator: np.random.Generator) -> Ints:
 
 
 def _balanced(labels: Ints, generator: np.random.Generator) -> Ints:
-    """Draw N / C samples of each class, rounded up, each of a class's samples equally often.
+    """Draw N / C samples per class, rounded up, each of a class's samples equally often.
 
-    What is drawn does not depend on how classes are numbered.
+    The draws do not depend on how classes are numbered.
     """
     shuffled = generator.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
@@ -326,7 +326,7 @@ def _balanced(labels: Ints, generator: np.random.Generator) -> Ints:
 
 
 def balanced_weights(labels: Ints, num_classes: int) -> Double:
-    """Return (C,) weights of a class's samples, with which classes have the same sum and all N."""
+    """Return (C,) sample weights with which every class has the same sum, N in total."""
     weights: Double = len(labels) / (num_classes * np.bincount(labels, minlength=num_classes))
     return weights
 

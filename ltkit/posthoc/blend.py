@@ -1,4 +1,4 @@
-"""The trained head and a class-balanced one blended, and logit adjustment.
+"""Blend of the trained head with a class-balanced one, followed by logit adjustment.
 
 A head trained on few images of a class holds the class too low; one fitted to class-balanced
 features holds it too high, because it leans on the few images again and again. They err in
@@ -44,7 +44,7 @@ def fit(
         base: the trained head; ``share`` 0 and ``tau`` 0 leave it as it is.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: (C,) training images per class, all at least 1.
-        tau: of the log prior; below 0 where the regression says too much of rare classes.
+        tau: factor of the log prior; below 0 where the regression says too much of rare classes.
         share: gamma, from 0 to 1, of the regression's logits.
         penalty: lambda, above 0, of the regression's weights.
 

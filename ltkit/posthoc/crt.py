@@ -32,14 +32,14 @@ def fit(
     samples of each class, a class's samples as equally often as that allows.
 
     Args:
-        base: not used but for its number of classes and the form of its features.
+        base: used only for its number of classes and the form of its features.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
-        learning_rate: of the first step.
+        learning_rate: learning rate of the first step.
         epochs: at least 1.
-        batch_size: samples of a step.
+        batch_size: samples per step.
         weight_decay: the lambda of the equation.
-        seed: of the samples' order.
+        seed: seed of the samples' order.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, or a parameter is

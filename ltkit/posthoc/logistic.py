@@ -1,4 +1,4 @@
-"""Class-balanced multinomial logistic regression with an L2 penalty, to its optimum."""
+"""Class-balanced multinomial logistic regression with an L2 penalty, solved to its optimum."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit, Ints
 
 OUTWEIGHED = 1e9
-"""How many times the features' variance a penalty may be that leaves anything of the weights."""
+"""Largest penalty, in units of the features' variance, that leaves any weights."""
 
 GRID = {"inverse_penalty": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
 
@@ -36,13 +36,13 @@ def fit(
     penalty is so weak that the minimum is flat.
 
     Args:
-        base: not used but for its number of classes and the form of its features.
+        base: used only for its number of classes and the form of its features.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
         inverse_penalty: above 0, the C of the equation and of scikit-learn.
         tolerance: what an iteration has to lower the mean cost by for another to follow, in units
             of the cost, or of 1 where it is less.
-        iterations: at most; about one pass over the features each.
+        iterations: most iterations; about one pass over the features each.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, a parameter is out

@@ -1,4 +1,4 @@
-"""Post-hoc logit adjustment: the log of the training frequency is taken off the logits."""
+"""Post-hoc logit adjustment: the log of the training frequency is subtracted from the logits."""
 
 import numpy as np
 

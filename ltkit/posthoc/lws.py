@@ -33,11 +33,11 @@ def fit(
         base: the classifier to correct.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
-        learning_rate: of the first step.
+        learning_rate: learning rate of the first step.
         epochs: 0 changes nothing.
-        batch_size: samples of a step.
-        weight_decay: of the scales, towards 0.
-        seed: of the samples' order.
+        batch_size: samples per step.
+        weight_decay: weight decay of the scales, towards 0.
+        seed: seed of the samples' order.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, or a parameter is

@@ -35,11 +35,11 @@ def fit(
         base: the classifier to correct.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: (C,) training images per class, all at least 1.
-        learning_rate: of the first step.
+        learning_rate: learning rate of the first step.
         epochs: 0 changes nothing.
-        batch_size: samples of a step.
-        weight_decay: of scales and shifts, towards 0.
-        seed: of the samples' order.
+        batch_size: samples per step.
+        weight_decay: weight decay of scales and shifts, towards 0.
+        seed: seed of the samples' order.
 
     Raises:
         InputError: when there is no train split, a class has no sample or no training image, or a

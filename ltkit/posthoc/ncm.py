@@ -12,7 +12,7 @@ from ltkit.records import Classifier, FeatureSplit, Ints, Rows, lengths, unit_ro
 VARIANTS = ("euclidean", "cosine", "cl2n")
 
 ROUNDING = 1e-12
-"""Of the centre's length: a feature nearer to it is the centre."""
+"""Relative to the centre's length: a feature nearer to it counts as the centre."""
 
 
 def fit(
@@ -37,7 +37,7 @@ def fit(
     file, whether or not `base` normalises them.
 
     Args:
-        base: not used but for its number of classes and experts.
+        base: used only for its number of classes and experts.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; every method takes it.
         variant: ``euclidean``; ``cosine``; or ``cl2n``, features centred and normalised. The first
@@ -84,7 +84,7 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class _CentredUnit:
-    """Features less their centre, divided by their norm, which is one more column."""
+    """Features minus their centre, divided by their norm, which is added as a column."""
 
     features: Rows
     centre: NDArray[np.float64]
@@ -104,6 +104,6 @@ class _CentredUnit:
 
 
 def _factor(means: NDArray[np.float64]) -> float:
-    """Return a factor of all logits with which float32 holds them: 1, or a power of two."""
+    """Return a factor on all logits with which float32 holds them: 1, or a power of two."""
     largest = np.abs(means).max()
     return 1.0 if 2**-40 < largest < 2**40 or not largest else 2.0 ** -round(np.log2(largest))

@@ -31,7 +31,7 @@ def fit(
     pass over the features gives the moments, in float64.
 
     Args:
-        base: not used but for its number of classes and the form of its features.
+        base: used only for its number of classes and the form of its features.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: not used; the samples decide.
         penalty: above 0; the greater, the nearer to the nearest of the centred means.

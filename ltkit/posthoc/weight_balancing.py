@@ -28,7 +28,7 @@ def fit(
     threshold: float = 0.1,
     seed: int = Run.seed,
 ) -> Classifier:
-    r"""Train weight and bias on from the classifier, and bound the norms of rows.
+    r"""Continue training weight and bias from the classifier, bounding the norms of rows.
 
     .. math::
         L = \frac{1}{B} \sum_i v_{y_i} \frac{1}{C} \sum_c -\log \bigl( [c = y_i] p_c
@@ -44,13 +44,13 @@ def fit(
             5e-3.
         train: (N, D) features and labels; every class needs a sample.
         class_counts: (C,) training images per class, all at least 1.
-        learning_rate: of the first step.
+        learning_rate: learning rate of the first step.
         epochs: 0 changes nothing.
-        batch_size: samples of a step.
-        weight_decay: of weight and bias.
+        batch_size: samples per step.
+        weight_decay: weight decay of weight and bias.
         beta: 0 to 1 of the class weights; 0 gives weights 1, 1 in proportion to ``1 / n_c``.
-        threshold: 0 to 1, which part of the way.
-        seed: of the samples' order.
+        threshold: 0 to 1, d's place on the way from the least to the greatest norm.
+        seed: seed of the samples' order.
 
     Raises:
         InputError: when there is no train split, a class has no sample or no training image, or a

@@ -1,4 +1,4 @@
-"""What flows between commands: features, heads, classifiers, neighbours, corrections, images.
+"""What commands exchange: features, heads, classifiers, neighbours, corrections, images.
 
 Dimension key, used in every docstring and comment:
 `N` samples, `B` block or batch, `D` feature size, `C` classes, `F` few-shot classes,

@@ -1,4 +1,4 @@
-"""Arrays and how they are read: rows in blocks, lengths and products that float32 holds."""
+"""Arrays and how they are read: rows in blocks, and norms and products that float32 holds."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ Ints = NDArray[np.int64]
 
 
 class Rows(Protocol):
-    """(N, ...) values that are read in blocks; a NumPy array is one, so is a file's dataset."""
+    """(N, ...) values read in blocks; NumPy arrays and files' datasets qualify."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ def blocks(count: int, size: int) -> Iterator[slice]:
 
 
 BLOCK_BYTES = 1 << 20
-"""A block of a file has about a MiB: the unit of checksums and of resuming."""
+"""Size of a file's block, the unit of checksums and of resuming: about 1 MiB."""
 
 STREAM_BLOCKS = 8
 """Blocks read at a time: enough for a matrix product to run at full speed."""
@@ -49,11 +49,11 @@ def block_rows(row_bytes: int) -> int:
 
 
 MIDDLING = (1e-12, 1e12)
-"""Lengths of float32 rows whose squares are surely neither lost nor infinite."""
+"""Norms of float32 rows whose squares neither underflow nor overflow."""
 
 
 def lengths(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return the L2 norms over the last axis, which stays, however small or large numbers are.
+    """Return L2 norms over the last axis, which is kept, for numbers of any size.
 
     Example:
         >>> lengths(np.float32([[3e-30, 4e-30]])).round(32).tolist()
@@ -69,7 +69,7 @@ def lengths(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Divide by the L2 norms over the last axis, however small or large numbers are; zeros stay.
+    """Divide by the L2 norms over the last axis, for numbers of any size; zeros stay.
 
     Example:
         >>> unit_rows(np.float32([[3e-30, 4e-30], [0, 0]])).round(2).tolist()
@@ -87,7 +87,7 @@ def unit_rows(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 PRODUCTS = (1e-20, 1e30)
-"""Of the largest feature times the largest weight: where sums of products are safe in float32."""
+"""Bound on the largest feature times the largest weight for safe float32 sums of products."""
 
 
 def products(features: NDArray[Any], weight: Floats) -> NDArray[Any]:
@@ -111,12 +111,12 @@ def products(features: NDArray[Any], weight: Floats) -> NDArray[Any]:
 
 
 def shifted(logits: NDArray[Any], bias: Floats) -> NDArray[Any]:
-    """Return (B, R) products and the biases added up, in float64 where float32 may not hold it."""
+    """Return (B, R) products plus biases, in float64 if float32 may not hold the sum."""
     if _largest(bias) > PRODUCTS[1]:
         logits = logits.astype(np.float64)
     return np.asarray(logits + bias)
 
 
 def _largest(values: NDArray[Any]) -> float:
-    """Return the largest absolute value, 0 where there is none; NaN where there is one."""
+    """Return the largest absolute value; 0 for an empty array, NaN if it contains one."""
     return max(float(values.max(initial=0)), -float(values.min(initial=0)))

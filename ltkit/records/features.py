@@ -1,4 +1,4 @@
-"""Cached features: splits, what is known of the classes, and which classes are near."""
+"""Cached features: splits, facts about the classes, and nearest classes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,9 +49,9 @@ class FeatureSplit:
 
 @dataclass(frozen=True, eq=False)
 class ClassTable:
-    """What is known of the classes of a dataset.
+    """Facts about the classes of a dataset.
 
-    train_count: (C,) int64 training images per class, what decides the shot groups.
+    train_count: (C,) int64 training images per class, which decide the shot groups.
     names, wnids, coarse: (C,) names, WordNet ids and superclass names, or None.
     """
 
@@ -71,7 +71,7 @@ class ClassTable:
         return len(self.train_count)
 
     def name(self, class_id: int) -> str:
-        """Return a class's name, or its number where there are no names."""
+        """Return a class's name, or its number if there are no names."""
         return str(class_id) if self.names is None else self.names[class_id]
 
 

@@ -62,7 +62,7 @@ def members(groups: ShotGroups, name: str, setting: str) -> Ints:
     """Return the class ids of ``few``, ``medium``, ``many``, ``base`` or ``all``, ascending.
 
     Raises:
-        SettingError: for another name; it says which setting has it.
+        SettingError: for another name; it names the setting.
     """
     if name == "all":
         return np.sort(np.concatenate([groups.few, groups.base]))

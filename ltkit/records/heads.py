@@ -1,4 +1,4 @@
-"""Classifiers: the common linear form, a model's own head, and what a method changes in it."""
+"""Classifiers: the common linear form, a model's own head, and a method's changes to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ Normalize = Literal["none", "features", "cosine"]
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A linear classifier: the common coin that every method takes and gives.
+    """A linear classifier, the form that every method takes and returns.
 
     ``logits = prepare(features) @ weight.T + bias``. A head with a scale, cosine rows or several
     experts folds into this form (`Head.fold`), so methods need not know of them.
@@ -64,7 +64,7 @@ class Classifier:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The last layer as the model holds it.
+    """The last layer as stored in the model.
 
     Per expert e: ``z_e = scale * f'_e @ w'_e.T + bias_e``, where with ``normalize="cosine"``
     features and rows are divided by their L2 norms, with ``"features"`` only the features, with
@@ -128,7 +128,7 @@ class Head:
         )
 
     def holding(self, classifier: Classifier) -> "Head":
-        """Return a head of this form with the logits of a linear classifier: `fold` undone.
+        """Return a head of this form with a linear classifier's logits: the inverse of `fold`.
 
         Raises:
             InputError: when this form cannot hold it: a cosine head whose rows' lengths would have
@@ -163,13 +163,13 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """What a method changed in a classifier, in one or more runs.
+    """A method's changes to a classifier, in one or more runs.
 
     class_id: (R,) int64 changed classes, ascending.
     weight: (S, R, D) float32; bias: (S, R) float32, in the linear form of `Classifier`.
     runs: S dictionaries, what made each run (rho, seed, k, tau, ...).
     normalize_features: as in `Classifier`.
-    extra: arrays a method keeps beside (alphas, logs), each with S as first axis.
+    extra: further arrays of a method (alphas, logs), each with S as first axis.
     """
 
     method: str
@@ -190,12 +190,12 @@ class Correction:
 
     @classmethod
     def baseline(cls, base: Classifier) -> "Correction":
-        """Return the correction that leaves a classifier as it is, in one run."""
+        """Return a correction that leaves a classifier unchanged, in one run."""
         weight, bias = base.weight[None, :0], base.bias[None, :0]
         return cls("baseline", np.arange(0), weight, bias, ({},), base.normalize_features)
 
     def only(self, runs: Sequence[int]) -> "Correction":
-        """Return some of the runs."""
+        """Return a correction with some of the runs."""
         rows = list(runs)
         return replace(
             self,
@@ -225,10 +225,10 @@ class Correction:
         )
 
     def misfit(self, num_classes: int, feature_size: int) -> str | None:
-        """Say why it is no correction of a classifier of that many classes and features.
+        """Return why it does not fit a classifier with that many classes and features.
 
         Returns:
-            What was found and expected; None where it fits.
+            What was found and expected; None if it fits.
         """
         size, most = self.weight.shape[2], int(self.class_id.max(initial=-1))
         near = self.extra.get("neighbor")
@@ -242,7 +242,7 @@ class Correction:
         )
 
     def classifier(self, base: Classifier, run: int) -> Classifier:
-        """Return the corrected classifier of one run; other rows are `base`'s, bit for bit."""
+        """Return one run's corrected classifier; other rows are `base`'s, bit for bit."""
         weight, bias = base.weight.copy(), base.bias.copy()
         weight[self.class_id] = self.weight[run]
         bias[self.class_id] = self.bias[run]

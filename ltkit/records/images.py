@@ -34,7 +34,7 @@ class ImageView:
 
 
 class Images(Protocol):
-    """N images of one size, read in blocks; a uint8 array is one."""
+    """N images of one size, read in blocks; a uint8 array qualifies."""
 
     def __len__(self) -> int:
         """N."""
@@ -70,7 +70,7 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in splits, with what training and extraction need to know of them.
+    """Labelled images in splits, with what training and extraction need to know about them.
 
     mean, std: per channel, of pixel values in 0..1: the field's usual normalisation.
     crop_padding, flip: the usual training augmentation (pixels; whether to mirror).

@@ -1,1 +1,1 @@
-"""The report: data gathered from files, drawn as figures, in one page that needs nothing else."""
+"""The report: data gathered from files, drawn as figures on one self-contained page."""

@@ -1,4 +1,4 @@
-"""Plotly: its script for the page, and figures as files (the plotly door)."""
+"""Plotly: its script for the page, and figures as files (the only module that imports plotly)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,11 +10,11 @@ from ltkit.reporting.exhibits import Exhibit, label
 
 FORMATS = ("svg", "pdf", "png")
 WIDTH = 900
-"""Pixels."""
+"""Width of a figure in pixels."""
 
 
 def script() -> str:
-    """Return plotly.js, the bundle that the Python package carries."""
+    """Return plotly.js, as bundled with the Python package."""
     from plotly.offline import get_plotlyjs
 
     return str(get_plotlyjs())
@@ -26,11 +26,11 @@ def write_figures(exhibits: Iterable[Exhibit], folder: Path) -> list[Path]:
     Plotly draws files with the kaleido package, which runs a Chrome or Chromium.
 
     Args:
-        exhibits: those with views are written.
-        folder: where; made if it is not there.
+        exhibits: exhibits; those with views are written.
+        folder: output folder, created if absent.
 
     Raises:
-        InputError: where kaleido or a browser is missing, or the folder is a file.
+        InputError: when kaleido or a browser is missing, or the folder is a file.
     """
     import plotly.graph_objects as go
     from plotly import io

@@ -1,4 +1,4 @@
-"""Exhibits: figures, as plain Plotly JSON, and tables, with captions and the rows of their CSVs.
+"""Exhibits: figures (as plain Plotly JSON) and tables, with captions and the rows of their CSVs.
 
 A figure has one view or several, of which the page shows one at a time. Names of classes and files
 come from outside: in Plotly's texts, which take tags and entities, they are escaped (`label`).
@@ -31,9 +31,9 @@ class View:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure, when it has views, or else a table.
+    """A figure, if it has views, or else a table.
 
-    key: of the page's element and of files.
+    key: name of the page's element and of files.
     caption: how to read it.
     columns, rows: of the CSV, numbers as they are.
     cells: of a table, heading first; lines of a cell are separated by line feeds.
@@ -52,7 +52,7 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: exhibits, or why there is none.
+    """A part of the page: its exhibits, or why there are none.
 
     found: the data that the exhibits are drawn from.
     """
@@ -65,7 +65,7 @@ class Section:
 
 
 def label(text: str, longest: int = 40) -> str:
-    r"""Return text as Plotly shows it, letter by letter: no tags, one line, not too long.
+    r"""Return text that Plotly shows literally: without tags, on one line, not too long.
 
     Example:
         >>> label("a<b>\n")
@@ -75,7 +75,7 @@ def label(text: str, longest: int = 40) -> str:
 
 
 def brief(text: str, longest: int = 60) -> str:
-    """Return text on one line, cut where it is longer.
+    """Return text on one line, shortened if it is long.
 
     Example:
         >>> brief("0123456789", longest=4)
@@ -86,7 +86,7 @@ def brief(text: str, longest: int = 60) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return text with control characters, and those that turn the direction, as escapes.
+    r"""Return text with control characters and direction marks as escapes.
 
     Example:
         >>> visible("a\u202eb\x1b")

@@ -1,4 +1,4 @@
-"""How figures look: what several sections draw with."""
+"""The look of figures, shared by several sections."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ SERIES = (
 )  # fmt: skip
 
 CIVIDIS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffea46")
-"""From low to high; even for readers who see no red or green."""
+"""Colours from low to high, even for readers who cannot tell red from green."""
 
 TICKS = [step * 10.0**power for power in range(-4, 8) for step in (1, 2, 5)]
 
@@ -25,12 +25,12 @@ def series_color(place: int) -> str:
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
-    """Return an axis of Plotly with a title."""
+    """Return a Plotly axis with a title."""
     return {"title": {"text": title}, **more}
 
 
 def log_axis(title: str) -> dict[str, Any]:
-    """Return a logarithmic axis, its ticks written out."""
+    """Return a logarithmic axis with its ticks written out."""
     ticks = {"tickvals": TICKS, "ticktext": [f"{tick:g}" for tick in TICKS]}
     return axis(title, type="log", minor={"ticks": ""}, **ticks)
 
@@ -38,7 +38,7 @@ def log_axis(title: str) -> dict[str, Any]:
 def bars(
     name: str, heights: Sequence[float | None], over: Sequence[str], place: int, **more: Any
 ) -> dict[str, Any]:
-    """Return the bars of a setting in detail, one for each group, in per cent."""
+    """Return the bars of a setting in detail, one per group, in per cent."""
     return {
         "type": "bar",
         "name": label(name),
@@ -53,7 +53,7 @@ def bars(
 def class_lines(
     curves: Iterable[tuple[str, Sequence[float]]], ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return a line for each curve over the classes, by their place in the order of counts."""
+    """Return one line per curve over the classes, in the order of counts."""
     return [
         {
             "type": "scatter", "mode": "lines", "name": label(name), "meta": "value",

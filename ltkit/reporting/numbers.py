@@ -1,4 +1,4 @@
-"""Numbers for a page: rounded, None for what is not defined; as texts and in per cent."""
+"""Numbers for the page: rounded, None if undefined, as text and in per cent."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def numbers(values: NDArray[Any], digits: int = 6) -> list[Any]:
 
 
 def lengths(values: NDArray[Any], digits: int = 6) -> list[Any]:
-    """Return numbers in the features' unit, which may be small, with so many digits at least.
+    """Return numbers in the features' unit, with enough digits for small ones.
 
     Example:
         >>> lengths(np.array([0.000123456789]))
@@ -50,10 +50,10 @@ def percent(value: float | None, sign: str = "") -> str:
 
 
 def span(interval: Sequence[float] | None, sign: str = "") -> str:
-    """Return an interval in per cent; nothing where there is none."""
+    """Return an interval in per cent, or nothing without one."""
     return "" if interval is None else " to ".join(percent(v, sign) for v in interval)
 
 
 def hundred(values: Iterable[float | None]) -> list[float | None]:
-    """Return fractions times a hundred."""
+    """Return fractions times 100."""
     return [None if v is None else round(100 * v, 4) for v in values]

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, that asks nothing of the network."""
+"""The page: one self-contained HTML file that makes no network requests."""
 
 import base64
 import hashlib
@@ -27,10 +27,10 @@ def render(
     """Return the page.
 
     Args:
-        source: of `ltkit.reporting.source.collect`.
-        parts: of `ltkit.reporting.sections.make`.
-        provenance: of `ltkit.reporting.source.provenance`.
-        command: what makes this page again.
+        source: from `ltkit.reporting.source.collect`.
+        parts: from `ltkit.reporting.sections.make`.
+        provenance: from `ltkit.reporting.source.provenance`.
+        command: the command that makes this page again.
         thumbnails: pictures of classes, as data URLs.
     """
     document, found = source.scores, {part.key: part.found for part in parts}
@@ -71,7 +71,7 @@ def _file(name: str) -> str:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Return a content policy: these scripts run, no other, and nothing is fetched."""
+    """Return a content security policy: only these scripts run, and nothing is fetched."""
     digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     run = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
@@ -81,7 +81,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _json(data: Any) -> str:
-    r"""Return JSON that no name in it can leave.
+    r"""Return JSON whose text cannot break out of the script element.
 
     Example:
         >>> _json("</script>")
@@ -92,7 +92,7 @@ def _json(data: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text for HTML, control characters as escapes, its lines kept."""
+    """Return text for HTML, with control characters as escapes and lines kept."""
     return "<br>".join(escape(visible(line)) for line in text.split("\n"))
 
 
@@ -112,7 +112,7 @@ def _as_json(exhibit: Exhibit) -> dict[str, Any]:
 
 
 def _beyond(first: Traces, traces: Traces) -> list[Mapping[str, Any]]:
-    """Return of each trace what differs from that of the first view, with "like" its number.
+    """Return, for each trace, its differences from the first view's, with "like" its number.
 
     A trace that has no match with the same keys stays whole.
 
@@ -131,7 +131,7 @@ def _beyond(first: Traces, traces: Traces) -> list[Mapping[str, Any]]:
 
 
 def _packed(column: Sequence[Any]) -> Any:
-    """Return a column; texts that repeat once each, and their numbers.
+    """Return a column; repeated texts are stored once, and referred to by number.
 
     Example:
         >>> _packed([1, 2]), _packed(["a", "b", "a"])

@@ -13,14 +13,14 @@ from ltkit.errors import InputError
 from ltkit.records import FeatureSet, ImageView
 
 EACH = 4
-"""Pictures of a class."""
+"""Pictures per class."""
 
 SIDE = 64
-"""Pixels."""
+"""Side length in pixels."""
 
 
 def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
-    """Return pictures of every class as data URLs, of its first training images that can be read.
+    """Return each class's pictures as data URLs, of its first readable training images.
 
     A features file names each image by its path in the dataset's folder; nothing outside of the
     folder is read.
@@ -34,7 +34,7 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
     """
     split = features.splits.get("train") or next(iter(features.splits.values()))
     if split.ids is None:
-        raise InputError(f"--images: {features.source} does not name its images; extract it anew")
+        raise InputError(f"--images: {features.source} does not name its images; extract it again")
     if not folder.is_dir():
         raise InputError(f"--images: {folder}: no such folder; name the dataset's")
     found: dict[int, list[str]] = {}
@@ -52,7 +52,7 @@ def thumbnails(features: FeatureSet, folder: Path) -> dict[int, list[str]]:
 
 
 def _picture(folder: Path, name: str) -> str | None:
-    """Return an image as a data URL; None where there is none in the folder that can be read."""
+    """Return an image as a data URL; None if the folder holds no readable one."""
     try:
         (pixels,) = ImageFiles([folder / name], ImageView(SIDE, SIDE), root=folder)[:1]
     except (OSError, ValueError, InputError):  # a name that is none: NUL, too long; no picture

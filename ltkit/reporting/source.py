@@ -1,4 +1,4 @@
-"""What a report is made of: a split, the scores of its predictions, and what is shown in detail.
+"""The material of a report: a split, the scores of its predictions, and the settings in detail.
 
 Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, ``compare`` and
 ``analyze`` print.
@@ -22,17 +22,17 @@ from ltkit.records import FeatureSet, Ints, Neighbors
 from ltkit.settings import BINS, REPLICATES, NeighborSettings, PathRule, Select
 
 DETAILED = 8
-"""Settings that are shown class by class, at most: more than a reader compares, or a page holds."""
+"""Most settings shown class by class: more than a reader compares, or a page holds."""
 
 LONGEST = 300
-"""Characters of a class name."""
+"""Most characters of a class name."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A split, what the model's own head and every correction predict of it, and how good that is.
+    """A split, what the model's own head and every correction predict on it, and their scores.
 
     subject: the split and the predictions.
     scores, compared: the documents of ``evaluate`` and ``compare``; without corrections there is
@@ -41,7 +41,7 @@ class Source:
     left_out: how many more would have been.
     k: neighbours of a class.
     rule, level: what a neighbour in WordNet is.
-    seed: of every random choice.
+    seed: seed of every random choice.
     """
 
     subject: Subject
@@ -56,22 +56,22 @@ class Source:
 
     @cached_property
     def every_setting(self) -> list[str]:
-        """What the settings are called, the model's own head first."""
+        """Names of the settings, the model's own head first."""
         return ["baseline", *(case.label for case in self.subject.cases)]
 
     @cached_property
     def in_detail(self) -> list[int]:
-        """Positions in `every_setting` of those in detail, the model's own head first."""
+        """Positions in `every_setting` of the settings in detail, the model's own head first."""
         return [0, *(1 + place for place in self.detailed)]
 
     @cached_property
     def settings(self) -> list[str]:
-        """What the settings in detail are called."""
+        """Names of the settings in detail."""
         return [self.every_setting[place] for place in self.in_detail]
 
     @cached_property
     def cases(self) -> list[Case]:
-        """The settings in detail but the model's own head."""
+        """The settings in detail except the model's own head."""
         return [self.subject.cases[place] for place in self.detailed]
 
     @cached_property
@@ -88,7 +88,7 @@ class Source:
 
     @cached_property
     def names(self) -> list[str]:
-        """(C,) what the classes are called, cut where it is very long."""
+        """(C,) class names, shortened if very long."""
         every = readable_names(self.subject.classes)
         return [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in every]
 
@@ -121,12 +121,12 @@ class Source:
 
     @property
     def neighbor_settings(self) -> NeighborSettings:
-        """What the nearest classes are."""
+        """How the nearest classes are found."""
         return NeighborSettings(self.k, seed=self.seed)
 
     @cached_property
     def near(self) -> Neighbors:
-        """The nearest base classes of every class with training samples; all where base is small.
+        """The nearest base classes of every class with training samples; all if there are few.
 
         Raises:
             InputError: for fewer than two classes with training samples.
@@ -152,19 +152,19 @@ def collect(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Source:
-    """Collect what a report of a features file and corrections of it is made of.
+    """Collect the material of a report on a features file and its corrections.
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
         grouping: for grouped accuracy.
-        rule: what a neighbour in WordNet is.
-        level: likewise.
-        k: neighbours of a class.
-        replicates: of the bootstrap.
-        seed: of the bootstrap and the map.
+        rule: WordNet rule.
+        level: WordNet level.
+        k: neighbours per class.
+        replicates: bootstrap replicates.
+        seed: seed of the bootstrap and of the map.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`.
@@ -192,7 +192,7 @@ def collect(
 
 
 def provenance(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return what is recorded in ltkit files of how they were made.
+    """Return what ltkit files record about how they were made.
 
     Raises:
         FormatError: when one is not sound.

@@ -1,1 +1,1 @@
-"""Where features come from: a model and its images, arrays made elsewhere, published files."""
+"""Sources of features: a model and its images, arrays made elsewhere, published files."""

@@ -1,4 +1,4 @@
-"""Features made elsewhere, in an .npz archive, into a features file."""
+"""Writing features made elsewhere, in an .npz archive, into a features file."""
 
 import hashlib
 import lzma
@@ -27,7 +27,7 @@ DAMAGED = (
     EOFError, LookupError, MemoryError, OSError, RuntimeError, ValueError,
     lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What zipfile and NumPy raise at a damaged archive."""
+"""Errors that zipfile and NumPy raise for a damaged archive."""
 
 KNOWN = (
     *(f"{s}_{what}" for s in SPLITS for what in ("features", "labels", "ids")),
@@ -35,19 +35,19 @@ KNOWN = (
 )
 
 MAX_CLASSES = 10_000_000
-"""A label above this is taken for damage, not for that many classes."""
+"""A label above this is treated as damage, not as that many classes."""
 
 NUMBERS = "iuf"
-"""The kinds of type that numbers may have."""
+"""Allowed kinds of numeric types."""
 
 COPIES = 3
-"""How many times their size labels and texts take on the way."""
+"""Memory that labels and texts take while being read, as a multiple of their size."""
 
 UNPACKED = 100
-"""How many times its size an archive's features may have; zeros pack up to a thousand times."""
+"""Largest size of an archive's features, as a multiple of the archive's; zeros pack far better."""
 
 LAST_SIGN = 0x10FFFF
-"""Of Unicode; four bytes of a text can hold more."""
+"""Last code point of Unicode; four bytes of text can hold more."""
 
 
 class Archive:
@@ -119,7 +119,7 @@ class Archive:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]]:
-        """Give one array behind its header; whatever is damaged, also later, is a `FormatError`."""
+        """Yield one array after its header; damage, also found later, becomes a `FormatError`."""
         try:
             with self._zip.open(f"{name}.npy") as stream:
                 first = np.lib.format.read_magic(stream) == (1, 0)
@@ -222,10 +222,10 @@ def import_arrays(
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Read the names of classes, one a line, from a UTF-8 file; blank lines may follow.
+    """Read class names, one per line, from a UTF-8 file; blank lines may follow.
 
     Raises:
-        InputError: when it is no such file, or a name is blank.
+        InputError: when there is no such file, or a name is blank.
     """
     names = list(lines(path, "names of classes, one a line"))
     while names and not names[-1].strip():
@@ -237,7 +237,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def _check_unpacked(archive: Archive, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse features that would fill the disk: they may not be so much larger than the archive."""
+    """Reject features so much larger than the archive that they would fill the disk."""
     sizes = {
         s: math.prod(shape) * archive.header(f"{s}_features")[1].itemsize
         for s, shape in shapes.items()
@@ -255,7 +255,7 @@ def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
     if len(shape) != 2 or not shape[1]:
         raise InputError(f"{path}: {split}_features: found shape {shape}, expected (N, D)")
     if name not in archive.names:
-        raise InputError(f"{path}: {name}: absent, expected one label a row of {split}_features")
+        raise InputError(f"{path}: {name}: absent, expected one label per row of {split}_features")
     found = archive.header(name)[0]
     if len(found) == 1 and found != shape[:1]:
         raise InputError(f"{path}: {name}: found {found[0]} labels for {shape[0]} rows")
@@ -269,7 +269,7 @@ def _labels(archive: Archive, split: str, shape: tuple[int, ...]) -> Ints:
 
 
 def _whole_numbers(archive: Archive, name: str) -> Ints:
-    """Read whole numbers from 0; floats that are exactly such are taken."""
+    """Read whole numbers from 0; floats with exactly whole values are accepted."""
     shape = archive.header(name)[0]
     if len(shape) != 1:
         raise InputError(

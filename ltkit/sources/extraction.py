@@ -1,4 +1,4 @@
-"""Images to features: one forward pass, checked against the model's own logits."""
+"""From images to features: one forward pass, checked against the model's own logits."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,8 @@ from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
 from ltkit.settings import ExtractSettings, ViewSettings, as_json
 
 TOLERANCE = 1e-4
-"""How far, relative to the largest logit, features times head may be off the model's logits."""
+"""Largest difference between features times head and the model's logits, relative to the
+largest."""
 
 T = TypeVar("T")
 
@@ -59,10 +60,10 @@ def extract(
         device: ``cpu`` or ``cuda[:i]``.
         command: recorded in the file.
         seen: how the network sees the pictures; None: as is found out.
-        resume: take up an interrupted run with the same inputs; a finished file of these is left
-            alone.
+        resume: resume an interrupted run with the same inputs; a finished file with these inputs
+            is kept.
         report: called with (split, rows done, rows in all).
-        note: called with what the user should know.
+        note: called with notes for the user.
 
     Returns:
         The file's digest.
@@ -126,12 +127,12 @@ def _plan(
     settings: ExtractSettings,
     seen: SeenAs,
 ) -> Plan:
-    """Return everything of the features file but the features.
+    """Return everything in the features file except the features.
 
     Args:
-        model: that features are extracted with.
-        head: of the model.
-        dataset: whose classes it holds.
+        model: the model that extracts the features.
+        head: the model's head.
+        dataset: the dataset, for its classes.
         chosen: each split, with the ids of the images that are skipped.
         settings: of the extraction; how many processes decode images is left out.
         seen: how the network sees the pictures.
@@ -151,10 +152,10 @@ def _plan(
 
 
 def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -> tuple[T, int]:
-    """Do work with so many images at a time, with half as many when they do not fit the memory.
+    """Process this many images at a time, or half as many if they do not fit the memory.
 
     Returns:
-        What the work gives, and how many images it was done with.
+        The result, and the number of images that were processed at a time.
 
     Raises:
         InputError: when one image does not fit the device's memory.
@@ -170,14 +171,14 @@ def _fitting(work: Callable[[int], T], size: int, note: Callable[[str], None]) -
                 ) from error
         size = (size + 1) // 2
         torch.cuda.empty_cache()
-        note(f"note: the device's memory is full, going on with {size} images at a time")
+        note(f"note: the device's memory is full, continuing with {size} images at a time")
 
 
 def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the features and the logits of a batch.
 
     Raises:
-        InputError: when the network does not take images of that size.
+        InputError: when the network rejects images of that size.
     """
     try:
         with torch.inference_mode():
@@ -193,11 +194,11 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_head(network: Extractable, head: Head, images: Tensor) -> None:
-    """Refuse a head that does not give the model's logits from its features.
+    """Reject a head that does not reproduce the model's logits from its features.
 
     Raises:
-        InputError: with the difference, relative to the largest logit; or with what the network
-            says of images of that size.
+        InputError: with the difference, relative to the largest logit; or with the network's
+            error for images of that size.
     """
     features, logits = _run(network, images)
     if features.ndim != 2:
@@ -211,12 +212,12 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
     if not difference < TOLERANCE:
         raise InputError(
             f"head: features times head differ from the model's logits by {difference:.1e} of the "
-            f"largest, expected below {TOLERANCE:g}; the head was not recognised rightly"
+            f"largest, expected below {TOLERANCE:g}; the head was not recognised correctly"
         )
 
 
 class _Normalise:
-    """(B, H, W, channels) uint8 pixels to normalised (B, channels, H, W) on a device."""
+    """Maps (B, H, W, channels) uint8 pixels to normalised (B, channels, H, W) on a device."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: str) -> None:
         self.mean = torch.tensor(mean, device=device) * 255
@@ -248,7 +249,7 @@ def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, 
 def _readable(
     split: ImageSplit, settings: ExtractSettings, seen: SeenAs
 ) -> tuple[ImageSplit, NDArray[np.str_] | None]:
-    """Return the split without its unreadable images, and the ids of those.
+    """Return the split without unreadable images, and their ids.
 
     Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
     before it is made; otherwise an unreadable image ends the run when it is met.
@@ -273,7 +274,7 @@ def _decodes(files: ImageFiles, index: int) -> bool:
 
 
 def _content_key(chosen: dict[str, tuple[ImageSplit, Any]]) -> str:
-    """Return a digest of which images are extracted, in which order, with which labels."""
+    """Return a digest of the extracted images, their order and their labels."""
     digest = hashlib.sha256()
     for name, (part, _) in chosen.items():
         digest.update(f"{name} {len(part)}".encode())

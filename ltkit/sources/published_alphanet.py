@@ -1,4 +1,4 @@
-"""The feature files of the published AlphaNet code, into one features file: no images are needed.
+"""Writing the published AlphaNet code's feature files into a features file, without images.
 
 Its data are pickles named ``train*.pkl``, ``val*.pkl`` and ``test*.pkl``, each ``{feats, labels,
 idxs}`` with (N, D) values, and a classifier that ``torch.save`` wrote: ``{weight, bias}``, or a
@@ -99,7 +99,7 @@ def _head(path: Path, *, expert: bool = False) -> Head:
 
 
 def _beside(path: Path, entry: Any) -> Path:
-    """Return an expert's file, which must lie in the folder of the list or below."""
+    """Return an expert's file, which must be in the list's folder or below."""
     name = entry.get("classifier_file") if isinstance(entry, Mapping) else None
     if not isinstance(name, str):
         raise FormatError(f"{path}: classifier_file: absent in an entry of the list of experts")

@@ -32,10 +32,10 @@ class ImageStore:
         flip: bool,
         augment: Augment = "standard",
     ) -> None:
-        """Pad the images and move nothing else.
+        """Pad the images.
 
         Raises:
-            SettingError: when the policy is for other images.
+            SettingError: when the policy does not suit the images.
         """
         if "autoaugment" in augment and images.shape[3] not in (1, 3):
             said = f"found images of {images.shape[3]} channels, expected 1 or 3"
@@ -56,26 +56,26 @@ class ImageStore:
         return self.images.device
 
     def slices(self) -> Iterator[slice]:
-        """Cut the images into what a network takes at a time."""
+        """Cut the images into batches for the network."""
         return blocks(len(self), 512)
 
     def block(self, rows: slice) -> Tensor:
-        """Return consecutive images as they are."""
+        """Return consecutive images without augmentation."""
         return self.plain(torch.arange(rows.start, rows.stop, device=self.device))
 
     def drawn(self, order: Tensor) -> None:
-        """Do nothing: all images are at hand."""
+        """Do nothing: all images are in memory."""
 
     def plain(self, index: Tensor) -> Tensor:
-        """Return the images as they are: (B, channels, H, W) float32, channels last in memory."""
+        """Return unaugmented images: (B, channels, H, W) float32, channels last in memory."""
         p = self.padding
         return self._normalised(self.images[index][:, p : p + self.height, p : p + self.width])
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a random view of each image: a crop, mirrored half of the time, and what follows.
+        """Return a random view of each image: a crop, flipped half of the time, and the rest.
 
         Args:
-            index: (B,) which images.
+            index: (B,) image indices.
             generator: a CPU generator; the same state gives the same views on every device.
         """
         if self.augment == "none":

@@ -1,4 +1,4 @@
-"""AutoAugment's policy for CIFAR on whole batches of bytes, each operation as Pillow's, bit by bit.
+"""AutoAugment's CIFAR policy on whole uint8 batches, each operation bit for bit as Pillow's.
 
 Operations take (B, H, W, channels) uint8 images and (B,) float64 amounts on the same device, and
 return new images. Grey images have one channel, others red, green and blue.
@@ -12,18 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 FILL = 128
-"""What comes in from outside an image when it is moved: grey, near the mean of most datasets."""
+"""Fill colour for pixels from outside a moved image: grey, near the mean of most datasets."""
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 def invert(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return the negatives; the amounts are of no matter."""
+    """Return the negatives; the amounts are ignored."""
     return 255 - images
 
 
 def auto_contrast(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return each channel stretched to 0..255; the amounts are of no matter.
+    """Return each channel stretched to 0..255; the amounts are ignored.
 
     Example:
         >>> image = torch.tensor([50, 100, 150], dtype=torch.uint8).view(1, 1, 3, 1)
@@ -37,7 +37,7 @@ def auto_contrast(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return each channel with an even histogram; the amounts are of no matter.
+    """Return each channel with an even histogram; the amounts are ignored.
 
     With h the histogram and q = (number of pixels, less those of the highest value) // 255, the
     value v becomes (q // 2 + h_0 + ... + h_(v-1)) // q; where q is 0 nothing changes.
@@ -65,7 +65,7 @@ def solarize(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return images with so many of the highest bits; the amount is rounded."""
+    """Return images with this many of the highest bits; the amount is rounded."""
     lost = _spread(8 - amounts.round()).byte()
     return images.bitwise_right_shift(lost).bitwise_left_shift(lost)
 
@@ -102,12 +102,12 @@ def sharpness(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def shear_y(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return images whose column x is moved upwards by the amount times x."""
+    """Return images whose column x is moved up by the amount times x."""
     return _moved(images, 1, 0, 0, amounts, 1, 0)
 
 
 def translate_x(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return images moved to the left by a part of their width.
+    """Return images moved left by a fraction of their width.
 
     Example:
         >>> image = torch.tensor([1, 2, 3, 4], dtype=torch.uint8).view(1, 1, 4, 1)
@@ -118,7 +118,7 @@ def translate_x(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def translate_y(images: Tensor, amounts: Tensor) -> Tensor:
-    """Return images moved upwards by a part of their height."""
+    """Return images moved up by a fraction of their height."""
     return _moved(images, 1, 0, 0, 0, 1, amounts * images.shape[1])
 
 
@@ -196,7 +196,7 @@ _LEVEL = torch.tensor([[float(words[i]) for i in (2, 5)] for words in _WORDS], d
 
 
 def auto_augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each image after a sub-policy drawn for it.
+    """Return each image after a randomly drawn sub-policy.
 
     Args:
         images: (B, H, W, channels) uint8, of one channel or three.
@@ -260,13 +260,13 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blend(first: Tensor, second: Tensor, amounts: Tensor) -> Tensor:
-    """Return first + amount * (second - first) in single precision, cut off to bytes."""
+    """Return first + amount * (second - first) in single precision, clipped to bytes."""
     low, high = first.float(), second.float()
     return (low + _spread(amounts).float() * (high - low)).clamp(0, 255).byte()
 
 
 def _moved(images: Tensor, *entries: Tensor | float) -> Tensor:
-    """Return images whose pixel (x, y) is that at (a x + b y + c, d x + e y + f) of the old ones.
+    """Return images whose pixel (x, y) comes from (a x + b y + c, d x + e y + f) of the old ones.
 
     Pixels are where their centres are. Coordinates are whole numbers of 1 / 65536 pixel, as
     Pillow has them, so that every device finds the same pixels.

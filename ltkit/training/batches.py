@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Batches(NamedTuple):
-    """What an epoch draws.
+    """The draws of an epoch.
 
     own: (B,) indices of each batch; the last one may be smaller, and is left out below the least.
     partners: indices of as many samples to be mixed in, for each batch; none where there are none.
-    mixing: how they are mixed; None: they are not.
+    mixing: how they are mixed; None: not at all.
     """
 
     own: Sequence[Tensor]
@@ -29,7 +29,7 @@ class Batches(NamedTuple):
     mixing: Mixing | None
 
     def views(self, job: "Job", step: int) -> Mixed:
-        """Return the augmented images of a batch on the device, mixed where the coin says so."""
+        """Return a batch's augmented images on the device, mixed with the mixing's probability."""
         device = job.store.device
         index = self.own[step].to(device, non_blocking=True)
         second = self.partners[step].to(device, non_blocking=True) if self.partners else None
@@ -44,7 +44,7 @@ def of_epoch(job: "Job", sampler: Sampler, least: int) -> Batches:
     Args:
         job: what is trained; its store takes note of the draws.
         sampler: how often classes are drawn.
-        least: samples of a batch.
+        least: fewest samples of a batch.
     """
     settings, labels, generator = job.recipe.settings, job.labels, job.generator
     counts = labels.bincount(minlength=len(job.class_counts)).cpu()
@@ -73,7 +73,7 @@ def _views(
     mixing: Mixing | None,
     generator: torch.Generator,
 ) -> Mixed:
-    """Return the augmented images of a batch, mixed where that is asked for and the coin says so.
+    """Return a batch's augmented images, mixed with the mixing's probability, if any.
 
     The partners are the batch itself in another order where there are no others.
     """
@@ -90,12 +90,12 @@ def _views(
 
 
 def draws(labels: Tensor, chances: Tensor, generator: torch.Generator) -> Tensor:
-    """Return (N,) indices: as many draws as labels, of a class first, then of its images.
+    """Return (N,) indices, one draw per label: first a class, then one of its images.
 
     Args:
         labels: (N,) int64.
         chances: (C,) probabilities of the classes; 0 for a class without images.
-        generator: where the draws come from.
+        generator: source of the draws.
     """
     order = labels.argsort(stable=True)
     counts = labels.bincount(minlength=len(chances))  # (C,)

@@ -1,4 +1,4 @@
-"""What a run keeps beside its output: its state, ``OUTPUT.partial``, and its log."""
+"""Files that a run keeps next to its output: its state, ``OUTPUT.partial``, and its log."""
 
 import json
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from ltkit.training import checkpoint, distributed
 
 
 def locked_output(output: Path) -> AbstractContextManager[None]:
-    """Hold the lock of an output; of several processes, the first one does, which writes."""
+    """Hold the lock of an output; of several processes, only the first, which writes, does."""
     return locked(output) if distributed.rank() == 0 else nullcontext()
 
 
 def best_path(output: Path) -> Path:
-    """Return where the best epoch's checkpoint goes.
+    """Return the path of the best epoch's checkpoint.
 
     Example:
         >>> str(best_path(Path("nets/ce.pt")))
@@ -27,15 +27,15 @@ def best_path(output: Path) -> Path:
 
 
 def partial_path(output: Path) -> Path:
-    """Return where the state of a run is kept after each epoch."""
+    """Return the path of a run's state after each epoch."""
     return output.with_name(f"{output.name}.partial")
 
 
 def check_beside(output: Path, *, resume: bool) -> None:
-    """Refuse what lies under the names beside an output, before any work is done.
+    """Refuse foreign files under the names next to an output, before any work.
 
     Raises:
-        InputError: when it is not ltkit's. FormatError: when it is damaged, or no text.
+        InputError: when one is not ltkit's. FormatError: when it is damaged, or not text.
     """
     log = log_path(output)
     lines = log_lines(log)
@@ -45,12 +45,12 @@ def check_beside(output: Path, *, resume: bool) -> None:
 
 
 def log_path(output: Path) -> Path:
-    """Return where the log of a run is, a line an epoch."""
+    """Return the path of a run's log, which has one line per epoch."""
     return output.with_name(f"{output.name}.jsonl")
 
 
 def begun(output: Path) -> bool:
-    """Tell whether there is a state to resume from."""
+    """Return whether there is a state to resume from."""
     return partial_path(output).is_file()
 
 
@@ -60,27 +60,28 @@ def forget(output: Path) -> None:
 
 
 def log_lines(log: Path) -> list[str]:
-    """Return the lines of a log, none where there is no log.
+    """Return the lines of a log, none if there is no log.
 
     Raises:
         InputError: when something else than a file is there.
-        FormatError: when it is no text.
+        FormatError: when it is not text.
     """
     try:
         return (scratch.read(log) or b"").decode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{log}: is not UTF-8 text, so no log of ltkit; move it away, or choose another output"
+            f"{log}: is not UTF-8 text, so not a log of ltkit; move it away, or choose "
+            "another output"
         ) from error
 
 
 def check_log(log: Path, lines: Sequence[str], run: str | None) -> None:
-    """Refuse what is not a log, or is the log of another run; an older version's does not tell.
+    """Reject a file that is not a log, or another run's log; old logs do not name their run.
 
     Args:
-        log: where it is.
-        lines: of it.
-        run: digest of this run; None: the log of any run will do.
+        log: path of the log.
+        lines: its lines.
+        run: digest of this run; None: accept the log of any run.
 
     Raises:
         InputError: see above.
@@ -100,14 +101,14 @@ def check_log(log: Path, lines: Sequence[str], run: str | None) -> None:
 
 
 def best_of(log: Path, lines: Sequence[str], epochs: int) -> float:
-    """Return the best accuracy on the validation split in the log of so many epochs."""
+    """Return the best validation accuracy in the log up to this many epochs."""
     try:
         known = [float(json.loads(line)["val"]["balanced"]) for line in lines]
     except (ValueError, LookupError, TypeError):
         known = []
     if len(known) < epochs:
         raise FormatError(
-            f"{log}: found {len(known)} sound lines, expected {epochs}, one a finished epoch; "
+            f"{log}: found {len(known)} sound lines, expected {epochs}, one per finished epoch; "
             "start again without resuming"
         )
     return max(known, default=-1.0)

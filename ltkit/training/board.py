@@ -1,4 +1,4 @@
-"""The numbers of each epoch as TensorBoard scalars (``pip install 'ltkit[tensorboard]'``)."""
+"""Each epoch's numbers as TensorBoard scalars (``pip install 'ltkit[tensorboard]'``)."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from ltkit.training.job import Progress, Report
 
 
 def scalars(folder: Path) -> Report:
-    """Return what adds an epoch's numbers to a folder that TensorBoard reads.
+    """Return a function that adds an epoch's numbers to a TensorBoard folder.
 
     Names are those of the log, as ``val/few``. The first epoch that is added takes the place of it
     and those after it, so that a resumed run draws one line.
@@ -42,7 +42,7 @@ def scalars(folder: Path) -> Report:
 
 
 def flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Give the numbers of a line of the log, but for the epoch, with names joined by slashes.
+    """Yield the numbers of a log line, except the epoch, with names joined by slashes.
 
     Example:
         >>> list(flat({"epoch": 3, "loss": 0.5, "val": {"few": 0.25}}))

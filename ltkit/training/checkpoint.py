@@ -35,7 +35,7 @@ def save(
     Args:
         path: the output; a file there is replaced.
         recipe: settings, method, arch and dataset record of the run.
-        epoch: the finished ones of this network.
+        epoch: this network's finished epochs.
         network: the trained network.
         dataset: what it was trained on.
     """
@@ -83,7 +83,7 @@ def save_partial(
 
 
 def _saved(content: Mapping[str, Any]) -> bytes:
-    """Return what torch saves: its writer meets no full disk, which would crash it."""
+    """Return the bytes that torch saves; its writer would crash on a full disk."""
     file = io.BytesIO()  # given a path, it would keep the temporary name inside
     with uninterrupted():
         torch.save(content, file)
@@ -97,7 +97,7 @@ def load_partial(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> int:
-    """Put back the state that `save_partial` wrote; return the finished epochs.
+    """Restore the state that `save_partial` wrote; return the finished epochs.
 
     Raises:
         InputError: when there is no such file, or it belongs to a run with other settings.
@@ -125,7 +125,7 @@ def load_partial(
 
 
 def is_partial(path: Path) -> bool:
-    """Say whether there is what `save_partial` wrote.
+    """Return whether there is a file written by `save_partial`.
 
     Raises:
         InputError: when something else is there.
@@ -136,7 +136,7 @@ def is_partial(path: Path) -> bool:
 
 
 def _checked(path: Path, whole: bytes) -> bytes:
-    """Return what stands before the digest at the end, which no file of a stranger has."""
+    """Return what precedes the digest at the end, which no foreign file has."""
     raw, digest = whole[:-32], whole[-32:]
     if hashlib.sha256(raw).digest() != digest:
         raise FormatError(
@@ -147,10 +147,10 @@ def _checked(path: Path, whole: bytes) -> bytes:
 
 
 def check_finished(path: Path, recipe: Mapping[str, Any]) -> None:
-    """Refuse a finished checkpoint that is not of these settings.
+    """Reject a finished checkpoint made with other settings.
 
     Raises:
-        InputError: naming the first that differs.
+        InputError: naming the first setting that differs.
         FormatError: when it cannot be read.
     """
     try:

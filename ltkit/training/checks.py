@@ -1,4 +1,4 @@
-"""What is refused before a run begins."""
+"""Checks before a run begins."""
 
 import shutil
 
@@ -20,7 +20,7 @@ COMPILERS = ("g++", "clang++")
 
 
 def check_settings(settings: TrainSettings) -> None:
-    """Refuse settings out of range.
+    """Reject settings out of range.
 
     Raises:
         SettingError: naming the first such setting; ``compile`` where there is no compiler.
@@ -28,13 +28,15 @@ def check_settings(settings: TrainSettings) -> None:
     check_ranges(settings)
     if list(settings.steps) != sorted(settings.steps):
         found = ", ".join(map(str, settings.steps))
-        raise SettingError("steps", f"found {found}, expected rising parts of the run, 0 to 1")
+        raise SettingError(
+            "steps", f"found {found}, expected ascending fractions of the run, 0 to 1"
+        )
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise SettingError("compile", f"found no C++ compiler, expected {' or '.join(COMPILERS)}")
 
 
 def check_images(dataset: Dataset, arch: str) -> None:
-    """Refuse images that are too few for a network, or of other channels.
+    """Reject images too few for the network, or with other channels.
 
     Raises:
         InputError: naming the dataset, or ``arch``.
@@ -56,7 +58,7 @@ def check_images(dataset: Dataset, arch: str) -> None:
 
 
 def check_stages(loss: OfBatch | Stateful, settings: TrainSettings, then: Stage | None) -> None:
-    """Refuse a second stage that never comes.
+    """Reject a second stage that would never start.
 
     Raises:
         InputError: naming the epoch. SettingError: naming a learning rate out of range.
@@ -75,7 +77,7 @@ def check_stages(loss: OfBatch | Stateful, settings: TrainSettings, then: Stage 
 
 
 def check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | None) -> None:
-    """Refuse to mix images for a loss that counts labels, or of a single class.
+    """Reject mixing images for a loss that counts labels, or of a single class.
 
     Raises:
         SettingError: naming ``mixing``.
@@ -95,13 +97,13 @@ def check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | No
 
 
 def least_batch(network: nn.Module) -> int:
-    """Return the fewest samples of a batch: one for each process, two where there is batch norm."""
+    """Return the fewest samples of a batch: one per process, two with batch norm."""
     normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     return (2 if normed else 1) * distributed.processes()
 
 
 def check_batches(job: Job) -> None:
-    """Refuse batches that are too small for the network or the processes, as too few samples are.
+    """Reject batches, or datasets, too small for the network or the processes.
 
     Raises:
         InputError: naming ``batch_size``, or the samples.

@@ -1,4 +1,4 @@
-"""A loss, and another that takes its place from an epoch on."""
+"""A loss that is replaced by another from an epoch on."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ OfBatch = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Deferred(Stateful, nn.Module):
-    """A loss, and another that takes its place from an epoch on.
+    """A loss that is replaced by another from an epoch on.
 
     Source:
         Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 3.3 (deferred re-weighting: the second is
@@ -28,10 +28,10 @@ class Deferred(Stateful, nn.Module):
         then: OfBatch | Stateful,
         epoch: int,
     ) -> None:
-        """Start with the first; the second has its turn when so many epochs are finished.
+        """Start with the first loss; use the second after this many finished epochs.
 
         Raises:
-            InputError: when a parameter of the second is out of range: now, not at that epoch.
+            InputError: immediately, when a parameter of the second is out of range.
         """
         super().__init__()
         if then is not first and not isinstance(then, Stateful):
@@ -44,17 +44,17 @@ class Deferred(Stateful, nn.Module):
 
     @property
     def current(self) -> OfBatch | Stateful:
-        """The loss whose turn it is."""
+        """The loss in use."""
         return self.then if self.reached else self.first
 
     def before_epoch(self, moment: Moment) -> None:
-        """Take note of which loss is the current one."""
+        """Choose which loss to use."""
         self.reached = moment.epoch >= self.epoch
         if isinstance(self.current, Stateful):
             self.current.before_epoch(moment)
 
     def watched(self) -> dict[str, float]:
-        """Return the numbers of the loss whose turn it is."""
+        """Return the numbers of the loss in use."""
         return self.current.watched() if isinstance(self.current, Stateful) else {}
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Processes that torchrun started: each has its part of every batch; without it, one has all.
+"""Processes started by torchrun: each has its part of every batch; without it, one has all.
 
 A process takes its number and theirs from the environment that torchrun sets. All of them draw
 the same random numbers and see the loss of the whole batch, so that losses which compare its
@@ -24,9 +24,9 @@ SIXTEEN_BITS = numerals.Range(0, 2**16 - 1, whole=True)
 
 @contextmanager
 def group(device: str) -> Iterator[str]:
-    """Join the processes that torchrun started, NCCL on CUDA and gloo elsewhere; alone, do nothing.
+    """Join the processes started by torchrun, NCCL on CUDA and gloo elsewhere; alone, do nothing.
 
-    A group that is there already is used, and left to whoever made it.
+    An existing group is used, and left to whoever made it.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:i``.
@@ -35,8 +35,8 @@ def group(device: str) -> Iterator[str]:
         The device of this process.
 
     Raises:
-        InputError: when several processes would share a GPU, or the environment is only in part
-            that of torchrun, or has no numbers.
+        InputError: when several processes would share a GPU, or torchrun's environment is
+            incomplete or not numeric.
     """
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield device
@@ -67,7 +67,7 @@ def group(device: str) -> Iterator[str]:
 
 
 def writes() -> bool:
-    """Say whether this process is the one that writes files, also before the group is joined."""
+    """Return whether this process writes files, also before the group is joined."""
     alone = "WORLD_SIZE" not in os.environ or "RANK" not in os.environ
     return alone or os.environ["RANK"] == "0"
 
@@ -78,7 +78,7 @@ def rank() -> int:
 
 
 def processes() -> int:
-    """Return how many there are."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -89,11 +89,11 @@ def part(count: int) -> slice:
 
 
 def whole(own: Tensor, count: int) -> Tensor:
-    """Return the rows of all processes, with gradients to this one's.
+    """Return the rows of all processes, with gradients for this process's rows.
 
     Args:
-        own: the rows of `part`.
-        count: of all.
+        own: this process's rows, from `part`.
+        count: number of rows in all.
     """
     of = processes()
     if of == 1:
@@ -116,7 +116,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def parallel(module: nn.Module) -> nn.Module:
-    """Return a module whose gradients, after a backward pass, are the sums over all processes."""
+    """Return a module whose gradients, after a backward pass, are summed over all processes."""
     if processes() == 1:
         return module
     device = next(module.parameters()).device
@@ -130,14 +130,14 @@ def _sum(
     state: None,
     bucket: distributed.GradBucket,  # type: ignore[name-defined]
 ) -> torch.futures.Future[Tensor]:
-    """Add up gradients: each process has those of the whole batch's loss by its own rows."""
+    """Add up gradients: each process has those of the whole batch's loss for its own rows."""
     work = distributed.all_reduce(bucket.buffer(), async_op=True)
     future: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
     return future
 
 
 def share_buffers(module: nn.Module) -> None:
-    """Give every process the buffers of the first one: the statistics of its batch norm."""
+    """Copy the first process's buffers, its batch norm statistics, to all processes."""
     if processes() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)

@@ -1,4 +1,4 @@
-"""The cached features of a file on a device, as far as they fit."""
+"""A file's cached features on a device, as far as they fit."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,11 +11,12 @@ from ltkit.records import FeatureSet, FeatureSplit
 from ltkit.row_cache import RowCache, Stretch
 
 BUDGET = 2 << 30
-"""Bytes of features that may be held. Of a larger split, what the next steps need is read again."""
+"""Bytes of features that may be held; for a larger split, the next steps' features are read
+again."""
 
 
 class FeatureStore:
-    """Cached features, held on the device where they fit the budget; else read as they are needed.
+    """Cached features, held on the device if they fit the budget, else read as needed.
 
     split: (N, D) features and their labels.
     """
@@ -50,11 +51,11 @@ class FeatureStore:
         return self._placed(self._split.features[rows]).float()
 
     def drawn(self, order: Tensor) -> None:
-        """Take note of the epoch's draws, so that those of many steps are read in one pass."""
+        """Note the epoch's draws, so that those of many steps are read in one pass."""
         self._order, self._next, self._ready = order, 0, 0
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the (B, D) features of the next draws, as they are."""
+        """Return the (B, D) features of the next draws, unchanged."""
         if self._rows.held is not None:
             return self._rows.held[index].float()
         rows = index.cpu().numpy()
@@ -68,14 +69,14 @@ class FeatureStore:
 
 
 class Stores(NamedTuple):
-    """The splits of a features file on a device, for one run or several."""
+    """The splits of a features file on a device, shared by runs."""
 
     train: FeatureStore
     val: FeatureStore | None
 
 
 def stores(features: FeatureSet, device: str) -> Stores:
-    """Bring the splits that training needs to a device, as far as they fit."""
+    """Move the splits that training needs to a device, as far as they fit."""
     val = features.splits.get("val")
     return Stores(
         FeatureStore(features.split("train"), device),

@@ -1,4 +1,4 @@
-"""A head trained on cached features, by the loop that trains networks from images."""
+"""A head trained on cached features, in the loop that trains networks from images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def train(
     overwrite: bool = True,
     report: Report = lambda progress: None,
 ) -> Classifier:
-    """Train a head on the train split; where there is a val split, it is watched.
+    """Train a head on the train split, watching the val split if there is one.
 
     The head starts anew, from the seed. Memory does not grow with N beyond `features.BUDGET` bytes
     of features, and the budget does not change the result. ``OUTPUT.partial`` and ``OUTPUT.jsonl``
@@ -40,8 +40,8 @@ def train(
             that it could freeze. Of features with experts a cosine head has one for each.
         output: the classifier file that the caller will write.
         device: ``cpu`` or ``cuda[:i]``.
-        held: gives what `stores` gave, so that several runs share it.
-        resume: go on from ``OUTPUT.partial``.
+        held: returns the result of `stores`, so that several runs share it.
+        resume: resume from ``OUTPUT.partial``.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 
@@ -75,7 +75,7 @@ def train(
 
 
 def _network(features: FeatureSet, recipe: Recipe) -> Network:
-    """Return a new head behind a backbone that changes nothing."""
+    """Return a new head on a backbone that changes nothing."""
     size, classes = features.feature_size, len(features.classes)
     experts = features.head.experts if features.head and recipe.cosine else 1
     return seeded(

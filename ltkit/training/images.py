@@ -1,4 +1,4 @@
-"""The images of a dataset in the memory of a device."""
+"""A dataset's images in the memory of a device."""
 
 from typing import NamedTuple
 
@@ -11,18 +11,18 @@ from ltkit.settings import Augment
 from ltkit.training.augment import ImageStore
 
 MAX_RESIDENT = 32 << 30
-"""Images are kept in memory as bytes; a dataset above this size is refused."""
+"""Largest dataset in bytes; images are kept in memory."""
 
 
 class Images(NamedTuple):
-    """The images of a dataset on a device, for one run or several."""
+    """A dataset's images on a device, shared by runs."""
 
     train: ImageStore
     val: ImageStore | None
 
 
 def resident(dataset: Dataset, augment: Augment, device: str) -> Images:
-    """Bring the images of a dataset to a device.
+    """Move a dataset's images to a device.
 
     Raises:
         InputError: when they do not suit the memory or the augmentation.
@@ -37,7 +37,7 @@ def resident(dataset: Dataset, augment: Augment, device: str) -> Images:
 def store_of(
     split: ImageSplit, dataset: Dataset, device: str, augment: Augment = "none"
 ) -> ImageStore:
-    """Bring the images of a split to a device.
+    """Move a split's images to a device.
 
     Raises:
         InputError: as `resident`.

@@ -1,4 +1,4 @@
-"""What is trained on what: the network, the loss, the samples and the optimizer of one run."""
+"""The training job of one run: network, loss, samples and optimizer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from ltkit.training.validation import accuracy_of
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training is, for whoever shows it.
+    """The progress of training, for display.
 
     epoch: finished epochs; loss: mean of the epoch; accuracy: balanced, on val, or None.
     images_per_second: of this epoch; seconds_left: at this rate.
@@ -35,14 +35,14 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""What is called after each epoch."""
+"""Called after each epoch."""
 
 
 class Samples(NamedTuple):
-    """What is trained on, and watched.
+    """The samples for training and validation.
 
     labels: (N,) int64, of the store's samples, on its device.
-    class_counts: (C,) training images a class, there, too.
+    class_counts: (C,) training images per class, there, too.
     val, val_labels: the validation split, where there is one.
     """
 
@@ -55,10 +55,10 @@ class Samples(NamedTuple):
 
 @dataclass
 class Job:
-    """What is trained on what; `job_of` makes one.
+    """A training job; `job_of` makes one.
 
     labels: (N,) int64, of the store's samples.
-    class_counts: (C,) training images a class.
+    class_counts: (C,) training images per class.
     accuracy: gives the (C,) accuracy on the validation split after so many epochs.
     class_means: gives the (C, D) mean features of the classes.
     keep: called after so many epochs when none was better on the validation split.
@@ -78,7 +78,7 @@ class Job:
     generator: torch.Generator = field(default_factory=torch.Generator)
 
     def __post_init__(self) -> None:
-        """Join the network with the parameters of the loss; seed the draws."""
+        """Join the parameters of the network and the loss; seed the draws."""
         settings = self.recipe.settings
         self.generator.manual_seed(settings.seed)
         self.whole = _Whole(self.network, self.loss)
@@ -93,7 +93,7 @@ class Job:
 
 
 class _Whole(Network):
-    """A network with the loss beside it: the tensors of both are saved together."""
+    """A network with its loss: the tensors of both are saved together."""
 
     def __init__(self, network: Network, loss: Stateful) -> None:
         super().__init__(network.backbone, network.head)
@@ -101,7 +101,7 @@ class _Whole(Network):
 
 
 def seeded(build: Callable[[], Network], seed: int) -> Network:
-    """Build a network whose first weights follow from a seed; other draws go on as before."""
+    """Build a network with weights that follow from a seed, without affecting other draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
@@ -119,7 +119,7 @@ def job_of(
 
     Args:
         recipe: what the run is.
-        loss: of the recipe.
+        loss: the recipe's loss.
         network: on the device.
         samples: on the device.
         class_means: gives the (C, D) mean features, where the recipe has none of another model.

@@ -1,4 +1,4 @@
-"""One plain loop: a network and its head trained from images, or a head from cached features."""
+"""One plain loop: trains a network with its head from images, or a head from cached features."""
 
 import functools
 import json
@@ -36,13 +36,13 @@ def fit(
     overwrite: bool,
     report: Report,
 ) -> None:
-    """Train the network of a job for all epochs that are left.
+    """Train a job's network for all remaining epochs.
 
     Args:
         job: what is trained.
-        record: all that decides the result; a state with another one is not resumed.
+        record: everything that determines the result; a state with another record is not resumed.
         output: ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are written, ``OUTPUT`` is not.
-        resume: go on from ``OUTPUT.partial``.
+        resume: resume from ``OUTPUT.partial``.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.
 
@@ -80,11 +80,11 @@ def fit(
 
 
 def _make_room(partial: Path, log: Path, own: str | None) -> None:
-    """Remove the state of another run, unless its log may not be replaced.
+    """Remove another run's state, unless its log may not be replaced.
 
     Args:
-        partial: where the state is.
-        log: where the log is.
+        partial: path of the state.
+        log: path of the log.
         own: digest of this run, whose log alone may be replaced; None: any run's.
     """
     known = None if checkpoint.is_partial(partial) else own
@@ -93,7 +93,7 @@ def _make_room(partial: Path, log: Path, own: str | None) -> None:
 
 
 def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, Any], float]:
-    """Train for one epoch; return the line of the log, and the seconds of training."""
+    """Train for one epoch; return its log line and the seconds of training."""
     settings = job.recipe.settings
     known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
     job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
@@ -119,7 +119,7 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
 
 
 class _Both(nn.Module):
-    """A network that gives features and logits, as `distributed.parallel` wants to call it."""
+    """A network that returns features and logits, as `distributed.parallel` calls it."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def _both(network: Network, settings: TrainSettings) -> nn.Module:
 
 @contextmanager
 def _compiler_heard(settings: TrainSettings) -> Iterator[None]:
-    """Say in a line what torch.compile says in a page, as when its C++ compiler cannot write."""
+    """Shorten torch.compile's errors to a line, as when its C++ compiler cannot write."""
     try:
         yield
     except RuntimeError as error:
@@ -179,7 +179,7 @@ def _epoch(job: Job, partial: Path) -> float:
 
 
 def _enter_stage(job: Job) -> Sampler:
-    """Freeze what the stage of the next epoch freezes; return its sampler."""
+    """Freeze what the next epoch's stage freezes; return its sampler."""
     then, network = job.recipe.then, job.network
     stage = then if then and job.epoch >= then.from_epoch else None
     freeze = stage.freeze if stage else None
@@ -207,10 +207,10 @@ def _batch_loss(job: Job, views: Mixed) -> Tensor:
 
 
 def _check_finite(job: Job, losses: Tensor, partial: Path) -> None:
-    """Refuse to go on from losses of an epoch that are not finite.
+    """Stop when an epoch's losses are not finite.
 
     Raises:
-        InputError: naming the first step.
+        InputError: naming the first such step.
     """
     wrong = (~losses.isfinite()).nonzero().flatten().tolist()
     if wrong:
@@ -224,5 +224,5 @@ def _check_finite(job: Job, losses: Tensor, partial: Path) -> None:
 
 
 def _rate(job: Job, part: float) -> float:
-    """Return the learning rate at a part of the epoch, 0 to 1."""
+    """Return the learning rate at a fraction of the epoch, 0 to 1."""
     return staged_rate(job.recipe.settings, job.recipe.then, job.epoch + part)

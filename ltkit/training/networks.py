@@ -1,4 +1,4 @@
-"""A network and its head, trained from images."""
+"""Training a network and its head from images."""
 
 import functools
 import os
@@ -46,10 +46,10 @@ def train(
         recipe: what the run is.
         output: the checkpoint's path.
         device: ``cpu`` or ``cuda[:i]``.
-        images: gives what `resident` gave, so that several runs share it.
+        images: returns the result of `resident`, so that several runs share it.
         keep_best: also write the checkpoint of the epoch with the best balanced accuracy on the
             validation split, the first of equal ones, to `beside.best_path`.
-        resume: go on from ``OUTPUT.partial``; where there is none, a finished output of these
+        resume: resume from ``OUTPUT.partial``; where there is none, a finished output of these
             settings is left alone.
         overwrite: whether the log of another run may be replaced.
         report: called after each epoch.

@@ -1,4 +1,4 @@
-"""What one run is: its losses, their parameters, stages, sampler, mixing and kind of head."""
+"""The recipe of one run: its losses, their parameters, stages, sampler, mixing and kind of head."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,14 +19,14 @@ from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
 
 PREFIXES = ("mix", "then")
-"""Of parameters that are not the first loss's."""
+"""Prefixes of parameters that do not belong to the first loss."""
 
 Loss = OfBatch | Stateful
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one run is, but for the data: all of it decides the result.
+    """One run, except the data: everything in it determines the result.
 
     method: the loss's name, for the files that are written.
     loss_of: gives the loss for (C,) training counts: ``loss(logits, labels, class_counts)``, or a
@@ -54,7 +54,7 @@ class Recipe:
     class_means: tuple[str, Tensor] | None = None
 
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
-        """Return what is kept of it, with what it is trained on."""
+        """Return what files record of it, with what it is trained on."""
         return {
             **as_json(self.settings), "method": self.method, "parameters": dict(self.parameters),
             **({} if arch is None else {"arch": arch}), "cosine": self.cosine, "scale": self.scale,
@@ -65,7 +65,7 @@ class Recipe:
 
 
 def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
-    """Return the run of a plan.
+    """Return the run described by a plan.
 
     A loss with a scale makes the head a cosine head and gives it its scale; one that draws at
     random has the run's seed, unless the parameters say another.
@@ -107,7 +107,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
 
 
 class _Choice(NamedTuple):
-    """A loss that was asked for."""
+    """A chosen loss."""
 
     method: str
     module: ModuleType
@@ -115,7 +115,7 @@ class _Choice(NamedTuple):
 
 
 def _by_prefix(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the parameters of the loss, and without their prefix those of mix and then."""
+    """Return the parameters of the loss, and those of mix and then without their prefix."""
     groups: dict[str, dict[str, Any]] = {prefix: {} for prefix in ("", *PREFIXES)}
     for name, value in given.items():
         prefix, dot, rest = name.partition(".")
@@ -129,7 +129,7 @@ def _by_prefix(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _choice(
     method: str, module: ModuleType, given: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> _Choice:
-    """Return a loss with its parameters; those that are shared follow the run where it has them."""
+    """Return a loss with its parameters; shared ones follow the run if it sets them."""
     known = defaults(module.loss)
     own = {name: value for name, value in shared.items() if name in known}
     return _Choice(method, module, own | parameters_of(module.loss, given, method))
@@ -139,7 +139,7 @@ def _mixing(name: str | None, given: Mapping[str, Any]) -> Mixing | None:
     """Return how images are mixed.
 
     Raises:
-        InputError: when there is no such way, or parameters without one.
+        InputError: for an unknown mixing, or parameters without a mixing.
     """
     if name is None:
         if given:
@@ -171,7 +171,7 @@ def _second(
 
 
 def _stage(plan: TrainPlan, loss: _Choice) -> Stage | None:
-    """Return the second stage, or None where there is none.
+    """Return the second stage, or None if there is none.
 
     Raises:
         SettingError: when it changes nothing, has no beginning, or there are two of them.
@@ -193,10 +193,10 @@ def _stage(plan: TrainPlan, loss: _Choice) -> Stage | None:
 
 
 def _loss_of(choice: _Choice, drw: int | None) -> Callable[[Tensor], Loss]:
-    """Return what makes a loss for training counts, its class weights deferred where that is asked.
+    """Return a function that makes the loss for training counts, with deferred weights if asked.
 
     Raises:
-        SettingError: when class weights are deferred of a loss that has none.
+        SettingError: when class weights are deferred for a loss that has none.
     """
     method, module, parameters = choice
     made = partial(module.loss, **parameters)

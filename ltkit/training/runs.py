@@ -1,4 +1,4 @@
-"""A plan trained with one seed or several, from the data to the files that are written."""
+"""A plan trained with one or several seeds, from the data to the written files."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def _quiet(progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class _Seeds:
-    """The runs of a plan, one a seed, and whether those that were begun go on."""
+    """The runs of a plan, one per seed, and whether those already begun are resumed."""
 
     recipes: list[Recipe]
     paths: list[Path]
@@ -38,9 +38,9 @@ class _Seeds:
     def of(
         cls, count: int, plan: TrainPlan, settings: TrainSettings, target: Path, resume: bool
     ) -> "_Seeds":
-        """Return the runs with so many seeds, from that of the settings on.
+        """Return the runs for this many seeds, starting from that of the settings.
 
-        Of several that are resumed, those that were never begun start.
+        When several are resumed, those not yet begun are started.
 
         Raises:
             InputError: as `recipe`, or when there is no seed.
@@ -56,7 +56,7 @@ class _Seeds:
         return cls(recipes, paths, [resume and (found or not any(known)) for found in known])
 
     def __iter__(self) -> Iterator[tuple[Recipe, Path, bool]]:
-        """Give each run: what it is, its output, whether it goes on."""
+        """Yield each run: its recipe, its output, whether it is resumed."""
         return zip(self.recipes, self.paths, self.resumed, strict=True)
 
 
@@ -91,9 +91,9 @@ def train_networks(
         class_means: a features file whose class means the loss takes instead of the network's own.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
-        resume: go on where runs stopped; of several, those that were never begun start.
+        resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
-        report: gives what is called after each epoch of the run with an output.
+        report: returns the callback for each epoch of the run with this output.
         wrote: called when a checkpoint is written.
         note: called with what was chosen.
 
@@ -162,13 +162,13 @@ def train_heads(
         plan: the losses, stages, sampler and kind of head.
         settings: the schedule, and the first seed; `HeadSettings` has the usual one.
         output: the classifier file.
-        seeds: how many runs, with the seeds from that of the settings on.
-        class_means: a features file whose class means the loss takes instead of these ones.
+        seeds: number of seeds, starting from that of the settings.
+        class_means: a features file whose class means the loss uses instead of this file's.
         device: ``cpu`` or ``cuda[:i]``.
-        resume: go on where runs stopped; of several, those that were never begun start.
+        resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
         command: as typed, to be kept in the file.
-        report: gives what is called after each epoch of the run with an output.
+        report: returns the callback for each epoch of the run with this output.
 
     Returns:
         The classifier file; None in a process of several that does not write.
@@ -206,7 +206,7 @@ def train_heads(
 
 
 def _kept(first: Recipe) -> dict[str, object]:
-    """Return the settings that a classifier file keeps."""
+    """Return the settings that a classifier file records."""
     return as_json(first.settings) | {
         "method": first.method, "parameters": first.parameters, "sampler": first.sampler,
         "then": asdict(first.then) if first.then else None, "cosine": first.cosine,
@@ -215,7 +215,7 @@ def _kept(first: Recipe) -> dict[str, object]:
 
 
 def _means_of(made: Recipe, path: Path | None, counts: Tensor) -> tuple[str, Tensor] | None:
-    """Return the digest of a features file and the (C, D) class means of its train split.
+    """Return a features file's digest and the (C, D) class means of its train split.
 
     Raises:
         SettingError: when the loss takes none, or they are of other classes.

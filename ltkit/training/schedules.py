@@ -1,4 +1,4 @@
-"""What changes with the epochs: learning rates, how often a class is drawn, a second stage."""
+"""What changes over the epochs: learning rates, class probabilities, a second stage."""
 
 import math
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """What another stage changes, when so many epochs are finished.
+    """What another stage changes, after this many finished epochs.
 
-    method, parameters: of its loss.
+    method, parameters: its loss and the loss's parameters.
     sampler: how its images are drawn.
     learning_rate: with which the schedule starts anew, without warm-up, for its epochs alone; the
         first stage then has the schedule for its own. None: one schedule for the whole run.
@@ -33,7 +33,7 @@ class Stage:
 
 
 def staged_rate(settings: TrainSettings, stage: Stage | None, epoch: float) -> float:
-    """Return the learning rate at a point of a run of one stage or two.
+    """Return the learning rate at a point of a run with one or two stages.
 
     Args:
         settings: of the run.
@@ -104,7 +104,7 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 def class_probabilities(
     sampler: Sampler, class_counts: "Tensor", epoch: int, epochs: int
 ) -> "Tensor":
-    r"""Return the (C,) probabilities with which a draw is of a class; its images are alike.
+    r"""Return the (C,) probabilities of drawing each class; its images are equally likely.
 
     ``instance`` is in proportion to n_c, ``class-balanced`` the same for all, ``square-root`` in
     proportion to the root of n_c, ``reversed`` to 1 / n_c; ``progressive`` goes from the first to

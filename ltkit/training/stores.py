@@ -1,4 +1,4 @@
-"""Where batches come from: samples on a device."""
+"""The source of batches: samples on a device."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class Store(Protocol):
-    """N samples on a device that are read in batches: images, or cached features."""
+    """N samples on a device, read in batches: images, or cached features."""
 
     unit: str
 
     @property
     def device(self) -> torch.device:
-        """Where batches are."""
+        """The device of the batches."""
 
     def __len__(self) -> int:
         """N."""
@@ -23,10 +23,10 @@ class Store(Protocol):
         """Cut the samples into what is read at a time."""
 
     def block(self, rows: slice) -> Tensor:
-        """Return samples as they are."""
+        """Return samples without augmentation."""
 
     def drawn(self, order: Tensor) -> None:
-        """Take note of the indices of an epoch, in the order in which they are asked for."""
+        """Note the indices of an epoch, in the order in which they will be requested."""
 
     def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a random view of each of the samples."""
+        """Return a random view of each sample."""

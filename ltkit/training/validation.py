@@ -1,4 +1,4 @@
-"""What a network gives in evaluation mode: predictions, accuracies, mean features."""
+"""A network in evaluation mode: predictions, accuracies, mean features."""
 
 import functools
 import itertools
@@ -18,7 +18,7 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: str, amp: str) -> torch.autocast:
-    """Return the mixed-precision context of a setting of ``amp``."""
+    """Return the mixed-precision context for an ``amp`` setting."""
     return torch.autocast(device, AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
 
 
@@ -35,7 +35,7 @@ def predict(network: nn.Module, store: Store, settings: TrainSettings) -> np.nda
 
 
 def _own_slices(store: Store) -> Iterator[slice]:
-    """Give this process's part of the slices."""
+    """Yield this process's part of the slices."""
     return itertools.islice(store.slices(), distributed.rank(), None, distributed.processes())
 
 
@@ -46,7 +46,7 @@ def accuracy_of(
     num_classes: int,
     settings: TrainSettings,
 ) -> Callable[[int], Tensor]:
-    """Return what gives the (C,) accuracy on a split after an epoch, computed once for it."""
+    """Return a function for the (C,) accuracy on a split after an epoch, computed once for it."""
 
     @functools.lru_cache(maxsize=1)
     def accuracy(epoch: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""What every reader of files that strangers made goes through: bounds, texts, zips, pickles."""
+"""What every reader of untrusted files uses: limits, texts, zips, pickles."""

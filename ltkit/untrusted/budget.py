@@ -1,4 +1,4 @@
-"""How far a stranger's file is trusted: it must be a file, and reading it has a bound.
+"""How far an untrusted file is read: it must be a regular file, and reading it has limits.
 
 A few bytes can say that they unpack to gigabytes, or to a structure that takes for ever to walk,
 and a name can lead to a pipe that never answers. So every reader of files that others made opens
@@ -15,17 +15,17 @@ from pathlib import Path
 from ltkit.errors import FormatError, InputError
 
 BYTES, FOLD = 512 << 20, 4
-"""Bytes that reading may take for a small file, and how many times its size for a large one."""
+"""Bytes that reading may take for a small file, and the multiple of its size for a large one."""
 
 STEPS, STEPS_PER_BYTE = 1_000_000, 4
-"""Objects made or visited for a small file, and how many more for each byte of a large one."""
+"""Objects made or visited for a small file, and how many more per byte of a large one."""
 
 CACHED, BLOB = re.compile(r"(models|datasets)--.+"), re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 """What the hub's cache calls a download's folder, and the files that its snapshots link to."""
 
 
 class Budget:
-    """What reading one file, with all that is packed in it, may take.
+    """Limits on reading one file, including everything packed in it.
 
     One budget goes along with the file through every reader of it, so that many small claims add up
     as one large claim does.
@@ -40,7 +40,7 @@ class Budget:
     """
 
     def __init__(self, path: Path, size: int | None = None) -> None:
-        """Start with nothing taken.
+        """Start with nothing used.
 
         Args:
             path: the file, for messages.
@@ -56,10 +56,10 @@ class Budget:
         return BYTES + FOLD * self.size
 
     def take(self, count: int, what: str = "") -> None:
-        """Add bytes that are about to be made.
+        """Count bytes that are about to be allocated.
 
         Raises:
-            FormatError: when the file takes too many, or less than none.
+            FormatError: when the file takes too many, or a negative number.
         """
         self.bytes += count
         if count < 0 or self.bytes > self.most_bytes:
@@ -71,7 +71,7 @@ class Budget:
             )
 
     def step(self, count: int = 1) -> None:
-        """Add objects that are made or visited.
+        """Count objects that are made or visited.
 
         Raises:
             FormatError: when the file takes too many.
@@ -85,12 +85,12 @@ class Budget:
 
 
 def opened(path: Path, what: str, mend: str = "check the path") -> io.BufferedReader:
-    """Open a file for reading, and no pipe, device or folder, which might never answer.
+    """Open a regular file for reading; refuse a pipe, device or folder, which might never answer.
 
     Args:
         path: the file; links to a file are followed.
-        what: it is expected to be, for the message, as ``a list of images``.
-        mend: what to do where it is absent.
+        what: what it should be, for the message, as ``a list of images``.
+        mend: advice for an absent file.
 
     Raises:
         InputError: when there is no such file, or it is no regular file.
@@ -112,7 +112,7 @@ def opened(path: Path, what: str, mend: str = "check the path") -> io.BufferedRe
 
 
 def stays_in(folder: Path, path: Path) -> bool:
-    """Say whether a path, all links on the way followed, stays in a folder.
+    """Return whether a path, with all its links followed, stays in a folder.
 
     The folder itself may be a link: whoever named it chose so. The cache of Hugging Face's hub has
     the files of ``models--x--y/snapshots/z`` as links to ``models--x--y/blobs``; those stay, too.
@@ -142,12 +142,12 @@ def _irregular(path: Path, found: str, what: str) -> InputError:
 
 
 def read_bytes(path: Path, what: str, most: int) -> bytes:
-    """Read a small file whole; see `opened`.
+    """Read a whole small file; see `opened`.
 
     Args:
         path: the file.
-        what: it is expected to be.
-        most: bytes that it may have.
+        what: what it should be, for the message.
+        most: most bytes that it may have.
 
     Raises:
         InputError: when there is no such file, or it is no regular file.

@@ -1,4 +1,4 @@
-"""Text files that people write: lists of images, tables, names of classes, groups.
+"""Text files that people write: lists of images, tables, class names, groups.
 
 A line ends where an editor ends it: at a line feed, a carriage return, or both. Python's own
 `str.splitlines` also ends lines at signs that may stand in a name, such as U+2028.
@@ -19,19 +19,19 @@ from ltkit.errors import InputError
 from ltkit.untrusted.budget import opened
 
 MOST_BYTES, MOST_LINES = 1 << 30, 20_000_000
-"""Bytes and lines of a text file, which every image there is would not fill."""
+"""Most bytes and lines of a text file, more than any list of images needs."""
 
 LINES, LINES_FOLD = 1_000_000, 0.5
-"""Lines that a small packed file may hold, and how many a byte of a large one."""
+"""Most lines in a small packed file, and how many per byte of a large one."""
 
 MOST_LINE = 1 << 20
-"""Characters of a line."""
+"""Most characters of a line."""
 
 UNPACKED, UNPACKED_FOLD = 64 << 20, 32
-"""Characters that a small packed file may hold, and how many a byte of a large one."""
+"""Most characters in a small packed file, and how many per byte of a large one."""
 
 PADDING, PADDING_FOLD = 512 << 20, 16
-"""Bytes that texts in one array may take, and how many times those that they have."""
+"""Most bytes of texts in one array, and their largest multiple of the texts' own bytes."""
 
 
 def lines(path: Path, what: str) -> Iterator[str]:
@@ -39,7 +39,7 @@ def lines(path: Path, what: str) -> Iterator[str]:
 
     Args:
         path: the file, packed by gzip where it is named ``.gz``; a byte order mark is skipped.
-        what: it is expected to be, for the message, as ``a list of images``.
+        what: what it should be, for the message, as ``a list of images``.
 
     Raises:
         InputError: when there is no such file, it is no regular file, it cannot be unpacked, it is
@@ -94,11 +94,11 @@ def _checked(line: str, path: Path, number: int, what: str) -> str:
 
 
 def in_array(texts: Sequence[str], where: str) -> NDArray[np.str_]:
-    """Return texts as an array, in which each takes the room of the longest.
+    """Return texts as an array, in which each takes the space of the longest.
 
     Args:
         texts: of any lengths.
-        where: what they are, for messages.
+        where: their name in messages.
 
     Raises:
         InputError: when a few long ones would take the memory many times over.

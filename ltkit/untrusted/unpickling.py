@@ -1,4 +1,4 @@
-"""Pickles of strangers, with an end to the time and memory that they take.
+"""Untrusted pickles, read with limits on time and memory.
 
 A pickle is a program for a small machine, and a few bytes of it can do for ever: a tuple of two
 references to a tuple of two references, and so on, has no size to speak of, but as a key of a
@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 from ltkit.untrusted.budget import Budget
 
 LEAVES = 64
-"""Values that a tuple may have, with those of tuples in it, to be a key."""
+"""Most values in a tuple used as a key, including those of nested tuples."""
 
 MAX_BITS = 1000
-"""Larger numbers are no floats; those of random generators have 128 bits."""
+"""Most bits of a number; larger ones are not floats, random generators' have 128."""
 
 PLAIN_KEY, HARD = 1 << 60, 1000
 """Whole numbers from here on, and tuples, can be chosen so that all of them hash alike; each such
@@ -35,7 +35,7 @@ COSTS: dict[int, int] = {
         pickle.EMPTY_SET, pickle.FROZENSET, pickle.REDUCE, pickle.NEWOBJ, pickle.NEWOBJ_EX,
         pickle.OBJ, pickle.INST)},
 }  # fmt: skip
-"""Bytes that an opcode takes, where that is more than a few times its own."""
+"""Bytes charged for an opcode that takes more than a few times its own size."""
 
 _InPython: Any = vars(pickle)["_Unpickler"]
 _Unframer: Any = vars(pickle)["_Unframer"]
@@ -43,7 +43,7 @@ _Stop: Any = vars(pickle)["_Stop"]
 
 
 class Unpickler(_InPython):  # type: ignore[misc]
-    """A reader of one pickle.
+    """Reads one pickle.
 
     filled: classes whose objects the pickle may fill, beside lists, sets and mappings.
     changed: classes whose objects take a state.
@@ -60,13 +60,13 @@ class Unpickler(_InPython):  # type: ignore[misc]
     def __init__(
         self, file: io.BufferedIOBase, budget: Budget, *, size: int, encoding: str = "ASCII"
     ) -> None:
-        """Read nothing yet.
+        """Prepare to read a pickle.
 
         Args:
-            file: it is left after the pickle's end.
-            budget: what all of it may take.
-            size: bytes that the file has.
-            encoding: of the texts of Python 2, as ``pickle.load`` has it.
+            file: open file, left after the pickle's end.
+            budget: limits for the whole file.
+            size: size of the file in bytes.
+            encoding: encoding of Python 2 strings, as in ``pickle.load``.
         """
         super().__init__(file, encoding=encoding)
         self.budget, self.size = budget, size
@@ -98,7 +98,7 @@ class Unpickler(_InPython):  # type: ignore[misc]
         raise pickle.UnpicklingError("pickle data was truncated")
 
     def read(self, count: int) -> bytes:
-        """Read bytes; no room is made for more than there are."""
+        """Read bytes, allocating no more than there are."""
         if count > self.size:
             raise pickle.UnpicklingError("pickle data was truncated")
         found: bytes = self._unframer.read(count)
@@ -109,32 +109,32 @@ class Unpickler(_InPython):  # type: ignore[misc]
         raise unsupported(f"{module}.{name}")
 
     def persistent_load(self, saved: Any) -> Any:
-        """Refuse what lies outside of the pickle."""
+        """Refuse references to anything outside the pickle."""
         raise pickle.UnpicklingError("Unsupported persistent id")
 
     def get_extension(self, code: int) -> None:
-        """Refuse what stands for a global."""
+        """Refuse codes that stand for globals."""
         raise pickle.UnpicklingError(f"Unsupported extension {code}")
 
     def load_frame(self) -> None:
-        """Begin a frame that the file has."""
+        """Begin a frame, if the file is long enough for it."""
         (count,) = struct.unpack("<Q", self.read(8))
         if count > self.size:
             raise pickle.UnpicklingError("pickle data was truncated")
         self._unframer.load_frame(count)
 
     def load_bytearray8(self) -> None:
-        """Read as many bytes as there are; the usual way makes room for as many as are said."""
+        """Read the bytes that exist; the usual way allocates as many as are declared."""
         self.load_binbytes8()
         self.append(bytearray(self.stack.pop()))
 
     # Keys
 
     def key(self, key: Any) -> None:
-        """Say that something becomes a key of a mapping, or an element of a set.
+        """Check something that becomes a mapping's key or a set's element.
 
         Raises:
-            UnpicklingError: when hashing it may take long, or run what is not known.
+            UnpicklingError: when hashing it may take long, or run unknown code.
         """
         if isinstance(key, int) and abs(key) < PLAIN_KEY:
             return
@@ -160,7 +160,7 @@ class Unpickler(_InPython):  # type: ignore[misc]
                     raise pickle.UnpicklingError("Unsupported class of key, of too many values")
 
     def keys(self, keys: Iterable[Any]) -> None:
-        """Say that several things become keys; see `key`."""
+        """Check several keys; see `key`."""
         for key in keys:
             self.key(key)
 
@@ -209,7 +209,7 @@ class Unpickler(_InPython):  # type: ignore[misc]
     # Calls
 
     def load_build(self) -> None:
-        """Give a state to an object that takes one: functions, classes and tensors keep theirs."""
+        """Pass state to an object that accepts it; functions, classes and tensors do not."""
         if not isinstance(self.stack[-2], self.changed):
             name = type(self.stack[-2]).__name__
             raise pickle.UnpicklingError(f"Unsupported class {name} to be changed")
@@ -240,14 +240,14 @@ class Unpickler(_InPython):  # type: ignore[misc]
             raise pickle.UnpicklingError(f"Unsupported class {type(thing).__name__} of a class")
 
     def _given(self, arguments: Any) -> None:
-        """Take arguments; what is no tuple would be taken apart, whatever that does."""
+        """Return call arguments; anything but a tuple would be unpacked, whatever that does."""
         if not isinstance(arguments, tuple):
             name = type(arguments).__name__
             raise pickle.UnpicklingError(f"Unsupported class {name} of arguments")
         self._copied(arguments)
 
     def _copied(self, arguments: Any) -> None:
-        """Add what a call may make of its arguments: the same ones may be given again and again."""
+        """Count what a call may make of its arguments, which may be passed again and again."""
         for part in arguments if isinstance(arguments, tuple) else ():
             if isinstance(part, bytes | bytearray | str):
                 self.budget.take(len(part), "its pickle")
@@ -263,12 +263,12 @@ class Unpickler(_InPython):  # type: ignore[misc]
             raise pickle.UnpicklingError(f"a number of {value.bit_length()} bits")
 
     def load_int(self) -> None:
-        """Read a number as text."""
+        """Read a number stored as text."""
         super().load_int()
         self._number()
 
     def load_long(self) -> None:
-        """Read a number as text."""
+        """Read a long number stored as text."""
         super().load_long()
         self._number()
 
@@ -294,5 +294,5 @@ class Unpickler(_InPython):  # type: ignore[misc]
 
 
 def unsupported(name: str) -> pickle.UnpicklingError:
-    """Return the error at a global that is not built, in the words of torch's own reader."""
+    """Return the error for a global that is not built, in the words of torch's own reader."""
     return pickle.UnpicklingError(f"Unsupported global: GLOBAL {name} was called")

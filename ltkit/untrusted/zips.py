@@ -1,4 +1,4 @@
-"""Zips of strangers: read only where every reader would find the same in them.
+"""Untrusted zips: read only if every reader would find the same in them.
 
 A zip says what it holds at its end, and again before each member. Readers differ in which they
 believe, and where they look for the end, so one file can be two archives: a sound one to the
@@ -25,10 +25,10 @@ RATIO, SLACK = 2, 64 << 20
 get smaller, only text does."""
 
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-"""Names that lead out of the folder that they are in."""
+"""Names that lead out of their folder."""
 
 STORED, DEFLATED, NEWEST = 0, 8, 63
-"""Ways of packing that are read, and the newest version of zips, times ten."""
+"""Supported compression methods, and the newest zip version, times ten."""
 
 FOLLOWS, UTF_8, KNOWN_FLAGS = 1 << 3, 1 << 11, 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
 """Of a member's flags: its sizes and checksum follow its bytes; its name is UTF-8; and those that
@@ -37,19 +37,19 @@ change nothing for a reader besides, as how hard the writer tried."""
 END, END_64, LOCATOR = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 LOCAL, LISTED, AFTER = b"PK\x03\x04", b"PK\x01\x02", b"PK\x07\x08"
 FOLDER = 1 << 4
-"""Of a member's attributes: it is a folder, of which libtorch reads nothing."""
+"""Member attribute of a folder, from which libtorch reads nothing."""
 
 FULL_2, FULL_4 = 0xFFFF, 0xFFFFFFFF
-"""Numbers that say that the true one is elsewhere, in eight bytes."""
+"""Values that mean that the real number is elsewhere, in eight bytes."""
 
 BLOCK = 1 << 20
 ENTRY_BYTES = 600
-"""What a listed member takes in memory."""
+"""Memory that a listed member takes."""
 
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """A member: its bytes in the file, packed and unpacked, and where its CRC-32 stands."""
+    """A member: its bytes in the file, packed and unpacked, and the place of its CRC-32."""
 
     name: str
     method: int
@@ -74,7 +74,7 @@ class _Listed:
 
 
 class Zip:
-    """A zip with one reading.
+    """A zip that can be read in only one way.
 
     entries: what it holds, by name, in the order of the list at its end.
     """
@@ -86,8 +86,8 @@ class Zip:
 
         Args:
             path: the file.
-            budget: what reading it may take.
-            inside: the zip, where it is a member of that file.
+            budget: limits on reading it.
+            inside: the zip, if it is a member of that file.
 
         Raises:
             InputError: when there is no such file.
@@ -137,7 +137,7 @@ class Zip:
         return data
 
     def read_into(self, name: str, target: memoryview) -> None:
-        """Read a member into memory of just its size; see `read`."""
+        """Read a member into a buffer of exactly its size; see `read`."""
         entry = self.entry(name)
         self.budget.take(entry.size, name)
         at = 0
@@ -146,7 +146,7 @@ class Zip:
             at += len(block)
 
     def entry(self, name: str) -> ZipEntry:
-        """Return what is known of a member.
+        """Return a member's entry.
 
         Raises:
             FormatError: when there is none of that name.
@@ -167,7 +167,7 @@ class Zip:
                     pass
 
     def _unpacked(self, entry: ZipEntry) -> Iterator[bytes]:
-        """Give a member's bytes, in blocks; at the end they are as many as said, and sound."""
+        """Yield a member's bytes in blocks; at the end, check their number and checksum."""
         crc = size = 0
         for block in self._blocks(entry):
             size += len(block)
@@ -224,7 +224,7 @@ class Zip:
         )
 
     def _listed(self) -> tuple[list[_Listed], int]:
-        """Return the list of members, and where it begins, which is where they end."""
+        """Return the list of members, and where it begins, which is where the members end."""
         at = self.size - 22
         raw = self._at(max(at, 0), 22)
         if at < 0 or raw[:4] != END:
@@ -248,7 +248,7 @@ class Zip:
         return listed, start
 
     def _wide_end(self, at: int, short: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Return members, length and start of the list as the wide end before the end has them."""
+        """Return members, length and start of the list from the zip64 end record."""
         raw = self._at(at - 76, 76)
         size, _, _, disk, of, here, count, length, start = struct.unpack("<QHH2I4Q", raw[4:56])
         first, where, disks = struct.unpack("<IQI", raw[60:])
@@ -284,7 +284,7 @@ class Zip:
         return entry, end
 
     def _wide(self, extra: bytes) -> bytes:
-        """Return the wide numbers among a header's additions; there is one place for them."""
+        """Return the zip64 numbers among a header's extra fields; there is one place for them."""
         found = []
         while extra:
             kind, length = struct.unpack_from("<HH", extra)
@@ -298,7 +298,7 @@ class Zip:
         return found[0] if found else b""
 
     def _widened(self, numbers: tuple[int, ...], wide: bytes) -> list[int]:
-        """Return numbers; those that are elsewhere are taken from the wide ones, in their order."""
+        """Return numbers; those stored elsewhere come from the zip64 numbers, in order."""
         found = []
         for number in numbers:
             if number == FULL_4:
@@ -309,7 +309,7 @@ class Zip:
         return found
 
     def _entries(self, listed: list[_Listed], end: int) -> dict[str, ZipEntry]:
-        """Return the members, when their own headers say the same as the list."""
+        """Return the members, after checking that their own headers agree with the list."""
         found, seen = dict[str, _Listed](), set[bytes]()
         for one in listed:
             name = one.name.decode("utf-8" if one.flags & UTF_8 else "cp437", "replace")
@@ -342,7 +342,7 @@ class Zip:
         return {name: made[name] for name in found}
 
     def _entry(self, name: str, one: _Listed, following: int) -> ZipEntry:
-        """Return a member, when its own header says the same as the list and it ends right."""
+        """Return a member, after checking its own header against the list, and its end."""
         raw = self._at(one.header, 30)
         mark, _, flags, method, crc, packed, size, length, extra = struct.unpack("<4s3H4x3I2H", raw)
         more = self._at(one.header + 30, length + extra)
@@ -369,7 +369,7 @@ class Zip:
         return ZipEntry(name, one.method, one.crc, start, one.packed, one.size, tuple(places))
 
     def _described(self, name: str, one: _Listed, end: int, following: int) -> int:
-        """Return where the CRC-32 is in what follows a member, which has one of four forms."""
+        """Return the place of the CRC-32 in the data descriptor, which has one of four forms."""
         raw = self._at(end, max(0, min(following - end, 24)))
         forms = ["<IQQ"] if max(one.packed, one.size) > FULL_4 else ["<IQQ", "<III"]
         for form in forms:

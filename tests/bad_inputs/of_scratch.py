@@ -64,7 +64,7 @@ SCRATCH = [
     Row("log of another run", f"{DIGITS} --epochs 1 -o o.pt",
         ["o.pt.jsonl: exists", "another run", "overwrite it"],
         file("o.pt.jsonl", '{"epoch": 1, "loss": 1.0, "run": "0"}\n')),
-    Row("log is no text", f"{HEADS} --overwrite", ["o.h5.jsonl", "no log of ltkit", "move it away"],
+    Row("log is no text", f"{HEADS} --overwrite", ["o.h5.jsonl", "not a log", "move it away"],
         file("o.h5.jsonl", b"\xff")),
     Row("log is a link", HEADS, ["o.h5.jsonl", *NOT_OURS], makers.link("o.h5.jsonl", "feats.h5")),
     Row("log of a later seed", f"{HEADS} --seeds 2", ["o.seed1.h5.jsonl", *NOT_OURS],

@@ -116,7 +116,7 @@ def test_safetensors_with_other_metadata_are_not_ours(path):
 
 def test_the_statistics_of_grey_images_must_be_said(path):
     torch.save(network().state_dict(), path)
-    said = "mean, std: found 3 and 3, expected 1 each for digits_net; say --mean and --std"
+    said = "mean, std: found 3 and 3, expected 1 each for digits_net; pass --mean and --std"
     made.refused(load(path), said, error=InputError)
     found = checkpoints.load(path, LoadSettings(mean=(0.5,), std=(0.2,)))
     assert (found.mean, found.std) == ((0.5,), (0.2,))
@@ -273,7 +273,7 @@ def test_another_format_version(path, native, version):
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"scale": "big"}, "scale: found 'big'"), ({"scale": [1]}, "scale: found [1]"),
-     ({"mean": 3}, "mean: found 3, expected a list of numbers; say --mean"),
+     ({"mean": 3}, "mean: found 3, expected a list of numbers; pass --mean"),
      ({"std": ["a"]}, "std: found 'a'"), ({"std": [True]}, "std: found True"),
      ({"mean": [torch.ones((), requires_grad=True)]}, "mean: found a Tensor"),
      ({"mean": {0.5: 1}}, "mean: found a dict"), ({"mean": "0.5"}, "mean: found '0.5'"),
@@ -295,7 +295,7 @@ def test_entries_that_cannot_be(path, native, change, words):
 @pytest.mark.parametrize("change", [{"mean": [0.5] * 3}, {"std": []}])
 def test_statistics_of_other_channels(path, native, change):
     native(changes=change)
-    words = ("m.pt: mean, std: found", "expected 1 each for digits_net; say --mean and --std")
+    words = ("m.pt: mean, std: found", "expected 1 each for digits_net; pass --mean and --std")
     made.refused(load(path), *words, error=InputError)
 
 

@@ -297,12 +297,12 @@ BAD_FOLDERS = {
         [SECOND, "not sound safetensors"]),
     "a shard with NaN": (
         shard_with("fc.bias", torch.full((C,), torch.nan)), ["fc.bias: holds NaN"]),
-    "an index that is cut off": (writing(INDEX, b'{"weight_map": {"a"'), [INDEX, "is no JSON"]),
-    "an index that nests": (writing(INDEX, b'{"a":' * 99999), [INDEX, "is no JSON"]),
+    "an index that is cut off": (writing(INDEX, b'{"weight_map": {"a"'), [INDEX, "is not JSON"]),
+    "an index that nests": (writing(INDEX, b'{"a":' * 99999), [INDEX, "is not JSON"]),
     "an index without files": (writing(INDEX, b'{"weight_map": {}}'), [INDEX, "absent"]),
     "an index without a map": (writing(INDEX, b'{"weight_map": 3}'), [INDEX, "weight_map: absent"]),
     "an index that is a list": (writing(INDEX, b"[]"), [INDEX, "found a list"]),
-    "a configuration that is none": (writing("config.json", b"nope"), ["config.json: is no JSON"]),
+    "a configuration that is none": (writing("config.json", b"nope"), ["config.json: is not JSON"]),
     "an empty configuration": (writing("config.json", b""), ["config.json: is empty"]),
 }  # fmt: skip
 
@@ -474,8 +474,8 @@ def test_safetensors_that_are_cut_while_they_are_read(path, monkeypatch):
      ({"w": {"dtype": 5, "shape": [2], "data_offsets": [0, 8]}}, "values of type 5"),
      ({"w": 1}, "no two numbers"), ([], "no mapping of texts"),
      ({"__metadata__": {"a": 1}}, "no mapping of texts"), ({"__metadata__": 7}, "no mapping"),
-     (b'{"w": 1, "w": 2}', "there twice"), (b'{"\\ud800": 1}', "is no JSON"),
-     (b"{\xff}", "is no JSON"), (b'{"w":' + b"[" * 100_000, "is no JSON")],
+     (b'{"w": 1, "w": 2}', "there twice"), (b'{"\\ud800": 1}', "is not JSON"),
+     (b"{\xff}", "is not JSON"), (b'{"w":' + b"[" * 100_000, "is not JSON")],
 )  # fmt: skip
 def test_safetensors_whose_header_is_wrong(path, header, words):
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()

@@ -366,7 +366,9 @@ def test_labels_that_are_not_the_official_ones(tmp_path, form, fault):
         (write_binary, "data_batch_1.bin") if form == "binary" else (write_python, "data_batch_1")
     )
     write(folder, name, labels, coarse, pixels, 10)
-    with pytest.raises(FormatError, match=r"found 500 labels .* expected 0\.\.9, each as often"):
+    with pytest.raises(
+        FormatError, match=r"found 500 labels .* expected 0\.\.9, each equally often"
+    ):
         datasets.load("cifar10_lt", tmp_path)
 
 
@@ -381,7 +383,7 @@ def test_columns_of_a_python_archive_that_do_not_fit(tmp_path, fewer):
     else:
         labels = labels - 1
     write_python(folder, "test", labels, coarse, pixels, 100)
-    with pytest.raises(FormatError, match=r"expected 0\.\.99, each as often"):
+    with pytest.raises(FormatError, match=r"expected 0\.\.99, each equally often"):
         datasets.load("cifar100_lt:ir=1", tmp_path)
 
 
@@ -728,7 +730,7 @@ def test_a_folder_with_splits(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "found no sub-folder, expected one a class"),
+        ([], "found no sub-folder, expected one per class"),
         (["train/a/1.png", "test/b/2.png"], "test: class b is not in the train split"),
         (["val/a/1.png", "test/a/1.png"], "found val, test/, expected train/ too"),
         (["a/1.png", "b/1.txt"], "found no training image of class b"),

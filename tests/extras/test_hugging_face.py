@@ -220,14 +220,14 @@ def test_older_processors(said, view, squeezed):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "is no JSON"), ("[]", "found a list, expected a JSON object"),
+    [("{", "is not JSON"), ("[]", "found a list, expected a JSON object"),
      ('{"size": {}}', "size: found None, expected a whole number from 1"),
      ('{"size": {"height": "x"}}', "size: found 'x'"), ('{"size": [8, 8]}', "size: found [8, 8]"),
      ('{"size": 8000}', "size: found 8000, expected a whole number from 1 to 2048"),
      ('{"size": true}', "size: found True"), ('{"size": {"shortest_edge": -8}}', "found -8"),
      ('{"crop_size": {"height": 0}}', "crop_size: found 0"), ('{"crop_size": 1e9}', "1000000000.0"),
      ('{"size": 1' + "0" * 400 + "}", "size: found a number of 1329 bits"),
-     ('{"image_mean": 3}', "image_mean: found 3, expected a list of numbers; say --mean"),
+     ('{"image_mean": 3}', "image_mean: found 3, expected a list of numbers; pass --mean"),
      ('{"image_mean": [1], "image_std": [0, "a"]}', "image_std: found 0"),
      ('{"image_mean": [0, 0, 0], "image_std": [1, 1, -0.5]}', "image_std: found -0.5"),
      ('{"image_mean": [0, 0, 0], "image_std": [1, 1, "1"]}', "image_std: found '1'"),
@@ -255,7 +255,7 @@ def test_processors_that_cannot_be(folder, text, words):
 def test_the_user_may_say_what_a_processor_says_wrongly(folder):
     vit(folder)
     processor(folder, image_mean="x", image_std=[0, 0, 0])
-    words = ("image_mean: found 'x'", "say --mean")
+    words = ("image_mean: found 'x'", "pass --mean")
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     wanted = LoadSettings(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     found = checkpoints.load(folder, wanted)

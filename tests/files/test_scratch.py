@@ -133,7 +133,7 @@ def test_a_folder_without_locks(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    words = "its folder knows no locks", os.strerror(code), "choose an -o on another file system"
+    words = "does not support locks", os.strerror(code), "choose an -o on another file system"
     made.refused(lambda: atomic.write_text(tmp_path / "f", "x"), *words)
 
 

@@ -131,7 +131,7 @@ class Records(Target):
 
 
 def a_value(parts, rng):
-    """Exchange a value of a run, or of all; as text, so that what is no JSON can stand there."""
+    """Exchange a value of a run, or of all; as text, so that what is not JSON can stand there."""
     key, raw = rng.choice(NAMES), rng.choice(RAW)
     rows = range(len(parts["runs"])) if rng.random() < 0.6 else [rng.randrange(2)]
     for row in rows:

@@ -296,7 +296,10 @@ def test_what_the_two_losses_can_do():
         ({"then": stage(learning_rate=0.0)}, "then_lr: found 0.0, expected a number above 0"),
         ({"then": stage(learning_rate=float("nan"))}, "then_lr: found nan"),
         ({"then": stage(learning_rate=float("inf"))}, "then_lr: found inf"),
-        ({"settings": replace(FOUR, steps=(0.9, 0.8))}, "steps: found 0.9, 0.8, expected rising"),
+        (
+            {"settings": replace(FOUR, steps=(0.9, 0.8))},
+            "steps: found 0.9, 0.8, expected ascending",
+        ),
         ({"settings": replace(FOUR, steps=(0.5, 1.5))}, "steps: found 1.5"),
         ({"settings": replace(FOUR, steps=(float("nan"),))}, "steps: found nan"),
         (

@@ -30,14 +30,14 @@ CONTAINERS = {
     "torchscript": torchscript_file,
     "torch": torch_file,
 }
-"""In the order in which they are asked; torch files have no mark of their own, so they are last."""
+"""In the order in which they are tried; torch files have no signature, so they come last."""
 
 Changes = Mapping[tuple[Place, str], Tensor]
 """Places and names of tensors to their new values, of the same shape and type."""
 
 
 def read(path: Path) -> Content:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint without executing anything in it.
 
     Raises:
         InputError: when there is no such file, or a package that reads it is absent.
@@ -55,12 +55,12 @@ def read(path: Path) -> Content:
 
 
 def rewrite(content: Content, output: Path, changes: Changes) -> None:
-    """Write a checkpoint again with some tensors replaced, in the same container.
+    """Write a checkpoint again in the same container, with some tensors replaced.
 
     Args:
-        content: of the file as read; it is left as it is.
+        content: the file as read; it is not changed.
         output: the new file, or the new folder where the checkpoint is one.
-        changes: what is new.
+        changes: the new values.
 
     Raises:
         InputError: when the file cannot be written again without other changes.

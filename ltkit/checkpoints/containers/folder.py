@@ -28,10 +28,10 @@ from ltkit.untrusted.budget import Budget, read_bytes, stays_in
 INDEX = ".index.json"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 WEIGHTS = tuple(found for name in SINGLE for found in (name, name + INDEX))
-"""Where weights are looked for, in this order."""
+"""File names of weights, in order of preference."""
 
 BESIDE = ("config.json", "preprocessor_config.json")
-"""What belongs to the checkpoint beside its weights."""
+"""Other files that belong to the checkpoint."""
 
 OTHER_WEIGHTS = {
     ".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pt2", ".pth",
@@ -39,29 +39,29 @@ OTHER_WEIGHTS = {
 }  # fmt: skip
 
 LONGEST = 255
-"""Bytes that the name of a file may have."""
+"""Most bytes of a file name."""
 
 MAX_JSON_BYTES = 16 << 20
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a folder, or an index."""
+    """Return whether the path is a folder or an index."""
     return path.is_dir() or _is_index(path)
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the files that make the checkpoint."""
+    """Return the files that make up the checkpoint."""
     weights = _weights(path)
     said = [file for name in BESIDE if (file := beside(weights.parent, name))]
     return [*said, *{weights, *(weights.parent / name for name in _shards(weights))}]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
-    """Return the configuration, empty where there is none, and the tensors of all shards.
+    """Return the configuration (empty if there is none) and the tensors of all shards.
 
     Raises:
         InputError: when the folder has no weights.
-        FormatError: when a file is damaged or missing, or has not the tensors that the index says.
+        FormatError: when a file is damaged or missing, or lacks tensors that the index lists.
     """
     weights = _weights(path)
     config = beside(weights.parent, "config.json")
@@ -109,7 +109,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
 
 
 def beside(folder: Path, name: str) -> Path | None:
-    """Return a file of a folder, None where there is none.
+    """Return a file in the folder, or None if there is none.
 
     Raises:
         InputError: when it is no file, or a link leads out of the folder.
@@ -145,7 +145,7 @@ def _weights(path: Path) -> Path:
 
 
 def _shards(weights: Path) -> dict[str, set[str] | None]:
-    """Return the files with tensors to the names of those, where an index says them.
+    """Return the weight files, each with its tensor names if an index lists them.
 
     Raises:
         FormatError: when the index is no index, or names a file that is absent or elsewhere.
@@ -172,7 +172,7 @@ def _shards(weights: Path) -> dict[str, set[str] | None]:
 
 
 def _is_name(shard: object) -> bool:
-    """Say whether an entry of an index can be the name of a file beside it."""
+    """Return whether an index entry can be the name of a file beside the index."""
     if not isinstance(shard, str) or not shard.isprintable() or len(shard.encode()) > LONGEST:
         return False
     return shard == Path(shard).name and "\\" not in shard and shard not in ("", "..")
@@ -202,7 +202,7 @@ def _is_index(path: Path) -> bool:
 
 
 def json_of(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of the folder says.
+    """Return the content of a JSON file in the folder.
 
     Raises:
         FormatError: when it is none, too large, or no object.
@@ -211,7 +211,7 @@ def json_of(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_bytes(path, "a JSON file", MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: is no JSON ({reason(error)}); fetch it again") from error
+        raise FormatError(f"{path}: is not JSON ({reason(error)}); fetch it again") from error
     if not isinstance(found, dict):
         raise FormatError(
             f"{path}: found a {type(found).__name__}, expected a JSON object; fetch it again"

@@ -1,4 +1,4 @@
-"""Stand-ins for what a pickle holds beside tensors and plain containers.
+"""Stand-ins for what a pickle holds besides tensors and plain containers.
 
 Checkpoints often carry the run's arguments, a configuration or an optimiser: objects of classes
 that are not here and whose code must not run. Such an object becomes an inert stand-in that takes
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ltkit.untrusted.unpickling import unsupported
 
 PLAIN_NUMBERS = re.compile(r"[fiub][1248]")
-"""NumPy's short names of types: floats, integers, booleans, with their bytes."""
+"""NumPy's short type names for floats, integers and booleans, with their sizes in bytes."""
 
 HARMLESS = {
     "collections.defaultdict", "copy_reg._reconstructor",
@@ -31,18 +31,18 @@ HARMLESS = {
     *(f"{module}.{system}Path" for module in ("pathlib", "pathlib._local")
       for system in ("", "Posix", "Windows", "Pure", "PurePosix", "PureWindows")),
 }  # fmt: skip
-"""What a pickle calls for plain values; a stand-in comes of it, too."""
+"""Functions that pickles call for plain values; they, too, yield stand-ins."""
 
 LONGEST = 120
-"""So much of a name is told."""
+"""Most characters of a name that are shown."""
 
 
 SCALARS, SHORT = (str, int, float, bool, type(None)), 100
-"""What of a script's arguments is kept: plain values, and at most so many in a list."""
+"""What is kept of a script's arguments: plain values, and lists up to this length."""
 
 
 class _Refusing(type):
-    """The class of stand-in classes: calling one is refused, unless it is known to be harmless."""
+    """Metaclass of stand-ins: calling one is refused unless it is known to be harmless."""
 
     origin: str
     harmless: bool
@@ -54,30 +54,30 @@ class _Refusing(type):
 
 
 class Inert(metaclass=_Refusing):
-    """A stand-in: takes any state, holds nothing."""
+    """A stand-in that accepts any state and holds nothing."""
 
     origin: ClassVar[str] = "object"
     harmless: ClassVar[bool] = False
 
     def __new__(cls, *arguments: Any, **named: Any) -> "Inert":
-        """Ignore what the class would have been given."""
+        """Ignore the constructor's arguments."""
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        """Ignore it."""
+        """Ignore the state."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Ignore it."""
+        """Ignore the item."""
 
     def append(self, value: Any) -> None:
-        """Ignore it."""
+        """Ignore the item."""
 
     def extend(self, values: Any) -> None:
-        """Ignore it."""
+        """Ignore the items."""
 
 
 class Odd(Inert):
-    """A stand-in for a tensor that is not plain values in the file.
+    """A stand-in for a tensor whose values are not stored plainly.
 
     kind: what it is, as ``sparse tensor``.
     """
@@ -86,38 +86,38 @@ class Odd(Inert):
 
 
 def odd(kind: str) -> Odd:
-    """Return the stand-in for a tensor of some kind."""
+    """Return the stand-in for a given kind of tensor."""
     thing: Odd = Odd.__new__(Odd)  # type: ignore[assignment]
     thing.kind = kind
     return thing
 
 
 class Maker:
-    """What is called to build something; left uncalled, it cannot be saved again."""
+    """A constructor in a pickle; left uncalled, it cannot be saved again."""
 
     def __init__(self, origin: str, function: Callable[..., Any]) -> None:
-        """Take the name and the function."""
+        """Store the name and the function."""
         self.origin, self.function = origin, function
 
     def __call__(self, *arguments: Any) -> Any:
-        """Build it."""
+        """Build the object."""
         return self.function(*arguments)
 
     def __reduce__(self) -> Any:
-        """Refuse."""
+        """Refuse to be saved."""
         raise pickle.PicklingError(self.origin)
 
 
 class Arguments(Inert):
-    """A stand-in for the arguments of a script: it keeps those that are plain values."""
+    """A stand-in for a script's arguments that keeps the plain values."""
 
     def __setstate__(self, state: Any) -> None:
-        """Take the attributes."""
+        """Keep the attributes that are plain values."""
         self.values = plain_values(state)
 
 
 def plain_values(state: Any) -> dict[str, Any]:
-    """Return the entries of a mapping that are texts, numbers, None, or short lists of such.
+    """Return a mapping's entries that are text, numbers, None, or short lists of these.
 
     Example:
         >>> plain_values({"model": "resnet18", "lr": 0.1, "mean": (0.5, 0.5), "cuda": object()})
@@ -128,7 +128,7 @@ def plain_values(state: Any) -> dict[str, Any]:
 
 
 def arguments_of(thing: Any) -> dict[str, Any]:
-    """Return a script's arguments as a checkpoint has them, a namespace or a mapping."""
+    """Return the script arguments in a checkpoint, from a namespace or a mapping."""
     return plain_values(getattr(thing, "values", {}) if isinstance(thing, Arguments) else thing)
 
 
@@ -143,15 +143,15 @@ def _is_plain(value: Any) -> bool:
 
 
 class DType:
-    """A stand-in for a NumPy type of plain numbers; of any other kind, ``values`` is None."""
+    """A stand-in for a NumPy type; ``values`` is None unless it is a plain number type."""
 
     def __init__(self, code: Any = None, *others: Any) -> None:
-        """Take the type's short name, as ``f4``."""
+        """Store the type's short name, as ``f4``."""
         self.code = code if isinstance(code, str) and PLAIN_NUMBERS.fullmatch(code) else None
         self.order = "<"
 
     def __setstate__(self, state: Any) -> None:
-        """Take the byte order."""
+        """Store the byte order."""
         if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
             self.order = state[1]
 
@@ -166,10 +166,10 @@ class Array:
     values: NDArray[Any] | None = None
 
     def __init__(self, *arguments: Any) -> None:
-        """Start without values, whatever the pickle gives."""
+        """Start without values, whatever the pickle passes."""
 
     def __setstate__(self, state: Any) -> None:
-        """Take ``(version, shape, type, columns first, bytes)``."""
+        """Read ``(version, shape, type, columns first, bytes)``."""
         with contextlib.suppress(TypeError, ValueError):
             _, shape, kind, columns, data = state if isinstance(state, tuple) else ()
             known = isinstance(kind, DType) and kind.code and isinstance(shape, tuple)
@@ -191,7 +191,7 @@ def values_of(thing: Any) -> NDArray[Any] | None:
 
 
 def _scalar(kind: Any, data: Any = None) -> Any:
-    """Return a NumPy number as Python's, where it is one."""
+    """Return a NumPy number as a Python number, if it is one."""
     with contextlib.suppress(IndexError, ValueError):
         if isinstance(kind, DType) and kind.code and isinstance(data, bytes):
             return np.frombuffer(data, np.dtype(kind.order + kind.code))[0].item()
@@ -199,7 +199,7 @@ def _scalar(kind: Any, data: Any = None) -> Any:
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Array:
-    """Return an array as pickles of protocol 5 hold it."""
+    """Return an array stored in pickle protocol 5."""
     array = Array()
     raw = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else b""
     array.__setstate__((1, shape, kind, order == "F", raw))
@@ -211,4 +211,4 @@ ARRAYS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
 }  # fmt: skip
-"""What builds a NumPy array; they are listed as skipped, because they cannot be saved again."""
+"""Constructors of NumPy arrays; listed as skipped, because arrays cannot be saved again."""

@@ -1,4 +1,4 @@
-"""Tensors that are members of a zip: read by their places, and changed there.
+"""Tensors stored as members of a zip: read in place, and changed in place.
 
 Members are stored as they are, so values can be changed in place, and the checksums with them;
 every other byte of the zip stays.
@@ -22,7 +22,7 @@ from ltkit.untrusted.zips import STORED, Zip
 
 @dataclass(frozen=True)
 class Member:
-    """A tensor: a member of the zip, and which of its values; offset and strides in elements."""
+    """A tensor as part of a zip member; offset and strides are in elements."""
 
     name: str
     dtype: torch.dtype
@@ -35,7 +35,7 @@ def tensors(archive: Zip, placed: Mapping[str, Member]) -> dict[str, Tensor]:
     """Read tensors; those that share a member share its values.
 
     Raises:
-        ValueError: when a member has not the values of its tensors.
+        ValueError: when a member lacks values of its tensors.
         FormatError: when the zip does not have them, or they take more than its budget.
     """
     held: dict[str, torch.UntypedStorage] = {}
@@ -57,7 +57,7 @@ def tensors(archive: Zip, placed: Mapping[str, Member]) -> dict[str, Tensor]:
 
 
 def refuse_shared(path: Path, placed: Mapping[str, Member], names: Iterable[str]) -> None:
-    """Refuse to change tensors when others would change with them.
+    """Refuse to change tensors whose values are shared with others.
 
     Raises:
         InputError: naming the first.
@@ -72,7 +72,7 @@ def refuse_shared(path: Path, placed: Mapping[str, Member], names: Iterable[str]
 
 
 def overwrite(path: Path, output: Path, changes: Iterable[tuple[Member, Tensor]]) -> None:
-    """Write a copy of a zip with some tensors' values replaced.
+    """Copy a zip, replacing the values of some tensors.
 
     Args:
         path: the zip.

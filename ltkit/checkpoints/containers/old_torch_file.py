@@ -1,4 +1,4 @@
-"""The files that ``torch.save`` wrote before torch 1.6: pickles, and after them the values.
+"""Files that ``torch.save`` wrote before torch 1.6: pickles, followed by the values.
 
 There are five pickles: two numbers that say what follows, what machine wrote it, the objects, and
 the keys of the storages; and then, for each key, how many values and the values. The same is what
@@ -17,18 +17,18 @@ from ltkit.untrusted.unpickling import unsupported
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 EMBEDDED_STEPS = 1000
-"""What reading one storage in a plain pickle takes."""
+"""Steps charged for reading one storage in a plain pickle."""
 
 
 def load(
     file: io.BufferedIOBase, budget: Budget, size: int, embedded: Embedded | None = None
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return the object that was saved, and what became a stand-in.
+    """Return the saved object, and what became a stand-in.
 
     Args:
-        file: at its beginning.
-        budget: what reading it may take.
-        size: bytes that it has.
+        file: open file, at its start.
+        budget: limits on reading it.
+        size: its size in bytes.
         embedded: see `Reader`.
 
     Raises:
@@ -54,7 +54,7 @@ def load_bare(file: io.BufferedIOBase, budget: Budget, size: int) -> tuple[Any, 
 
 
 def embedded_storage(data: bytes, budget: Budget) -> Storage:
-    """Return the storage that bytes hold; there are no bytes in it in turn that hold one."""
+    """Return the storage held in bytes; these bytes must not hold another."""
     budget.take(len(data), "tensors")
     budget.step(EMBEDDED_STEPS)
     found, _ = load(io.BytesIO(data), budget, len(data))
@@ -64,7 +64,7 @@ def embedded_storage(data: bytes, budget: Budget) -> Storage:
 
 
 class _Storages:
-    """Storages that are named before their values come; they are no larger than the file."""
+    """Storages named before their values are read; none is larger than the file."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -74,7 +74,7 @@ class _Storages:
     def storage(
         self, dtype: torch.dtype, key: Any, location: Any = None, count: Any = 0, view: Any = None
     ) -> Storage:  # fmt: skip
-        """Return a storage, or a part of it, yet without values."""
+        """Return a storage or a part of it, without values as yet."""
         if _plain(key) not in self.made:
             size = _whole(count) * dtype.itemsize
             if size > self.left:
@@ -98,7 +98,7 @@ class _Storages:
         return self.made[name]
 
     def fill(self, file: io.BufferedIOBase, keys: Any) -> None:
-        """Read the values of all storages, in the order of the file."""
+        """Read the values of all storages, in file order."""
         for key in keys:
             values = self.room.pop(_plain(key), None)
             if values is None:

@@ -1,4 +1,4 @@
-"""ONNX files, with values in the file or beside it; the only door to onnx.
+"""ONNX files, with values in the file or beside it; the only module that imports onnx.
 
 ONNX has no mark of its own; a file is taken for one by its first two fields. Values beside the
 file (``model.onnx.data``) are read here, from plain files inside the model's folder and nowhere
@@ -25,40 +25,40 @@ from ltkit.records import Classifier
 from ltkit.untrusted.budget import Budget, opened, read_bytes, stays_in
 
 START = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42\x72]")
-"""The version of the format, and the mark of any field that may be next."""
+"""The format's version field, followed by the tag of any field that may come next."""
 
 MAX_BYTES = 2**31 - 1
-"""An ONNX model in memory cannot be larger."""
+"""Largest ONNX model that can be held in memory."""
 
 FLOAT, FLOAT16, BFLOAT16 = 1, 10, 16
-"""The format's numbers of types."""
+"""The format's numbers for these types."""
 
 EXTERNAL = 1
 """The format's number for values in another file."""
 
 NESTED = {"AttributeProto", "FunctionProto", "GraphProto", "NodeProto", "SparseTensorProto",
           "TensorProto", "TrainingInfoProto"}  # fmt: skip
-"""The messages that tensors can be in."""
+"""The messages that can contain tensors."""
 
 TYPES = {
     1: torch.float32, 2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32,
     7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64, 16: torch.bfloat16,
 }  # fmt: skip
-"""Those that are read; values of other types cannot be a head."""
+"""The types that are read; values of other types cannot be a head."""
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether the first bytes are those of an ONNX model."""
+    """Return whether the first bytes are those of an ONNX model."""
     return START.match(start) is not None
 
 
 def parts(path: Path) -> list[Path]:
-    """Return the file, and those beside it that hold its values."""
+    """Return the file and the external files that hold its values."""
     return [path, *_beside(path, _parsed(path))]
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
-    """Return initializers and constants by their names.
+    """Return initializers and constants by name.
 
     Raises:
         InputError: when onnx is not installed.
@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the model again with some initializers replaced, all values in the one file.
+    """Write the model again with some initializers replaced, all values in one file.
 
     Raises:
         InputError: when more than one operator uses a value that changes.
@@ -86,7 +86,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
 
 
 def load(path: Path) -> Any:
-    """Return the model, values beside the file included.
+    """Return the model, with values from external files.
 
     Raises:
         InputError: when onnx is not installed, or the model is too large for it.
@@ -114,7 +114,7 @@ def load(path: Path) -> Any:
 
 
 def _parsed(path: Path) -> Any:
-    """Return the model as the file has it."""
+    """Return the model as stored in the file."""
     onnx = _package("onnx", path)
     from google.protobuf.message import DecodeError
 
@@ -129,7 +129,7 @@ def _unsound(path: Path, error: Exception) -> FormatError:
 
 
 def _inner(message: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """Yield every tensor of a graph, of the graphs within its operators, and of sparse values."""
+    """Yield every tensor of a graph, including subgraphs and sparse values."""
     todo = [("", message)]
     while todo:
         name, message = todo.pop()
@@ -149,11 +149,11 @@ class Graph(nn.Module):
     """A model that a child process runs on the CPU, cut at its last layer."""
 
     def __init__(self, path: Path, model: Any, layer: LastLayer) -> None:
-        """Give the model the outputs of `layer`, and float32 for half precision.
+        """Add the outputs of `layer` to the model, and use float32 instead of half precision.
 
         Raises:
-            InputError: when onnxruntime is not installed, or does not take the model.
-            FormatError: when taking it does not end, or fills the memory.
+            InputError: when onnxruntime is not installed, or rejects the model.
+            FormatError: when loading it does not end, or fills the memory.
         """
         super().__init__()
         onnx = _package("onnx", path)
@@ -232,7 +232,7 @@ def _absent(name: str, path: Path, why: str) -> InputError:
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the initializers, and the values of constants under their outputs' names."""
+    """Yield the initializers, and constants under their outputs' names."""
     yield from ((str(tensor.name), tensor) for tensor in model.graph.initializer)
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -257,7 +257,7 @@ def _values(path: Path, model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _put(tensor: Any, value: Tensor) -> None:
-    """Replace a tensor's values; name, type and shape stay."""
+    """Replace a tensor's values; keep name, type and shape."""
     wide = value.dtype == torch.bfloat16
     data = (value.view(torch.int16) if wide else value).contiguous().numpy()
     for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
@@ -266,12 +266,12 @@ def _put(tensor: Any, value: Tensor) -> None:
 
 
 def _said(tensor: Any) -> dict[str, str]:
-    """Return where a tensor's values are said to be; text that is no UTF-8 comes as bytes."""
+    """Return the declared location of a tensor's values; bytes if it is not valid UTF-8."""
     return {str(entry.key): str(entry.value) for entry in tensor.external_data}
 
 
 def _location(path: Path, name: str, tensor: Any) -> Path:
-    """Return the file that has a tensor's values.
+    """Return the file that holds a tensor's values.
 
     Raises:
         FormatError: when it is no plain file inside the model's folder.
@@ -289,13 +289,13 @@ def _location(path: Path, name: str, tensor: Any) -> Path:
 
 
 def _beside(path: Path, model: Any) -> list[Path]:
-    """Return the files that have values of the model."""
+    """Return the external files that hold values of the model."""
     tensors = (pair for pair in _tensors(model) if pair[1].data_location == EXTERNAL)
     return sorted({_location(path, name, tensor) for name, tensor in tensors})
 
 
 def _embed(path: Path, name: str, tensor: Any, room: int, budget: Budget) -> int:
-    """Move a tensor's values from the file beside into the model; return how many bytes."""
+    """Move a tensor's values from the external file into the model; return their size in bytes."""
     place = _location(path, name, tensor)
     said = _said(tensor)
     offset = int(said.get("offset") or 0)
@@ -318,7 +318,7 @@ def _embed(path: Path, name: str, tensor: Any, room: int, budget: Budget) -> int
 
 
 def _upcast(model: Any) -> None:
-    """Turn half precision into float32 throughout: values, inputs and casts."""
+    """Convert half precision to float32 throughout: values, inputs and casts."""
     from onnx import numpy_helper
 
     halves = (FLOAT16, BFLOAT16)
@@ -336,10 +336,10 @@ def _upcast(model: Any) -> None:
 
 
 def shape_of(path: Path, model: Any) -> Sequence[int | None]:
-    """Return the shape of the model's images, None where it may vary.
+    """Return the shape of the model's images, None for variable dimensions.
 
     Raises:
-        InputError: when it has not one input of four dimensions.
+        InputError: when it does not have exactly one input of four dimensions.
     """
     known = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in known]

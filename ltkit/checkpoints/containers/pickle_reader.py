@@ -1,4 +1,4 @@
-"""The reader of checkpoints' pickles: it builds tensors and plain containers, and nothing else.
+"""The pickle reader for checkpoints: it builds tensors and plain containers, nothing else.
 
 Everything else becomes a stand-in (`_inert`). torch has readers of its own: they trust offsets,
 leave out checksums, and one of them runs code.
@@ -39,7 +39,7 @@ STORAGES = {
     "QInt8Storage": torch.qint8, "QUInt8Storage": torch.quint8, "QInt32Storage": torch.qint32,
     "QUInt4x2Storage": torch.quint4x2, "QUInt2x4Storage": torch.quint2x4,
 }  # fmt: skip
-"""torch's names of storages to the type of their values."""
+"""torch's storage names and their value types."""
 
 ODD = {f"torch._utils.{name}": kind for name, kind in {
     "_rebuild_sparse_tensor": "sparse tensor", "_rebuild_sparse_csr_tensor": "sparse tensor",
@@ -49,7 +49,7 @@ ODD = {f"torch._utils.{name}": kind for name, kind in {
     "_rebuild_device_tensor_from_cpu_tensor": "tensor of another device",
     "_rebuild_xla_tensor": "tensor of another device",
 }.items()}  # fmt: skip
-"""torch's functions of tensors that are not plain values to what they make."""
+"""torch's functions for tensors without plain values, and what they make."""
 
 NOT_PLAIN = {
     getattr(torch, name) for name in (
@@ -57,16 +57,16 @@ NOT_PLAIN = {
         "qint8", "quint8", "qint32", "quint4x2", "quint2x4")
     if hasattr(torch, name)
 }  # fmt: skip
-"""Types whose values are not numbers as they stand, or that torch does not compute with."""
+"""Types whose values are not plain numbers, or that torch cannot compute with."""
 
 MOST_CLASSES, MOST_DIMENSIONS = 10_000, 16
-"""More of these is no checkpoint."""
+"""Limits that no real checkpoint exceeds."""
 
 Storages = Callable[..., Any]
-"""Gives a storage for its type, key, location and number of values, and an old file's view."""
+"""Returns a storage for its type, key, location, number of values, and an old file's view."""
 
 Embedded = Callable[[bytes, Budget], "Storage"]
-"""Gives the storage that bytes in a plain pickle hold."""
+"""Returns the storage held in bytes of a plain pickle."""
 
 
 BUILT = {
@@ -79,29 +79,29 @@ BUILT = {
     **{f"{module}.{kind}": f"_{kind}" for module in ("builtins", "__builtin__")
        for kind in ("set", "frozenset", "complex", "bytearray")},
 }  # fmt: skip
-"""What is built as it is, to the method that does."""
+"""Globals that are built for real, and the methods that do so."""
 
 LOSSY = {
     "torch._utils._rebuild_parameter_with_state": "_parameter",
     "torch._tensor._rebuild_from_type_v2": "_of_type",
 }
-"""What is built without the attributes that were set on it."""
+"""Globals that are built without the attributes set on them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """What tensors of one type lie in."""
+    """The storage of tensors of one type."""
 
     values: torch.UntypedStorage
     dtype: torch.dtype
 
     def __reduce__(self) -> Any:
-        """Refuse: alone, it is not saved again."""
+        """Refuse: a storage alone is not saved again."""
         raise pickle.PicklingError("a storage")
 
 
 class Reader(Unpickler):
-    """A reader of one pickle; `skipped` lists what became a stand-in."""
+    """Reads one pickle; `skipped` lists what became a stand-in."""
 
     filled = (Inert,)
     changed: ClassVar[tuple[type, ...]] = (Inert, Array, DType, OrderedDict)
@@ -112,22 +112,22 @@ class Reader(Unpickler):
         storages: Storages | None = None, embedded: Embedded | None = None,
         encoding: str = "utf-8",
     ) -> None:  # fmt: skip
-        """Read nothing yet.
+        """Prepare to read a pickle.
 
         Args:
             file: see `Unpickler`.
-            budget: what all of the file may take.
-            size: bytes that the file has.
-            storages: gives what lies outside of the pickle, where something may.
-            embedded: gives what lies in bytes in it, where something may.
-            encoding: of the texts of Python 2.
+            budget: limits for the whole file.
+            size: size of the file in bytes.
+            storages: returns storages outside the pickle, if they are allowed.
+            embedded: returns storages in bytes of the pickle, if they are allowed.
+            encoding: encoding of Python 2 strings.
         """
         super().__init__(file, budget, size=size, encoding=encoding)
         self.storages, self.embedded = storages, embedded
         self.skipped: dict[str, _Refusing] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a global stands for."""
+        """Return what stands in for a global."""
         origin = f"{module}.{name}"
         if origin in BUILT:
             return Maker(origin, getattr(self, BUILT[origin]))
@@ -153,14 +153,14 @@ class Reader(Unpickler):
         return self.skipped[origin]
 
     def persistent_load(self, saved: Any) -> Any:
-        """Return a storage of torch's."""
+        """Return a torch storage."""
         known = isinstance(saved, tuple) and saved[:1] in (("storage",), (b"storage",))
         if not known or self.storages is None or not isinstance(saved[1:2][0], torch.dtype):
             raise pickle.UnpicklingError("Unsupported persistent id that is no storage")
         return self.storages(*saved[1:])
 
     def load_build(self) -> None:
-        """Give a state to a stand-in; of a mapping's, only what a state dict has is kept."""
+        """Pass state to a stand-in; of a mapping's state, keep only what a state dict has."""
         thing = self.stack[-2]
         if not isinstance(thing, OrderedDict):
             super().load_build()
@@ -205,14 +205,14 @@ class Reader(Unpickler):
 
     @staticmethod
     def _latin1(text: Any, coding: Any) -> bytes:
-        """Return the bytes that old pickles write as text."""
+        """Return bytes that old pickles store as text."""
         if not isinstance(text, str) or coding != "latin1":
             raise unsupported("_codecs.encode")
         return text.encode("latin1")
 
     @staticmethod
     def _bytearray(data: Any = b"", coding: Any = "latin1") -> bytearray:
-        """Return changeable bytes; of a number, they would be as many zeros."""
+        """Return a bytearray; a number, which would mean that many zeros, is refused."""
         if isinstance(data, str) and coding == "latin1":
             data = data.encode("latin1")
         if not isinstance(data, bytes):
@@ -236,7 +236,7 @@ class Reader(Unpickler):
         return torch.nn.Parameter(data, grad is True) if isinstance(data, Tensor) else data
 
     def _load_from_bytes(self, data: Any) -> Storage:
-        """Return the storage of a tensor in a plain pickle, which holds an old file of torch's."""
+        """Return a tensor's storage in a plain pickle, which embeds an old torch file."""
         if not isinstance(data, bytes) or self.embedded is None:
             raise unsupported("torch.storage._load_from_bytes")
         return self.embedded(data, self.budget)
@@ -281,7 +281,7 @@ class Reader(Unpickler):
         return odd(kind)
 
     def _of_type(self, function: Any, kind: Any, arguments: Any, state: Any = None) -> Any:
-        """Return a tensor without what was set on it, and without its own class."""
+        """Return a tensor without extra attributes and without its own class."""
         known = isinstance(function, Maker) and function.origin.startswith("torch._utils._rebuild")
         if not known or not isinstance(arguments, tuple):
             raise unsupported("torch._tensor._rebuild_from_type_v2")
@@ -289,16 +289,16 @@ class Reader(Unpickler):
 
 
 def room(size: int) -> tuple[Tensor, memoryview]:
-    """Return bytes for a tensor's values, and the memory that they are read into."""
+    """Return a buffer for a tensor's values, and the memory to read into."""
     values = torch.zeros(size, dtype=torch.uint8)
     return values, values.numpy().data
 
 
 def extent(offset: Any, shape: Any, strides: Any) -> int:
-    """Return how many values of a storage a tensor reaches over.
+    """Return how many values of a storage a tensor spans.
 
     Raises:
-        ValueError: when these are no numbers of a tensor.
+        ValueError: when the numbers cannot be those of a tensor.
 
     Example:
         >>> extent(5, (2, 3), (3, 1))
@@ -316,7 +316,7 @@ def extent(offset: Any, shape: Any, strides: Any) -> int:
 
 
 def _versions(metadata: Any) -> Any:
-    """Return the versions of a state dict's layers, when they are no more than that."""
+    """Return the layer versions of a state dict, if they are nothing else."""
     scalars = (str, int, float, bool, type(None))
     sound = isinstance(metadata, dict) and all(
         isinstance(own, dict) and all(isinstance(value, scalars) for value in own.values())

@@ -1,4 +1,4 @@
-"""Safetensors files, read without mapping them: a file that is cut meanwhile would end the process.
+"""Safetensors files, read without mapping: a mapped file cut short would end the process.
 
 Eight bytes say how long the header is; the header is JSON, and says of each tensor its type, its
 shape, and from where to where its bytes lie, one tensor after the other, up to the file's end.
@@ -22,10 +22,10 @@ from ltkit.errors import FormatError
 from ltkit.untrusted.budget import Budget, opened
 
 LONGEST_HEADER = 100_000_000
-"""Bytes of a header; the format allows no more."""
+"""Most bytes of a header; the format's own limit."""
 
 HEADER_FOLD = 16
-"""How many times its size a header takes when it is read."""
+"""Memory for reading a header, as a multiple of its size."""
 
 TYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16,
@@ -33,16 +33,16 @@ TYPES = {
     "U64": torch.uint64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
     "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
 }  # fmt: skip
-"""The format's names of types; there are others, whose values are not plain numbers."""
+"""The format's type names; other types have no plain numbers."""
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether the first bytes are a header's length and its opening brace."""
+    """Return whether the first bytes are a header's length and its opening brace."""
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
-    """Return the metadata, its values decoded where all are JSON, and the tensors.
+    """Return the metadata (decoded if all values are JSON) and the tensors.
 
     Raises:
         FormatError: when the file is damaged.
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the file again, its metadata as they were."""
+    """Write the file again with unchanged metadata."""
     from safetensors.torch import save  # its own writer has no OSError
 
     with opened(content.path, "a safetensors file") as file:
@@ -72,7 +72,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
 
 
 def _header(path: Path, file: io.BufferedReader) -> tuple[dict[str, str], dict[str, Any], int]:
-    """Return the metadata, what the header says of each tensor, and how many bytes follow it."""
+    """Return the metadata, the header's tensor entries, and how many bytes follow the header."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if length > min(LONGEST_HEADER, size - 8):
@@ -81,7 +81,7 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[dict[str, str], dict[s
     try:
         header = json.loads(file.read(length).decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise _bad(path, f"its header is no JSON: {reason(error)}") from error
+        raise _bad(path, f"its header is not JSON: {reason(error)}") from error
     metadata = header.pop("__metadata__", None) or {} if isinstance(header, dict) else None
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _bad(path, "its metadata is no mapping of texts")
@@ -89,7 +89,7 @@ def _header(path: Path, file: io.BufferedReader) -> tuple[dict[str, str], dict[s
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a mapping; each key is there once, and is text, as the values are."""
+    """Return a mapping after checking that keys are unique and all texts."""
     found = dict(pairs)
     "".join(text for pair in pairs for text in pair if isinstance(text, str)).encode()
     if len(found) != len(pairs):
@@ -98,7 +98,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _first(path: Path, name: str, entry: Any) -> tuple[int, int]:
-    """Return from where to where a tensor's bytes lie."""
+    """Return the start and end of a tensor's bytes."""
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     if not isinstance(offsets, list) or [type(n) for n in offsets] != [int, int]:
         raise _bad(path, f"{name[:80]}: data_offsets are no two numbers")
@@ -108,7 +108,7 @@ def _first(path: Path, name: str, entry: Any) -> tuple[int, int]:
 def _tensor(
     path: Path, file: io.BufferedReader, name: str, entry: Any, at: int, end: int
 ) -> tuple[Tensor, int]:
-    """Read the tensor that begins here; return it, and where the next begins."""
+    """Read the tensor that starts here; return it, and where the next one starts."""
     first, last = _first(path, name, entry)
     shape, kind = entry.get("shape"), entry.get("dtype")
     numbers = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)

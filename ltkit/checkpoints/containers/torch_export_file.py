@@ -1,4 +1,4 @@
-"""Zips of ``torch.export.save``: their tensors, read without the program.
+"""Zips of ``torch.export.save``: tensors are read without running the program.
 
 ``data/weights/model_weights_config.json`` says which member holds each parameter as plain bytes.
 torch's own reader does more than that: it unpickles sample inputs and whatever a flag in the file
@@ -30,20 +30,20 @@ TYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64,
     6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
-"""The format's numbers of types."""
+"""The format's numbers for types."""
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a zip that calls itself so, in today's way or that of torch 2.7."""
+    """Return whether it is a torch.export zip, in the current layout or that of torch 2.7."""
     marks = ("/archive_format", "serialized_exported_program.json")
     return zipped(path, start, lambda archive: any(n.endswith(marks) for n in archive.entries))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
-    """Return the parameters and buffers by their names.
+    """Return the parameters and buffers by name.
 
     Raises:
-        FormatError: when the file is damaged, or of a torch before 2.8.
+        FormatError: when the file is damaged, or from a torch before 2.8.
     """
     try:
         with Zip(path) as archive:
@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the file again, byte for byte but for the new values.
+    """Write the file again, byte for byte except for the new values.
 
     Raises:
         InputError: when another parameter shares a value.
@@ -77,7 +77,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
 
 
 def _placed(archive: Zip) -> dict[str, Member]:
-    """Return the places of the tensors that are plain bytes."""
+    """Return the locations of the tensors stored as plain bytes."""
     folder = f"{archive.root}{WEIGHTS}"
     found = {}
     for name, entry in json.loads(archive.read(f"{archive.root}{CONFIG}"))["config"].items():

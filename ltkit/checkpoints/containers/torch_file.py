@@ -1,4 +1,4 @@
-"""Files that ``torch.save`` writes: the zip of today, and the pickles of old."""
+"""Files of ``torch.save``: the current zip format and the old pickles."""
 
 import copy
 import io
@@ -27,11 +27,11 @@ DAMAGED = (
     ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
     MemoryError, OSError, RuntimeError, TypeError, ValueError, struct.error,
 )  # fmt: skip
-"""What torch raises at a file that is damaged, or is none of its own."""
+"""Errors that torch raises for a damaged or foreign file."""
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say yes: what is no other kind of file is given to torch."""
+    """Return True: every file that nothing else recognises is tried as torch's."""
     return True
 
 
@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def read_object(path: Path, *, bare: bool = False) -> tuple[Any, tuple[str, ...]]:
-    """Return what was saved, with stand-ins for objects, and the names of those.
+    """Return the saved object, with stand-ins, and the names of what they replace.
 
     Args:
         path: what ``torch.save`` wrote.
@@ -102,12 +102,12 @@ def _is_tar(block: bytes) -> bool:
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the file again: a zip byte for byte but for the new values.
+    """Write the file again; a zip stays the same byte for byte except for the new values.
 
-    An old pickle, and a zip in which another tensor shares the values, is saved anew.
+    An old pickle, and a zip in which another tensor shares the values, is saved again as a whole.
 
     Raises:
-        InputError: when it has to be saved anew, but holds objects that were skipped in reading.
+        InputError: when it has to be saved again but holds objects that were skipped in reading.
     """
     with content.path.open("rb") as old:
         zipped = old.read(2) == b"PK"

@@ -1,4 +1,4 @@
-"""Today's zips of ``torch.save``: their objects, and new values in them.
+"""The zip format of ``torch.save``: reading its objects, and replacing values in it.
 
 ``data.pkl`` is a pickle of the objects, and says in which member the values of each tensor lie.
 Values are changed in place, and the checksums with them; every other byte of the zip stays, so a
@@ -25,15 +25,15 @@ from ltkit.untrusted.zips import Zip
 def load(
     path: Path, budget: Budget | None = None, inside: bytearray | None = None
 ) -> tuple[Any, tuple[str, ...]]:
-    """Return the object that was saved, and what became a stand-in.
+    """Return the saved object, and what became a stand-in.
 
     Args:
         path: the file.
-        budget: what reading it may take.
-        inside: the zip, where it is a member of that file.
+        budget: limits on reading it.
+        inside: the zip, if it is a member of that file.
 
     Raises:
-        ValueError, UnpicklingError: when it is none of torch's zips, or is damaged.
+        ValueError, UnpicklingError: when it is not a torch zip, or is damaged.
         FormatError: when the zip is damaged, or takes more than its budget.
     """
     with Zip(path, budget, inside) as archive:
@@ -57,7 +57,7 @@ def _pickled(archive: Zip) -> bytearray:
 
 
 class _Storages:
-    """Storages, each read when it is first asked for."""
+    """Storages, each read on first use."""
 
     def __init__(self, archive: Zip) -> None:
         self.archive = archive
@@ -78,7 +78,7 @@ class _Storages:
 
 
 def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> bool:
-    """Write a copy of a zip with some tensors' values replaced.
+    """Copy a zip, replacing the values of some tensors.
 
     Nothing is written where another tensor would change with them, because both share the values.
 
@@ -109,7 +109,7 @@ def patch(path: Path, output: Path, changes: Mapping[tuple[Place, str], Tensor])
 
 
 def _users(top: Any) -> Counter[str]:
-    """Count how often each member is used; what lies in a container at two places counts twice."""
+    """Count how often each member is used; one that appears in two places counts twice."""
     users, todo, visits = Counter[str](), [top], Counter[int]()
     while todo:
         thing = todo.pop()
@@ -122,7 +122,7 @@ def _users(top: Any) -> Counter[str]:
 
 
 class _Places(Reader):
-    """Reads a pickle for the places of its tensors."""
+    """Reads a pickle for the locations of its tensors."""
 
     def __init__(self, archive: Zip) -> None:
         pickled = _pickled(archive)

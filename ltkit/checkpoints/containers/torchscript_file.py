@@ -1,4 +1,4 @@
-"""TorchScript's zips: their tensors, read without the program.
+"""TorchScript zips: tensors are read without running the program.
 
 ``data.pkl`` is a pickle of modules, and says in which member each parameter lies; ``constants.pkl``
 holds what the program uses as constants, which is all that a frozen one has. torch itself cannot
@@ -27,16 +27,16 @@ from ltkit.errors import FormatError
 from ltkit.untrusted.zips import Zip
 
 PICKLES = {"data.pkl": "data", "constants.pkl": "constants"}
-"""Each pickle in the zip to the folder of its tensors."""
+"""Each pickle in the zip, and the folder of its tensors."""
 
 
 def holds(path: Path, start: bytes) -> bool:
-    """Say whether it is a zip with a program's constants."""
+    """Return whether it is a zip with a program's constants."""
     return zipped(path, start, lambda archive: f"{archive.root}constants.pkl" in archive.entries)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...]]:
-    """Return the parameters by their dotted names, constants as ``constants.<number>``.
+    """Return the parameters by dotted name, constants as ``constants.<number>``.
 
     Raises:
         FormatError: when the file is damaged, or its pickle calls something.
@@ -54,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
-    """Write the file again, byte for byte but for the new values.
+    """Write the file again, byte for byte except for the new values.
 
     Raises:
         InputError: when another parameter shares a value.
@@ -66,7 +66,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
 
 
 def _placed(archive: Zip) -> dict[str, Member]:
-    """Return the places of all tensors."""
+    """Return the locations of all tensors."""
     found: dict[str, Member] = {}
     for name, inner in PICKLES.items():
         top = _Places(archive, name, inner).load()
@@ -80,12 +80,12 @@ def _placed(archive: Zip) -> dict[str, Member]:
 
 
 class _Object:
-    """A module, or anything else of a class of the program's: its attributes and nothing more."""
+    """A module, or another object of a program's class: only its attributes."""
 
     attributes: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *arguments: Any) -> None:
-        """Ignore what the class would have been given."""
+        """Ignore the constructor's arguments."""
 
     def __setstate__(self, state: Any) -> None:
         """Keep the attributes."""
@@ -93,7 +93,7 @@ class _Object:
 
 
 def _walk(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Member]]:
-    """Yield tensors by their names; those of a module that two hold, where it comes first."""
+    """Yield tensors by name; a module that appears twice is visited at its first place."""
     todo = [(prefix, value)]
     while todo:
         prefix, value = todo.pop()
@@ -106,7 +106,7 @@ def _walk(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Member
 
 
 class _Places(Reader):
-    """Reads one pickle; tensors become their places, and the program's objects attributes."""
+    """Reads a pickle: tensors become their locations, program objects their attributes."""
 
     changed: ClassVar[tuple[type, ...]] = (*Reader.changed, _Object)
 
@@ -118,7 +118,7 @@ class _Places(Reader):
         self.folder = f"{archive.root}{inner}/"
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a global stands for."""
+        """Return what stands in for a global."""
         if module.split(".")[0] == "__torch__":
             return _Object
         lists = module == "torch.jit._pickle" and name.startswith("build_")

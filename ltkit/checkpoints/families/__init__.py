@@ -12,6 +12,6 @@ from ltkit.checkpoints import families
 
 
 def in_order() -> list[ModuleType]:
-    """Return the family modules in the order in which they are asked."""
+    """Return the family modules in the order in which they are tried."""
     modules = [registry.load(families, name) for name in registry.names(families)]
     return sorted(modules, key=lambda module: getattr(module, "GENERAL", False))

@@ -1,4 +1,4 @@
-"""What the adapters of optional libraries share: their import, and networks that they build."""
+"""What the adapters of optional libraries share: imports, and the networks they build."""
 
 import itertools
 import re
@@ -23,29 +23,30 @@ from ltkit.settings import LoadSettings
 from ltkit.untrusted.budget import Budget
 
 LIBRARIES = ("open_clip", "timm", "torchvision")
-"""What may stand before the colon of ``--arch library:name``."""
+"""Allowed library names before the colon of ``--arch library:name``."""
 
 AVERAGES = "n_averaged"
-"""What torch's averaged models count beside their weights."""
+"""Counters that torch's averaged models keep beside their weights."""
 
 LAYERS, FEW_LAYERS = re.compile("(depth|layer|repeat|num_.*(block|stage))s?$"), 100
-"""What configurations call numbers of layers; so many are never too many."""
+"""Configuration entries for numbers of layers; up to this many are always accepted."""
 
 FEW_PARTS, PARTS = 10_000, 20
-"""Layers and parts of layers that any network may have, and how many more for each tensor."""
+"""Layers and their parts that any network may have, and how many more per tensor."""
 
 PROBE = 3989
-"""Classes of a network that is built to see which of its tensors depend on them: no width."""
+"""Number of classes in a network built to find which tensors depend on it; no layer has this
+width."""
 
 
 @contextmanager
 def needed(path: Path, package: str, extra: str) -> Iterator[None]:
-    """Import a library, or say how to get it.
+    """Import a library, or say how to install it.
 
     Args:
         path: the checkpoint that needs it.
-        package: what it is called on the package index.
-        extra: what it is called among the extras of ltkit.
+        package: its name on the package index.
+        extra: its name among ltkit's extras.
 
     Raises:
         InputError: when it is not installed, or was built for another torch.
@@ -77,7 +78,7 @@ def named(wanted: LoadSettings, library: str) -> str | None:
 
 
 def places(content: Content) -> dict[str, Place]:
-    """Return where a file has state dicts, by their kind, the preferred first.
+    """Return where a file has state dicts, by kind, in order of preference.
 
     A folder's and safetensors' tensors lie outermost.
     """
@@ -90,7 +91,7 @@ def places(content: Content) -> dict[str, Place]:
 
 
 def unwrapped(content: Content, place: Place) -> dict[str, str]:
-    """Return a state dict's names without what all begin with, each to the name in the file.
+    """Return a state dict's names without their common prefix, each with its name in the file.
 
     Example:
         >>> state = {"module.conv1.weight": torch.zeros(1), "module.fc.bias": torch.zeros(1)}
@@ -106,9 +107,9 @@ def unwrapped(content: Content, place: Place) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a network wants its images: pixels of a side, what they are cut from, their statistics.
+    """How a network's images are prepared: size, crop, statistics.
 
-    size: pixels of a side that the network surely takes.
+    size: a side length in pixels that the network is known to accept.
     said: whether the file says so; else it is usual for the architecture.
     bgr: channels in the order of blue, green, red.
     """
@@ -122,14 +123,14 @@ class Preparation:
 
 
 def check_depth(content: Content, said: object) -> None:
-    """Refuse a configuration of more layers than a file has tensors; it would take hours to build.
+    """Reject a configuration with more layers than tensors; building it could take hours.
 
     Args:
-        content: of the file.
-        said: nested mappings and lists.
+        content: what the file holds.
+        said: the configuration, nested mappings and lists.
 
     Raises:
-        FormatError: when it is one.
+        FormatError: for such a configuration.
     """
     most = max(len(content.tensors), FEW_LAYERS)
     todo = [("", said)]
@@ -149,7 +150,7 @@ def check_depth(content: Content, said: object) -> None:
 
 @contextmanager
 def bounded(content: Content) -> Iterator[None]:
-    """Let a library build no more than a file's tensors could fill, several times over.
+    """Limit what a library builds to a small multiple of the file's tensors.
 
     Args:
         content: of the file that says how the network is built.
@@ -187,17 +188,17 @@ def bounded(content: Content) -> Iterator[None]:
 def classes(
     content: Content, place: Place, names: Mapping[str, str], head: str, shape: tuple[int, ...]
 ) -> int:
-    """Return C of a head's stored weight; 1 where there is none, which `fill` will miss.
+    """Return C from a head's stored weight; 1 if there is none, which `fill` then reports.
 
     Args:
-        content: of the file.
-        place: where it has the network.
-        names: the network's names to those in the file.
+        content: what the file holds.
+        place: where the network is in it.
+        names: the network's names, with their names in the file.
         head: name of the last layer.
-        shape: of its weight for any number of classes, C first.
+        shape: shape of its weight for any number of classes, C first.
 
     Raises:
-        FormatError: when it has other features; a network of so many classes could be any size.
+        FormatError: when its feature size differs; a network of so many classes could be any size.
     """
     weight = content.states[place].get(names.get(f"{head}.weight", ""))
     if weight is None:
@@ -211,7 +212,7 @@ def classes(
 
 
 def squeezed(who: str, size: str, view: ImageView) -> str:
-    """Say that a library changes the proportions of images, which is not done here."""
+    """Note that a library changes the proportions of images, which ltkit does not."""
     return (
         f"{who} squeezes images to {size}; here the shorter side becomes {view.resize} and the "
         f"centre {view.crop} x {view.crop} is taken, which is the same for square images alone"
@@ -230,19 +231,19 @@ def recognise_model(
     wanted: LoadSettings,
     notes: Iterable[str],
 ) -> Recognised:
-    """Return a library's network with its head found.
+    """Return a library's network, with its head identified.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
+        content: what the file holds.
+        family: the module that recognised it.
         arch: the network's name, as ``library:name``.
         model: with its weights loaded.
         heads: its last layers.
         place: where the file has the network.
         names: the network's tensors, by its own names, to those in the file.
-        images: how it wants them.
-        wanted: what the user says.
-        notes: what was chosen.
+        images: how it wants its images.
+        wanted: the user's settings.
+        notes: notes on what was chosen.
 
     Raises:
         InputError: when ``--head`` is no layer of it, or ``--mean`` has other channels.

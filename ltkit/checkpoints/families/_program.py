@@ -1,4 +1,4 @@
-"""Files that hold the network itself, as a graph: its last layer, and the network cut there."""
+"""Files that hold the network as a graph: finding the last layer and cutting the graph there."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
 PLACE = ("program",)
-"""Where the tensors of such a file are; families of plain weights do not look there."""
+"""Place of such a file's tensors; families of plain weights do not look there."""
 
 SIZES = (224, 32, 64, 299, 384, 256, 96, 28, 8)
-"""Pixels of a side that are tried on a program that does not say."""
+"""Side lengths in pixels that are tried on a program that declares none."""
 
 LARGEST = 1 << 24
-"""Pixels of all the images that a program takes at once."""
+"""Most pixels, over all images, that a program takes at once."""
 
 Made = tuple[str, Sequence[Any]]
 """How a value is made: ``linear`` or ``columns`` of (input, weight, bias), the weight C x D or
@@ -39,7 +39,7 @@ SOFTMAX = {"softmax", "_softmax", "log_softmax", "_log_softmax"}
 
 @dataclass(frozen=True)
 class LastLayer:
-    """What a graph calls the last layer's output, its input, its weight and its bias.
+    """Names of the last layer's output, input, weight and bias in a graph.
 
     columns: the weight is D x C.
     probabilities: a softmax follows.
@@ -54,7 +54,7 @@ class LastLayer:
 
 
 def aten(name: str, inputs: Sequence[Any]) -> Made:
-    """Say what an operator of torch makes.
+    """Return how a torch operator computes its value.
 
     Example:
         >>> aten("addmm", ["bias", "features", "weight", 1, 1])
@@ -73,12 +73,12 @@ def aten(name: str, inputs: Sequence[Any]) -> Made:
 
 
 def last_layer(content: Content, output: Any, made: Callable[[Any], Made]) -> LastLayer:
-    """Follow a graph back from its output to the linear layer that makes it.
+    """Follow a graph from its output back to the linear layer that produces it.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         output: the graph's output.
-        made: how a value is made.
+        made: returns how a value is computed.
 
     Raises:
         InputError: when anything else comes after the last linear layer.
@@ -119,14 +119,14 @@ def recognise_program(
     arch: str,
     shape: Sequence[int | None] = (None,) * 4,
 ) -> Recognised:
-    """Run a program once, and take its last layer's values.
+    """Run a program once, and read its last layer's values.
 
     Args:
-        content: of the file.
-        family: the module that knew it.
-        program: images to the four values of `layer`.
+        content: what the file holds.
+        family: the module that recognised it.
+        program: maps images to the four values of `layer`.
         layer: where the program was cut.
-        wanted: what the user says.
+        wanted: the user's settings.
         arch: what to call the network.
         shape: of the images, (B, channels, H, W); None where the program takes any.
 
@@ -178,7 +178,7 @@ def recognise_program(
 def _probe(
     content: Content, program: nn.Module, start: tuple[int, int], sizes: Sequence[int]
 ) -> tuple[int, Sequence[Any]]:
-    """Return the first size that the program takes, and what it gives."""
+    """Return the first size that the program accepts, and its output."""
     said = ""
     for size in sizes:
         probe = torch.zeros(*start, size, size)
@@ -197,7 +197,7 @@ def _probe(
 
 
 def _stored(content: Content, weight: Tensor, bias: Tensor | None) -> dict[str, Stored]:
-    """Return which tensors of the file have the head's values; the bias beside the weight."""
+    """Return the file's tensors that hold the head's values; the bias next to the weight."""
     state, stored = content.states[PLACE], dict[str, Stored]()
     for name, tensor in state.items():
         matrix = tensor.float() if tensor.ndim != 4 else torch.flatten(tensor, 1).float()

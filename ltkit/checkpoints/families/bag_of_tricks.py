@@ -29,7 +29,7 @@ SCALED = {
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a backbone and a classifier beside it, as these works name them."""
+    """Return whether there is a backbone with a classifier beside it, named as in these works."""
     names = {name.removeprefix("module.") for name in content.tensors}
     head = {"classifier.weight", "classifier.fc.weight"} & names
     other = "pytorch-lightning_version" in content.top
@@ -37,7 +37,7 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network; what the classifier holds says which kind it is.
+    """Build the network; the classifier's tensors determine its kind.
 
     Raises:
         FormatError: when tensors do not fit, or the head is not as wide as the features.

@@ -1,4 +1,4 @@
-"""Classifier-balancing (cRT, LWS) and what grew from it: BALMS, OLTR's first stage, LADE, MARC.
+"""Classifier-balancing (cRT, LWS) and its descendants: BALMS, OLTR's first stage, LADE, MARC.
 
 ``{state_dict_best: {feat_model, classifier}, best_acc, ...}``, or ``state_dict`` in the file called
 ``latest``: the weights of the best epoch are taken unless ``--weights last`` says otherwise. The
@@ -21,7 +21,7 @@ PLACES: dict[str, Place] = {
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a feature model and a classifier whose layer is ``fc``."""
+    """Return whether there is a feature model and a classifier whose layer is ``fc``."""
     return any(
         place in content.states and "fc.weight" in _classifier(content, place)
         for place in PLACES.values()
@@ -29,7 +29,7 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network; what stands beside ``fc`` says which kind of head it is.
+    """Build the network; the tensors beside ``fc`` determine the kind of head.
 
     Raises:
         FormatError: when tensors do not fit, or the head is not as wide as the features.
@@ -55,7 +55,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _classifier(content: Content, place: Place) -> dict[str, Stored]:
-    """Return the classifier's tensors that belong to a feature model, by bare names."""
+    """Return the classifier's tensors that belong to a feature model, without prefixes."""
     beside = (*place[:-1], "classifier")
     names = content.states.get(beside, {})
     bare = {name.removeprefix("module."): name for name in names}

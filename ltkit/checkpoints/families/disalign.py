@@ -37,12 +37,12 @@ HEAD = {
     "linear.confidence_layer.bias": "head.confidence.bias",
 }
 ROWS = {"linear.logit_scale", "linear.logit_bias"}
-"""Stored 1 x C."""
+"""Tensors stored as 1 x C."""
 PLAIN = {"linear.weight": "head.weight", "linear.bias": "head.bias"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the weights are those of a classification network of cvpods."""
+    """Return whether the weights are those of a classification network of cvpods."""
     state = content.states.get(("model",), {})
     return {"network.stem.conv1.weight", "network.linear.weight"} <= state.keys()
 
@@ -88,7 +88,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _layer(name: str) -> str:
-    """Return the name that a layer of Detectron2's ResNet has in ours.
+    """Return ltkit's name for a layer of Detectron2's ResNet.
 
     Example:
         >>> _layer("res2.0.conv1.norm.weight"), _layer("res5.1.shortcut.weight")

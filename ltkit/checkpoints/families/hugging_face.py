@@ -1,4 +1,4 @@
-"""Image classifiers of Hugging Face's transformers, as folders.
+"""Image classifiers of Hugging Face's transformers, stored as folders.
 
 ``config.json`` with ``model_type``, beside the weights, names the class of the network and its C
 classes (``id2label``); ``preprocessor_config.json`` says how images are prepared. Only classes that
@@ -39,7 +39,7 @@ SUMMARY = (
     "with 'model_type'"
 )
 NO_IMAGES = {"siglip2": "patches", "imagegpt": "palette numbers"}
-"""Types whose networks take something else, as their processors make it of images."""
+"""Types whose networks take other input than images, made by their processors."""
 
 HEADS = (
     ("cls_classifier", "distillation_classifier"),
@@ -50,27 +50,27 @@ HEADS = (
     ("classifier",),
     ("fc",),
 )
-"""What transformers calls the last layers; the first that a network has is taken."""
+"""Names of last layers in transformers; the first that a network has is used."""
 
 FEW, SEVERAL = 1 << 18, 4
-"""Up to so much no size of a configuration is too large, nor up to so many times the tensors'."""
+"""Sizes up to the first are always accepted, others up to a multiple of the tensors' size."""
 
 FREE = ("_id", "_ids", "_index", "_idx", "theta")
-"""How entries end that are no sizes."""
+"""Endings of entries that are not sizes."""
 
 UNSAID = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "dtype",
           "torch_dtype", "_name_or_path")  # fmt: skip
-"""Entries of a configuration that could fetch or run code, or name other weights."""
+"""Configuration entries that could fetch or run code, or name other weights."""
 
 USUAL = 224
-"""Pixels of a side, where nothing is said."""
+"""Side length in pixels if none is given."""
 
 SQUASHED = 384
 """ConvNeXt's processor cuts smaller images out of larger ones, and squeezes from this size on."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether it is a folder whose configuration names a type of network."""
+    """Return whether it is a folder whose configuration names a type of network."""
     named = isinstance(content.top.get("model_type"), str) and wanted.arch is None
     return content.container == "folder" and named
 
@@ -79,7 +79,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """Build the network that the configuration describes.
 
     Raises:
-        FormatError: when the configuration cannot be, or tensors do not fit.
+        FormatError: when the configuration is invalid, or tensors do not fit.
         InputError: when transformers is absent, or it has no image classifier of that kind.
     """
     with needed(content.path, "transformers", "transformers"):
@@ -117,7 +117,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         raise FormatError(
             f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
             f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
-            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights anew"
+            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights again"
         )
     place, _ = choose(content, wanted, {"raw": ()})
     names = {name: name for name in content.tensors}
@@ -135,10 +135,10 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Return the network with its weights, and what was missing or left over.
+    """Return the network with its weights, and the missing and unexpected tensors.
 
     Raises:
-        FormatError: when the configuration cannot be.
+        FormatError: when the configuration is invalid.
         InputError: when the network needs another package.
     """
     said = {key: value for key, value in content.top.items() if key not in UNSAID}
@@ -183,12 +183,12 @@ def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple
 
 
 def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse sizes that are far from those of the tensors; lists of such lengths would be made.
+    """Reject sizes far from those of the tensors; lists of such lengths would be allocated.
 
     Args:
-        content: of the folder.
-        said: its configuration.
-        known: what the network's configurations have; other entries mean nothing.
+        content: what the folder holds.
+        said: the configuration.
+        known: entries of the network's configurations; others have no effect.
 
     Raises:
         FormatError: when there is one.
@@ -213,11 +213,11 @@ def _check_sizes(content: Content, said: Mapping[str, Any], known: Collection[st
 
 
 def _images(content: Content, wanted: LoadSettings) -> tuple[Preparation, list[str]]:
-    """Return how ``preprocessor_config.json`` says that images are prepared, and notes.
+    """Return how ``preprocessor_config.json`` prepares images, and notes.
 
     Raises:
         InputError: when it is no file of the folder.
-        FormatError: when it says what cannot be.
+        FormatError: when its values are invalid.
     """
     folder = content.path if content.path.is_dir() else content.path.parent
     path, size = beside(folder, "preprocessor_config.json"), _image_size(content)
@@ -267,7 +267,7 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> ImageView:
     """Return what of an image a processor takes.
 
     Raises:
-        FormatError: when its sizes cannot be.
+        FormatError: when its sizes are invalid.
 
     Example:
         >>> path = Path("preprocessor_config.json")
@@ -298,7 +298,7 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> ImageView:
 
 
 def _image_size(content: Content) -> int | None:
-    """Return the pixels of a side that the configuration says, where it does.
+    """Return the configured side length in pixels, if any.
 
     Raises:
         FormatError: when they cannot be.

@@ -14,7 +14,7 @@ LEFT_OUT = "alphas."
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the blocks are numbered in this work's way."""
+    """Return whether the blocks are numbered as in this work."""
     return {"block1.conv1.weight", "block3.conv1.weight", "fc.weight"} <= content.tensors.keys()
 
 

@@ -19,7 +19,7 @@ HEAD = {"linear.weight": "head.weight", "linear.bias": "head.bias"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the entries are those of the family's script, and the head is ``linear``."""
+    """Return whether the entries are those of the family's script, and the head is ``linear``."""
     names = {name.removeprefix("module.") for name in content.tensors}
     return (
         {"epoch", "arch", "state_dict"} <= content.top.keys()

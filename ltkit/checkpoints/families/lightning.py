@@ -23,17 +23,17 @@ LEFT_OUT = re.compile(
     r"([^.]*_)?(acc|accuracy|auroc|calibration|confmat|confusion|criterion|f1|loss|losses|metric|"
     r"metrics|precision|recall)(_[^.]*)?\."
 )
-"""Attributes of losses and metrics."""
+"""Attribute names of losses and metrics."""
 
 DEPTH = 3
-"""How many attributes deep the network is looked for."""
+"""How many attributes deep the network is searched for."""
 
 FEWEST = 7
-"""Fewer tensors are less than half of any network's, which has 15 at least."""
+"""With fewer tensors it cannot be half of any network, which has at least 15."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether Lightning wrote the file, and its network is one of ours."""
+    """Return whether Lightning wrote the file, and its network is one of ours."""
     if "pytorch-lightning_version" not in content.top or PLACE not in content.states:
         return False
     if wanted.arch is not None:
@@ -42,7 +42,7 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network under the prefix that has most of a known one's tensors.
+    """Build the network under the prefix that matches most of a known network's tensors.
 
     Raises:
         FormatError: when tensors do not fit.
@@ -76,7 +76,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _prefix(content: Content, wanted: LoadSettings) -> str:
-    """Return what the backbone's names begin with, with its dot."""
+    """Return the prefix of the backbone's names, with its dot."""
     likeness = _likeness(content)
     best = max(likeness.values())
     found = sorted(prefix for prefix, value in likeness.items() if value == best)
@@ -90,7 +90,7 @@ def _prefix(content: Content, wanted: LoadSettings) -> str:
 
 
 def _likeness(content: Content) -> dict[str, float]:
-    """Return how much of a known network's tensors each prefix has; 0 where it has few."""
+    """Return each prefix's share of a known network's tensors; 0 for a prefix with few tensors."""
     under: dict[str, dict[str, tuple[int, ...]]] = {"": {}}
     for name, tensor in content.states[PLACE].items():
         attributes = name.split(".", DEPTH)[:-1]

@@ -17,12 +17,12 @@ SCALES, BLOCK = ("state_dict_lws_model",), ("state_dict_block",)
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether model and classifier are kept apart in this work's way."""
+    """Return whether model and classifier are stored separately, as in this work."""
     return {MODEL, CLASSIFIER} <= content.states.keys()
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network; the scales are the second stage's.
+    """Build the network, with the scales of the second stage.
 
     Raises:
         FormatError: when tensors do not fit, or the head is not as wide as the features.

@@ -1,4 +1,4 @@
-"""Checkpoints that ``ltkit train`` wrote, as torch files or as safetensors with metadata."""
+"""Checkpoints written by ``ltkit train``, as torch files or as safetensors with metadata."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file says that it is ours."""
+    """Return whether the file declares itself as ltkit's."""
     return content.top.get("format") == FORMAT
 
 
@@ -28,7 +28,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """Build the network that the file names.
 
     Raises:
-        FormatError: for a newer version, or an entry that is missing or another.
+        FormatError: for a newer version, or a missing or invalid entry.
         InputError: when an average of the weights is wanted.
     """
     top, path = content.top, content.path

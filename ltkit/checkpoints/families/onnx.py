@@ -24,7 +24,7 @@ SOFTMAX = {"LogSoftmax", "Softmax"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is ONNX."""
+    """Return whether the file is ONNX."""
     return content.container == "onnx"
 
 
@@ -32,7 +32,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """Load the model and cut it at its last layer.
 
     Raises:
-        InputError: when onnxruntime is absent or does not take the model, or it does not end in a
+        InputError: when onnxruntime is absent or rejects the model, or it does not end in a
             linear layer.
     """
     model = onnx_file.load(content.path)
@@ -46,7 +46,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _reader(model: Any) -> Callable[[Any], Made]:
-    """Return what tells how a value of the graph is made."""
+    """Return a function that tells how a value of the graph is computed."""
     makers = {name: node for node in model.graph.node for name in node.output}
 
     def made(name: Any) -> Made:

@@ -38,17 +38,17 @@ BY_NAMES = True
 
 PROMPT = "a photo of a {}."
 TEXTS = 256
-"""Texts that are embedded at a time."""
+"""Number of texts embedded at a time."""
 
 
 class TextHead(CosineHead):
-    """Scaled cosines with the embeddings of texts, and a bias that is the same for all of them.
+    """Scaled cosines with text embeddings, and one bias for all classes.
 
-    weight: (C, D), an embedding a row.
+    weight: (C, D), one embedding per row.
     """
 
     def __init__(self, rows: Tensor, scale: float, bias: float) -> None:
-        """Take the embeddings."""
+        """Store the embeddings."""
         super().__init__(rows.shape[1], len(rows), scale)
         self.weight = nn.Parameter(rows)
         self.bias = bias
@@ -58,12 +58,12 @@ class TextHead(CosineHead):
         return super().forward(features) + self.bias
 
     def record(self) -> Head:
-        """Return the rows as they are, with the scale and the bias."""
+        """Return the rows unchanged, with the scale and the bias."""
         head = super().record()
         return replace(head, bias=np.full(head.num_classes, self.bias, np.float32))
 
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
-        """Refuse: the rows come out of the text tower.
+        """Refuse: the rows are outputs of the text tower.
 
         Raises:
             InputError: always.
@@ -75,10 +75,10 @@ class TextHead(CosineHead):
 
 
 class ImageTower(nn.Module):
-    """A CLIP model's embedding of images."""
+    """The image embedding of a CLIP model."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Take the whole model."""
+        """Store the whole model."""
         super().__init__()
         self.model = model
 
@@ -89,7 +89,7 @@ class ImageTower(nn.Module):
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether open_clip is named, or the tensors are those of a CLIP model of its form."""
+    """Return whether open_clip is requested, or the tensors look like its CLIP models."""
     found = places(content)
     if not found or wanted.arch is not None:
         return bool(found) and named(wanted, "open_clip") is not None
@@ -98,7 +98,7 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the model, and the head from the names of the classes.
+    """Build the model, and the head from the class names.
 
     Without names (`inspect`), the head has no classes.
 
@@ -154,7 +154,7 @@ def _built(content: Content, name: str) -> tuple[Any, Any]:
     """Return a model and its tokenizer.
 
     Raises:
-        InputError: when a part of it is not on this machine.
+        InputError: when a part of it is not available locally.
     """
     import open_clip
 
@@ -175,7 +175,7 @@ def _built(content: Content, name: str) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def _embedded(model: Any, tokenizer: Any, names: tuple[str, ...]) -> Tensor:
-    """Return the (C, D) embeddings of the names' prompts; underscores are spaces."""
+    """Return the (C, D) embeddings of the class names' prompts; underscores become spaces."""
     texts = [PROMPT.format(name.replace("_", " ")) for name in names]
     size = model.encode_text(tokenizer([PROMPT])).shape[1]
     parts = [

@@ -14,7 +14,7 @@ PREPROCESSOR = "data_preprocessor."
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there is a head ``head.fc`` on a ``backbone``."""
+    """Return whether there is a head ``head.fc`` on a ``backbone``."""
     names = content.tensors
     return "head.fc.weight" in names and "backbone.conv1.weight" in names
 

@@ -17,7 +17,7 @@ LEFT_OUT = re.compile(r"^(encoder_k\.|linear_k\.|queue|encoder_q\.(fc|linear)\.)
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a query encoder and a linear layer beside it."""
+    """Return whether there is a query encoder with a linear layer beside it."""
     names = {name.removeprefix("module.") for name in content.tensors}
     return {"encoder_q.conv1.weight", "linear.weight"} <= names
 

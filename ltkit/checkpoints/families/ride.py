@@ -31,7 +31,7 @@ LEFT_OUT = re.compile(r"^(expert_help_pred|linear_head\.|linear_few\.|mlp\.)")
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there is a ``linears.0``, or a ``linear``, inside of the backbone."""
+    """Return whether the backbone contains ``linears.0`` or ``linear``."""
     names = {name.removeprefix("module.") for name in content.tensors}
     return bool({"backbone.linears.0.weight", "backbone.linear.weight"} & names)
 

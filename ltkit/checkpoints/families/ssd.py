@@ -2,7 +2,7 @@
 
 Stage I has ``encoder_q`` and a linear ``classifier``; stage II ``encoder`` and ``classifier.fc``
 with learned ``classifier.scales``; stage III ``encoder_q`` with a hard head, ``classifier``, and a
-soft one, ``classifier_kd``, which is the one whose accuracy is reported and which is taken unless
+soft one, ``classifier_kd``, which is the one whose accuracy is reported and which is used unless
 ``--head classifier`` is asked for. Momentum copies, projections, queues and the teacher are left
 out.
 """
@@ -28,14 +28,14 @@ SCALED = {
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are an encoder and a classifier beside it, as this work names them."""
+    """Return whether there is an encoder with a classifier beside it, named as in this work."""
     names = {name.removeprefix("module.") for name in content.tensors}
     second = {"encoder.conv1.weight", "classifier.fc.weight", "classifier.scales"} <= names
     return second or {"encoder_q.conv1.weight", "classifier.weight"} <= names
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the encoder with the head of the stage.
+    """Build the encoder with the head of its stage.
 
     Raises:
         FormatError: when tensors do not fit, or the head is not as wide as the features.

@@ -1,4 +1,4 @@
-"""State dicts of networks that ltkit has itself, whoever trained them.
+"""State dicts of ltkit's own networks, whoever trained them.
 
 The outermost mapping, or ``state_dict``, ``model`` or ``net`` in it, holds a network's tensors
 under the names of torchvision (``conv1``, ``layer1.0.bn2``) with any of the usual wrappers'
@@ -30,18 +30,18 @@ GENERAL = True
 EMA: tuple[Place, ...] = (("state_dict_ema",), ("model_ema",), ("ema",))
 RAW: tuple[Place, ...] = (("state_dict",), ("model",), ("net",), ())
 LIKE = 0.5
-"""From this part of common tensors on, a state dict is taken to be of that architecture."""
+"""Share of common tensors from which a state dict is taken for that architecture."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether most of the tensors are those of a backbone of ours."""
+    """Return whether most tensors are those of one of ltkit's backbones."""
     if wanted.arch is not None and ":" in wanted.arch:
         return False
     return any(_likeness(content, place)[1] >= LIKE for place in _places(content).values())
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network whose tensors these are.
+    """Build the network that has these tensors.
 
     Raises:
         FormatError: when tensors do not fit, or the head is no matrix as wide as the features.
@@ -65,7 +65,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     if cosine and wanted.scale is None:
         raise InputError(
             f"{content.path}: {rest[weight]}: has no bias; if it is a cosine head, give its factor "
-            "with --scale (30 in the LDAM family), else say --linear"
+            "with --scale (30 in the LDAM family), else pass --linear"
         )
     head = (
         CosineHead(spec.features, count, wanted.scale or 1.0)
@@ -79,7 +79,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _places(content: Content) -> dict[str, Place]:
-    """Return the places that this file has, the preferred first."""
+    """Return the places that this file has, in order of preference."""
     found = {}
     for kind, places in (("ema", EMA), ("raw", RAW)):
         there = [place for place in places if place in content.states]
@@ -98,7 +98,7 @@ def _likeness(content: Content, place: Place) -> tuple[str, float]:
 def _head(
     content: Content, place: Place, rest: dict[str, str], width: int, wanted: str | None
 ) -> tuple[str, str | None, list[str]]:
-    """Return the head's weight and bias among the tensors left over, and other heads' tensors."""
+    """Return the head's weight and bias among the remaining tensors, and other heads' tensors."""
     state = content.states[place]
     heads = {
         own: tuple(state[name].shape)

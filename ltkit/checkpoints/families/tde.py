@@ -28,7 +28,7 @@ WEIGHT = {"weight", "module.weight"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there are a feature model and a classifier that is one weight."""
+    """Return whether there is a feature model with a classifier of a single weight."""
     return any(
         place in content.states and set(_classifier(content, place)) & WEIGHT
         for place in PLACES.values()
@@ -62,7 +62,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 
 def _mean_feature(content: Content) -> torch.Tensor:
-    """Return the (D,) mean training feature that stands beside the state dicts."""
+    """Return the (D,) mean training feature stored next to the state dicts."""
     value = values_of(content.top.get("embed"))
     if value is None:
         raise FormatError(

@@ -1,4 +1,4 @@
-"""timm's networks, as its training script or its hub writes them, or by name.
+"""timm's networks, from its training script, from its hub, or by name.
 
 timm's script writes ``{epoch, arch, state_dict, state_dict_ema, optimizer, version, args, ...}``;
 scripts after DeiT's ``{model, model_ema, optimizer, epoch, args}`` with ``args.model`` and
@@ -50,10 +50,10 @@ SHAPE = (
     "class_token", "depth", "dynamic_img_size", "embed_dim", "fc_norm", "global_pool", "img_size",
     "init_values", "num_heads", "patch_size", "reg_tokens", "window_size",
 )  # fmt: skip
-"""Arguments of its networks that a file may give; others could name files to be read."""
+"""Arguments of its networks that a file may set; others could name files to be read."""
 
 DATA = ("input_size", "img_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
-"""Arguments of its script that say how images are prepared."""
+"""Arguments of its script that define how images are prepared."""
 
 
 FITS: Mapping[str, Fit] = {"center": "crop", "squash": "squeeze"}
@@ -61,14 +61,14 @@ FITS: Mapping[str, Fit] = {"center": "crop", "squash": "squeeze"}
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether timm is named, by the user or by the file."""
+    """Return whether timm is named, by the user or by the file."""
     if wanted.arch is not None:
         return named(wanted, "timm") is not None and bool(places(content))
     return _said(content) is not None and bool(places(content))
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network that is named.
+    """Build the named network.
 
     Raises:
         FormatError: when tensors, or what the file says of its images, do not fit.
@@ -138,15 +138,15 @@ def last_layers(content: Content, model: nn.Module) -> tuple[str, ...]:
 def images_of(
     content: Content, model: nn.Module, said: Mapping[str, Any]
 ) -> tuple[Preparation, list[str]]:
-    """Return how a timm network wants its images, and notes on it.
+    """Return how a timm network's images are prepared, and notes.
 
     Args:
-        content: of the file.
-        model: has the usual configuration.
-        said: what the file says instead, by timm's names.
+        content: what the file holds.
+        model: the network, with its usual configuration.
+        said: the file's own values, by timm's names.
 
     Raises:
-        FormatError: when the file says what cannot be.
+        FormatError: when the file's values are invalid.
     """
     from timm.data import resolve_data_config
 
@@ -157,7 +157,7 @@ def images_of(
         found = resolve_data_config(dict(said), model=model)
     except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
         raise FormatError(
-            f"{content.path}: what it says of its images is not what timm knows ({reason(error)}); "
+            f"{content.path}: timm does not know its image settings ({reason(error)}); "
             "save the weights alone"
         ) from error
     _, height, width = (whole(content.path, "input_size", side) for side in found["input_size"])
@@ -173,7 +173,7 @@ def images_of(
 
 
 def _said(content: Content) -> str | None:
-    """Return the network that the file names, where it is of a kind that timm's names are in."""
+    """Return the network that the file names, if it is of a kind that timm names."""
     top, said = content.top, arguments_of(content.top.get("args"))
     name: Any = None
     if content.container == "folder" and "model_type" not in top:
@@ -186,7 +186,7 @@ def _said(content: Content) -> str | None:
 
 
 def _settings(content: Content) -> dict[str, Any]:
-    """Return what the network was built with beside its name; only what gives it its shape."""
+    """Return the arguments, besides its name, that determine the network's shape."""
     said = arguments_of(content.top.get("args"))
     made = plain_values(content.top.get("model_args")) | plain_values(said.get("model_kwargs"))
     pool = content.top.get("global_pool") or said.get("gp")

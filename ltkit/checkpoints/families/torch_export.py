@@ -28,7 +28,7 @@ SUMMARY = "torch.export programs (.pt2), with --trust-code"
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is one of torch.export."""
+    """Return whether the file is a torch.export program."""
     return content.container == "torch-export"
 
 
@@ -67,7 +67,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from logging: it shows tracebacks of errors that it then raises."""
+    """Silence torch's log, which shows tracebacks of errors that it then raises."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -84,14 +84,14 @@ def _made(value: Any) -> Made:
 
 
 def _shape(inputs: list[fx.Node]) -> list[int | None]:
-    """Return the images' shape as exported; None where it may vary."""
+    """Return the exported shape of the images, None for variable dimensions."""
     shape = getattr(inputs[0].meta.get("val"), "shape", ()) if inputs else ()
     fixed = [size if isinstance(size, int) else None for size in shape]
     return fixed if len(fixed) == 4 else [None] * 4
 
 
 class _Cut(nn.Module):
-    """The exported module; arguments beside the images are left out."""
+    """The exported module; inputs other than the images are left out."""
 
     def __init__(self, module: nn.Module, inputs: int) -> None:
         super().__init__()

@@ -23,11 +23,11 @@ from ltkit.settings import LoadSettings
 
 SUMMARY = "TorchScript programs (torch.jit.save), with --trust-code"
 PARTS = {"prim::TupleConstruct": 0, "prim::ListConstruct": 0, "prim::DictConstruct": 1}
-"""Outputs in parts: the first is taken."""
+"""Operators that bundle values, with the position of the value that is used."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether the file is TorchScript."""
+    """Return whether the file is TorchScript."""
     return content.container == "torchscript"
 
 
@@ -53,7 +53,7 @@ def _alone(content: Content, wanted: LoadSettings) -> None:
 
 
 def _load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Load the program, and run it on images; a damaged one may end the process."""
+    """Load the program and run it on images; a damaged one may end the process."""
     try:
         with warnings.catch_warnings(action="ignore"):  # torch calls TorchScript deprecated
             module = torch.jit.load(content.path, map_location="cpu").eval().float()
@@ -87,7 +87,7 @@ def _is_none(value: Any) -> bool:
 
 
 class _Cut(nn.Module):
-    """A module's own graph with more outputs."""
+    """A module's own graph with additional outputs."""
 
     def __init__(self, module: nn.Module, graph: Any, layer: Any) -> None:
         super().__init__()

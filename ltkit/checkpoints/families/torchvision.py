@@ -1,4 +1,4 @@
-"""torchvision's classification networks, as state dicts or by its reference script.
+"""torchvision's classification networks, as state dicts or from its reference script.
 
 A plain state dict, with any prefix that all names share, is recognised by its tensors; those that
 are a network of ltkit's own (ResNets) need no torchvision and are read by the family of state
@@ -41,18 +41,18 @@ SUMMARY = (
 )
 GENERAL = True
 LIKE = 0.5
-"""From this part of common tensors on, a state dict is taken to be of that network."""
+"""Share of common tensors from which a state dict is taken for that network."""
 
 AUXILIARY = {"googlenet": re.compile(r"aux[12]\."), "inception_v3": re.compile(r"AuxLogits\.")}
 BUFFER = re.compile(
     r"\.(running_mean|running_var|num_batches_tracked)$|relative_(position_index|coords_table)$"
 )
-"""What torchvision does not count among a network's parameters."""
+"""Buffers that torchvision does not count as parameters."""
 
 COUNTER = "num_batches_tracked"
 OLD_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 CANDIDATES = 3
-"""Of so many networks, those nearest in size, the tensors are compared."""
+"""Number of networks, nearest in size, whose tensors are compared."""
 
 HALF = (0.5, 0.5, 0.5)
 """GoogLeNet and Inception were ported from TensorFlow; torchvision turns ImageNet's statistics into
@@ -60,7 +60,7 @@ these within the network (`transform_input`), which a state dict does not show."
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether torchvision is named, or has a network with most of the tensors."""
+    """Return whether torchvision is named, or has a network with most of the tensors."""
     if not places(content) or wanted.arch is not None:
         return bool(places(content)) and named(wanted, "torchvision") is not None
     try:
@@ -70,7 +70,7 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
-    """Build the network that is named, or whose tensors these are.
+    """Build the network that is named, or that has these tensors.
 
     Raises:
         FormatError: when tensors do not fit.
@@ -115,7 +115,7 @@ def _models(content: Content) -> Any:
 
 
 def _said(content: Content) -> str | None:
-    """Return the network that the reference script's arguments name."""
+    """Return the network named by the reference script's arguments."""
     said = arguments_of(content.top.get("args")).get("model")
     return said if isinstance(said, str) and "lr_scheduler" in content.top else None
 
@@ -125,12 +125,12 @@ def _place(content: Content) -> Place:
 
 
 def _names(content: Content, place: Place) -> dict[str, str]:
-    """Return the network's names to those in the file."""
+    """Return the network's names, with their names in the file."""
     return {OLD_LAYER.sub(r"\1\2.", own): n for own, n in unwrapped(content, place).items()}
 
 
 def _most_like(content: Content, place: Place) -> tuple[str, float]:
-    """Return the network that has most of these tensors, and what part of all it has.
+    """Return the network that shares most of these tensors, and the share.
 
     Only those are built whose published size, less the head's, is nearest to that of the file, less
     a matrix's; and those with auxiliary heads, which the one or the other may lack.
@@ -166,7 +166,7 @@ def _most_like(content: Content, place: Place) -> tuple[str, float]:
 
 @functools.cache
 def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of a network of `PROBE` classes, less the counters of batch norm."""
+    """Return the tensors of a network with `PROBE` classes, without batch norm's counters."""
     from torchvision import models
 
     made = {"weights": None, "num_classes": PROBE, **_settings(name)}
@@ -179,7 +179,7 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def _head(name: str) -> str:
-    """Return the name of a network's last layer: as many rows as there are classes."""
+    """Return the name of a network's last layer, which has one row per class."""
     (weight,) = (
         own for own, shape in _shapes(name).items()
         if shape[:1] == (PROBE,) and own.endswith(".weight")
@@ -188,20 +188,20 @@ def _head(name: str) -> str:
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """Return what a network is built with: no auxiliary heads, and no slow initial values."""
+    """Return the arguments to build a network: no auxiliary heads, no slow initialisation."""
     return {"aux_logits": False, "init_weights": False} if name in AUXILIARY else {}
 
 
 def _side(
     content: Content, place: Place, names: dict[str, str], shapes: dict[str, tuple[int, ...]]
 ) -> dict[str, int]:
-    """Return the image size of a ViT, by how many patches have a position; none where all differs.
+    """Return a ViT's image size from its number of position embeddings; empty if others differ.
 
     Args:
-        content: of the file.
+        content: what the file holds.
         place: where it has the network.
-        names: the network's names to those in the file.
-        shapes: of the network's tensors, as published.
+        names: the network's names, with their names in the file.
+        shapes: shapes of the network's tensors, as published.
     """
     state = content.states[place]
     positions, patch = (
@@ -217,10 +217,10 @@ def _side(
 def _images(
     content: Content, models: Any, name: str, settings: dict[str, Any]
 ) -> tuple[Preparation, list[str]]:
-    """Return how images are brought to size and normalised, and notes on it.
+    """Return how images are resized and normalised, and notes.
 
     Raises:
-        FormatError: when the script's arguments have sizes that cannot be.
+        FormatError: when the script's arguments have invalid sizes.
     """
     said = arguments_of(content.top.get("args"))
     entries = list(models.get_model_weights(name))

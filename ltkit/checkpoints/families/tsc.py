@@ -1,4 +1,4 @@
-"""TSC and KCL, first stage: an encoder with a projection and ``optimal_target``, but no classifier.
+"""TSC and KCL, first stage: an encoder with a projection and ``optimal_target``, no classifier.
 
 The first stage learns features alone, so there is no head to extract and the file is refused. The
 second stage, a ResNet with a trained ``fc``, is a plain state dict.
@@ -14,7 +14,7 @@ SUMMARY = "TSC, KCL: the second stage as a plain state dict; the first has no cl
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether there is a query encoder, and neither a linear layer nor a classifier."""
+    """Return whether there is a query encoder without a linear layer or a classifier."""
     names = {name.removeprefix("module.") for name in content.tensors}
     return "encoder_q.conv1.weight" in names and not {"linear.weight", "classifier.weight"} & names
 

@@ -1,4 +1,4 @@
-"""Weight balancing: a raw state dict of ``encoder.*``, the head among them as ``encoder.fc``.
+"""Weight balancing: a plain state dict of ``encoder.*``, with the head as ``encoder.fc``.
 
 The network is a ResNet-34 with a 3x3 stem and no pooling, for CIFAR images.
 """
@@ -12,7 +12,7 @@ SUMMARY = "weight balancing (raw, 'encoder.fc')"
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Say whether all names are the encoder's, and the head is one of them."""
+    """Return whether all names are the encoder's, including its head."""
     names = content.tensors
     return "encoder.fc.weight" in names and all(name.startswith("encoder.") for name in names)
 

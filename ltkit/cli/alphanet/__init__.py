@@ -1,4 +1,4 @@
-"""``ltkit alphanet``: one command a file."""
+"""``ltkit alphanet``: one file per command."""
 
 import typer
 
@@ -8,7 +8,7 @@ from ltkit.cli.alphanet.show import show
 from ltkit.cli.alphanet.sweep import sweep
 
 app = typer.Typer(
-    help="AlphaNet: rare classifiers corrected by those of similar frequent classes.",
+    help="AlphaNet: correct rare classes with classifiers of similar frequent classes.",
     no_args_is_help=True, rich_markup_mode=None,
 )  # fmt: skip
 app.command()(fit)
@@ -19,4 +19,4 @@ app.command()(show)
 
 @app.callback()
 def group() -> None:
-    """AlphaNet: rare classifiers corrected by those of similar frequent classes."""
+    """AlphaNet: correct rare classes with classifiers of similar frequent classes."""

@@ -1,4 +1,4 @@
-"""The options that several commands of ``ltkit alphanet`` have, and the settings they make."""
+"""The options shared by commands of ``ltkit alphanet``, and the settings they make."""
 
 from typing import Annotated, Any
 
@@ -10,14 +10,14 @@ from ltkit.settings import ALPHANET_VARIANTS, RANGES, Variant
 RHO = RANGES["rho"].span
 
 VariantName = Annotated[
-    Variant, typer.Option(help="The paper's text, or the code that made its numbers.")
+    Variant, typer.Option(help="Follow the paper's text, or the code that made its numbers.")
 ]
-Of = Annotated[str, typer.Option(help="Which classes are corrected: few, or medium+few.")]
-Epochs = Annotated[int, _options.setting("epochs")]
+Of = Annotated[str, typer.Option(help="Classes to correct: few, or medium+few.")]
+Epochs = Annotated[int, _options.setting("epochs", "Training epochs.")]
 
 
 def chosen(variant: Variant, network_input: str | None, few_biases: str | None) -> dict[str, Any]:
-    """Return what a variant sets, with what was asked for one by one."""
+    """Return a variant's settings, with individual choices on top."""
     chosen: dict[str, Any] = dict(ALPHANET_VARIANTS[variant])
     for name, value in (("network_input", network_input), ("few_biases", few_biases)):
         if value is not None:

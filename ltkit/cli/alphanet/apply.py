@@ -10,14 +10,14 @@ from ltkit.errors import FormatError
 
 
 def apply(
-    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="What alphanet fit wrote.")],
+    fitted: Annotated[Path, typer.Argument(metavar="FIT", help="File written by alphanet fit.")],
     feats: Annotated[
-        str, typer.Argument(metavar="FEATS", help="Features with the classes to correct.")
+        str, typer.Argument(metavar="FEATS", help="Features file with the classes to correct.")
     ],
     of: Annotated[
         str | None,
         typer.Option(
-            help="Ids of the classes to correct; default: the rare ones that the fit left out.",
+            help="Ids of the classes to correct; default: the rare classes that the fit left out.",
             show_default=False,
         ),
     ] = None,
@@ -25,7 +25,7 @@ def apply(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Correct classes that were not there at fit time, with the networks of the fit.
+    """Correct classes unseen at fit time, with the fit's networks.
 
     A new class needs its mean feature (training samples in FEATS) and its row of the head.
 

@@ -20,7 +20,7 @@ from ltkit.settings import (
 
 NetworkInput = Annotated[
     Literal["neighbors", "own+neighbors"] | None,
-    typer.Option(help="What the network sees; default: the variant's.", show_default=False),
+    typer.Option(help="Input of the network; default: the variant's.", show_default=False),
 ]
 FewBiases = Annotated[
     Literal["learned", "frozen"] | None,
@@ -34,23 +34,25 @@ MinEpochs = Annotated[
     _options.setting(
         "min_epochs",
         "First epoch that may be chosen on validation data. Default: "
-        f"{AlphaNetSettings.min_epochs}, or the last where there are fewer.",
+        f"{AlphaNetSettings.min_epochs}, or the last if there are fewer.",
         show_default=False,
     ),
 ]
 Choice = Annotated[
-    EpochChoice, typer.Option(help="The best epoch on validation data, or the last.")
+    EpochChoice, typer.Option(help="Keep the best epoch on validation data, or the last.")
 ]
-BatchSize = Annotated[int, _options.setting("batch_size")]
+BatchSize = Annotated[int, _options.setting("batch_size", "Samples per batch.")]
 Lr = Annotated[float, _options.setting("learning_rate", "Learning rate.")]
 Sampling = Annotated[
-    BaseSampling, typer.Option(help="Whether base classes or base samples are equally likely.")
+    BaseSampling, typer.Option(help="Draw base classes, or base samples, with equal probability.")
 ]
-LogitScale = Annotated[float, _options.setting("logit_scale", "Factor of all logits in training.")]
-ActivationName = Annotated[Activation, typer.Option()]
+LogitScale = Annotated[float, _options.setting("logit_scale", "Factor on all logits in training.")]
+ActivationName = Annotated[
+    Activation, typer.Option(help="Activation function of the hidden layers.")
+]
 LeaveOut = Annotated[
     str | None,
-    typer.Option(help="Ids of classes that the fit must not know of.", show_default=False),
+    typer.Option(help="Ids of classes to hide from the fit.", show_default=False),
 ]
 
 HIDDEN = ",".join(map(str, AlphaNetSettings.hidden))
@@ -60,10 +62,12 @@ def fit(
     feats: _options.Feats = None,
     k: _options.Neighbours = NeighborSettings.k,
     rho: Annotated[
-        str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; several: 0.5,1,1.5.")
+        str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
     ] = "1",
     seeds: _options.Seeds = 1,
-    metric: Annotated[Metric, typer.Option()] = NeighborSettings.metric,
+    metric: Annotated[
+        Metric, typer.Option(help="Distance between classes.")
+    ] = NeighborSettings.metric,
     variant: VariantName = "paper",
     network_input: NetworkInput = None,
     few_biases: FewBiases = None,
@@ -85,7 +89,7 @@ def fit(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Learn the corrections; every rho and seed is a run of one joint fit.
+    """Learn corrections; every rho and seed is one run of a joint fit.
 
     Example: ltkit alphanet fit feats.h5 --k 5 --rho 0.5,1,1.5 --seeds 10
     """
@@ -128,7 +132,7 @@ def _min_epochs(given: int | None, epochs: int) -> int:
     """Return the first epoch that may be chosen.
 
     Raises:
-        InputError: when it is one that never comes.
+        InputError: when it is later than the last epoch.
     """
     if given is not None and given > epochs:
         raise InputError(f"--min-epochs: found {given}, expected at most --epochs, {epochs}")

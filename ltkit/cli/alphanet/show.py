@@ -7,7 +7,7 @@ import typer
 from ltkit.cli import _inputs, _options, _output
 
 NAMED = 3
-"""Classes named of those that a class is mistaken for."""
+"""Most classes named among those that a class is mistaken for."""
 
 
 def show(
@@ -15,7 +15,7 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="[FEATS] [FIT]",
-            help="Features file, and what alphanet fit wrote; default: the only fit beside FEATS.",
+            help="Features file, then a file of alphanet fit; default: the only fit next to FEATS.",
             show_default=False,
         ),
     ] = None,
@@ -25,28 +25,30 @@ def show(
             "--class",
             metavar="NAME_OR_ID",
             show_default=False,
-            help="Which class; may be repeated; default: those whose accuracy changed most.",
+            help="Class to show; may be repeated; default: those whose accuracy changed most.",
         ),
     ] = None,
     most: Annotated[
-        int, _options.setting("most", "How many of those, 0 for all corrected classes.")
+        int, _options.setting("most", "How many of those; 0 for all corrected classes.")
     ] = 10,
     rho: Annotated[
         float | None,
-        _options.setting("rho", "Which rho, where there are several.", show_default=False),
+        _options.setting(
+            "rho", "Rho of the runs to show, if the fit has several.", show_default=False
+        ),
     ] = None,
     run: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A single run, as seed=0; may be repeated."),
+        typer.Option(metavar="NAME=VALUE", help="Show a single run, e.g. seed=0; may be repeated."),
     ] = None,
     split: _options.Split = "test",
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Say what a fit made of classes: the combination learned, accuracy, and mistakes.
+    """Show what a fit learned: combinations, accuracies and mistakes.
 
-    Of several seeds, means and standard deviations; random neighbours differ from seed to seed, and
-    a coefficient is then 0 in the runs without that neighbour.
+    With several seeds, prints means and standard deviations; random neighbours differ between
+    seeds, and a coefficient is 0 in the runs without that neighbour.
 
     \b
     --json prints fractions in 0..1, null where there is none:
@@ -81,7 +83,7 @@ def show(
 
 
 def _in_words(row: dict[str, Any], terms: int) -> list[str]:
-    """Return the lines about a class: the largest `terms` of its combination, and mistakes."""
+    """Return the lines about a class: its `terms` largest coefficients, and mistakes."""
 
     def spread(std: float | None, form: str, factor: float = 1) -> str:
         return "" if std is None else f" ± {factor * std:{form}}"

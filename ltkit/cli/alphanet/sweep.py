@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 METRICS = ("euclidean", "cosine", "random", "wordnet")
 
-Ks = Annotated[str, typer.Option("--k", help="Neighbours of each class, several.")]
-Rhos = Annotated[str, typer.Option(help=f"Base samples per few-shot sample, several, each {RHO}.")]
+Ks = Annotated[str, typer.Option("--k", help="Neighbours per class; a list.")]
+Rhos = Annotated[str, typer.Option(help=f"Base samples per few-shot sample; a list, each {RHO}.")]
 Metrics = Annotated[
-    str, typer.Option(help="Of the neighbours, several: euclidean,cosine,random,wordnet.")
+    str, typer.Option(help="Distances between classes: euclidean,cosine,random,wordnet.")
 ]
 ChosenBy = Annotated[
-    Select, typer.Option(help="What the setting is chosen by, on the validation split.")
+    Select, typer.Option(help="Accuracy on the validation split that the setting is chosen by.")
 ]
 AtMostLoss = Annotated[
     float | None,
     _options.setting(
         "at_most_loss",
-        "Only settings that lose at most so many points of overall accuracy.",
+        "Choose among settings that lose at most this many points of overall accuracy.",
         show_default=False,
     ),
 ]
 Csv = Annotated[
-    Path | None, typer.Option(help="Write the table to a CSV file.", show_default=False)
+    Path | None, typer.Option(help="Also write the table to a CSV file.", show_default=False)
 ]
 
 
@@ -58,10 +58,10 @@ def sweep(
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Fit many settings, score them on the validation split, keep the best one.
+    """Fit many settings; keep the best one on the validation split.
 
-    The output has the runs of the chosen setting; finished fits are kept beside it until all are
-    done, and --resume takes them.
+    The output has the runs of the chosen setting. Finished fits are kept next to it until all are
+    done; --resume reuses them.
 
     Example: ltkit alphanet sweep feats.h5 --k 5,10 --rho 0.5,1,2 --select few --at-most-loss 0.5
     """
@@ -120,7 +120,7 @@ def sweep(
 
 
 def _print(rows: Sequence[dict[str, Any]], select: str, title: str) -> None:
-    """Print the table, with bars for people."""
+    """Print the table, with bars on a terminal."""
     if _output.for_people():
         _output.print_fitting(partial(_rich_table, rows, select), title)
     else:
@@ -129,7 +129,7 @@ def _print(rows: Sequence[dict[str, Any]], select: str, title: str) -> None:
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as a file gives them back."""
+    """Return settings as they come back from a file."""
     import json
 
     found: dict[str, Any] = json.loads(json.dumps(settings))
@@ -144,7 +144,7 @@ def _row(point: Any, chosen: bool) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the lines of the table, in %, of the validation split."""
+    """Return the lines of the table, in %, on the validation split."""
     lines = [f"{'metric':<10}{'k':>4}{'rho':>7}" + "".join(f"{g:>14}" for g in GROUPS)]
     for row in rows:
         knobs = f"{row['metric']:<10}{row['k']:>4}{row['rho']:>7g}"
@@ -162,7 +162,7 @@ def _cell(row: dict[str, Any], group: str) -> str:
 
 
 def _rich_table(rows: Sequence[dict[str, Any]], select: str, look: _output.Look) -> "Table":
-    """Return the table for people, with bars of what the setting was chosen by."""
+    """Return the table for a terminal, with bars for the accuracy the setting was chosen by."""
     from rich import box
     from rich.table import Table
 

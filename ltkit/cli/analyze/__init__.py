@@ -1,4 +1,4 @@
-"""``ltkit analyze``: one command a file."""
+"""``ltkit analyze``: one file per command."""
 
 import typer
 
@@ -7,7 +7,7 @@ from ltkit.cli.analyze.distance import distance
 from ltkit.cli.analyze.flows import flows
 
 app = typer.Typer(
-    help="What corrections do, and where: by neighbour distance, as flows, over rho.",
+    help="Analyse corrections: by neighbour distance, as prediction flows, over rho.",
     no_args_is_help=True, rich_markup_mode=None,
 )  # fmt: skip
 app.command()(distance)
@@ -17,4 +17,4 @@ app.command()(deltas)
 
 @app.callback()
 def group() -> None:
-    """What corrections do, and where: by neighbour distance, as flows, over rho."""
+    """Analyse corrections: by neighbour distance, as prediction flows, over rho."""

@@ -1,4 +1,4 @@
-"""The options that all of ``ltkit analyze`` has, and what its commands read."""
+"""The options shared by all of ``ltkit analyze``, and the input of its commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +15,14 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file, as for evaluate, and corrections; default: all beside FEATS made from "
-        "it.",
+        help="Features file, as for evaluate, then classifier files; default: all files next to "
+        "FEATS made from it.",
         show_default=False,
     ),
 ]
-MetricName = Annotated[Metric, typer.Option(help="Of the neighbours.")]
+MetricName = Annotated[Metric, typer.Option(help="Distance between classes.")]
 Csv = Annotated[
-    Path | None, typer.Option(help="Also write the figures to a CSV.", show_default=False)
+    Path | None, typer.Option(help="Also write the numbers to a CSV file.", show_default=False)
 ]
 
 
@@ -35,9 +35,9 @@ def read(
     quiet: bool,
     with_rho: bool = False,
 ) -> "tuple[Subject, bool]":
-    """Read features and corrections, and predict; say whether corrections were named.
+    """Read features and corrections, and predict; return whether corrections were named.
 
-    With `with_rho`, of corrections that are not named those are taken that have a rho.
+    With `with_rho`, unnamed corrections without a rho are left out.
     """
     from ltkit.evaluation.analysis import observe
     from ltkit.files import features as features_file

@@ -1,4 +1,4 @@
-"""What the commands of ``ltkit analyze`` print alike, and how they give their results."""
+"""How the commands of ``ltkit analyze`` print and write their results."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,15 +18,15 @@ def give(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Write the CSV that is asked for; print the document, or show it to a person.
+    """Write the CSV if asked for; print the document as JSON or as tables.
 
     Args:
-        document: what an analysis found.
-        show: prints it in tables.
-        table: gives the heading and the rows of its CSV.
-        csv: where to.
-        json: print it as it is.
-        quiet: say nothing of the CSV.
+        document: the result of an analysis.
+        show: prints it as tables.
+        table: returns the heading and the rows of its CSV.
+        csv: the CSV file.
+        json: print the document itself.
+        quiet: do not report the CSV.
     """
     from ltkit.files.tables import write_csv
 
@@ -40,7 +40,7 @@ def give(
 
 
 def table_of(first: str, *columns: str) -> "Table":
-    """Return an empty table of a column of texts and columns of numbers."""
+    """Return an empty table with one text column and number columns."""
     from rich import box
     from rich.table import Table
 
@@ -52,25 +52,25 @@ def table_of(first: str, *columns: str) -> "Table":
 
 
 def percent(value: float | None, std: float | None = None, sign: str = "") -> str:
-    """Return a fraction, and its deviation, in per cent."""
+    """Return a fraction with its deviation, in per cent."""
     if value is None:
         return "–"
     return f"{100 * value:{sign}.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def correlation(value: float | None, std: float | None = None) -> str:
-    """Return a correlation, and its deviation."""
+    """Return a correlation with its deviation."""
     if value is None:
         return "–"
     return f"{value:+.2f}" + ("" if std is None else f" ± {std:.2f}")
 
 
 def title(document: dict[str, Any]) -> str:
-    """Return what the tables of a document are of."""
+    """Return the title of a document's tables."""
     return f"{document['features']}, {document['split']} split"
 
 
 def setting(row: dict[str, Any]) -> str:
-    """Return what a row is called."""
+    """Return the name of a row."""
     label = _tables.safe(row["label"])
     return f"{label}\n± std, {row['runs']} seeds" if row["runs"] > 1 else label

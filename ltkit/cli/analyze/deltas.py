@@ -17,11 +17,12 @@ def deltas(
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Print the change of few, medium, many and overall accuracy against rho, mean over seeds.
+    """Print the change of accuracy against rho, by shot group.
 
-    Fits that agree in everything but rho and seed make one curve, in one file or several; give a
-    fit of --metric random beside that of nearest neighbours as the control. Equal rho is not equal
-    overall accuracy: ltkit compare has the curves of few-shot against overall accuracy.
+    Changes are means over seeds, for few, medium, many and overall. Fits that differ only in rho
+    and seed make one curve, whether in one file or several; as a control, add a fit with --metric
+    random. Equal rho does not mean equal overall accuracy: ltkit compare draws curves of few-shot
+    against overall accuracy.
 
     \b
     --json prints fractions, null where there is none:

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDE = 4
-"""Corrections up to which the table of classes is printed."""
+"""Most corrections for which the table of classes is printed."""
 
 
 def distance(
     files: Files = None,
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
-    of: Annotated[str, typer.Option(help="Which classes: few, medium, many, base, all.")] = "few",
-    among: Annotated[str, typer.Option(help="Which classes may be neighbours.")] = "base",
+    of: Annotated[
+        str, typer.Option(help="Classes to analyse: few, medium, many, base, all.")
+    ] = "few",
+    among: Annotated[str, typer.Option(help="Classes that may be neighbours.")] = "base",
     split: _options.Split = "test",
     bins: _options.Bins = _options.BINS,
     seed: _options.Seed = 0,
@@ -30,12 +32,12 @@ def distance(
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Relate class accuracies, and their change, to the distance of the nearest classes.
+    """Relate class accuracies and their changes to neighbour distance.
 
-    The distance of a class is the mean over its k neighbours. r is Spearman's rank correlation over
-    classes: with the accuracy (of several seeds, their mean), and with its change. Classes close to
-    others are mistaken for them, so the first is usually positive; a correction that helps just
-    them has a negative second one.
+    The distance of a class is the mean distance to its k neighbours. r is Spearman's rank
+    correlation over classes, of distance with accuracy (the mean over seeds) and with its change.
+    Classes close to others are mistaken for them, so the first r is usually positive; a correction
+    that helps just these classes has a negative second r.
 
     \b
     --json prints fractions in 0..1, null where there is none:
@@ -68,12 +70,12 @@ def _table(document: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _length(value: float) -> float | str:
-    """Return a length in the features' unit as a cell, with its digits where it is small."""
+    """Return a length in the features' unit as a cell, with enough digits for small values."""
     return f"{value:.6e}" if 0 < value < 1e-3 else value
 
 
 def _show(document: dict[str, Any]) -> None:
-    """Print accuracies by thirds of the classes, correlations, and classes if they fit."""
+    """Print accuracies by thirds of the classes, correlations, and the classes if they fit."""
     about = f"{document['n']} {_among(document)}; r: Spearman's over the classes"
     _output.print_table(_thirds(document), f"{title(document)}: {about}")
     if len(document["rows"]) > 1 + WIDE:

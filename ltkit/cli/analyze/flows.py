@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WORDS = ("correct", "neighbour", "other")
-"""What the statuses are called."""
+"""Names of the statuses."""
 
 By = Literal["features", "wordnet", "both"]
 
@@ -23,8 +23,8 @@ def flows(
     by: Annotated[
         By,
         typer.Option(
-            help="What a neighbour is: one of the k nearest by mean feature, or near in WordNet; "
-            "both: WordNet where the classes have wnids."
+            help="Neighbours: the k nearest by mean feature, classes near in WordNet, or both "
+            "(WordNet only if the classes have wnids)."
         ),
     ] = "both",
     k: _options.Neighbours = NeighborSettings.k,
@@ -39,14 +39,15 @@ def flows(
     json: _options.Json = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Count where predictions go between correct, a neighbour of the true class, and other.
+    """Count moves between correct, neighbour and other predictions.
 
-    For samples of few classes with neighbours among the base classes, of base classes with
-    neighbours among the few, and of all classes among all; in WordNet always among all. Without a
-    correction: what the model's own predictions are.
+    A neighbour is a neighbour of the true class. Samples of few-shot classes have neighbours among
+    the base classes, samples of base classes among the few-shot classes, samples of all classes
+    among all; WordNet neighbours are always among all. Without a correction, the model's own
+    predictions are counted.
 
     \b
-    --json prints for each correction, group of samples and kind of neighbours a row:
+    --json prints one row for each correction, group of samples and kind of neighbours:
       name, label, settings, runs, samples, by, k, classes, n, mean_neighbors (of a class), before,
       after and after_std (by correct, neighbor, other), count (3 x 3, rows before, columns after),
       share (of n) and std (of count); means over runs, std null for a single one
@@ -78,7 +79,7 @@ def _table(document: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _show(document: dict[str, Any]) -> None:
-    """Print for each correction the flows of every group: samples, and their share in %."""
+    """Print the flows of every group for each correction: samples, and their share in %."""
     from itertools import groupby
 
     for (file, _), rows in groupby(document["rows"], lambda r: (r["file"], r["label"])):
@@ -93,14 +94,14 @@ def _show(document: dict[str, Any]) -> None:
 
 def _about(row: dict[str, Any], level: int) -> str:
     near = (
-        f"{row['k']} neighbours a class" if row["by"] == "features"
+        f"{row['k']} neighbours per class" if row["by"] == "features"
         else f"WordNet, level {level}: {row['mean_neighbors']:.1f} a class"
     )  # fmt: skip
     return f"{row['samples']}: {row['n']} samples of {row['classes']} classes; {near}"
 
 
 def _add_flow(table: "Table", row: dict[str, Any], alone: bool) -> None:
-    """Add a line for each status before, and one for those after; without a correction, before."""
+    """Add a row for each status before the correction, and one for those after it, if any."""
     n, std = row["n"], row["std"]
     for b, (word, before) in enumerate(zip(WORDS, row["before"].values(), strict=True)):
         counts = row["count"][b]

@@ -1,4 +1,4 @@
-"""What a correction does, and where: by neighbour distance, as flows, over rho, class by class.
+"""What corrections change: by neighbour distance, as flows, over rho, class by class.
 
 An analysis a file. Each has functions of predictions, labels and neighbours, whose results are
 small and made for figures, and, where there is a command, ``analyze_...``: the document that the

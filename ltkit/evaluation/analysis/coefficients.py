@@ -1,4 +1,4 @@
-"""What an AlphaNet fit learned of a class, and what became of its samples."""
+"""What an AlphaNet fit learned for a class, and how its samples' predictions changed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ClassChange:
-    """What a fit made of one class in S runs, and what became of its n samples.
+    """What a fit learned for one class in S runs, and what changed for its n samples.
 
     class_id: the class.
     neighbor: (M,) whose rows are added to its own, nearest first; with random neighbours those of
         all runs, in the order they are met.
     alpha: (S, M) coefficients; 0 where a run has other neighbours.
-    used: (M,) runs that have the neighbour.
+    used: (M,) number of runs with the neighbour.
     bias: (1 + S,) of the model's own head, then of the runs.
     samples: n.
     accuracy: (1 + S,) before, then of the runs; NaN without a sample.
@@ -49,7 +49,7 @@ def class_changes(
     labels: Ints,
     class_ids: Iterable[int],
 ) -> list[ClassChange]:
-    """Say what an AlphaNet fit did to classes.
+    """Return what an AlphaNet fit changed for classes.
 
     Args:
         correction: of `ltkit.alphanet.fit` or `apply`.
@@ -105,7 +105,7 @@ def class_changes(
 
 
 def _coefficients(correction: Correction, num_classes: int) -> tuple[Floats, Ints]:
-    """Return the (S, F, K) coefficients and neighbours that a fit keeps, checked."""
+    """Return a fit's (S, F, K) coefficients and neighbours, checked."""
     alpha, neighbor = (correction.extra.get(name) for name in ("alpha", "neighbor"))
     if alpha is None or neighbor is None:
         raise InputError(

@@ -18,11 +18,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class RhoCurve:
-    """Change of accuracy against rho, of fits that differ in rho and seed only.
+    """Change of accuracy against rho, for fits that differ only in rho and seed.
 
     name: metric and k, and the fits' name where that is not enough.
-    files: where the fits are.
-    metric, k: of the fits.
+    files: the fits' files.
+    metric, k: the fits' metric and k.
     rho: (P,) ascending.
     runs: (P,) int64 seeds.
     change, std: by group of `ltkit.metrics.group_weights`, (P,) mean over runs of the change of
@@ -42,12 +42,12 @@ class RhoCurve:
 def rho_curves(
     found: Iterable[Case], before: Ints, labels: Ints, num_classes: int, groups: ShotGroups
 ) -> list[RhoCurve]:
-    """Return accuracy changes against rho, a curve for all fits that agree in everything else.
+    """Return accuracy changes against rho, one curve for all fits that agree otherwise.
 
     A run that is in several files counts once.
 
     Args:
-        found: settings of fits.
+        found: the fits' settings.
         before: (N,) predictions of the model's own head.
         labels: (N,) true classes.
         num_classes: C.
@@ -103,18 +103,18 @@ def rho_curves(
 
 
 def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent) -> dict[str, Any]:
-    """Return the change of accuracy against rho, of fits with several.
+    """Return the change of accuracy against rho, for fits with several rhos.
 
     Args:
-        subject: of `observe`, with fits only.
-        strict: refuse a fit with one rho, which is left out otherwise.
-        note: told what is left out.
+        subject: from `observe`, with fits only.
+        strict: refuse a fit with a single rho, which is otherwise left out.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze deltas --json``.
 
     Raises:
-        InputError: for a correction without rho, and where no fit has several.
+        InputError: for a correction without rho, and when no fit has several rhos.
     """
     labels, count = subject.labels, len(subject.classes)
     every = rho_curves(subject.cases, subject.before, labels, count, subject.groups)
@@ -141,7 +141,7 @@ def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent
 
 
 def curve_row(curve: RhoCurve) -> dict[str, Any]:
-    """Return a curve of such a document."""
+    """Return a curve as an entry of the document."""
     return {
         "name": curve.name, "files": list(curve.files), "metric": curve.metric, "k": curve.k,
         "points": [_point(curve, place) for place in range(len(curve.rho))],

@@ -1,4 +1,4 @@
-"""Accuracy beside the distance of a class to its nearest others: ``ltkit analyze distance``."""
+"""Accuracy against the distance of a class to its nearest others: ``ltkit analyze distance``."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return Spearman's rank correlation, -1..1; equal values share their mean rank.
 
-    NaN below three pairs, and where one side is constant.
+    NaN with fewer than three pairs, or if one side is constant.
 
     Example:
         >>> round(spearman(np.array([1, 2, 3, 4]), np.array([1, 3, 2, 9])), 6)  # 1 - 6 * 2 / 60
@@ -46,7 +46,7 @@ def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ByDistance:
-    """Accuracy of F classes beside their distance to the nearest others.
+    """Accuracy of F classes and their distance to the nearest others.
 
     class_id: (F,) ascending; classes without a sample in the split are left out.
     distance: (F,) mean over the K neighbours, in the metric's unit.
@@ -78,7 +78,7 @@ def by_distance(
         after: (S, N) predictions of the runs of a correction.
         labels: (N,) true classes.
         num_classes: C.
-        near: of the F classes of interest.
+        near: neighbours of the F classes of interest.
 
     Raises:
         InputError: when none of them has a sample.
@@ -116,7 +116,7 @@ def by_distance(
 
 
 def thirds(distance: Sequence[float]) -> list[list[int]]:
-    """Return the positions of the nearest, the middle and the farthest third, of n/3 each.
+    """Return the positions of the nearest, middle and farthest third, n/3 each.
 
     Example:
         >>> thirds([2.0, 9.0, 1.0])
@@ -134,14 +134,14 @@ def analyze_distance(
     among: str = "base",
     note: Note = silent,
 ) -> dict[str, Any]:
-    """Relate class accuracies, and their change, to the distance of the nearest classes.
+    """Relate class accuracies, and their changes, to the distance of the nearest classes.
 
     Args:
-        subject: of `observe`.
-        settings: what the nearest classes are.
+        subject: from `observe`.
+        settings: how the nearest classes are found.
         of: the group of classes: few, medium, many, base or all.
         among: the group of classes that may be neighbours.
-        note: told what is left out.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze distance --json``.
@@ -183,7 +183,7 @@ def analyze_distance(
 
 
 def distance_rows(subject: Subject, asked: Iterable[Case], near: Neighbors) -> list[dict[str, Any]]:
-    """Return the rows of such a document: the model's own head, and each setting.
+    """Return the document's rows: the model's own head, then each setting.
 
     Raises:
         InputError: as `by_distance`.

@@ -1,4 +1,4 @@
-"""Where predictions go between correct, a neighbour of the true class, and other: flows."""
+"""Flows of predictions between correct, a neighbour of the true class, and other."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ from ltkit.records import Ints, Neighbors, members
 from ltkit.settings import NeighborSettings, PathRule
 
 STATUSES = ("correct", "neighbor", "other")
-"""What a prediction is: right, wrong as a neighbour of the true class, wrong otherwise."""
+"""Status of a prediction: right, wrong as a neighbour of the true class, wrong otherwise."""
 
 SIDES = (("few", "base"), ("base", "few"), ("all", "all"))
-"""Groups of samples, and the groups that their neighbours by features are of."""
+"""Groups of samples, and the groups of their neighbours by features."""
 
 By = Literal["features", "wordnet", "both"]
 
@@ -42,7 +42,7 @@ def pairs_of(near: Neighbors) -> Ints:
 
 
 def pairs_within(related: NDArray[np.bool_]) -> Ints:
-    """Return the pairs (class, neighbour) of a (C, C) table of related classes, itself left out.
+    """Return the pairs (class, neighbour) in a (C, C) table of related classes, without itself.
 
     Example:
         >>> pairs_within(np.array([[True, True], [False, True]])).tolist()
@@ -55,7 +55,7 @@ def pairs_within(related: NDArray[np.bool_]) -> Ints:
 def statuses(
     predicted: NDArray[Any], labels: Ints, num_classes: int, pairs: Ints
 ) -> NDArray[np.int8]:
-    """Say of each prediction which of `STATUSES` it is.
+    """Return the status of each prediction, as a position in `STATUSES`.
 
     Args:
         predicted: (N,) or (S, N) class ids.
@@ -78,7 +78,7 @@ def statuses(
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Where the predictions of n samples went.
+    """Flows of n samples' predictions.
 
     count: (S, A, A) samples of each run by status before (row) and after (column), in the order of
         `STATUSES`; each run's sum is n.
@@ -88,7 +88,7 @@ class Flow:
 
     @property
     def n(self) -> int:
-        """How many samples."""
+        """Number of samples."""
         return int(self.count[0].sum())
 
     @property
@@ -105,7 +105,7 @@ class Flow:
 
 
 def flow(before: Ints, after: Ints, labels: Ints, num_classes: int, pairs: Ints) -> Flow:
-    """Count the samples that move between correct, a neighbour of the true class, and other.
+    """Count moves of samples between correct, a neighbour of the true class, and other.
 
     Args:
         before: (N,) predictions of the model's own head.
@@ -134,7 +134,7 @@ def flow(before: Ints, after: Ints, labels: Ints, num_classes: int, pairs: Ints)
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """The samples of a group of classes, and what the neighbours of these are.
+    """The samples of a group of classes, and their kind of neighbours.
 
     samples: few, base or all.
     by: features or wordnet.
@@ -153,11 +153,11 @@ class Kind:
 def kind_by_features(
     subject: Subject, settings: NeighborSettings, samples: str, among: str
 ) -> Kind | None:
-    """Return the neighbours by mean feature: as many as there are, k at most; None without any.
+    """Return the neighbours by mean feature, at most k each; None if there are none.
 
     Args:
-        subject: of `observe`.
-        settings: what the nearest classes are.
+        subject: from `observe`.
+        settings: how the nearest classes are found.
         samples: the group of classes.
         among: the group of classes that may be neighbours.
 
@@ -173,10 +173,10 @@ def kind_by_features(
 
 
 def kinds_by_wordnet(subject: Subject, rule: PathRule, level: int) -> list[Kind]:
-    """Return the neighbours that classes have in WordNet; none where classes have no wnids.
+    """Return the classes' neighbours in WordNet; none if classes have no wnids.
 
     Raises:
-        InputError: for a wnid that WordNet has not.
+        InputError: for a wnid that is not in WordNet.
     """
     if subject.classes.wnids is None:
         return []
@@ -196,15 +196,15 @@ def analyze_flows(
     level: int = 4,
     note: Note = silent,
 ) -> dict[str, Any]:
-    """Count where the predictions of each correction went; without one, where the head's stand.
+    """Count each correction's flows; without one, the status of the head's predictions.
 
     Args:
-        subject: of `observe`.
-        settings: what the nearest classes by features are.
-        by: what a neighbour is: one of the nearest by features, near in WordNet, or both.
-        rule: what near in WordNet is.
-        level: likewise.
-        note: told what is left out.
+        subject: from `observe`.
+        settings: how the nearest classes by features are found.
+        by: kind of neighbour: nearest by features, near in WordNet, or both.
+        rule: WordNet rule.
+        level: WordNet level.
+        note: called with what is left out.
 
     Returns:
         The document of ``analyze flows --json``.
@@ -241,10 +241,10 @@ def analyze_flows(
 def flow_rows(
     subject: Subject, asked: Iterable[Case | None], kinds: Iterable[Kind]
 ) -> list[dict[str, Any]]:
-    """Return the rows of such a document, for each setting those of every kind with samples.
+    """Return the document's rows: for each setting, every kind with samples.
 
     Args:
-        subject: of `observe`.
+        subject: from `observe`.
         asked: settings; None is the model's own head.
         kinds: groups of samples and their neighbours.
     """

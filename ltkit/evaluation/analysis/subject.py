@@ -1,4 +1,4 @@
-"""What is analysed: a split, and what the model's own head and every correction predict of it."""
+"""The subject of an analysis: a split, and all predictions on it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ from ltkit.settings import BINS, NeighborSettings
 Floats = NDArray[np.float64]
 
 Note = Callable[[str], None]
-"""Told in a line what an analysis leaves out."""
+"""Receives one-line notes on what an analysis leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One setting of a correction: what its runs, which differ in the seed only, predict.
+    """One setting of a correction: what its runs, which differ only in seed, predict.
 
     entry: the correction.
-    label: its name, and what tells its settings apart.
-    settings: of the runs, without the seed.
-    runs: numbers of the S runs in the correction.
+    label: its name, and what distinguishes its settings.
+    settings: settings of the runs, without the seed.
+    runs: positions of the S runs in the correction.
     predicted: (S, N) class ids.
     """
 
@@ -51,12 +51,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the correction is called."""
+        """Name of the correction."""
         return self.entry.name
 
     @property
     def file(self) -> str:
-        """Where the correction is."""
+        """File of the correction."""
         return self.entry.file
 
     @property
@@ -66,12 +66,12 @@ class Case:
 
     @property
     def seeds(self) -> tuple[int | None, ...]:
-        """Of the S runs; None where a method has none."""
+        """Seeds of the S runs; None for a method without seeds."""
         return tuple(self.entry.correction.runs[run].get("seed") for run in self.runs)
 
 
 def cases(entries: Iterable[Entry], predicted: Iterable[NDArray[Any]]) -> list[Case]:
-    """Take corrections apart into their settings.
+    """Split corrections into their settings.
 
     Args:
         entries: corrections.
@@ -88,11 +88,11 @@ def cases(entries: Iterable[Entry], predicted: Iterable[NDArray[Any]]) -> list[C
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A split, and what the model's own head and every correction predict of it.
+    """A split, and what the model's own head and every correction predict on it.
 
     features: with a head.
-    split: which split.
-    bins: of the shot groups.
+    split: name of the split.
+    bins: bounds of the medium shot group.
     before: (N,) predictions of the model's own head.
     cases: every setting of every correction.
     """
@@ -105,7 +105,7 @@ class Subject:
 
     @property
     def classes(self) -> ClassTable:
-        """What is known of the C classes."""
+        """The table of C classes."""
         return self.features.classes
 
     @property
@@ -134,7 +134,7 @@ class Subject:
         return means, np.flatnonzero(counts)
 
     def note_untrained(self, note: Note) -> None:
-        """Say how many classes have no training sample, if any."""
+        """Note how many classes have no training sample, if any."""
         if unseen := len(self.classes) - len(self.means[1]):
             note(f"{unseen} classes have no training sample: left out")
 
@@ -147,7 +147,7 @@ class Subject:
         return np.intersect1d(members(self.groups, group, setting), self.means[1])
 
     def nearest(self, of: Ints, among: Ints, settings: NeighborSettings) -> Neighbors:
-        """Return the nearest classes of some among others.
+        """Return the nearest classes of some classes among others.
 
         Raises:
             InputError: as `ltkit.neighbors.nearest_classes`.
@@ -156,7 +156,7 @@ class Subject:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What every document of an analysis says of it."""
+        """The entries that every analysis document has."""
         return {"features": self.features.source, "split": self.split, "bins": list(self.bins)}
 
 
@@ -167,9 +167,9 @@ def observe(
 
     Args:
         features: with a head.
-        split: which split.
-        entries: corrections, in the order to be shown.
-        bins: of the shot groups.
+        split: name of the split.
+        entries: corrections, in display order.
+        bins: bounds of the medium shot group.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit.
@@ -185,7 +185,7 @@ def observe(
 
 
 def mean_and_std(values: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation over S runs; the deviation of a single run is NaN.
+    """Return mean and standard deviation over S runs; the deviation is NaN for a single run.
 
     Args:
         values: (S, ...).
@@ -201,11 +201,11 @@ def mean_and_std(values: NDArray[Any]) -> tuple[Floats, Floats]:
 
 
 def silent(message: str) -> None:
-    """Take a note to nobody."""
+    """Drop a note."""
 
 
 def known(value: float) -> float | None:
-    """Return a number for a document: None for what is not defined.
+    """Return a number for a document: None for an undefined one.
 
     Example:
         >>> known(0.5), known(float("nan"))
@@ -215,14 +215,14 @@ def known(value: float) -> float | None:
 
 
 def described(case: Case) -> dict[str, Any]:
-    """Return what every row of a document says of a setting."""
+    """Return the entries that every row of a document has for a setting."""
     return {
         "name": case.name, "label": case.label, "file": case.file, "settings": dict(case.settings)
     }  # fmt: skip
 
 
 def baseline(subject: Subject) -> dict[str, Any]:
-    """Return the same of the model's own head."""
+    """Return the same entries for the model's own head."""
     return {
         "name": "baseline", "label": "baseline", "file": subject.features.source, "settings": {}
     }  # fmt: skip

@@ -36,7 +36,7 @@ from ltkit.reporting.source import Source
 
 
 class Part(Protocol):
-    """What a section's module has."""
+    """The interface of a section's module."""
 
     KEY: str
     TITLE: str
@@ -68,7 +68,7 @@ def make(source: Source) -> list[Section]:
     """Return the sections of the page, in its order.
 
     Args:
-        source: of `ltkit.reporting.source.collect`.
+        source: from `ltkit.reporting.source.collect`.
     """
     return [_section(part, source) for part in ORDER]
 

@@ -14,7 +14,7 @@ TITLE = "Accuracy"
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return the rows of `evaluate` with what they are called: in detail, and the others."""
+    """Return the rows of `evaluate` with the names of settings: in detail, and the others."""
     named = list(zip(source.every_setting, source.scores["rows"], strict=True))
     return {
         **{name: source.scores[name] for name in ("split", "n", "bins", "groups")},

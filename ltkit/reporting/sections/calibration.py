@@ -1,4 +1,4 @@
-"""How sure predictions are, and how often right."""
+"""How confident predictions are, and how often right."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ TITLE = "Calibration"
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return how sure the settings in detail are and how often right, by bins of confidence.
+    """Return how confident the settings in detail are and how often right, by confidence bin.
 
     Of each shot group that has samples, for each of the bins: samples, a mean over runs, and their
     mean confidence and accuracy, None where there are none.
@@ -41,7 +41,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def _bins(confidence: NDArray[Any], right: NDArray[np.bool_]) -> dict[str, list[Any]]:
-    """Return what a diagram shows of (S, n) predictions."""
+    """Return the values of a reliability diagram for (S, n) predictions."""
     count, sure, correct = metrics.reliability(
         confidence.astype(np.float64).ravel(), right.ravel()
     )  # fmt: skip

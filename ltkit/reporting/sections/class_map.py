@@ -16,11 +16,11 @@ KEY = "map"
 TITLE = "Map of the classes"
 
 MAPPED = 5000
-"""Classes up to which t-SNE takes seconds."""
+"""Most classes for which t-SNE takes seconds."""
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return classes in the plane, by PCA and t-SNE of their means, and lines to neighbours."""
+    """Return classes in the plane, by PCA and t-SNE of their means, with lines to neighbours."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -55,7 +55,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a view for each way into the plane, t-SNE first."""
+    """Draw a view for each projection, t-SNE first."""
     points = found["points"]
     views = [_view(name, found, source) for name in sorted(points, reverse=True)]
     return [

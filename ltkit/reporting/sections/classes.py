@@ -20,7 +20,7 @@ KEY = "classes"
 TITLE = "Class by class"
 
 MISTAKEN = 5
-"""Classes named of those that a class is mistaken for."""
+"""Most classes named among those that a class is mistaken for."""
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def _mistaken(true: Ints, predicted: Ints, count: Floats, num_classes: int) -> list[Any]:
-    """Return for each class [class, samples] of those it is most often mistaken for."""
+    """Return, for each class, [class, samples] of those it is most often mistaken for."""
     found: list[Any] = [[] for _ in range(num_classes)]
     for place in np.lexsort((predicted, -count)):
         row = found[true[place]]
@@ -56,7 +56,7 @@ def _mistaken(true: Ints, predicted: Ints, count: Floats, num_classes: int) -> l
 
 
 def _neighbors(source: Source) -> dict[str, Any]:
-    """Return every class's nearest base classes, and how distance and accuracy go together."""
+    """Return every class's nearest base classes, and how distance and accuracy correlate."""
     near, subject = source.near, source.subject
     few = np.flatnonzero(np.isin(near.few_class, subject.groups.few))
     rare = Neighbors(near.few_class[few], near.base_class[few], near.distance[few], near.metric)
@@ -124,7 +124,7 @@ def _views(
     unit: Mapping[str, Any],
     source: Source,
 ) -> list[View]:
-    """Return class accuracies at the classes' positions, a view a correction."""
+    """Return class accuracies at the classes' positions, one view per correction."""
     there = [c for c in position if accuracy[0][c] is not None]
 
     def trace(ids: Sequence[int], row: Sequence[float | None], **more: Any) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _scatter(
     views: Sequence[View],
     source: Source,
 ) -> Exhibit:
-    """Return such views as an exhibit; `values` is the column of what the classes stand at."""
+    """Return such views as an exhibit; `values` is the column of the classes' positions."""
     return Exhibit(
         key, title,
         f"{caption} Point at a mark for the class, choose it for its card below.",

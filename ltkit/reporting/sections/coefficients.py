@@ -14,7 +14,7 @@ KEY = "alpha"
 TITLE = "Learned coefficients"
 
 LABELLED = 60
-"""Classes named on an axis, at most."""
+"""Most classes named on an axis."""
 
 SIGNED = [[0, "#2166ac"], [0.5, "#f2f2f2"], [1, "#b2182b"]]
 
@@ -58,7 +58,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             views.append(_view(fit["label"], lines, source.names))
             tallest = max(tallest, len(lines))
     if not views:
-        raise InputError("the fits in detail have random neighbours, other ones in each run")
+        raise InputError("the fits in detail have random neighbours, different ones in each run")
     return [
         Exhibit(
             "alpha", "What each rare class takes from its neighbours",
@@ -72,7 +72,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
 
 
 def _view(name: str, lines: Sequence[tuple[int, Any, Any]], names: Sequence[str]) -> View:
-    """Return the heat map of a fit, from lines of class, neighbours and coefficients."""
+    """Return a fit's heat map, from rows of class, neighbours and coefficients."""
     ticks: dict[str, Any] = {"autorange": "reversed", "showticklabels": False}
     if len(lines) <= LABELLED:
         ticks = {"autorange": "reversed", "tickvals": list(range(len(lines))),

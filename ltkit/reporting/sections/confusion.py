@@ -1,4 +1,4 @@
-"""Which classes and shot groups are taken for which."""
+"""Which classes and shot groups are mistaken for which."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,16 +16,16 @@ KEY = "confusion"
 TITLE = "Confusions"
 
 CELLS = 100
-"""Rows of a confusion matrix, at most: of more classes, neighbours in the order share a row."""
+"""Most rows of a confusion matrix; with more classes, neighbours in the order share a row."""
 
 PAIRS = 25
-"""Most confused pairs."""
+"""Number of most confused pairs."""
 
 ROOT = [[(t / 5) ** 2, color] for t, color in enumerate(CIVIDIS)]
-"""By the square root, so that small shares are seen."""
+"""Colours by the square root, so that small shares are visible."""
 
 LIGHT = [[0, "#f4f7fa"], [1, "#5fa8d8"]]
-"""Behind dark letters."""
+"""Background for dark letters."""
 
 INK = "#16202a"
 
@@ -63,7 +63,7 @@ def _table(rows: Ints, columns: Ints, count: Floats, size: int) -> list[list[Any
 
 
 def _worst(found: Sequence[tuple[Ints, Ints, Floats]]) -> list[dict[str, Any]]:
-    """Return the pairs that the first setting confuses most, with the samples of every setting."""
+    """Return the first setting's most confused pairs, with the samples of every setting."""
     tables = [
         dict(zip(zip(t.tolist(), p.tolist(), strict=True), n.tolist(), strict=True))
         for t, p, n in found

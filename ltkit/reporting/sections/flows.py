@@ -1,4 +1,4 @@
-"""Where predictions went."""
+"""Flows of predictions."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,11 +26,11 @@ SHADES = ("#2f8f5b", "#b7791f", "#828d99")
 LIGHT = tuple(
     f"rgba({', '.join(str(part) for part in bytes.fromhex(shade[1:]))}, 0.4)" for shade in SHADES
 )
-"""Of the statuses."""
+"""Shades of the statuses: of their boxes, and of the bands between them."""
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return where predictions went, by group of samples and kind of neighbours."""
+    """Return flows of predictions, by group of samples and kind of neighbours."""
     if not source.detailed:
         raise InputError("no correction, so nothing moved")
     kinds = []
@@ -111,7 +111,7 @@ def _bands(count: Sequence[Sequence[float]], statuses: Sequence[str]) -> dict[st
 
 
 def _middles(shares: Sequence[float], gap: float = 0.05) -> list[float]:
-    """Return where the middles of boxes are that stand below each other, from 0 to 1.
+    """Return the vertical centres of stacked boxes, from 0 to 1.
 
     Example:
         >>> _middles([0.5, 0.5], gap=0.2)

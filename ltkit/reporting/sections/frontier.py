@@ -25,7 +25,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a mark for each setting, and lines through those worth having."""
+    """Draw a mark for each setting, and lines through those on the curve."""
     traces: list[dict[str, Any]] = []
     rows: list[Row] = []
     for place, method in enumerate(found["methods"]):

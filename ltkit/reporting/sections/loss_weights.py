@@ -1,4 +1,4 @@
-"""What a training sample weighs, by loss."""
+"""The weight of a training sample, by loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ TITLE = "Loss weights"
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return what a sample of each class weighs in weighted losses; the mean over classes is 1.
+    """Return a sample's weight for each class in weighted losses; the mean over classes is 1.
 
     A loss's weight is what a sample costs at equal logits, over the cost without weights.
     """
@@ -55,7 +55,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a line for each loss over the classes."""
+    """Draw one line per loss over the classes."""
     ids, curves = found["class"], found["curves"]
     traces = class_lines([("", ()), *((c["name"], c["weight"]) for c in curves)], ids)[1:]
     return [

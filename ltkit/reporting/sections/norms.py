@@ -1,4 +1,4 @@
-"""Lengths of the classifier's rows."""
+"""Norms of the classifier's rows."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ TITLE = "Classifier norms"
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return the length of each class's row of the classifier, before and after."""
+    """Return the norm of each class's row of the classifier, before and after."""
     own = np.linalg.norm(source.subject.base.weight.astype(np.float64), axis=1)
     found = [own]
     for case in source.cases:
@@ -26,7 +26,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a line for each setting over the classes."""
+    """Draw one line per setting over the classes."""
     ids, curves = found["class"], found["norm"]
     traces = class_lines(zip(source.settings, curves, strict=True), ids)
     scale = "log" if min(map(min, curves)) > 0 else "linear"

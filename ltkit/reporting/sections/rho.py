@@ -15,11 +15,11 @@ TITLE = "Accuracy against ρ"
 
 DASHES = ("solid", "dash", "longdash", "dot")
 SYMBOLS = ("circle", "square", "diamond", "x")
-"""Of curves; the last is that of a random control."""
+"""Symbols of curves; the last is that of a random control."""
 
 
 def gather(source: Source) -> dict[str, Any]:
-    """Return the change of accuracy against rho, of fits with several."""
+    """Return the change of accuracy against rho, for fits with several rhos."""
     subject = source.subject
     fits = [c for c in subject.cases if {"rho", "k", "metric"} <= c.settings.keys()]
     curves = rho_curves(fits, subject.before, subject.labels, len(source.names), subject.groups)
@@ -30,7 +30,7 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a line for each curve and group; those of random neighbours are the last."""
+    """Draw one line per curve and group, with random neighbours last."""
     traces, rows = [], []
     curves = sorted(found["curves"], key=lambda c: c["metric"] == "random")
     for place, curve in enumerate(curves):

@@ -1,4 +1,4 @@
-"""Accuracy over the tree of groups."""
+"""Accuracy over a tree of groups."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ KEY = "tree"
 TITLE = "Tree of groups"
 
 NESTED = 0.8
-"""The part of the classes of the synset above that one shown has, at most."""
+"""Largest share of the parent synset's classes that a shown synset has."""
 
 EVEN = [[t / 5, color] for t, color in enumerate(CIVIDIS)]
 
@@ -63,7 +63,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _wordnet_above(wnids: Sequence[str]) -> tuple[list[list[str]], dict[str, str]]:
-    """Return each class's synsets from itself up to "", the root, and their names."""
+    """Return each class's synsets from itself up to the root "", and their names."""
     wordnet = load_wordnet()
     paths = []
     for wnid in wnids:
@@ -85,7 +85,7 @@ def _wordnet_above(wnids: Sequence[str]) -> tuple[list[list[str]], dict[str, str
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a view for each setting: boxes, as wide as they have classes."""
+    """Draw a view for each setting, with box widths by number of classes."""
     nodes = found["node"]
     ids = [node or "root" for node in nodes]
     parents = ["" if parent is None else parent or "root" for parent in found["parent"]]

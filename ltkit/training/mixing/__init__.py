@@ -1,4 +1,4 @@
-"""Mixing two images into one, one method a file; ``mix`` of the file is a `Mixing`.
+"""Mixing two images into one, one method per file; the file's ``mix`` is a `Mixing`.
 
 The loss of a mixed batch is weight * loss(labels) + (1 - weight) * loss(others), so that every
 loss works whose value does not depend on batches that it met before.
@@ -32,10 +32,10 @@ class Mixed:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing(ABC):
-    """How batches are mixed, and when.
+    """How and when batches are mixed.
 
-    probability: of a batch to be mixed, 0 to 1.
-    first, last: epochs at the beginning and at the end in which no batch is.
+    probability: probability that a batch is mixed, 0 to 1.
+    first, last: epochs at the beginning and at the end without mixing.
 
     Raises:
         InputError: when a parameter is out of range.
@@ -47,7 +47,7 @@ class Mixing(ABC):
     last: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Reject parameters out of range."""
         if not 0 < self.alpha < float("inf"):
             raise InputError(f"alpha: found {self.alpha}, expected a finite number above 0")
         if not 0 <= self.probability <= 1:
@@ -58,7 +58,7 @@ class Mixing(ABC):
                 raise InputError(f"{field.name}: found {value}, expected a number of at least 0")
 
     def active(self, epoch: int, epochs: int) -> bool:
-        """Say whether batches are mixed after so many finished epochs of all.
+        """Return whether batches are mixed after this many finished epochs of all.
 
         Example:
             >>> from ltkit.training.mixing.cmo import CMO
@@ -68,7 +68,7 @@ class Mixing(ABC):
         return self.first <= epoch < epochs - self.last
 
     def chances(self, class_counts: "Tensor") -> "Tensor | None":
-        """Return the (C,) class probabilities of the partners; None: they are the batch itself."""
+        """Return the (C,) class probabilities of the partners; None: they come from the batch."""
         return None
 
     def record(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Mixing(ABC):
 def pasted(
     images: "Tensor", partners: "Tensor", alpha: float, rng: "np.random.Generator"
 ) -> "tuple[Tensor, float]":
-    """Return images with a box of their partners, and the part of the pixels that is left.
+    """Return images with a box of their partners, and the share of pixels that is left.
 
     With lambda from Beta(alpha, alpha), the box has the sides' lengths times sqrt(1 - lambda) and
     any pixel as its centre; what is beyond the border is lost.

@@ -1,4 +1,4 @@
-"""CMO: a box of an image drawn in favour of rare classes, in an image of the ordinary batch."""
+"""CMO: a box from an image drawn in favour of rare classes, pasted into the ordinary batch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ltkit.training.mixing import Mixed, Mixing, pasted
 
 @dataclass(frozen=True, kw_only=True)
 class CMO(Mixing):
-    r"""CutMix whose partners are drawn from a second sampler, in which rare classes are frequent.
+    r"""CutMix with partners from a second sampler that favours rare classes.
 
     .. math:: \tilde x = M x_b + (1 - M) x_f, \quad
         L = \lambda L(z, y_b) + (1 - \lambda) L(z, y_f), \quad \lambda = mean(M)
@@ -19,8 +19,8 @@ class CMO(Mixing):
     a weight of :math:`n_c^{-r}`, so that its class is with :math:`n_c^{1 - r}`.
 
     Args:
-        alpha: of the box's area, above 0; 1 in the source.
-        probability: of a batch to be mixed; 0.5 in the source.
+        alpha: parameter of the box's area, above 0; 1 in the source.
+        probability: probability that a batch is mixed; 0.5 in the source.
         first: plain epochs at the beginning; 3 in the source.
         last: plain epochs at the end; 3 in the source.
         r: at least 0; 0 draws evenly among images, 1, as in the source, among classes, 2 classes

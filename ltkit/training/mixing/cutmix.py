@@ -1,4 +1,4 @@
-"""CutMix: a box of one image in another; the losses are mixed by area."""
+"""CutMix: a box of one image pasted into another; the losses are mixed by area."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ltkit.training.mixing import Mixed, Mixing, pasted
 
 @dataclass(frozen=True, kw_only=True)
 class CutMix(Mixing):
-    r"""A box from another image of the batch, the same box for all of its pairs.
+    r"""Pastes a box from another image of the batch, the same box for all of its pairs.
 
     .. math:: \tilde x = M x_a + (1 - M) x_b, \quad
         L = \lambda L(z, y_a) + (1 - \lambda) L(z, y_b), \quad \lambda = mean(M)
@@ -19,8 +19,8 @@ class CutMix(Mixing):
 
     Args:
         alpha: above 0; 1 in the source.
-        probability: of a batch to be mixed; 0.5 on the source's command line for CIFAR, 1 for
-            ImageNet.
+        probability: probability that a batch is mixed; 0.5 on the source's command line for CIFAR,
+            1 for ImageNet.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
 

@@ -10,14 +10,14 @@ from ltkit.training.mixing import Mixed, Mixing
 
 @dataclass(frozen=True, kw_only=True)
 class Mixup(Mixing):
-    r"""Mean of two images of the batch, one weight for all of its pairs.
+    r"""Weighted mean of two images of the batch, with one weight for all of its pairs.
 
     .. math:: \tilde x = \lambda x_a + (1 - \lambda) x_b, \quad
         L = \lambda L(z, y_a) + (1 - \lambda) L(z, y_b), \quad \lambda \sim Beta(\alpha, \alpha)
 
     Args:
         alpha: above 0; 1 in the source's code for CIFAR, 0.2 for ImageNet.
-        probability: of a batch to be mixed.
+        probability: probability that a batch is mixed.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
 

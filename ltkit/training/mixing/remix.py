@@ -12,7 +12,7 @@ from ltkit.training.mixing import Mixed, Mixing
 
 @dataclass(frozen=True, kw_only=True)
 class Remix(Mixing):
-    r"""Mean of two images of the batch; the loss's weight is another than the images'.
+    r"""Mean of two images of the batch; the loss's weight may differ from the images'.
 
     .. math::
         \tilde x &= \lambda x_a + (1 - \lambda) x_b, \quad
@@ -23,7 +23,7 @@ class Remix(Mixing):
 
     Args:
         alpha: above 0; 1 in the source.
-        probability: of a batch to be mixed.
+        probability: probability that a batch is mixed.
         first: plain epochs at the beginning.
         last: plain epochs at the end.
         kappa: how many times as frequent the other class has to be, at least 1; 3 in the source.
@@ -48,7 +48,7 @@ class Remix(Mixing):
     tau: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Reject parameters out of range."""
         super().__post_init__()
         if self.kappa < 1:
             raise InputError(f"kappa: found {self.kappa}, expected at least 1")
