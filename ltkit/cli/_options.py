@@ -76,6 +76,14 @@ FollowLinks = Annotated[
     bool,
     typer.Option("--follow-links", help="Read images that links lead out of the dataset's folder."),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=COLUMN,...",
+        help="What path, label and split are called in a CSV, as path=FILE,label=CLASS.",
+        show_default=False,
+    ),
+]
 BINS = ",".join(map(str, MEDIUM))
 Bins = Annotated[
     str, typer.Option(help="Least and greatest training count of the medium shot group.")
@@ -218,6 +226,17 @@ def parameters(given: list[str] | None) -> dict[str, str]:
         InputError: as `pairs`.
     """
     return dict(pairs(given or [], "--set", "NAME=VALUE"))
+
+
+def columns(text: str | None) -> dict[str, str] | None:
+    """Return what the columns of a CSV are called; None where nothing was said.
+
+    Raises:
+        InputError: as `words` and `pairs`.
+    """
+    if text is None:
+        return None
+    return dict(pairs(words(text, "--columns"), "--columns", "path=FILE,label=CLASS"))
 
 
 def settings(given: list[str], option: str) -> dict[str, float]:

@@ -38,8 +38,10 @@ def wrote(path: Path, quiet: bool = False) -> None:
         typer.echo(os.fsencode(path))
 
 
-def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
-    """Say which splits list an image more than once: it counts each time."""
+def say_notes(dataset: "Dataset", quiet: bool = False) -> None:
+    """Say what was assumed of a dataset, and which splits list an image more than once."""
+    for line in dataset.notes:
+        say(f"note: {line}", quiet)
     for name, split in dataset.splits.items():
         again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
         if again:

@@ -37,6 +37,7 @@ def info(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="Name, folder, list file or CSV.")],
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
+    columns: _options.Columns = None,
     bins: _options.Bins = _options.BINS,
     json: _options.Json = False,
 ) -> None:
@@ -47,8 +48,9 @@ def info(
     from ltkit import datasets
     from ltkit.records import shot_groups
 
-    dataset = datasets.load(spec, root, follow_links=follow_links)
-    _output.say_of_doubles(dataset)
+    called = _options.columns(columns)
+    dataset = datasets.load(spec, root, follow_links=follow_links, columns=called)
+    _output.say_notes(dataset)
     counts = dataset.classes.train_count
     groups = shot_groups(counts, _options.bins(bins))
     document = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ltkit.records import Dataset
     from ltkit.training.job import Progress, Report
 
-OF_IMAGES = ("root", "follow_links", "arch", "augment", "mix", "freeze", "keep_best")
+OF_IMAGES = ("root", "follow_links", "columns", "arch", "augment", "mix", "freeze", "keep_best")
 """Options that mean nothing where a head is trained on cached features."""
 
 STEPS = ",".join(map(str, TrainSettings.steps))
@@ -191,6 +191,7 @@ def train(
     data: DataName = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
+    columns: _options.Columns = None,
     arch: Arch = ARCH,
     cosine: Cosine = TrainPlan.cosine,
     scale: Scale = TrainPlan.scale,
@@ -253,7 +254,10 @@ def train(
     try:
         if data is not None:
             more |= {"arch": arch, "keep_best": keep_best}
-            return _train_networks(data, root, follow_links, plan, settings, out, **more)
+            where = {
+                "root": root, "follow_links": follow_links, "columns": _options.columns(columns),
+            }  # fmt: skip
+            return _train_networks(data, where, plan, settings, out, **more)
         _refuse_those_of_images(context)
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
     except KeyboardInterrupt:
@@ -325,8 +329,7 @@ class _Output(NamedTuple):
 
 def _train_networks(
     data: str,
-    root: Path | None,
-    follow_links: bool,
+    where: dict[str, Any],
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
@@ -337,11 +340,11 @@ def _train_networks(
     from ltkit.training import beside, distributed, runs
 
     def load() -> "Dataset":
-        dataset = datasets.load(data, root, follow_links=follow_links)
+        dataset = datasets.load(data, val="holdout", **where)
         sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
         quiet = out.quiet or not distributed.writes()
         _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)
-        _output.say_of_doubles(dataset, quiet)
+        _output.say_notes(dataset, quiet)
         return dataset
 
     def wrote(path: Path) -> None:
