@@ -48,6 +48,20 @@ def say_notes(dataset: "Dataset", quiet: bool = False) -> None:
             say(f"note: {name}: {len(again)} rows name an image again, as {again[0]}", quiet)
 
 
+def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
+    """Say that settings were chosen on the split that they are measured on, where they were."""
+    frontier = (compared or {}).get("frontier")
+    if compared is None or frontier is None or frontier["chosen_on"] == "val":
+        return
+    if any(len(method["points"]) > 1 for method in compared["methods"]):
+        split = compared["split"]
+        say(
+            f"note: no val images of few-shot classes: the settings of the curves are chosen on "
+            f"{split}, on which they are measured, so that curves of many settings look too good",
+            quiet,
+        )
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
