@@ -44,13 +44,15 @@ class Ignored:
         kinds = [f"{shown(kind)[:12] or 'no suffix'} {count}" for kind, count in ranked]
         if len(kinds) > MOST_KINDS:
             kinds[MOST_KINDS - 1 :] = [f"and {len(kinds) - MOST_KINDS + 1} kinds more"]
+        files = self.kinds.total()
+        that = "that are no images" if files > 1 else "that is no image"
         counted = [
-            (self.kinds.total(), f"that are no images ({', '.join(kinds)})", "file"),
+            (files, f"{that} ({', '.join(kinds)})", "file"),
             (self.loose, "outside of the classes' folders", "image"),
             (self.folders, "called as an image is", "folder"),
             (self.links, "to other folders", "link"),
         ]
-        parts = [f"{n} {what}{'s' * (n != 1)} {that}" for n, that, what in counted if n]
+        parts = [f"{n} {what}{'s' * (n != 1)} {where}" for n, where, what in counted if n]
         if self.hidden:
             several = "s" * (self.hidden != 1)
             parts.append(f"{self.hidden} hidden {'one' if parts else 'file'}{several}")
@@ -133,7 +135,9 @@ def _splits(root: Path, ignored: Ignored) -> tuple[dict[str, Path], tuple[str, .
             "classes, move all classes into a folder train/"
         )
     _subfolders(root, ignored)
-    beside = (f"ignored {len(others)} folders beside the splits: {_first(others)}",)
+    beside = (
+        f"ignored {len(others)} folder{'s' * (len(others) != 1)} beside the splits: {_first(others)}",
+    )
     return {split: root / name for split, name in splits.items()}, beside if others else ()
 
 
