@@ -83,11 +83,19 @@ def info(
     if json:
         _output.print_json(document)
         return
-    typer.echo(f"{dataset.record['spec']} (index digest {dataset.record['index_digest']})")
+    _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    """Print what a dataset is, a line for each thing."""
+    counts, seen = document["train_counts"], document["images"]
+    typer.echo(
+        f"{document['dataset']['spec']} (index digest {document['dataset']['index_digest']})"
+    )
     typer.echo(", ".join(f"{name} {size}" for name, size in document["splits"].items()))
     typer.echo(
-        f"{len(counts)} classes, {counts.max()} to {counts.min()} training images; "
-        + ", ".join(f"{name} {len(ids)}" for name, ids in groups.items())
+        f"{len(counts)} classes, {max(counts)} to {min(counts)} training images; "
+        + ", ".join(f"{name} {size}" for name, size in document["groups"].items())
     )
     for line in _described(seen) if seen else ():
         typer.echo(_output.printable(line))

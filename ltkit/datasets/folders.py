@@ -90,19 +90,32 @@ def load_folder(root: Path, parameters: Mapping[str, Any]) -> Dataset:
         there = names if split == "train" else _subfolders(folder, ignored)
         if extra := sorted({*there} - {*names}):
             raise InputError(f"{folder}: class {shown(extra[0])} is not in the train split")
-        paths: list[str] = []
-        labels: list[int] = []
-        for class_id, name in enumerate(names):
-            if name in there:
-                _refuse_splits_within(folder / name)
-                found = [
-                    path.relative_to(root).as_posix() for path in images(folder / name, ignored)
-                ]
-                paths += found
-                labels += [class_id] * len(found)
-        listings[split] = Listing(folder, paths, np.array(labels, dtype=np.int64))
+        listings[split] = _listing(folder, root, names, {*there}, ignored)
     notes = (*notes, *map(shown, said), *ignored.note())
     return dataset_of(root, listings, tuple(map(shown, names)), parameters, notes=notes)
+
+
+def _listing(
+    folder: Path, root: Path, names: tuple[str, ...], there: set[str], ignored: Ignored
+) -> Listing:
+    """Return the images of a split.
+
+    Args:
+        folder: of the split.
+        root: what paths are relative to.
+        names: of the classes.
+        there: those that have a folder.
+        ignored: counts what is not read.
+    """
+    paths: list[str] = []
+    labels: list[int] = []
+    for class_id, name in enumerate(names):
+        if name in there:
+            _refuse_splits_within(folder / name)
+            found = images(folder / name, ignored)
+            paths += [path.relative_to(root).as_posix() for path in found]
+            labels += [class_id] * (len(paths) - len(labels))
+    return Listing(folder, paths, np.array(labels, dtype=np.int64))
 
 
 def _splits(root: Path, ignored: Ignored) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -127,18 +140,25 @@ def _splits(root: Path, ignored: Ignored) -> tuple[dict[str, Path], tuple[str, .
                 f"{root}: found the splits within {shown(others[0])}/; name that folder instead"
             )
         return {"train": root}, ()
-    found = one_a_split(named, f"{root}")
+    _subfolders(root, ignored)
+    beside = f"ignored {len(others)} folder{'s' * (len(others) != 1)} beside the splits: "
+    return _named(root, named), (beside + _first(others),) if others else ()
+
+
+def _named(root: Path, names: list[str]) -> dict[str, Path]:
+    """Return the folder of each split that names mean.
+
+    Raises:
+        InputError: when there is none of training images, or two of one split.
+    """
+    found = one_a_split(names, f"{root}")
     splits = {split: found[split] for split in SPLITS if split in found}
     if "train" not in splits:
         raise InputError(
             f"{root}: found {', '.join(splits.values())}/, expected train/ too; if they are "
             "classes, move all classes into a folder train/"
         )
-    _subfolders(root, ignored)
-    beside = (
-        f"ignored {len(others)} folder{'s' * (len(others) != 1)} beside the splits: {_first(others)}",
-    )
-    return {split: root / name for split, name in splits.items()}, beside if others else ()
+    return {split: root / name for split, name in splits.items()}
 
 
 def _first(names: list[str]) -> str:

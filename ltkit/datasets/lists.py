@@ -227,7 +227,39 @@ def dataset_of(
     Raises:
         InputError: for a split without images, and a class without a training image.
     """
-    resize, crop = parameters["resize"], parameters["crop"]
+    _check_classes(listings, names)
+    if wnids is None and names and all(WNID.fullmatch(name) for name in names):
+        wnids = names
+    listings, rule, said = _validated(listings, parameters["val"], parameters["seed"])
+    splits = {
+        split: _split(listings[split], root, parameters) for split in SPLITS if split in listings
+    }
+    return Dataset(
+        splits,
+        ClassTable(np.bincount(listings["train"].labels), names, wnids),
+        mean=MEAN,
+        std=STD,
+        crop_padding=parameters["crop"] // 8,
+        flip=True,
+        record={"val": rule, "index_digest": _digest(listings)},
+        notes=(*notes, *said),
+    )
+
+
+def _split(listing: Listing, root: Path, parameters: Mapping[str, Any]) -> ImageSplit:
+    """Return the images of a split."""
+    files = [root / path for path in listing.paths]
+    ids = in_array([shown(path) for path in listing.paths], f"{listing.source}: paths")
+    images = ImageFiles(files, parameters["resize"], parameters["crop"])
+    return ImageSplit(images, listing.labels, ids)
+
+
+def _check_classes(listings: Mapping[str, Listing], names: tuple[str, ...] | None) -> None:
+    """Refuse a split without images, and a class without a training image.
+
+    Raises:
+        InputError: see above.
+    """
     for listing in listings.values():
         if not listing.paths:
             raise InputError(f"{listing.source}: found no image")
@@ -242,26 +274,6 @@ def dataset_of(
             f"{train.source}: found no training image of class {named}, "
             f"expected at least one of each of the {num_classes} classes"
         )
-    if wnids is None and names and all(WNID.fullmatch(name) for name in names):
-        wnids = names
-    listings, rule, said = _validated(listings, parameters["val"], parameters["seed"])
-    splits = {}
-    for split in SPLITS:
-        if split in listings:
-            _, paths, labels = listings[split]
-            files = ImageFiles([root / path for path in paths], resize, crop)
-            ids = in_array([shown(path) for path in paths], f"{listings[split].source}: paths")
-            splits[split] = ImageSplit(files, labels, ids)
-    return Dataset(
-        splits,
-        ClassTable(np.bincount(listings["train"].labels), names, wnids),
-        mean=MEAN,
-        std=STD,
-        crop_padding=crop // 8,
-        flip=True,
-        record={"val": rule, "index_digest": _digest(listings)},
-        notes=(*notes, *said),
-    )
 
 
 def _validated(

@@ -20,6 +20,8 @@ COLUMNS = ("path", "label", "split")
 
 SEPARATORS = (",", ";", "\t")
 
+NO_LABELS = np.empty(0, dtype=np.int64)
+
 
 class Row(NamedTuple):
     """A row of a table, and where it ends there."""
@@ -104,9 +106,8 @@ def _listings(
     Raises:
         InputError: for a label that is none, or where there is no training row.
     """
-    paths: dict[str, list[str]] = {}
+    listed: dict[str, Listing] = {}
     labels: dict[str, list[int]] = {}
-    sources: dict[str, Path] = {}
     for file, rows in parts.items():
         for row in rows:
             class_id = as_label(row.label) if class_ids is None else class_ids[row.label]
@@ -115,14 +116,12 @@ def _listings(
                 raise InputError(
                     f"{file}: line {row.line}: label: found {row.label[:80]!r}, expected {expected}"
                 )
-            sources.setdefault(row.split, file)
-            paths.setdefault(row.split, []).append(row.path)
+            listed.setdefault(row.split, Listing(file, [], NO_LABELS)).paths.append(row.path)
             labels.setdefault(row.split, []).append(class_id)
-    if "train" not in paths:
-        raise InputError(
-            f"{next(iter(parts))}: found no training row, expected at least one a class"
-        )
-    return {s: Listing(sources[s], paths[s], np.array(labels[s])) for s in paths}
+    if "train" not in listed:
+        file = next(iter(parts))
+        raise InputError(f"{file}: found no training row, expected at least one a class")
+    return {s: one._replace(labels=np.array(labels[s])) for s, one in listed.items()}
 
 
 def _table(path: Path, root: Path, called: Mapping[str, str], split: str) -> list[Row]:
@@ -175,36 +174,43 @@ def _columns(header: str, path: Path, called: Mapping[str, str]) -> Columns:
     Raises:
         InputError: when path or label is absent, or one is there twice.
     """
-    best: list[str] = []
     wanted = {name: text.strip().lower() for name, text in called.items()}
-    for separator in SEPARATORS:
-        try:
-            fields = [f.strip() for f in next(csv.reader([header], delimiter=separator), [])]
-        except csv.Error:
-            continue
-        best = fields if len(fields) > len(best) else best
-        lower = [field.lower() for field in fields]
-        if wanted["path"] in lower and wanted["label"] in lower:
-            break
-    else:
+    separator, written = _fields(header, wanted)
+    fields = [field.lower() for field in written]
+    if not {wanted["path"], wanted["label"]} <= {*fields}:
         raise InputError(
-            f"{path}: found the columns {', '.join(best)[:80] or 'none'}, expected "
+            f"{path}: found the columns {', '.join(written)[:80] or 'none'}, expected "
             f"{called['path']}, {called['label']} and, if there, {called['split']}; name yours, as "
             "--columns path=FILE,label=CLASS"
         )
     for name, text in wanted.items():
-        if lower.count(text) > 1:
-            raise InputError(
-                f"{path}: found {called[name]} as {lower.count(text)} columns, expected one"
-            )
-    if called["split"] != "split" and wanted["split"] not in lower:
-        raise InputError(
-            f"{path}: found no column {called['split']}; {nearest(called['split'], fields)}"
-        )
-    split = lower.index(wanted["split"]) if wanted["split"] in lower else None
+        if (count := fields.count(text)) > 1:
+            raise InputError(f"{path}: found {called[name]} as {count} columns, expected one")
+    split = fields.index(wanted["split"]) if wanted["split"] in fields else None
+    if called["split"] != "split" and split is None:
+        near = nearest(called["split"], written)
+        raise InputError(f"{path}: found no column {called['split']}; {near}")
     return Columns(
-        lower.index(wanted["path"]), lower.index(wanted["label"]), split, len(fields), separator
+        fields.index(wanted["path"]), fields.index(wanted["label"]), split, len(fields), separator
     )
+
+
+def _fields(header: str, wanted: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the separator of a header, and its columns.
+
+    The separator is the first that gives the path and the label, else that of the most columns.
+    """
+    best: tuple[str, list[str]] = (",", [])
+    for separator in SEPARATORS:
+        try:
+            cells = next(csv.reader([header], delimiter=separator), [])
+        except csv.Error:
+            continue
+        fields = [cell.strip() for cell in cells]
+        if {wanted["path"], wanted["label"]} <= {field.lower() for field in fields}:
+            return separator, fields
+        best = max(best, (separator, fields), key=lambda found: len(found[1]))
+    return best
 
 
 def check_columns(columns: Mapping[str, str] | None, table: str | None) -> None:
