@@ -79,6 +79,14 @@ FollowLinks = Annotated[
     bool,
     typer.Option("--follow-links", help="Follow links to images outside the dataset's folder."),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=COLUMN,...",
+        help="What path, label and split are called in a CSV, as path=FILE,label=CLASS.",
+        show_default=False,
+    ),
+]
 BINS = ",".join(map(str, MEDIUM))
 Bins = Annotated[
     str, typer.Option(help="Smallest and largest training count of the medium shot group.")
@@ -277,6 +285,17 @@ def parameters(given: list[str] | None) -> dict[str, str]:
         InputError: as `pairs`.
     """
     return dict(pairs(given or [], "--set", "NAME=VALUE"))
+
+
+def columns(text: str | None) -> dict[str, str] | None:
+    """Return what the columns of a CSV are called; None where nothing was said.
+
+    Raises:
+        InputError: as `words` and `pairs`.
+    """
+    if text is None:
+        return None
+    return dict(pairs(words(text, "--columns"), "--columns", "path=FILE,label=CLASS"))
 
 
 def settings(given: list[str], option: str) -> dict[str, float]:

@@ -38,12 +38,28 @@ def wrote(path: Path, quiet: bool = False) -> None:
         typer.echo(os.fsencode(path))
 
 
-def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
-    """Report which splits list an image more than once; each occurrence counts."""
+def say_notes(dataset: "Dataset", quiet: bool = False) -> None:
+    """Say what was assumed of a dataset, and which splits list an image more than once."""
+    for line in dataset.notes:
+        say(f"note: {line}", quiet)
     for name, split in dataset.splits.items():
         again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
         if again:
             say(f"note: {name}: {len(again)} rows repeat an image, such as {again[0]}", quiet)
+
+
+def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
+    """Say that settings were chosen on the split that they are measured on, where they were."""
+    frontier = (compared or {}).get("frontier")
+    if compared is None or frontier is None or frontier["chosen_on"] == "val":
+        return
+    if any(len(method["points"]) > 1 for method in compared["methods"]):
+        split = compared["split"]
+        say(
+            f"note: no val images of few-shot classes: the settings of the curves are chosen on "
+            f"{split}, on which they are measured, so that curves of many settings look too good",
+            quiet,
+        )
 
 
 def print_json(document: Any) -> None:

@@ -108,6 +108,7 @@ def compare(
         against=against, at=levels, replicates=replicates, seed=seed,
     )  # fmt: skip
     document["features"] = document["methods"][0]["file"] = str(path)
+    _output.say_of_choice(document, quiet)
     if csv is not None:
         _write_csv(csv, document)
         _output.say(f"wrote {csv}", quiet)

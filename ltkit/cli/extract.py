@@ -34,6 +34,7 @@ def extract(
     data: Data = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
+    columns: _options.Columns = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
     arch: _options.Arch = None,
     head: _options.HeadName = None,
@@ -101,8 +102,9 @@ def extract(
         return _output.wrote(output, quiet)
     chosen_device = _options.device_of(device)
     said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
-    dataset = datasets.load(data, root, follow_links=follow_links)
-    _output.say_of_doubles(dataset, quiet)
+    called = _options.columns(columns)
+    dataset = datasets.load(data, root, follow_links=follow_links, columns=called)
+    _output.say_notes(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
     names = _splits(splits, dataset)
     _say_what(checkpoint, model, dataset, names, quiet)

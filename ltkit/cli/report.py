@@ -73,6 +73,7 @@ def report(
         grouping=grouping_of(features, group, rule=rule, level=level),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed,
     )  # fmt: skip
+    _output.say_of_choice(made.compared, quiet)
     parts = sections.make(made)
     text = page.render(
         made,

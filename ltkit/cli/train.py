@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ltkit.training.job import Progress, Report
 
 OF_IMAGES = (
-    "root", "follow_links", "arch", "image_size", "resize", "crop", "fit", "window", "augment",
-    "mix", "freeze", "keep_best",
+    "root", "follow_links", "columns", "arch", "image_size", "resize", "crop", "fit", "window",
+    "augment", "mix", "freeze", "keep_best",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
@@ -204,6 +204,7 @@ def train(
     data: DataName = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
+    columns: _options.Columns = None,
     arch: Arch = None,
     image_size: _options.ImageSize = None,
     resize: _options.Resize = None,
@@ -272,7 +273,10 @@ def train(
         if data is not None:
             view = _options.view_settings(image_size, resize, crop, fit, window)
             more |= {"arch": arch, "view": view, "keep_best": keep_best}
-            return _train_networks(data, root, follow_links, plan, settings, out, **more)
+            where = {
+                "root": root, "follow_links": follow_links, "columns": _options.columns(columns),
+            }  # fmt: skip
+            return _train_networks(data, where, plan, settings, out, **more)
         _refuse_those_of_images(context)
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
     except KeyboardInterrupt:
@@ -344,8 +348,7 @@ class _Output(NamedTuple):
 
 def _train_networks(
     data: str,
-    root: Path | None,
-    follow_links: bool,
+    where: dict[str, Any],
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
@@ -356,11 +359,11 @@ def _train_networks(
     from ltkit.training import beside, distributed, runs
 
     def load() -> "Dataset":
-        dataset = datasets.load(data, root, follow_links=follow_links)
+        dataset = datasets.load(data, val="holdout", **where)
         sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
         quiet = out.quiet or not distributed.writes()
         _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)
-        _output.say_of_doubles(dataset, quiet)
+        _output.say_notes(dataset, quiet)
         return dataset
 
     def wrote(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Known datasets, one entry each, and users' own datasets.
 
 ``--data`` takes a name of `CATALOGUE` with parameters (``cifar100_lt:ir=50,seed=1,val=none``), a
-folder with a sub-folder a class, a list file or a CSV.
+folder with a sub-folder a class, a list file or a CSV; docs/datasets.md has every form.
 """
 
 import os
@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from ltkit import numerals
+from ltkit.datasets import folders, lists, tables
+from ltkit.datasets.images import ImageFiles, check_links
+from ltkit.datasets.names import ORDERS, split_of
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import shown
-from ltkit.records import SPLITS, Dataset, ImageSplit, Ints
+from ltkit.records import Dataset, ImageSplit, Ints
 
 ROOT_VARIABLE = "LTKIT_DATA"
 
 VAL_RULES = ("balanced", "holdout", "none")
-"""A dataset uses its default rule or a later one: lists have no left-out images."""
+"""Lists and folders take the last two: they have no images that were left out."""
 
 PROFILES = ("exponential", "balanced")
 
@@ -49,7 +52,8 @@ _LONG_TAILED = {"ir": 100.0, "seed": 0, "val": "balanced", "profile": "exponenti
 SIZES = ("resize", "crop")
 """Parameters that bring pictures to size; not said, the network says how."""
 
-_FILES = {"resize": None, "crop": None, "seed": 0, "val": "holdout"}
+_FILES = {"resize": None, "crop": None, "seed": 0, "val": "none"}
+_NAMED = {**_FILES, "order": "natural"}
 
 CATALOGUE: dict[str, DatasetSpec] = {
     "digits_lt": DatasetSpec(
@@ -111,13 +115,26 @@ CATALOGUE: dict[str, DatasetSpec] = {
 }
 
 
-def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> Dataset:
+def load(
+    spec: str,
+    root: Path | None = None,
+    *,
+    follow_links: bool = False,
+    columns: Mapping[str, str] | None = None,
+    val: str = "none",
+    like: Mapping[str, Any] | None = None,
+) -> Dataset:
     """Load a dataset.
 
     Args:
         spec: a name with parameters, or a path; see the module.
         root: where the images are; default ``$LTKIT_DATA``.
         follow_links: whether links may lead out of the folder of images; the record notes it.
+        columns: what ``path``, ``label`` and ``split`` are called in a CSV.
+        val: the rule for images in files without a validation part, where `spec` names none:
+            ``none``, or ``holdout`` for a network that is trained here, without those images.
+        like: the record of the dataset that a network was trained on; its rule and seed are taken
+            where `spec` names none, so that the same images are held out.
 
     Raises:
         InputError: for an unknown name or parameter (the nearest are named), missing files, or a
@@ -125,18 +142,24 @@ def load(spec: str, root: Path | None = None, *, follow_links: bool = False) -> 
     """
     name, _, text = spec.partition(":")
     if name in CATALOGUE:
-        parameters = _parameters(name, text)
+        tables.check_columns(columns, name)
+        parameters = _parameters(name, text, CATALOGUE[name].parameters, val, like)
         dataset, folder = _load_named(name, parameters, root)
     else:
-        if not Path(name).exists():
+        path = Path(name)
+        if not path.exists():
             raise InputError(f"{spec}: neither a dataset nor a path; {nearest(name, CATALOGUE)}")
-        parameters = _parameters(name, text, _FILES)
-        dataset, folder = _load_path(Path(name), parameters, root, follow_links)
+        listed = not path.is_dir() and not tables.is_table(path)
+        parameters = _parameters(name, text, _FILES if listed else _NAMED, val, like)
+        tables.check_columns(columns, name if listed or path.is_dir() else None)
+        dataset, folder = _load_path(path, parameters, root, follow_links, columns)
     said = {key: value for key, value in parameters.items() if value is not None}
     described = ",".join(
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in said.items()
     )
     record = {"spec": f"{name}:{described}", **said, **dataset.record}
+    if columns:
+        record["columns"] = dict(columns)
     if follow_links:
         return replace(dataset, record=record | {"follow_links": True})
     return replace(dataset, record=record, splits=_inside(dataset.splits, folder))
@@ -148,8 +171,6 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
     Raises:
         InputError: when a link leads one out of it.
     """
-    from ltkit.datasets.images import ImageFiles
-
     found = dict(splits)
     for name, split in splits.items():
         if isinstance(split.images, ImageFiles):
@@ -161,7 +182,7 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
 
 def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
     """Load a dataset of the catalogue; also return the folder that its images stay in."""
-    from ltkit.datasets import cifar, digits, lists
+    from ltkit.datasets import cifar, digits
 
     spec = CATALOGUE[name]
     if name == "digits_lt":
@@ -173,30 +194,37 @@ def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tup
     listings = {split: lists.read_list(path) for split, path in files.items()}
     _check_counts(files["train"], spec, listings["train"].labels)
     wnids = _imagenet_wnids() if name == "imagenet_lt" else None
-    return lists.load_lists(listings, root, wnids=wnids, **parameters), root
+    return lists.load_lists(listings, root, parameters, wnids=wnids), root
 
 
 def _load_path(
-    path: Path, parameters: dict[str, Any], root: Path | None, follow_links: bool
+    path: Path,
+    parameters: dict[str, Any],
+    root: Path | None,
+    follow_links: bool,
+    columns: Mapping[str, str] | None,
 ) -> tuple[Dataset, Path]:
     """Load a user's dataset; also return the folder that its images stay in."""
-    from ltkit.datasets import lists
-    from ltkit.datasets.images import check_links
-
     if path.is_dir():
         if not follow_links:  # else all that a class folder leads to would be listed first
-            parts = (path / split for split in SPLITS if (path / split).is_dir())
+            parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
             for folder in (path, *parts):
                 check_links(path, [folder])
                 check_links(path, (p for p in folder.iterdir() if p.is_symlink() and p.is_dir()))
-        return lists.load_folder(path, **parameters), path
+        return folders.load_folder(path, parameters), path
     root = root or path.parent
-    if path.suffix == ".csv":
-        return lists.load_csv(path, root, **parameters), root
-    beside = {s: path.with_name(path.name.replace("train", s)) for s in ("val", "test")}
-    files = {"train": path} | {s: p for s, p in beside.items() if p != path and p.is_file()}
-    listings = {split: lists.read_list(file) for split, file in files.items()}
-    return lists.load_lists(listings, root, **parameters), root
+    files = lists.beside(path)
+    notes = lists.as_training(path)
+    if not tables.is_table(path):
+        listings = {split: lists.read_list(file, root) for split, file in files.items()}
+        return lists.load_lists(listings, root, parameters, notes=notes), root
+    read = {
+        s: file for s, file in files.items() if file == path or tables.has_columns(file, columns)
+    }
+    if left := sorted(file.name for split, file in files.items() if split not in read):
+        notes += (f"{', '.join(left)} beside it lacks its columns, so it is left out",)
+    dataset = tables.load_table(path, root, parameters, columns=columns, files=read, notes=notes)
+    return dataset, root
 
 
 def _root(name: str, root: Path | None) -> Path:
@@ -237,10 +265,31 @@ def _imagenet_wnids() -> tuple[str, ...]:
     return tuple(table.read_text(encoding="utf-8").split())
 
 
-def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Parse ``key=value,...`` on top of a dataset's defaults."""
-    known = CATALOGUE[name].parameters if known is None else known
+def _parameters(
+    name: str,
+    text: str,
+    known: Mapping[str, Any],
+    val: str,
+    like: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Read ``key=value,...`` over the defaults of a dataset.
+
+    Args:
+        name: of the dataset, for messages.
+        text: what the user wrote.
+        known: the parameters that there are, with their defaults.
+        val: the rule where a dataset has no left-out images, as `load` has it.
+        like: the record whose rule and seed come before the defaults, as `load` has it.
+
+    Raises:
+        InputError: for an unknown parameter or a value out of its range.
+    """
     parameters = dict(known)
+    rules = VAL_RULES if known["val"] == "balanced" else VAL_RULES[1:]
+    if known["val"] == "none":
+        parameters["val"] = val
+    if like is not None and like.get("val") in rules and type(like.get("seed")) is int:
+        parameters |= {"val": like["val"], "seed": like["seed"]}
     items = [item.partition("=") for item in filter(None, text.split(","))]
     numerals.check_once([key for key, _, _ in items], name)
     for key, _, value in items:
@@ -251,11 +300,10 @@ def _parameters(name: str, text: str, known: Mapping[str, Any] | None = None) ->
         if kind is not str:
             within = numerals.WHOLES if kind is int else numerals.ANY
             parameters[key] = numerals.number(value, f"{name}: {key}", within)
-    rules = VAL_RULES[VAL_RULES.index(known["val"]) :]
-    if parameters["val"] not in rules:
-        raise InputError(f"{name}: val: found {parameters['val']}, expected {', '.join(rules)}")
-    if (profile := parameters.get("profile", PROFILES[0])) not in PROFILES:
-        raise InputError(f"{name}: profile: found {profile}, expected {', '.join(PROFILES)}")
+    for key, words in {"val": rules, "profile": PROFILES, "order": ORDERS}.items():
+        if key in known and parameters[key] not in words:
+            found = shown(parameters[key])
+            raise InputError(f"{name}: {key}: found {found}, expected {', '.join(words)}")
     ranges = {"seed": (0, 2**32 - 1), "resize": (1, 4096)}
     ranges["crop"] = (1, parameters.get("resize") or 4096)
     for key, (least, most) in ranges.items():

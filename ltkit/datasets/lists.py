@@ -1,257 +1,203 @@
-"""Datasets of image files: a folder per class, list files, or a CSV."""
+"""Datasets of image files by lists of them; what every dataset of image files is made of."""
 
-import csv
 import hashlib
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ltkit.datasets import longtail
 from ltkit.datasets.images import ImageFiles, view_of
-from ltkit.errors import InputError, nearest
-from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, Ints
+from ltkit.datasets.names import SPLIT_NAMES, split_of
+from ltkit.errors import InputError
+from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, ImageView, Ints
 from ltkit.untrusted.texts import in_array, lines
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's normalisation, which nearly every pretrained checkpoint uses."""
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
-
 WNID = re.compile(r"n\d{8}")
 """ImageNet's folders are named by the WordNet ids of their classes."""
 
-
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?", re.ASCII)
-"""A numeric label; if one label is numeric, all labels of a table must be."""
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""A label that is meant as a number: then all of a table are."""
 
 MOST_PATH = 4096
-"""Most characters of a path, as in operating systems."""
+"""Characters of a path, as systems have them."""
 
 WHAT = "a list of images"
 
 
-class Row(NamedTuple):
-    """A row of a CSV, and the line where it ends."""
-
-    line: int
-    path: str
-    label: str
-    split: str
-
-
 class Listing(NamedTuple):
-    """Relative image paths and their labels; `source` is their list file, for messages."""
+    """Relative image paths and their labels; `source` is where they are listed, for messages."""
 
     source: Path
     paths: list[str]
     labels: Ints
 
 
-def load_folder(
-    root: Path, *, resize: int | None, crop: int | None, seed: int, val: str
-) -> Dataset:
-    """Load ``root/<class>/...``, or ``root/<split>/<class>/...`` where such folders are.
-
-    Classes are the sub-folders' names, sorted; of the train split where there are splits.
-
-    Raises:
-        InputError: when there is no class folder, no training split beside others, or a class that
-            is not in the training split.
-    """
-    folders = {s: root / s for s in SPLITS if (root / s).is_dir()} or {"train": root}
-    if "train" not in folders:
-        raise InputError(f"{root}: found {', '.join(folders)}/, expected train/ too")
-    names = _subfolders(folders["train"])
-    if not names:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
-    listings = {}
-    for split, folder in folders.items():
-        extra = sorted({*_subfolders(folder)} - {*names})
-        if extra:
-            raise InputError(f"{folder}: class {extra[0]} is not in the train split")
-        paths, labels = [], []
-        for class_id, name in enumerate(names):
-            for path in sorted((folder / name).rglob("*")):
-                if path.suffix.lower() in SUFFIXES:
-                    paths.append(path.relative_to(root).as_posix())
-                    labels.append(class_id)
-        listings[split] = Listing(folder, paths, np.array(labels, dtype=np.int64))
-    shown = tuple(map(_shown, names))
-    return _dataset(root, listings, shown, None, resize, crop, seed, val)
-
-
-def load_csv(
-    path: Path, root: Path, *, resize: int | None, crop: int | None, seed: int, val: str
-) -> Dataset:
-    """Load a CSV with a header and the columns ``path``, ``label`` and, if there, ``split``.
-
-    Labels are whole numbers, or class names (then sorted).
-
-    Raises:
-        InputError: for a column that is absent, or a row that does not fit; the message names it.
-    """
-    rows = _table(path)
-    numbered = any(NUMBER.fullmatch(row.label) for row in rows)
-    names = None if numbered else tuple(sorted({row.label for row in rows}))
-    class_ids = {name: class_id for class_id, name in enumerate(names or ())}
-    listed: dict[str, tuple[list[str], list[int]]] = {}
-    for row in rows:
-        class_id = _whole(row.label) if numbered else class_ids[row.label] if row.label else None
-        if class_id is None:
-            expected = "a whole number from 0" if numbered else "a class name"
-            raise InputError(
-                f"{path}: line {row.line}: label: found {row.label[:80]!r}, expected {expected}"
-            )
-        paths, labels = listed.setdefault(row.split, ([], []))
-        paths.append(row.path)
-        labels.append(class_id)
-    if "train" not in listed:
-        raise InputError(f"{path}: found no training row, expected at least one per class")
-    listings = {
-        split: Listing(path, paths, np.array(labels)) for split, (paths, labels) in listed.items()
-    }
-    return _dataset(root, listings, names, None, resize, crop, seed, val)
-
-
-def _table(path: Path) -> list[Row]:
-    """Read the rows of a CSV; without a split they are for training."""
-    reader = csv.reader((f"{line}\n" for line in lines(path, WHAT)), strict=True)
-    rows: list[Row] = []
-    texts: dict[str, str] = {}  # labels and splits stand once each, however many rows have them
-    try:
-        fields = [field.strip() for field in next(reader, [])]
-        places = _columns(fields, path)
-        for cells in reader:
-            if not any(map(str.strip, cells)):
-                continue
-            line = reader.line_num
-            if len(cells) > len(fields) or (places[2] or 0) >= len(cells):
-                raise InputError(
-                    f"{path}: line {line}: found {len(cells)} columns, expected {len(fields)}; put "
-                    "quotes around what has a comma, and a comma before an empty split"
-                )
-            cells += [""] * (len(fields) - len(cells))
-            name, label, split = (cells[at] if at is not None else "" for at in places)
-            label, split = label.strip(), split.strip() or "train"
-            if split not in SPLITS:
-                raise InputError(f"{path}: line {line}: split {split!r}; {nearest(split, SPLITS)}")
-            label, split = texts.setdefault(label, label), texts.setdefault(split, split)
-            rows.append(Row(line, _relative(path, line, name), label, split))
-    except csv.Error as error:
-        raise InputError(
-            f"{path}: line {reader.line_num}: not readable as CSV ({error}); look for a quote "
-            "without its end"
-        ) from None
-    return rows
-
-
-def _columns(fields: list[str], path: Path) -> tuple[int, int, int | None]:
-    """Return the positions of the columns path, label and, if present, split."""
-    if not {"path", "label"} <= {*fields}:
-        raise InputError(
-            f"{path}: found the columns {', '.join(fields)[:80] or 'none'}, expected path, label "
-            "and, if there, split"
-        )
-    for name in ("path", "label", "split"):
-        if fields.count(name) > 1:
-            raise InputError(f"{path}: found {name} as {fields.count(name)} columns, expected one")
-    return (
-        fields.index("path"), fields.index("label"),
-        fields.index("split") if "split" in fields else None,
-    )  # fmt: skip
-
-
 def load_lists(
-    listings: dict[str, Listing],
+    listings: Mapping[str, Listing],
     root: Path,
+    parameters: Mapping[str, Any],
     *,
-    resize: int | None,
-    crop: int | None,
-    seed: int,
-    val: str,
     wnids: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
-    """Make a dataset from list files, one per split; see `read_list`.
+    """Make a dataset of list files, one a split; see `read_list`.
 
     Where each class has a folder of its own, the folders' names are the classes'.
 
     Args:
         listings: split to what its list holds.
         root: what the paths in the lists are relative to.
-        resize: shorter side in pixels; None: as usual for the crop.
-        crop: side of the centre crop; None: as usual.
-        seed: of the validation part, where there is no list for it.
-        val: ``none`` for no validation split where there is no list for it.
+        parameters: of ``--data``; see `ltkit.datasets.load`.
         wnids: C WordNet ids, where known.
+        notes: what the user should know.
 
     Raises:
         InputError: when a class has no training image.
     """
     names = _folder_names(listings["train"])
-    return _dataset(root, listings, names, wnids, resize, crop, seed, val)
+    return dataset_of(root, listings, names, parameters, wnids=wnids, notes=notes)
 
 
-def read_list(path: Path) -> Listing:
-    """Read a list file, plain or ``.gz``, with one ``path label`` line per image.
+def beside(path: Path) -> dict[str, Path]:
+    """Return the list of each split, given that for training: the others have its name but for it.
+
+    Of its name the last ``train`` counts, one that is a word of its own before others.
+
+    Args:
+        path: the training list.
 
     Raises:
-        InputError: for an empty list, or a line that is not a relative path and a label; the
-            message names the line.
+        InputError: when two files beside it mean one split; both are named.
+    """
+    found = {"train": path}
+    words = [*re.finditer("training|train", path.name, re.IGNORECASE)]
+    own = [word for word in words if _is_word(path.name, word)]
+    if not words:
+        return found
+    word = (own or words)[-1]
+    before, after = path.name[: word.start()], path.name[word.end() :]
+    for split in ("val", "test"):
+        for file in _called(path, before, SPLIT_NAMES[split], after):
+            if split not in found:
+                found[split] = file
+            elif not file.samefile(found[split]):
+                raise InputError(
+                    f"{path.parent}: found {found[split].name} and {file.name}, which both mean "
+                    f"{split}, expected one beside {path.name}; move the other away"
+                )
+    return found
+
+
+def _is_word(name: str, word: "re.Match[str]") -> bool:
+    """Tell whether no letter is beside a word."""
+    around = name[word.start() - 1 : word.start()] + name[word.end() : word.end() + 1]
+    return not any(map(str.isalpha, around))
+
+
+def _called(path: Path, before: str, names: tuple[str, ...], after: str) -> Iterator[Path]:
+    """Give the files beside one that have a name, in any usual case, packed or not."""
+    plain = after.removesuffix(".gz")
+    for name in names:
+        for written in (name, name.capitalize(), name.upper()):
+            for end in (plain, f"{plain}.gz"):
+                if (file := path.with_name(f"{before}{written}{end}")).is_file():
+                    yield file
+
+
+def as_training(path: Path) -> tuple[str, ...]:
+    """Return a note where a file that is taken for training is called as another split is."""
+    words = filter(None, re.split("[^a-z]+", path.name.lower()))
+    split = next((found for word in words if (found := split_of(word))), "train")
+    if split == "train":
+        return ()
+    return (
+        f"{path.name} is taken as the training list, though its name says {split}; name the "
+        "training list instead, which takes those beside it along",
+    )
+
+
+def read_list(path: Path, root: Path | None = None) -> Listing:
+    """Read a list file, plain or ``.gz``, with a ``path label`` line an image.
+
+    Args:
+        path: the list.
+        root: the folder of images, under which whole paths may lie.
+
+    Raises:
+        InputError: for an empty list, or a line that is not a path and a label; the message names
+            the line.
     """
     paths, labels = [], []
     for number, whole in enumerate(lines(path, WHAT), start=1):
         line = whole.strip(" \t")
         if not line:
             continue
-        name, _, label = line.rpartition(" ")
-        class_id = _whole(label)
+        *name, label = re.split(r"[ \t]+(?=[^ \t]*$)", line, maxsplit=1)
+        class_id = as_label(label)
         if class_id is None:
             raise InputError(
                 f"{path}: line {number}: found {line[:80]!r}, expected "
                 "'path label' with a whole label from 0"
             )
-        paths.append(_relative(path, number, name))
+        paths.append(relative(path, number, "".join(name), root))
         labels.append(class_id)
     if not paths:
         raise InputError(f"{path}: found no line, expected 'path label' lines")
     return Listing(path, paths, np.array(labels, dtype=np.int64))
 
 
-def _shown(name: str) -> str:
-    """Return a file name as text; bytes that are not UTF-8 become escapes."""
+def shown(name: str) -> str:
+    """Return a file's name as text; bytes in it that are no UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+def as_label(text: str) -> int | None:
+    """Return a label that is a whole number from 0, if it is one, however it is written.
+
+    Example:
+        >>> [as_label(text) for text in ("2", "2.0", "1.0e+01", "+3", "2.5", "-1", "x")]
+        [2, 2, 10, 3, None, None, None]
+    """
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) < 19 else None
+    if len(text) > 60 or not NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return int(value) if 0 <= value < 2**53 and value.is_integer() else None
 
 
-def _whole(text: str) -> int | None:
-    """Return a label as a whole number from 0, if it is one; 2.0 is 2."""
-    digits = text.rstrip("0").removesuffix(".") if "." in text else text
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+def relative(source: Path, line: int, path: str, root: Path | None = None) -> str:
+    """Return a listed path as one within the folder of images, or refuse one that leaves it.
 
-
-def _relative(source: Path, line: int, path: str) -> str:
-    """Return a listed path, or refuse one that leaves the folder of images."""
+    Raises:
+        InputError: see above.
+    """
     if len(path) > MOST_PATH:
         raise InputError(
             f"{source}: line {line}: found a path of {len(path)} characters, expected at most "
             f"{MOST_PATH}; correct the line"
         )
     parts = path.split("/")
+    if path.startswith("/") and root is not None and ".." not in parts and "\0" not in path:
+        for folder in (root.absolute(), root.resolve()):
+            if Path(path).is_relative_to(folder) and Path(path) != folder:
+                return Path(path).relative_to(folder).as_posix()
     if not parts[0] or ".." in parts or "\0" in path:
         raise InputError(
-            f"{source}: line {line}: path {path!r}, expected one relative to the folder of images, "
-            "without '..'"
+            f"{source}: line {line}: path {path[:150]!r}, expected one relative to the folder of "
+            "images, without '..', or a whole one under --root"
         )
     return path
 
 
 def _folder_names(train: Listing) -> tuple[str, ...] | None:
-    """Return the folder of each class's images, if each class has its own."""
+    """Return the folder of each class's images, where each class has one of its own."""
     folders = (path.rpartition("/")[0].rpartition("/")[2] for path in train.paths)
     pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
     labels, names = zip(*pairs, strict=True)
@@ -259,16 +205,65 @@ def _folder_names(train: Listing) -> tuple[str, ...] | None:
     return names if one_each else None
 
 
-def _dataset(
+def dataset_of(
     root: Path,
-    listings: dict[str, Listing],
+    listings: Mapping[str, Listing],
     names: tuple[str, ...] | None,
-    wnids: tuple[str, ...] | None,
-    resize: int | None,
-    crop: int | None,
-    seed: int,
-    val: str,
+    parameters: Mapping[str, Any],
+    *,
+    wnids: tuple[str, ...] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Dataset:
+    """Make a dataset of listed images.
+
+    Args:
+        root: what the paths are relative to.
+        listings: split to what it holds; ``train`` among them.
+        names: C class names, where known.
+        parameters: of ``--data``: how images are seen, and what is held out for validation.
+        wnids: C WordNet ids, where known.
+        notes: what the user should know.
+
+    Raises:
+        InputError: for a split without images, and a class without a training image.
+    """
+    _check_classes(listings, names)
+    if wnids is None and names and all(WNID.fullmatch(name) for name in names):
+        wnids = names
+    listings, rule, said = _validated(listings, parameters["val"], parameters["seed"])
+    splits = {
+        split: _split(listings[split], root, parameters) for split in SPLITS if split in listings
+    }
+    return Dataset(
+        splits,
+        ClassTable(np.bincount(listings["train"].labels), names, wnids),
+        mean=MEAN,
+        std=STD,
+        crop_padding=_view(parameters).crop // 8,
+        flip=True,
+        record={"val": rule, "index_digest": _digest(listings)},
+        notes=(*notes, *said),
+    )
+
+
+def _split(listing: Listing, root: Path, parameters: Mapping[str, Any]) -> ImageSplit:
+    """Return the images of a split."""
+    files = [root / path for path in listing.paths]
+    ids = in_array([shown(path) for path in listing.paths], f"{listing.source}: paths")
+    return ImageSplit(ImageFiles(files, _view(parameters)), listing.labels, ids)
+
+
+def _view(parameters: Mapping[str, Any]) -> ImageView:
+    """Return how the pictures are brought to size, as far as ``--data`` says."""
+    return view_of(parameters["resize"], parameters["crop"])
+
+
+def _check_classes(listings: Mapping[str, Listing], names: tuple[str, ...] | None) -> None:
+    """Refuse a split without images, and a class without a training image.
+
+    Raises:
+        InputError: see above.
+    """
     for listing in listings.values():
         if not listing.paths:
             raise InputError(f"{listing.source}: found no image")
@@ -283,28 +278,33 @@ def _dataset(
             f"{train.source}: found no training image of class {named}, "
             f"expected at least one of each of the {num_classes} classes"
         )
-    if wnids is None and names and all(WNID.fullmatch(name) for name in names):
-        wnids = names
-    rule = "list" if "val" in listings else val
-    if rule == "holdout":
-        kept, held_out = longtail.hold_out(train.labels, seed)
-        listings = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
-    splits, view = {}, view_of(resize, crop)
-    for split in SPLITS:
-        if split in listings:
-            _, paths, labels = listings[split]
-            files = ImageFiles([root / path for path in paths], view)
-            ids = in_array([_shown(path) for path in paths], f"{listings[split].source}: paths")
-            splits[split] = ImageSplit(files, labels, ids)
-    return Dataset(
-        splits,
-        ClassTable(np.bincount(listings["train"].labels), names, wnids),
-        mean=MEAN,
-        std=STD,
-        crop_padding=view.crop // 8,
-        flip=True,
-        record={"val": rule, "index_digest": _digest(listings)},
+
+
+def _validated(
+    listings: Mapping[str, Listing], rule: str, seed: int
+) -> tuple[Mapping[str, Listing], str, tuple[str, ...]]:
+    """Return the splits with their validation part, where it is from, and a note.
+
+    Raises:
+        InputError: when there is too little to hold out.
+    """
+    if "val" in listings:
+        return listings, "list", ()
+    train = listings["train"]
+    if rule != "holdout":
+        note = (
+            f"there is no val split (val=none), all {len(train.paths)} training images count; "
+            "val=holdout makes one of a fifth of them, which a model trained on all has seen"
+        )
+        return listings, "none", (note,)
+    kept, held_out = longtail.hold_out(train.labels, seed)
+    note = (
+        f"val=holdout: {len(held_out)} of the {len(train.paths)} training images are val, and not "
+        "counted as training images; a model that was trained on them has seen them: choose "
+        "nothing on them for it"
     )
+    split = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
+    return split, "holdout", (note,)
 
 
 def _take(listing: Listing, positions: Ints) -> Listing:
@@ -312,12 +312,12 @@ def _take(listing: Listing, positions: Ints) -> Listing:
     return Listing(listing.source, paths, listing.labels[positions])
 
 
-def _digest(listings: dict[str, Listing]) -> str:
-    """Return a digest of the training and validation images, as `index_digest` does."""
+def _digest(listings: Mapping[str, Listing]) -> str:
+    """Return a digest of what is for training and what for validation, as `index_digest` does."""
     digest = hashlib.sha256()
     for split in ("train", "val"):
         if split in listings:
             _, paths, labels = listings[split]
-            text = "\n".join([split, *map(_shown, paths), ""])
+            text = "\n".join([split, *map(shown, paths), ""])
             digest.update(text.encode() + labels.astype("<i8").tobytes())
     return digest.hexdigest()[:16]

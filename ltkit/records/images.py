@@ -75,6 +75,7 @@ class Dataset:
     mean, std: per channel, of pixel values in 0..1: the field's usual normalisation.
     crop_padding, flip: the usual training augmentation (pixels; whether to mirror).
     record: what makes the dataset repeatable (spec, validation rule, index digest).
+    notes: what was assumed or left out, a line each, for the user.
     """
 
     splits: Mapping[str, ImageSplit]
@@ -84,6 +85,7 @@ class Dataset:
     crop_padding: int
     flip: bool
     record: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> ImageSplit:
         """Return a split.

@@ -511,11 +511,11 @@ def test_a_validation_list_is_used_and_said(tmp_path):
 
 def test_a_part_is_held_out_of_a_list_alone(tmp_path):
     train = write_list(tmp_path / "list.txt", [(f"{i}.png", i % 2) for i in range(20)])
-    dataset = datasets.load(str(train))
+    dataset = datasets.load(f"{train}:val=holdout")
     assert dataset.record["val"] == "holdout"
     assert dataset.classes.train_count.tolist() == [8, 8]
     assert ids(dataset, "train") | ids(dataset, "val") == {f"{i}.png" for i in range(20)}
-    again = datasets.load(f"{train}:seed=1")
+    again = datasets.load(f"{train}:seed=1", val="holdout")
     assert again.record["index_digest"] != dataset.record["index_digest"]
 
 
@@ -683,7 +683,7 @@ def test_inaturalist_is_checked_before_images_are_held_out(tmp_path):
     labels = np.repeat(np.arange(8142), counts)
     train = tmp_path / "iNaturalist18_train.txt"
     train.write_text("\n".join(f"{c}/{i}.jpg {c}" for i, c in enumerate(labels)))
-    dataset = datasets.load("inaturalist2018", tmp_path)
+    dataset = datasets.load("inaturalist2018", tmp_path, val="holdout")
     assert entry("inaturalist2018") == (8142, 437_513, 1000, 2)
     assert len(dataset.split("train")) + len(dataset.split("val")) == 437_513
     assert len(dataset.split("test")) == 3 * 8142
@@ -743,7 +743,7 @@ def test_folders_that_do_not_fit(tmp_path, names, message):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=message):
-        datasets.load(str(tmp_path))
+        datasets.load(str(tmp_path), val="holdout")
 
 
 # Tables

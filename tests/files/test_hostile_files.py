@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ltkit import datasets, records
-from ltkit.datasets import cifar, lists
+from ltkit.datasets import cifar
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5, soundness
@@ -247,7 +247,7 @@ def test_names_that_are_no_text_are_escaped(tmp_path, ltkit):
         folder.mkdir()
         for i in range(3):
             Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / os.fsdecode(b"\xfe%d.png" % i))
-    found = lists.load_folder(tmp_path, resize=8, crop=8, seed=0, val="none")
+    found = datasets.load(f"{tmp_path}:resize=8,crop=8")
     assert found.classes.names == ("a\\udcff", "b")
     assert found.splits["train"].ids[0] == "a\\udcff/\\udcfe0.png"
     assert found.splits["train"].images[0:3].shape == (3, 8, 8, 3)
