@@ -70,7 +70,7 @@ def extract(
             the device's memory.
     """
     head = model.head
-    if head.num_classes != len(dataset.classes):
+    if head is not None and head.num_classes != len(dataset.classes):
         raise InputError(
             f"{model.path}: head: found {head.num_classes} classes, expected "
             f"{len(dataset.classes)} of {dataset.record['spec']}"
@@ -82,11 +82,11 @@ def extract(
     if first is None:
         raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
 
-    def check(size: int) -> None:
-        check_head(network, head, view(first.images[:size]))
+    def check(size: int) -> int:
+        return check_head(network, head, view(first.images[:size]))
 
-    _, size = _fitting(check, settings.batch_size, note)
-    plan = _plan(model, head, dataset, chosen, settings)
+    width, size = _fitting(check, settings.batch_size, note)
+    plan = _plan(model, head, width, dataset, chosen, settings)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
@@ -111,7 +111,8 @@ def extract(
 
 def _plan(
     model: Recognised,
-    head: Head,
+    head: Head | None,
+    width: int,
     dataset: Dataset,
     chosen: dict[str, tuple[ImageSplit, Any]],
     settings: ExtractSettings,
@@ -120,13 +121,14 @@ def _plan(
 
     Args:
         model: that features are extracted with.
-        head: of the model.
+        head: of the model, if it has one.
+        width: of the features.
         dataset: whose classes it holds.
         chosen: each split, with the ids of the images that are skipped.
         settings: of the extraction; how many processes decode images is left out.
     """
     return Plan(
-        head.feature_size,
+        width,
         settings.dtype,
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
@@ -181,8 +183,16 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
         ) from error
 
 
-def check_head(network: Extractable, head: Head, images: Tensor) -> None:
+def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
     """Refuse a head that does not give the model's logits from its features.
+
+    Args:
+        network: of the model.
+        head: its linear form; None for a backbone alone, whose features must be one vector each.
+        images: normalised.
+
+    Returns:
+        How wide the features are.
 
     Raises:
         InputError: with the difference, relative to the largest logit; or with what the network
@@ -194,6 +204,8 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
             f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "
             "name the last layer with --head"
         )
+    if head is None:
+        return features.shape[1]
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
@@ -202,6 +214,7 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
             f"head: features times head differ from the model's logits by {difference:.1e} of the "
             f"largest, expected below {TOLERANCE:g}; the head was not recognised rightly"
         )
+    return features.shape[1]
 
 
 class _Normalise:
