@@ -7,9 +7,9 @@ at the first number that no tensor has; layers that follow each other by number 
 them. What was taken is said.
 """
 
+import itertools
 import re
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -97,10 +97,9 @@ def last_layers(content: Content, rest: Names, width: int, wanted: LoadSettings)
         InputError: when there is not one head; what is as wide as the features is listed.
     """
     layers = _layers(content, rest)
-    chains = _chains(layers, width)
+    every = chains = _chains(layers, width)
     if wanted.head is not None:
-        chains = [_up_to(c, wanted.head, rest) for c in chains]
-        chains = [chain for chain in chains if chain]
+        chains = [chain for c in every if (chain := _up_to(c, wanted.head, rest))]
     beside: list[str] = []
     if len(chains) != 1:
         chains, beside = _without_projections(chains, width, wanted.head)
@@ -115,7 +114,12 @@ def last_layers(content: Content, rest: Names, width: int, wanted: LoadSettings)
     if len(chains) != 1:
         raise _not_one(content, rest, layers, width, len(chains))
     built = _built(content, chains[0], rest, width, wanted)
-    return _less_the_others(built, chains[0], layers, beside, width)
+    others = [c for c in every if c[0] is not chains[0][0] and c[-1].matrix[0] != width]
+    wide = [layer for layer in layers if width in layer.matrix and len({*layer.matrix}) > 1]
+    named = [layer for layer in layers if layer.name.split(".")[0] in beside]
+    taken = {layer.name for layer in chains[0]}
+    out = [layer for layer in [*itertools.chain(*others), *wide, *named] if layer.name not in taken]
+    return _less(built, [own for layer in out for own in layer.tensors.values()])
 
 
 def _layers(content: Content, rest: Names) -> list[Layer]:
@@ -229,23 +233,12 @@ def _not_one(
     )
 
 
-def _less_the_others(
-    built: LastLayers, chain: list[Layer], layers: list[Layer], beside: list[str], width: int
-) -> LastLayers:
-    """Leave other heads out: matrices that take the features and give another number of values."""
-    taken = {layer.name for layer in chain}
-    out = [
-        layer for layer in layers
-        if layer.name not in taken
-        and ((width in layer.matrix and len({*layer.matrix}) > 1)
-             or layer.name.split(".")[0] in beside)
-    ]  # fmt: skip
-    names = [own for layer in out for own in layer.tensors.values()]
+def _less(built: LastLayers, out: list[str]) -> LastLayers:
+    """Leave other heads out: what takes the features and gives another number of values."""
+    names = list(dict.fromkeys(out))
     notes = [f"left out: {', '.join(names)[:160]}"] if names else []
-    return replace(
-        built, rest={own: there for own, there in built.rest.items() if own not in names},
-        notes=(*built.notes, *notes),
-    )  # fmt: skip
+    rest = {own: there for own, there in built.rest.items() if own not in names}
+    return replace(built, rest=rest, notes=(*built.notes, *notes))
 
 
 def _built(
@@ -284,7 +277,7 @@ def _with_activations(chain: list[Layer]) -> list[Layer | None]:
     """Return the layers with a None where a ReLU is taken to be."""
     steps: list[Layer | None] = []
     pending = False  # a linear layer has no activation yet
-    for layer, after in pairwise([*chain, None]):
+    for layer, after in itertools.pairwise([*chain, None]):
         if layer is None:
             continue
         steps.append(layer)
