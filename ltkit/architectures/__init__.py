@@ -78,15 +78,21 @@ def _oltr(arch: str) -> ArchSpec:
     return ArchSpec("imagenet_resnet", settings, 512, summary, image_size=224)
 
 
+def _small(arch: str) -> ArchSpec:
+    """Return a network's form for small images: a 3x3 stem of stride 1 and no pooling."""
+    single = _LARGE[arch]
+    settings = {**single.settings, "small_images": True}
+    summary = f"{single.summary} with a 3x3 stem for small images"
+    return ArchSpec("imagenet_resnet", settings, single.features, summary, image_size=32)
+
+
 CATALOGUE: dict[str, ArchSpec] = {
     "resnet20": _cifar(20),
     "resnet32": _cifar(32),
     "resnet44": _cifar(44),
     "resnet56": _cifar(56),
     **_LARGE,
-    "resnet34_small": _imagenet(
-        (3, 4, 6, 3), 512, "ResNet-34 with a 3x3 stem for small images", 32, small_images=True
-    ),
+    **{f"{arch}_small": _small(arch) for arch in _LARGE},
     "resnet32_wide": ArchSpec(
         "wide_cifar_resnet", {"depth": 32, "factor": 2}, 128, "CIFAR ResNet-32, twice as wide"
     ),
@@ -110,7 +116,14 @@ CATALOGUE: dict[str, ArchSpec] = {
 }
 
 
-def build(arch: str, num_classes: int, *, cosine: bool = False, scale: float = 1.0) -> "Network":
+def build(
+    arch: str,
+    num_classes: int,
+    *,
+    cosine: bool = False,
+    scale: float = 1.0,
+    channels: int | None = None,
+) -> "Network":
     """Build an untrained network.
 
     Args:
@@ -118,6 +131,7 @@ def build(arch: str, num_classes: int, *, cosine: bool = False, scale: float = 1
         num_classes: C.
         cosine: normalised features and rows, no bias, logits ``scale * cos`` (Cao et al. 2019).
         scale: the factor of the cosine head; 1 for a linear head.
+        channels: of the images; None for the usual number of that network.
 
     Raises:
         InputError: for an unknown name, with the nearest ones.
@@ -125,7 +139,40 @@ def build(arch: str, num_classes: int, *, cosine: bool = False, scale: float = 1
     entry = spec(arch)
     module = importlib.import_module(f"ltkit.architectures.{entry.module}")
     network: Network = module.build(num_classes, cosine=cosine, scale=scale, **entry.settings)
+    if channels not in (None, entry.channels):
+        _take_channels(network, channels)
     return network
+
+
+FIRST = ("conv1.weight", "0.weight")
+"""The first layer's weight in the backbones, (out, channels, height, width)."""
+
+
+def _take_channels(network: "Network", channels: int | None) -> None:
+    """Give the first layer another number of input channels, with He's initial values."""
+    from torch import nn
+
+    name, old = next(
+        (n, m) for n, m in network.backbone.named_modules() if isinstance(m, nn.Conv2d)
+    )
+    new = nn.Conv2d(
+        channels or 1, old.out_channels, old.kernel_size, old.stride, old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )  # fmt: skip
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.backbone.get_submodule(parent), leaf, new)
+
+
+def channels_of(shapes: Mapping[str, tuple[int, ...]], arch: str) -> int:
+    """Return how many channels a network's images have, by its tensors.
+
+    Args:
+        shapes: of the tensors, ``backbone.*``.
+        arch: whose usual number is returned where the first layer is not there.
+    """
+    found = (shapes.get(f"backbone.{name}", ()) for name in FIRST)
+    return next((shape[1] for shape in found if len(shape) == 4 and shape[1]), spec(arch).channels)
 
 
 def spec(arch: str) -> ArchSpec:
@@ -154,6 +201,11 @@ def _shapes(arch: str) -> frozenset[tuple[str, tuple[int, ...]]]:
     return frozenset(backbone_shapes(arch).items())
 
 
+def _of_colours(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape; that of the first layer for images of three channels, whatever it takes."""
+    return (shape[0], 3, *shape[2:]) if name == FIRST[0] and len(shape) == 4 else shape
+
+
 COUNTER = "num_batches_tracked"
 """Buffer that only training uses; old files lack it."""
 
@@ -172,7 +224,7 @@ def most_like(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, float]:
         >>> most_like(backbone_shapes("resnet20"))
         ('resnet20', 1.0)
     """
-    found = {(k, v) for k, v in shapes.items() if not k.endswith(COUNTER)}
+    found = {(k, _of_colours(k, v)) for k, v in shapes.items() if not k.endswith(COUNTER)}
     several = any(name.startswith("layer3s.") for name in shapes)
     likeness = {}
     for arch in (a for a, entry in CATALOGUE.items() if (entry.experts > 1) == several):

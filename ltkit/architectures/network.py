@@ -11,27 +11,41 @@ from ltkit.architectures.heads import AlignedHead, CosineHead, ExpertHeads, Line
 from ltkit.errors import InputError
 from ltkit.records import Classifier, Head
 
+NO_HEAD = InputError(
+    "head: the checkpoint is a backbone without one, so none can be corrected in it; use --to npz"
+)
+
 
 class Extractable(Protocol):
     """What `extract` and `export` need of a network, ltkit's own or another library's."""
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the head's input, (B, D), and the network's own (B, C) logits."""
+        """Return what goes into the head, (B, D), and the network's own (B, C) logits.
 
-    def record(self) -> Head:
-        """Return the linear form of the head."""
+        Without a head the logits are the features.
+        """
+
+    def record(self) -> Head | None:
+        """Return the linear form of the head; None where the network has none."""
 
     def hold(self, classifier: Classifier) -> dict[str, NDArray[Any]]:
         """Return the parameters, by name, with which the head equals this classifier."""
 
 
 class Network(nn.Module):
-    """Maps images to logits: ``backbone`` gives (B, D) features, ``head`` (B, C) logits."""
+    """Images to logits; ``backbone`` gives the (B, D) features, ``head`` the (B, C) logits.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
-        """Join the two parts."""
+    neck: layers between the two, which belong to the features; most networks have none.
+    head: None for a backbone alone, whose output is its features.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module | None, neck: nn.Module | None = None
+    ) -> None:
+        """Join the parts."""
         super().__init__()
         self.backbone = backbone
+        self.neck = neck
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
@@ -39,14 +53,20 @@ class Network(nn.Module):
         return self.features_and_logits(images)[1]
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (B, D) features and the (B, C) logits."""
+        """Return the (B, D) features and the (B, C) logits; without a head the features twice."""
         features = self.backbone(images)
+        if self.neck is not None:
+            features = self.neck(features)
+        if self.head is None:
+            return features, features
         if isinstance(self.head, AlignedHead):
             features = self.head.lift(features)
         return features, self.head(features)
 
-    def record(self) -> Head:
-        """Return the linear form of the head."""
+    def record(self) -> Head | None:
+        """Return the linear form of the head; None where there is none."""
+        if self.head is None:
+            return None
         head: Head = self.head.record()  # type: ignore[operator]
         return head
 
@@ -54,8 +74,10 @@ class Network(nn.Module):
         """Return the head's parameters for a linear classifier, by the network's names.
 
         Raises:
-            InputError: when the form of the head cannot hold it.
+            InputError: when the form of the head cannot hold it, or there is none.
         """
+        if self.head is None:
+            raise NO_HEAD
         values = self.head.hold(classifier)  # type: ignore[operator]
         return {f"head.{name}": value for name, value in values.items()}
 
@@ -84,8 +106,9 @@ class Hooked(nn.Module):
     """Another library's network, with the features caught at the input of its last layer.
 
     model: the network as its library builds it.
-    heads: dotted names of its last layers, linear or 1x1 convolutions; where there are several,
-        the logits are their mean and the features stand one after another. Their widths may differ.
+    heads: dotted names of its last layers, linear or 1x1 convolutions, or a single head of ours;
+        where there are several, the logits are their mean and the features stand one after another.
+        Their widths may differ. Without any the network's output is its features.
     bgr: whether the network wants the channels in the order of blue, green, red.
     """
 
@@ -104,7 +127,10 @@ class Hooked(nn.Module):
         return torch.flatten(logits, 1)
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the input of the heads, (B, D), and the network's own (B, C) logits."""
+        """Return what went into the heads, (B, D), and the network's own (B, C) logits."""
+        if not self.heads:
+            features = self(images)
+            return features, features
         caught: dict[str, Tensor] = {}
 
         def catching(name: str) -> Any:
@@ -123,8 +149,22 @@ class Hooked(nn.Module):
                 handle.remove()
         return torch.cat([caught[name] for name in self.heads], dim=1), logits
 
-    def record(self) -> Head:
+    def record(self) -> Head | None:
         """Return the linear form of the heads' mean: experts where they are equally wide."""
+        if not self.heads:
+            return None
+        own = self._own()
+        if own is not None:
+            found: Head = own.record()  # type: ignore[operator]
+            return found
+        return self._mean()
+
+    def _own(self) -> nn.Module | None:
+        """Return the head where it is one of ours."""
+        head = self.model.get_submodule(self.heads[0])
+        return head if hasattr(head, "record") else None
+
+    def _mean(self) -> Head:
         weights, biases = self._values()
         if len(weights) == 1:
             return Head(weights[0], biases[0])
@@ -138,10 +178,16 @@ class Hooked(nn.Module):
         Several heads keep the differences between their biases.
 
         Raises:
-            InputError: when a bias is needed and no head has one, or the classifier wants its
-                features normalised.
+            InputError: when a bias is needed and no head has one, the classifier wants its
+                features normalised, or there is no head.
         """
-        record, (weights, biases) = self.record(), self._values()
+        if not self.heads:
+            raise NO_HEAD
+        own = self._own()
+        if own is not None:
+            held = own.hold(classifier)  # type: ignore[operator]
+            return {f"model.{self.heads[0]}.{name}": value for name, value in held.items()}
+        record, (weights, biases) = self._mean(), self._values()
         record.holding(classifier)  # or its error
         biased, count = [name for name in self.heads if self._has_bias(name)], len(weights)
         shift = classifier.bias.astype(np.float64) - record.fold().bias

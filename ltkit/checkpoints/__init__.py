@@ -7,12 +7,13 @@ and names its head. Files are told apart by their contents, never by their names
 from dataclasses import replace
 from pathlib import Path
 
-from ltkit.checkpoints import families
+from ltkit.checkpoints import beside, class_names, families
 from ltkit.checkpoints.containers import Changes, read, rewrite
 from ltkit.checkpoints.containers.inert import values_of
 from ltkit.checkpoints.containers.onnx_file import head_model
 from ltkit.checkpoints.containers.torch_file import read_object
 from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import state_dict
 from ltkit.checkpoints.families._library import LIBRARIES
 from ltkit.checkpoints.recognised import Recognised, Stored
 from ltkit.errors import InputError, SettingError, nearest
@@ -24,6 +25,7 @@ __all__ = [
     "Content",
     "Recognised",
     "Stored",
+    "families_table",
     "head_model",
     "load",
     "read",
@@ -45,6 +47,8 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
         FormatError: when it is damaged or unsafe, or its tensors do not fit the network.
     """
     content, wanted = read(path), wanted or LoadSettings()
+    if content.container in ("torch", "safetensors"):
+        content = beside.without_losses(content, wanted.head)
     library, colon, _ = (wanted.arch or "").partition(":")
     if colon and library not in LIBRARIES:
         raise SettingError(f"arch {wanted.arch}", f"unknown library; {nearest(library, LIBRARIES)}")
@@ -53,9 +57,37 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
             recognised: Recognised = family.load(content, wanted)
             if not getattr(family, "BY_NAMES", False):
                 wanted = replace(wanted, class_names=None)
-            return replace(recognised, skipped=content.skipped, wanted=wanted)
-    found = shown(", ".join(content.describe()))
-    raise InputError(
-        f"{path}: layout not recognised; found {found}, expected one of docs/checkpoints.md; name "
-        "the network with --arch, or save its features and use ltkit import"
+            head = recognised.head
+            names, note = class_names.stated(content, head.num_classes) if head else (None, "")
+            said = (*recognised.notes, *beside.notes(content), *([note] if note else []))
+            return replace(
+                recognised, skipped=content.skipped, wanted=wanted, notes=said, class_names=names
+            )
+    raise _unknown(content)
+
+
+def _unknown(content: Content) -> InputError:
+    """Return what is said of a file that no family knows: what is nearest, and the ways out."""
+    arch, part = state_dict.nearest(content)
+    found = shown(", ".join(content.describe()))[:80]
+    near = (
+        f"nearest is {arch}, with {part:.0%} of its tensors in common"
+        if part else "no tensors of a known network (ltkit inspect --families)"
+    )  # fmt: skip
+    return InputError(
+        f"{content.path}: layout not recognised; found {found}; {near}; build your network with "
+        "--model PKG.MODULE:NAME, or save its features and use ltkit import"
     )
+
+
+def families_table() -> list[dict[str, str]]:
+    """Return each family with its files, in the order in which they are asked.
+
+    Example:
+        >>> next(row["files"] for row in families_table() if row["family"] == "native")
+        "ltkit train ('ltkit-checkpoint')"
+    """
+    return [
+        {"family": module.__name__.rpartition(".")[2].replace("_", "-"), "files": module.SUMMARY}
+        for module in families.in_order()
+    ]

@@ -1,7 +1,7 @@
 """The content of a checkpoint file, whatever its container."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Content:
     digest: SHA-256 of the file.
     skipped: objects of classes that are not built; stand-ins are in their place.
     program: what runs, where the file holds the network and not only its weights.
+    left_out: tensors that are no network's, by their names; see `beside`.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Content:
     digest: str
     skipped: tuple[str, ...] = ()
     program: Any = None
+    left_out: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def place(self) -> Place:

@@ -54,6 +54,7 @@ class Recognised:
     notes: what was chosen, for the user.
     wanted: what the user said; the same is needed to write the head back.
     skipped: objects in the file that were not built.
+    class_names: of the classes in the head's order, where the file says them; see `class_names`.
     """
 
     path: Path
@@ -71,10 +72,11 @@ class Recognised:
     notes: tuple[str, ...] = ()
     wanted: LoadSettings = field(default_factory=LoadSettings)
     skipped: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
 
     @property
-    def head(self) -> Head:
-        """The linear form of the last layer."""
+    def head(self) -> Head | None:
+        """The linear form of the last layer; None for a backbone alone."""
         return self.network.record()
 
 
@@ -213,10 +215,11 @@ def assemble(
     content: Content,
     family: str,
     arch: str,
-    head: nn.Module,
+    head: nn.Module | None,
     stored: Mapping[str, Stored],
     wanted: LoadSettings,
     *,
+    neck: nn.Module | None = None,
     normalisation: numbers.Statistics | None = None,
     trained_on: Mapping[str, object] | None = None,
     view: ImageView | None = None,
@@ -228,9 +231,10 @@ def assemble(
         content: what the file holds.
         family: the module that recognised it.
         arch: a key of `ltkit.architectures.CATALOGUE`.
-        head: the module for the last layer; its values are overwritten.
-        stored: all tensors of the network by our own names, ``backbone.*`` and ``head.*``.
-        wanted: the user's settings.
+        head: the module for the last layer; its values are overwritten. None for a backbone alone.
+        stored: all tensors of the network by our own names, ``backbone.*``, ``neck.*``, ``head.*``.
+        wanted: what the user says.
+        neck: layers between the two; their values are overwritten.
         normalisation: mean and deviation, where they are known; else the usual ones.
         trained_on: the dataset's record.
         view: of its pictures, where the file says so; else the architecture's usual one.
@@ -246,12 +250,11 @@ def assemble(
         said = f"found {own}, the head of {family} checkpoints; leave --head out"
         raise SettingError(f"head {wanted.head}", said, f"{content.path}: ")
     tensors = {ours: _value(content.states[s.place], s) for ours, s in stored.items()}
-    network = Network(architectures.build(arch, 1).backbone, head)
+    channels = architectures.channels_of({n: tuple(t.shape) for n, t in tensors.items()}, arch)
+    network = Network(architectures.build(arch, 1, channels=channels).backbone, head, neck)
     fill(content.path, network, tensors, arch)
-    usual, channels = (
-        normalisation or usual_statistics(arch, network.record().num_classes),
-        architectures.spec(arch).channels,
-    )
+    record = network.record()
+    usual = normalisation or usual_statistics(arch, record.num_classes if record else 0)
     return complete(
         content, family, arch, network, tensors.values(),
         numbers.statistics(content.path, *usual, channels, wanted, arch),

@@ -136,8 +136,9 @@ def _splits(asked: str | None, dataset: "Dataset") -> list[str]:
 def _say_what(
     path: Path, model: "Recognised", dataset: "Dataset", splits: list[str], quiet: bool
 ) -> None:
-    """Report what was recognised in the checkpoint, and which images it will see."""
-    head = f"{model.head.num_classes} x {model.head.feature_size}"
+    """Say what was recognised in the checkpoint, and which images it is going to see."""
+    found = model.head
+    head = f"{found.num_classes} x {found.feature_size}" if found else "none, embeddings alone"
     _output.say(f"{path}: {model.family} checkpoint, {model.arch}, head {head}", quiet)
     for note in model.notes:
         _output.say(f"note: {note}", quiet)

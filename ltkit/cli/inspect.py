@@ -1,16 +1,25 @@
 """``ltkit inspect``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ltkit.cli import _options, _output
+from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
+
+if TYPE_CHECKING:
+    from ltkit.records import Head
+
+NAMES = 20
+"""So many names of classes are shown."""
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An ltkit file, or a checkpoint.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="An ltkit file, or a checkpoint.", show_default=False)
+    ] = None,
     bins: _options.Bins = _options.BINS,
     arch: _options.Arch = None,
     head: _options.HeadName = None,
@@ -22,6 +31,9 @@ def inspect(
         bool,
         typer.Option(help="Read an ltkit file in a child process with limited time and memory."),
     ] = False,
+    families: Annotated[
+        bool, typer.Option("--families", help="List the layouts of checkpoints that are known.")
+    ] = False,
     json: _options.Json = False,
 ) -> None:
     """Show a file's shapes, splits, shot groups, head and origin.
@@ -30,6 +42,10 @@ def inspect(
 
     Example: ltkit inspect feats.h5
     """
+    if families:
+        return _families(json)
+    if file is None:
+        raise InputError("inspect: expected FILE, or --families")
     if not file.is_file() or not _is_hdf5(file):
         wanted = _options.load_settings(arch, head, weights, scale, linear, None, None, trust_code)
         document = _checkpoint(file, wanted)
@@ -43,8 +59,7 @@ def inspect(
             else _ltkit_file(file, wanted_bins)
         )
     if json:
-        _output.print_json(document)
-        return
+        return _output.print_json(document)
     for key, value in document.items():
         shown = value
         if isinstance(value, dict):
@@ -52,6 +67,19 @@ def inspect(
         elif isinstance(value, list):
             shown = ", ".join(map(str, value)) or "none"
         typer.echo(_output.printable(f"{key + ':':<16}{shown}"))
+    return None
+
+
+def _families(json: bool) -> None:
+    """Show the layouts of checkpoints that are known, in the order in which they are asked."""
+    from ltkit import checkpoints
+
+    rows = checkpoints.families_table()
+    if json:
+        return _output.print_json({"schema": "ltkit.families/1", "families": rows})
+    for row in rows:
+        typer.echo(_output.printable(f"{row['family']:<22}{row['files']}"))
+    return None
 
 
 def _is_hdf5(file: Path) -> bool:
@@ -89,12 +117,15 @@ def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
     groups = shot_groups(found.classes.train_count, bins)
     document["shot_groups"] = {name: len(ids) for name, ids in groups.items()}
     if found.head is not None:
-        head = found.head
-        document["head"] = {
-            "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
-            "normalize": head.normalize, "scale": head.scale,
-        }  # fmt: skip
+        document["head"] = _described(found.head)
     return document
+
+
+def _described(head: "Head") -> dict[str, Any]:
+    return {
+        "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
+        "normalize": head.normalize, "scale": head.scale,
+    }  # fmt: skip
 
 
 def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
@@ -108,10 +139,8 @@ def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
         "format": f"checkpoint, {model.family}",
         "digest": model.digest,
         "arch": model.arch,
-        "head": {
-            "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
-            "normalize": head.normalize, "scale": head.scale,
-        },
+        "head": _described(head) if head else {},
+        "class_names": list(model.class_names[:NAMES]) if model.class_names else "not said",
         "head_tensors": {
             ours: ".".join((*there.place, there.name)) for ours, there in model.stored.items()
         },

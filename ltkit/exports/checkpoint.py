@@ -53,6 +53,11 @@ def export_into(
             f"{checkpoint}: digest {model.digest[:12]}, but the features were extracted from "
             f"{made_from[:12]}; name the checkpoint that they came from"
         )
+    if model.head is None:
+        raise InputError(
+            f"{checkpoint}: is a backbone without a head, so none can be corrected in it; use "
+            "--to npz"
+        )
     corrected, content = correction.classifier(model.head.fold(), run), checkpoints.read(checkpoint)
     changes = {}
     for name, values in model.network.hold(corrected).items():

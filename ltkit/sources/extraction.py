@@ -74,7 +74,7 @@ def extract(
             the device's memory.
     """
     head = model.head
-    if head.num_classes != len(dataset.classes):
+    if head is not None and head.num_classes != len(dataset.classes):
         raise InputError(
             f"{model.path}: head: found {head.num_classes} classes, expected "
             f"{len(dataset.classes)} of {dataset.record['spec']}"
@@ -87,11 +87,11 @@ def extract(
     if first is None:
         raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
 
-    def check(size: int) -> None:
-        check_head(network, head, view(first.images[:size]))
+    def check(size: int) -> int:
+        return check_head(network, head, view(first.images[:size]))
 
-    _, size = _fitting(check, settings.batch_size, note)
-    plan = _plan(model, head, dataset, chosen, settings, seen)
+    width, size = _fitting(check, settings.batch_size, note)
+    plan = _plan(model, head, width, dataset, chosen, settings, seen)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
@@ -121,7 +121,8 @@ def known_of(model: Recognised) -> Known:
 
 def _plan(
     model: Recognised,
-    head: Head,
+    head: Head | None,
+    width: int,
     dataset: Dataset,
     chosen: dict[str, tuple[ImageSplit, Any]],
     settings: ExtractSettings,
@@ -130,15 +131,16 @@ def _plan(
     """Return everything in the features file except the features.
 
     Args:
-        model: the model that extracts the features.
-        head: the model's head.
-        dataset: the dataset, for its classes.
+        model: that features are extracted with.
+        head: of the model, if it has one.
+        width: of the features.
+        dataset: whose classes it holds.
         chosen: each split, with the ids of the images that are skipped.
         settings: of the extraction; how many processes decode images is left out.
         seen: how the network sees the pictures.
     """
     return Plan(
-        head.feature_size,
+        width,
         settings.dtype,
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
@@ -193,8 +195,16 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
         ) from error
 
 
-def check_head(network: Extractable, head: Head, images: Tensor) -> None:
-    """Reject a head that does not reproduce the model's logits from its features.
+def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
+    """Refuse a head that does not give the model's logits from its features.
+
+    Args:
+        network: of the model.
+        head: its linear form; None for a backbone alone, whose features must be one vector each.
+        images: normalised.
+
+    Returns:
+        How wide the features are.
 
     Raises:
         InputError: with the difference, relative to the largest logit; or with the network's
@@ -206,6 +216,8 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
             f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "
             "name the last layer with --head"
         )
+    if head is None:
+        return features.shape[1]
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
@@ -214,6 +226,7 @@ def check_head(network: Extractable, head: Head, images: Tensor) -> None:
             f"head: features times head differ from the model's logits by {difference:.1e} of the "
             f"largest, expected below {TOLERANCE:g}; the head was not recognised correctly"
         )
+    return features.shape[1]
 
 
 class _Normalise:

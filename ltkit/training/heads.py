@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ltkit.architectures.network import Network, make_head
 from ltkit.neighbors.class_means import class_means
-from ltkit.records import Classifier, FeatureSet
+from ltkit.records import Classifier, FeatureSet, Head
 from ltkit.training import beside, checks
 from ltkit.training.features import Stores, stores
 from ltkit.training.job import Report, Samples, job_of, seeded
@@ -71,7 +71,8 @@ def train(
     )
     with beside.locked_output(output):
         fit(job, record, output, resume=resume, overwrite=overwrite, report=report)
-    return network.record().fold()
+    head: Head = network.record()  # type: ignore[assignment]  # `_network` made one
+    return head.fold()
 
 
 def _network(features: FeatureSet, recipe: Recipe) -> Network:

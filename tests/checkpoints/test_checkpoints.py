@@ -245,7 +245,7 @@ def test_weights_that_are_not_finite_are_named(path, value, dtype):
 )
 def test_an_unknown_layout_has_two_ways_out(path, content, word):
     torch.save(content, path)
-    ways = ("--arch", "ltkit import")
+    ways = ("--model PKG.MODULE:NAME", "ltkit import", "ltkit inspect --families")
     made.refused(load(path), "m.pt: layout not recognised", word, *ways, error=InputError)
 
 

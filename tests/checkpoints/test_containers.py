@@ -24,10 +24,11 @@ from torch import nn
 from ltkit import architectures, checkpoints
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program
+from ltkit.checkpoints import plain
 from ltkit.checkpoints.containers import folder as folder_container
 from ltkit.checkpoints.containers import safetensors_file
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families import lightning
+from ltkit.checkpoints.families import lightning, state_dict
 from ltkit.errors import FormatError, InputError
 from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
@@ -1211,12 +1212,13 @@ def test_attributes_without_end_are_told_apart_in_one_pass(path):
     content = Content(
         path, "torch", {"pytorch-lightning_version": "2"}, {lightning.PLACE: names}, ""
     )
-    assert set(lightning._likeness(content).values()) == {0.0}
+    gathered = plain.gather(content).names
+    assert set(state_dict._likeness(content, gathered).values()) == set()
     content = replace(content, states={lightning.PLACE: names | published("net.")})
-    likeness = lightning._likeness(content)
+    likeness = state_dict._likeness(content, plain.gather(content).names)
     assert (max(likeness, key=likeness.get), likeness["net."]) == ("net.", 1)
 
 
 def test_few_tensors_are_no_network():
     smallest = len(architectures.backbone_shapes("digits_net"))
-    assert lightning.state_dict.LIKE * smallest > lightning.FEWEST
+    assert plain.LIKE * smallest > plain.FEWEST

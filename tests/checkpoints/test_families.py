@@ -149,9 +149,14 @@ def openmmlab() -> Layout:
     body = backbone("resnet18")
     w, b = randn(C, 512), randn(C)
     state = named(body, "backbone.") | {"head.fc.weight": w, "head.fc.bias": b}
-    state["data_preprocessor.mean"] = torch.zeros(3, 1, 1)
-    content = {"meta": {"CLASSES": ("a",), "mmcls_version": "0.2"}, "state_dict": state}
-    return Layout(content, state, "head.fc.weight", "openmmlab", "resnet18", linear(body, w, b))
+    state["data_preprocessor.mean"] = torch.tensor([102.0, 51.0, 25.5])[:, None, None]
+    state["data_preprocessor.std"] = torch.full((3, 1, 1), 51.0)
+    meta = {"CLASSES": tuple("abcdefg"), "mmcls_version": "0.2", "cfg": "x = dict(to_rgb=True)"}
+    content = {"meta": meta, "state_dict": state}
+    return Layout(
+        content, state, "head.fc.weight", "openmmlab", "resnet18", linear(body, w, b),
+        notes=("mean and std from data_preprocessor, divided by 255",),
+    )  # fmt: skip
 
 
 def mislas(stage: int, block: bool = False) -> Layout:
@@ -567,6 +572,33 @@ def test_a_head_of_another_width_is_named(layout, path):
         (FormatError, InputError), match=r"(found \(7, 5\)|found 0 that are).*--head"
     ):
         checkpoints.load(path, layout.wanted)
+
+
+def test_the_stored_statistics_of_openmmlab_and_its_order_of_channels(tmp_path):
+    layout, images = openmmlab(), randn(2, 3, 32, 32)
+    torch.save(layout.content, tmp_path / "m.pt")
+    found = checkpoints.load(tmp_path / "m.pt")
+    np.testing.assert_allclose(found.mean, [0.4, 0.2, 0.1], rtol=1e-6)  # of 102, 51, 25.5
+    np.testing.assert_allclose(found.std, [0.2] * 3, rtol=1e-6)
+    assert found.class_names == tuple("abcdefg")
+
+    layout.content["meta"]["cfg"] = "data_preprocessor=dict(mean=[1], to_rgb=False)"
+    torch.save(layout.content, tmp_path / "m.pt")
+    found = checkpoints.load(tmp_path / "m.pt")
+    np.testing.assert_allclose(found.mean, [0.1, 0.2, 0.4], rtol=1e-6)
+    assert "BGR images" in found.notes[1]
+    with torch.no_grad():
+        expected = layout.logits(images.flip(1))
+        torch.testing.assert_close(found.network(images), expected, rtol=0, atol=1e-3)
+
+    del layout.content["meta"]["cfg"]
+    torch.save(layout.content, tmp_path / "m.pt")
+    assert "does not say to_rgb" in checkpoints.load(tmp_path / "m.pt").notes[1]
+    layout.state["data_preprocessor.std"] = torch.zeros(3)
+    torch.save(layout.content, tmp_path / "m.pt")
+    made.refused(
+        lambda: checkpoints.load(tmp_path / "m.pt"), "data_preprocessor.std: found 0.0", "--std"
+    )
 
 
 def test_a_contrastive_first_stage_has_no_head(tmp_path):

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module
 
+from ltkit.architectures import COUNTER
 from ltkit.architectures.network import Hooked
-from ltkit.checkpoints.content import Content, Place
-from ltkit.checkpoints.families.state_dict import EMA, RAW
+from ltkit.checkpoints import plain
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.last_layers import in_sequence, last_layers
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
+from ltkit.checkpoints.plain import DEPTH, Names
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, complete
 from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -24,9 +28,6 @@ from ltkit.untrusted.budget import Budget
 
 LIBRARIES = ("open_clip", "timm", "torchvision")
 """Allowed library names before the colon of ``--arch library:name``."""
-
-AVERAGES = "n_averaged"
-"""Counters that torch's averaged models keep beside their weights."""
 
 LAYERS, FEW_LAYERS = re.compile("(depth|layer|repeat|num_.*(block|stage))s?$"), 100
 """Configuration entries for numbers of layers; up to this many are always accepted."""
@@ -77,32 +78,96 @@ def named(wanted: LoadSettings, library: str) -> str | None:
     return name if colon and before == library else None
 
 
-def places(content: Content) -> dict[str, Place]:
-    """Return where a file has state dicts, by kind, in order of preference.
+def fitted(
+    content: Content, names: Names, expected: Collection[str], head: str | None = None
+) -> Names:
+    """Return a network's names to those in the file: under the prefix that most names fit.
 
-    A folder's and safetensors' tensors lie outermost.
-    """
-    found = {}
-    for kind, known in (("ema", EMA), ("raw", RAW)):
-        there = [place for place in known if place in content.states]
-        if there:
-            found[kind] = there[0]
-    return found
+    Args:
+        content: of the file.
+        names: its tensors, from `plain.gather`.
+        expected: the network's names.
+        head: the user's name of the last layer.
 
-
-def unwrapped(content: Content, place: Place) -> dict[str, str]:
-    """Return a state dict's names without their common prefix, each with its name in the file.
+    Raises:
+        FormatError: when a name is there twice.
+        InputError: when there are two such networks.
 
     Example:
-        >>> state = {"module.conv1.weight": torch.zeros(1), "module.fc.bias": torch.zeros(1)}
-        >>> unwrapped(Content(Path("m.pt"), "torch", {}, {(): state}, ""), ())
-        {'conv1.weight': 'module.conv1.weight', 'fc.bias': 'module.fc.bias'}
+        >>> state = {"a.b.conv1.weight": torch.zeros(1), "a.b.fc.bias": torch.zeros(1)}
+        >>> content = Content(Path("m.pt"), "torch", {}, {(): state}, "")
+        >>> names = {name: Stored((), name) for name in state}
+        >>> list(fitted(content, names, {"conv1.weight", "fc.bias"}))
+        ['conv1.weight', 'fc.bias']
     """
-    names = [name for name in content.states[place] if name != AVERAGES]
-    words = [name.split(".")[:-1] for name in names]
-    alike = [len(set(column)) == 1 for column in zip(*words, strict=False)]
-    shared = [*alike, False].index(False)
-    return {".".join(name.split(".")[shared:]): name for name in names}
+    counts = Counter[str]()
+    for name in names:
+        words = name.split(".", DEPTH)
+        for depth in range(len(words)):
+            if ".".join(words[depth:]) in expected:
+                counts[".".join([*words[:depth], ""]) if depth else ""] += 1
+    likeness = {start: count / max(len(expected), 1) for start, count in counts.items()}
+    start, others = plain.network_in(content, names, likeness, head)
+    inside, outside, _ = plain.below(content, names, start, others)
+    return inside | outside
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A library's network whose last layer is another than its library builds.
+
+    target: the part that is replaced; "" for none.
+    heads: names of the last layers then.
+    names: the network's names to those in the file.
+    """
+
+    target: str
+    module: nn.Module
+    heads: tuple[str, ...]
+    names: Names
+    notes: tuple[str, ...] = ()
+
+    def put(self, model: nn.Module) -> None:
+        """Replace the part in a network."""
+        if self.target:
+            parent, _, leaf = self.target.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, self.module)
+
+
+def other_last_layers(
+    content: Content, probe: nn.Module, heads: tuple[str, ...], names: Names, wanted: LoadSettings
+) -> Replaced | None:
+    """Return what stands in the place of a network's last layer; None where that is there itself.
+
+    Args:
+        content: of the file.
+        probe: the network as its library builds it.
+        heads: its last layers.
+        names: its names to those in the file.
+        wanted: what the user says.
+
+    Raises:
+        InputError: when what is left over is not one head.
+    """
+    expected = probe.state_dict()
+    missing = [n for n in expected if n not in names and not n.endswith(COUNTER)]
+    rest = {n: there for n, there in names.items() if n not in expected}
+    if len(heads) != 1 or f"{heads[0]}.weight" in names or not missing:
+        return None
+    target = heads[0]
+    while not all(name.startswith(f"{target}.") for name in missing):
+        target = target.rpartition(".")[0]
+        if not target:
+            return None
+    weight = next(w for n, w in expected.items() if n.startswith(f"{target}.") and w.ndim > 1)
+    own = {n: there for n, there in names.items() if n not in rest}
+    last = last_layers(content, rest, weight.shape[1], wanted)
+    if last.head is None:
+        return Replaced(target, nn.Identity(), (), own | last.rest, last.notes)
+    module, inner = in_sequence(last)
+    head = target if last.neck is None else f"{target}.{len(last.neck)}"
+    placed = {f"{target}.{name}": there for name, there in inner.items()}
+    return Replaced(target, module, (head,), own | placed | last.rest, last.notes)
 
 
 @dataclass(frozen=True)
@@ -185,24 +250,21 @@ def bounded(content: Content) -> Iterator[None]:
             hook.remove()
 
 
-def classes(
-    content: Content, place: Place, names: Mapping[str, str], head: str, shape: tuple[int, ...]
-) -> int:
-    """Return C from a head's stored weight; 1 if there is none, which `fill` then reports.
+def classes(content: Content, names: Names, head: str, shape: tuple[int, ...]) -> int:
+    """Return C of a head's stored weight; 1 where there is none, which `fill` will miss.
 
     Args:
-        content: what the file holds.
-        place: where the network is in it.
-        names: the network's names, with their names in the file.
+        content: of the file.
+        names: the network's names to those in the file.
         head: name of the last layer.
         shape: shape of its weight for any number of classes, C first.
 
     Raises:
         FormatError: when its feature size differs; a network of so many classes could be any size.
     """
-    weight = content.states[place].get(names.get(f"{head}.weight", ""))
-    if weight is None:
+    if f"{head}.weight" not in names:
         return 1
+    weight = plain.value(content, names[f"{head}.weight"])
     if not weight.ndim or tuple(weight.shape[1:]) != shape[1:]:
         raise FormatError(
             f"{content.path}: {head}.weight: found {tuple(weight.shape)}, expected "
@@ -225,8 +287,7 @@ def recognise_model(
     arch: str,
     model: nn.Module,
     heads: tuple[str, ...],
-    place: Place,
-    names: Mapping[str, str],
+    names: Names,
     images: Preparation,
     wanted: LoadSettings,
     notes: Iterable[str],
@@ -238,8 +299,7 @@ def recognise_model(
         family: the module that recognised it.
         arch: the network's name, as ``library:name``.
         model: with its weights loaded.
-        heads: its last layers.
-        place: where the file has the network.
+        heads: its last layers, none for a backbone alone.
         names: the network's tensors, by its own names, to those in the file.
         images: how it wants its images.
         wanted: the user's settings.
@@ -250,18 +310,20 @@ def recognise_model(
     """
     if wanted.head is not None:
         heads = (wanted.head,)
-    absent = [head for head in heads if f"{head}.weight" not in names]
+    layers = {name.rpartition(".")[0] for name in names}
+    absent = [head for head in heads if not any((f"{n}.").startswith(f"{head}.") for n in layers)]
     if absent:
         raise SettingError(f"head {absent[0]}", f"no linear layer of {arch}", f"{content.path}: ")
     normalisation = statistics(content.path, images.mean, images.std, 3, wanted, arch)
     stored = {
-        f"model.{own}": Stored(place, names[own])
-        for own in (f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias"))
-        if own in names
+        f"model.{own}": there
+        for head in heads
+        for own, there in names.items()
+        if own.startswith(f"{head}.")
     }
     return complete(
         content, family, arch, Hooked(model, heads, bgr=images.bgr),
-        [content.states[place][name] for name in names.values()],
-        normalisation, stored=stored, image_size=images.size, view=images.view,
-        view_said=images.said, notes=notes,
+        [plain.value(content, there) for there in names.values()],
+        normalisation, stored=stored, image_size=images.size,
+        view=images.view, view_said=images.said, notes=notes,
     )  # fmt: skip

@@ -33,7 +33,8 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
     names = {name.removeprefix("module.") for name in content.tensors}
     head = {"classifier.weight", "classifier.fc.weight"} & names
     other = "pytorch-lightning_version" in content.top
-    return bool(head) and "backbone.conv1.weight" in names and not other
+    alone = {name.split(".")[0] for name in names} == {"backbone", "classifier"}
+    return bool(head) and "backbone.conv1.weight" in names and alone and not other
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:

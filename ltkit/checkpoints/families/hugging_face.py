@@ -29,7 +29,7 @@ from ltkit.checkpoints.families._library import (
     recognise_model,
 )
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
-from ltkit.checkpoints.recognised import Recognised, choose
+from ltkit.checkpoints.recognised import Recognised, Stored, choose
 from ltkit.errors import FormatError, InputError
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -119,8 +119,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
             f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights again"
         )
-    place, _ = choose(content, wanted, {"raw": ()})
-    names = {name: name for name in content.tensors}
+    choose(content, wanted, {"raw": ()})
+    names = {name: Stored((), name) for name in content.tensors}
     if kind == "timm_wrapper":
         inner = model.get_submodule("timm_model")
         heads = tuple(f"timm_model.{n}" for n in timm_family.last_layers(content, inner))
@@ -130,7 +130,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
         images, notes = _images(content, wanted)
     return recognise_model(
-        content, "hugging-face", named, model, heads, place, names, images, wanted, notes
+        content, "hugging-face", named, model, heads, names, images, wanted, notes
     )
 
 
@@ -173,7 +173,7 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _last_layers(content: Content, kind: str, names: Mapping[str, str]) -> tuple[str, ...]:
+def _last_layers(content: Content, kind: str, names: Mapping[str, Stored]) -> tuple[str, ...]:
     for heads in HEADS:
         if all(f"{head}.weight" in names for head in heads):
             return heads

@@ -7,7 +7,7 @@ from typing import get_args
 from ltkit import architectures
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.numbers import number, numbers, shown, statistics, whole
+from ltkit.checkpoints.numbers import number, numbers, shown, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, assemble, head_size
 from ltkit.errors import FormatError, SettingError
 from ltkit.records import ImageView
@@ -58,14 +58,16 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"{path}: cosine: found {shown(cosine)}, expected true or false; train it again"
         )
     spec = architectures.spec(arch)
-    normalisation = statistics(path, top["mean"], top["std"], spec.channels, wanted, arch)
     stored = {name: Stored(content.place, name) for name in content.tensors}
     num_classes = 1
-    if "head.weight" in stored:
-        num_classes, _ = head_size(content, stored["head.weight"], spec.features)
-    head = make_head(spec.features, num_classes, cosine=bool(cosine), scale=scale)
+    weight = "head.weight" if spec.experts == 1 else "head.experts.0.weight"
+    if weight in stored:
+        num_classes, _ = head_size(content, stored[weight], spec.features // spec.experts)
+    head = make_head(
+        spec.features, num_classes, cosine=bool(cosine), scale=scale, experts=spec.experts
+    )
     return assemble(
-        content, "native", arch, head, stored, wanted, normalisation=normalisation,
+        content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
         trained_on=dict(trained_on), view=_view(path, trained_on),
     )  # fmt: skip
 

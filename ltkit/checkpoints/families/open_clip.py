@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from ltkit.architectures.heads import CosineHead
 from ltkit.architectures.network import Network
+from ltkit.checkpoints import plain
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._library import named, needed, places, squeezed, unwrapped
+from ltkit.checkpoints.families._library import fitted, named, needed, squeezed
 from ltkit.checkpoints.numbers import number, statistics
-from ltkit.checkpoints.recognised import Recognised, choose, complete, fill
+from ltkit.checkpoints.recognised import Recognised, complete, fill
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.records import Classifier, Head, ImageView
 from ltkit.records.images import Interpolation
@@ -89,12 +90,12 @@ class ImageTower(nn.Module):
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Return whether open_clip is requested, or the tensors look like its CLIP models."""
-    found = places(content)
-    if not found or wanted.arch is not None:
-        return bool(found) and named(wanted, "open_clip") is not None
-    names = unwrapped(content, next(iter(found.values())))
-    return "logit_scale" in names and any(name.startswith("visual.") for name in names)
+    """Say whether open_clip is named, or the tensors are those of a CLIP model of its form."""
+    names = plain.gather(content).names
+    if not names or wanted.arch is not None:
+        return bool(names) and named(wanted, "open_clip") is not None
+    starts = [n.removesuffix("logit_scale") for n in names if n.endswith("logit_scale")]
+    return any(name.startswith(f"{start}visual.") for start in starts[:9] for name in names)
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
@@ -109,7 +110,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """
     with needed(content.path, "open_clip_torch", "open-clip"):
         import open_clip
-    place, note = choose(content, wanted, places(content))
+    gathered = plain.gather(content, wanted)
     name, known = named(wanted, "open_clip") or "", open_clip.list_models()
     if name not in known:
         found = f"unknown network; {nearest(name, known)}" if name else "name it, as ViT-B-32"
@@ -120,8 +121,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             "none; give a dataset with names, as a folder for each class"
         )
     model, tokenizer = _built(content, name)
-    state = content.states[place]
-    fill(content.path, model, {own: state[n] for own, n in unwrapped(content, place).items()}, name)
+    names = fitted(content, gathered.names, model.state_dict().keys())
+    fill(content.path, model, {own: plain.value(content, n) for own, n in names.items()}, name)
     rows = _embedded(model, tokenizer, wanted.class_names or ())
     bias = getattr(model, "logit_bias", None)
     scale = number(
@@ -136,7 +137,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     kind: Interpolation = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
     mode = config.get("resize_mode", "shortest")
     view = ImageView(side, side, kind, FITS.get(mode, "crop"))
-    notes = [note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]
+    notes = [gathered.note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]
     if wanted.class_names is None:
         notes.append("no classes yet: the dataset's names make them in extract")
     if mode not in FITS:

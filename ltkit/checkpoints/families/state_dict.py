@@ -1,43 +1,45 @@
 """State dicts of ltkit's own networks, whoever trained them.
 
-The outermost mapping, or ``state_dict``, ``model`` or ``net`` in it, holds a network's tensors
-under the names of torchvision (``conv1``, ``layer1.0.bn2``) with any of the usual wrappers'
-prefixes. The architecture is the one that has these tensors. What is left over must be the head:
-one matrix with a side as wide as the features, and its bias; a head without a bias may be a cosine
-head, whose scale no file of this kind has, so the user is asked. Weights that were averaged over
-training (``state_dict_ema``, ``model_ema``) are taken before the raw ones, because their scripts
-evaluate with them.
+A mapping of the file holds a network's tensors under the names of torchvision (``conv1``,
+``layer1.0.bn2``), those of ``nn.Sequential(*resnet.children())`` (``0``, ``4.0.bn2``) or with
+``shortcut`` for ``downsample``; what stands before them is found (see `plain`). The architecture is
+the one that has these tensors. What is left over must be the head (see `last_layers`): a linear
+layer as wide as the features, weight-normed or not, behind batch norm or other layers; a head
+without a bias may be a cosine head, whose scale no file of this kind has, so the user is asked.
+Where nothing is left over there is no head, and the features are extracted alone. Weights that were
+averaged over training (``state_dict_ema``, ``model_ema``) are taken before the raw ones, because
+their scripts evaluate with them.
 """
 
+import re
+from dataclasses import replace
+
 from ltkit import architectures
-from ltkit.architectures.heads import CosineHead, LinearHead
-from ltkit.checkpoints.content import Content, Place
-from ltkit.checkpoints.recognised import (
-    IMAGENET,
-    Recognised,
-    Stored,
-    assemble,
-    bare,
-    choose,
-    head_size,
-    under,
-)
-from ltkit.errors import InputError
+from ltkit.checkpoints import plain
+from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.last_layers import last_layers
+from ltkit.checkpoints.plain import LIKE, Names
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, assemble
 from ltkit.settings import LoadSettings
 
 SUMMARY = "state dicts of ResNets with any wrappers: CIFAR ResNets, torchvision's names, CDB"
 GENERAL = True
-EMA: tuple[Place, ...] = (("state_dict_ema",), ("model_ema",), ("ema",))
-RAW: tuple[Place, ...] = (("state_dict",), ("model",), ("net",), ())
-LIKE = 0.5
-"""Share of common tensors from which a state dict is taken for that architecture."""
+
+CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""The numbers of a torchvision ResNet's parts among its children."""
+
+SHORTCUT = re.compile(r"(layer\d\.\d+\.)shortcut\.")
+"""What networks for CIFAR call the layers that torchvision calls ``downsample``."""
+
+STEMS = ("conv1.weight", "0.weight")
+"""First tensors of our networks."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Return whether most tensors are those of one of ltkit's backbones."""
+    """Say whether most of the tensors under some prefix are those of a backbone of ours."""
     if wanted.arch is not None and ":" in wanted.arch:
         return False
-    return any(_likeness(content, place)[1] >= LIKE for place in _places(content).values())
+    return max(_likeness(content, plain.gather(content).names).values(), default=0) >= LIKE
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
@@ -45,78 +47,62 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
 
     Raises:
         FormatError: when tensors do not fit, or the head is no matrix as wide as the features.
-        InputError: when there is no head, or more than one; they are listed with their shapes.
+        InputError: when there is more than one head or network; they are listed.
     """
-    place, note = choose(content, wanted, _places(content))
-    state = {n: t for n, t in content.states[place].items() if n != "n_averaged"}
-    names = bare(content.path, state)
-    arch = wanted.arch or _likeness(content, place)[0]
+    found = plain.gather(content, wanted)
+    likeness = _likeness(content, found.names)
+    start, others = plain.network_in(content, found.names, likeness, wanted.head)
+    inside, outside, beside = plain.below(content, found.names, start, others)
+    if wanted.head is not None:
+        wanted = replace(wanted, head=wanted.head.removeprefix(start))
+    names = renamed(inside) | outside
+    arch = wanted.arch or architectures.most_like(plain.shapes(content, names))[0]
     spec = architectures.spec(arch)
     layers = {n.rpartition(".")[0] for n in architectures.backbone_shapes(arch)}
-    rest = {n: f for n, f in names.items() if n.rpartition(".")[0] not in layers}
-    weight, bias, others = _head(content, place, rest, spec.features, wanted.head)
-    count, transposed = head_size(content, Stored(place, rest[weight]), spec.features, weight)
-    body = {n: f for n, f in names.items() if n not in (weight, bias, *others)}
-    stored = under("backbone.", place, body)
-    stored["head.weight"] = Stored(place, rest[weight], transposed)
-    if bias is not None:
-        stored["head.bias"] = Stored(place, rest[bias])
-    cosine = bias is None and not wanted.linear
-    if cosine and wanted.scale is None:
-        raise InputError(
-            f"{content.path}: {rest[weight]}: has no bias; if it is a cosine head, give its factor "
-            "with --scale (30 in the LDAM family), else pass --linear"
-        )
-    head = (
-        CosineHead(spec.features, count, wanted.scale or 1.0)
-        if cosine
-        else LinearHead(spec.features, count, bias=bias is not None)
-    )
-    notes = [note, f"left out: {', '.join(others)}" if others else ""]
+    rest = {n: there for n, there in names.items() if n.rpartition(".")[0] not in layers}
+    last = last_layers(content, rest, spec.features, wanted)
+    body = {n: there for n, there in names.items() if n not in rest} | last.rest
+    stored = {f"backbone.{own}": there for own, there in body.items()} | last.stored
+    notes = [found.note, beside]
+    if spec.settings.get("small_images"):
+        notes.append("3x3 stem: stride 1 and no max-pool taken, as no tensor tells")
     return assemble(
-        content, "state-dict", arch, head, stored, wanted, normalisation=IMAGENET, notes=notes
+        content, "state-dict", arch, last.head, stored, wanted, normalisation=IMAGENET,
+        notes=[*notes, *last.notes], neck=last.neck,
+    )  # fmt: skip
+
+
+def renamed(names: Names) -> Names:
+    """Return a network's tensors with torchvision's names for its layers.
+
+    Example:
+        >>> w = Stored((), "any")
+        >>> sorted(renamed({"0.weight": w, "4.0.conv1.weight": w, "fc.weight": w}))
+        ['conv1.weight', 'fc.weight', 'layer1.0.conv1.weight']
+        >>> list(renamed({"layer2.0.shortcut.1.bias": w}))
+        ['layer2.0.downsample.1.bias']
+    """
+    if "0.weight" in names and "4.0.conv1.weight" in names:
+        split = ((own.partition("."), there) for own, there in names.items())
+        names = {f"{CHILDREN.get(a, a)}{dot}{b}": there for (a, dot, b), there in split}
+    return {SHORTCUT.sub(r"\1downsample.", own): there for own, there in names.items()}
+
+
+def nearest(content: Content) -> tuple[str, float]:
+    """Return the network of ours that a file's tensors are most like, and what part is common."""
+    names = plain.gather(content).names
+    found = _likeness(content, names)
+    best = max(found, key=lambda start: found[start], default="")
+    inside = plain.below(content, names, best)[0] if found else {}
+    return architectures.most_like(plain.shapes(content, renamed(inside)))
+
+
+def _likeness(content: Content, names: Names) -> dict[str, float]:
+    return plain.prefixes(
+        content, names, STEMS, lambda shapes: architectures.most_like(_renamed(shapes))[1]
     )
 
 
-def _places(content: Content) -> dict[str, Place]:
-    """Return the places that this file has, in order of preference."""
-    found = {}
-    for kind, places in (("ema", EMA), ("raw", RAW)):
-        there = [place for place in places if place in content.states]
-        if there:
-            found[kind] = there[0]
-    return found
-
-
-def _likeness(content: Content, place: Place) -> tuple[str, float]:
-    names = bare(content.path, content.states[place])
-    return architectures.most_like(
-        {own: tuple(content.states[place][name].shape) for own, name in names.items()}
-    )
-
-
-def _head(
-    content: Content, place: Place, rest: dict[str, str], width: int, wanted: str | None
-) -> tuple[str, str | None, list[str]]:
-    """Return the head's weight and bias among the remaining tensors, and other heads' tensors."""
-    state = content.states[place]
-    heads = {
-        own: tuple(state[name].shape)
-        for own, name in rest.items()
-        if own.endswith("weight") and state[name].ndim == 2 and width in state[name].shape
-    }
-    found = [o for o in heads if wanted in (None, o, o.rpartition(".")[0], rest[o])]
-    if len(found) != 1:
-        shown = ", ".join(f"{rest[o]} {s}" for o, s in heads.items()) or "none"
-        raise InputError(
-            f"{content.path}: head: found {len(found)} that are {width} wide ({shown}), expected "
-            "one; name it with --head"
-        )
-    weight = found[0]
-    # A square matrix may be a layer before the head: it is not left out, so it is unexpected.
-    layers = {
-        o.rpartition(".")[0] for o, shape in heads.items() if o != weight and len({*shape}) > 1
-    }
-    bias = f"{weight.removesuffix('weight')}bias"
-    others = [own for own in rest if own.rpartition(".")[0] in layers]
-    return weight, bias if bias in rest else None, others
+def _renamed(shapes: plain.Shapes) -> dict[str, tuple[int, ...]]:
+    there = {own: Stored((), own) for own in shapes}
+    return {own: shapes[stored.name] for own, stored in renamed(there).items()}

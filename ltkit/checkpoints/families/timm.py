@@ -12,11 +12,13 @@ linear function of any features.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from ltkit.checkpoints import plain
 from ltkit.checkpoints.containers.inert import arguments_of, plain_values
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import (
@@ -25,16 +27,16 @@ from ltkit.checkpoints.families._library import (
     bounded,
     check_depth,
     classes,
+    fitted,
     named,
     needed,
-    places,
+    other_last_layers,
     recognise_model,
     squeezed,
-    unwrapped,
 )
 from ltkit.checkpoints.numbers import number, whole
 from ltkit.checkpoints.opening import reason
-from ltkit.checkpoints.recognised import Recognised, choose, fill
+from ltkit.checkpoints.recognised import Recognised, fill
 from ltkit.errors import FormatError, InputError, nearest
 from ltkit.records import ImageView
 from ltkit.settings import Fit, LoadSettings
@@ -63,8 +65,8 @@ FITS: Mapping[str, Fit] = {"center": "crop", "squash": "squeeze"}
 def matches(content: Content, wanted: LoadSettings) -> bool:
     """Return whether timm is named, by the user or by the file."""
     if wanted.arch is not None:
-        return named(wanted, "timm") is not None and bool(places(content))
-    return _said(content) is not None and bool(places(content))
+        return named(wanted, "timm") is not None and bool(content.states)
+    return _said(content) is not None and bool(content.states)
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
@@ -76,14 +78,14 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     """
     with needed(content.path, "timm", "timm"):
         import timm
-    place, note = choose(content, wanted, places(content))
+    found = plain.gather(content, wanted)
     name = named(wanted, "timm") or str(_said(content))
     if not timm.is_model(name):
         raise InputError(
             f"{content.path}: timm:{name}: unknown network; {nearest(name, timm.list_models())}; "
             "name it with --arch timm:NAME"
         )
-    names, settings = unwrapped(content, place), _settings(content)
+    settings = _settings(content)
 
     def make(count: int) -> nn.Module:
         try:
@@ -102,14 +104,20 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     with torch.device("meta"):
         probe = make(PROBE)
     heads = last_layers(content, probe)
-    shape = probe.get_parameter(f"{heads[0]}.weight").shape
-    count = classes(content, place, names, heads[0], tuple(shape))
-    model = make(count)
+    names = fitted(content, found.names, probe.state_dict().keys(), wanted.head)
+    other = other_last_layers(content, probe, heads, names, wanted)
+    if other is None:
+        shape = probe.get_parameter(f"{heads[0]}.weight").shape
+        model = make(classes(content, names, heads[0], tuple(shape)))
+    else:
+        model, heads, names = make(1), other.heads, other.names
+        other.put(model)
+        wanted = replace(wanted, head=None)
     images, notes = images_of(content, model, _said_of_images(content))
-    state = content.states[place]
-    fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
+    fill(content.path, model, {own: plain.value(content, n) for own, n in names.items()}, name)
+    notes = [found.note, *notes, *(other.notes if other else ())]
     return recognise_model(
-        content, "timm", f"timm:{name}", model, heads, place, names, images, wanted, [note, *notes]
+        content, "timm", f"timm:{name}", model, heads, names, images, wanted, notes
     )
 
 

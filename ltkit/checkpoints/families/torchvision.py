@@ -13,24 +13,29 @@ is nothing that a correction of its head could be.
 import functools
 import math
 import re
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
+from ltkit.checkpoints import plain
 from ltkit.checkpoints.containers.inert import arguments_of
-from ltkit.checkpoints.content import Content, Place
+from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import (
     PROBE,
     Preparation,
     classes,
+    fitted,
     named,
     needed,
-    places,
+    other_last_layers,
     recognise_model,
-    unwrapped,
 )
 from ltkit.checkpoints.numbers import whole
-from ltkit.checkpoints.recognised import Recognised, choose, fill
+from ltkit.checkpoints.plain import DEPTH, Names
+from ltkit.checkpoints.recognised import Recognised, fill
 from ltkit.errors import InputError, nearest
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -51,6 +56,12 @@ BUFFER = re.compile(
 
 COUNTER = "num_batches_tracked"
 OLD_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
+LAST = {"classifier", "fc", "head", "heads"}
+"""What torchvision calls its last layers."""
+
+MOST = 0.8
+"""When so many names begin with one word, it may stand before all of the network's."""
+
 CANDIDATES = 3
 """Number of networks, nearest in size, whose tensors are compared."""
 
@@ -60,11 +71,14 @@ these within the network (`transform_input`), which a state dict does not show."
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:
-    """Return whether torchvision is named, or has a network with most of the tensors."""
-    if not places(content) or wanted.arch is not None:
-        return bool(places(content)) and named(wanted, "torchvision") is not None
+    """Say whether torchvision is named, or has a network with most of the tensors."""
+    if not content.states or wanted.arch is not None:
+        return bool(content.states) and named(wanted, "torchvision") is not None
     try:
-        return _said(content) is not None or _most_like(content, _place(content))[1] >= LIKE
+        return (
+            _said(content) is not None
+            or _most_like(content, _renamed(plain.gather(content).names))[1] >= LIKE
+        )
     except InputError:  # torchvision is not there to ask
         return False
 
@@ -78,8 +92,9 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             head is not linear.
     """
     models = _models(content)
-    place, note = choose(content, wanted, places(content))
-    name = named(wanted, "torchvision") or _said(content) or _most_like(content, place)[0]
+    found = plain.gather(content, wanted)
+    every = _renamed(found.names)
+    name = named(wanted, "torchvision") or _said(content) or _most_like(content, every)[0]
     known = models.list_models(module=models)
     if name not in known:
         raise InputError(
@@ -90,20 +105,25 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             f"{content.path}: {name}: its last layer is a convolution whose map is cut at zero and "
             "then averaged, so its logits are linear in no pooled feature; use another network"
         )
-    names, notes = _names(content, place), [note]
+    expected = _shapes(name)
+    names, notes = fitted(content, every, expected.keys(), wanted.head), [found.note]
     aux = [own for own in names if name in AUXILIARY and AUXILIARY[name].match(own)]
     if aux:
         notes.append(f"left out: {len(aux)} tensors of auxiliary heads")
     names = {own: stored for own, stored in names.items() if own not in aux}
-    settings = _settings(name) | _side(content, place, names, _shapes(name))
-    head = _head(name)
-    count = classes(content, place, names, head, _shapes(name)[f"{head}.weight"])
+    settings = _settings(name) | _side(content, names, expected)
+    heads: tuple[str, ...] = (_head(name),)
+    other = other_last_layers(content, _probe(name), heads, names, wanted)
+    count = classes(content, names, heads[0], expected[f"{heads[0]}.weight"])
     model = models.get_model(name, weights=None, num_classes=count, **settings)
+    if other is not None:
+        heads, names, wanted = other.heads, other.names, replace(wanted, head=None)
+        other.put(model)
+        notes += other.notes
     images, cut = _images(content, models, name, settings)
-    state = content.states[place]
-    fill(content.path, model, {own: state[n] for own, n in names.items()}, name)
+    fill(content.path, model, {own: plain.value(content, n) for own, n in names.items()}, name)
     return recognise_model(
-        content, "torchvision", f"torchvision:{name}", model, (head,), place, names, images, wanted,
+        content, "torchvision", f"torchvision:{name}", model, heads, names, images, wanted,
         [*notes, *cut],
     )  # fmt: skip
 
@@ -120,26 +140,44 @@ def _said(content: Content) -> str | None:
     return said if isinstance(said, str) and "lr_scheduler" in content.top else None
 
 
-def _place(content: Content) -> Place:
-    return next(iter(places(content).values()))
+def _renamed(names: Names) -> Names:
+    """Return tensors with the names that DenseNet's layers have today."""
+    return {OLD_LAYER.sub(r"\1\2.", own): there for own, there in names.items()}
 
 
-def _names(content: Content, place: Place) -> dict[str, str]:
-    """Return the network's names, with their names in the file."""
-    return {OLD_LAYER.sub(r"\1\2.", own): n for own, n in unwrapped(content, place).items()}
+def _most_like(content: Content, names: Names) -> tuple[str, float]:
+    """Return the network that has most of these tensors, and what part of all it has.
+
+    What stands before the names of most tensors is taken off, word by word.
+    """
+    best, start = ("", 0.0), ""
+    while len(
+        inside := {n.removeprefix(start): t for n, t in names.items() if n.startswith(start)}
+    ):
+        found = _nearest(_models(content), plain.shapes(content, inside))
+        best = max(best, found, key=lambda one: one[1])
+        first, count = Counter(name.partition(".")[0] for name in inside).most_common(1)[0]
+        if best[1] >= LIKE or count < MOST * len(inside) or start.count(".") == DEPTH:
+            break
+        start = f"{start}{first}."
+    return best
 
 
-def _most_like(content: Content, place: Place) -> tuple[str, float]:
-    """Return the network that shares most of these tensors, and the share.
+def _nearest(models: Any, found: plain.Shapes) -> tuple[str, float]:
+    """Return the network that has most of these tensors, and what part of all it has.
 
     Only those are built whose published size, less the head's, is nearest to that of the file, less
-    a matrix's; and those with auxiliary heads, which the one or the other may lack.
+    a matrix's, or less the last layers that it has under a name of their own; and those with
+    auxiliary heads, which the one or the other may lack.
     """
-    models, state = _models(content), content.states[place]
-    found = {own: tuple(state[name].shape) for own, name in _names(content, place).items()}
     size = sum(math.prod(shape) for own, shape in found.items() if not BUFFER.search(own))
     flat = {(shape[0], shape[1]) for shape in found.values() if len(shape) == 2}
     points = {(shape[0], shape[1]) for shape in found.values() if shape[2:] == (1, 1)}
+    widths = {shape[0] for shape in found.values() if len(shape) == 1}
+    last = sum(
+        math.prod(shape) for own, shape in found.items()
+        if own.partition(".")[0] in LAST and not BUFFER.search(own)
+    )  # fmt: skip
 
     def distance(name: str) -> int:
         published = int(models.get_model_weights(name).DEFAULT.meta["num_params"])
@@ -148,9 +186,19 @@ def _most_like(content: Content, place: Place) -> tuple[str, float]:
             default=published,
         )
 
-    nearest_first = sorted(models.list_models(module=models), key=distance)
+    def without_head(name: str) -> int:
+        published = int(models.get_model_weights(name).DEFAULT.meta["num_params"])
+        return min(
+            (abs(published - (size - last) - 1000 * (width + 1)) for width in widths),
+            default=published,
+        )
+
+    known = models.list_models(module=models)
+    tried = sorted(known, key=distance)[:CANDIDATES]
+    others = sorted(known, key=without_head)[:CANDIDATES]
+    nearest_first = [*tried, *(name for name in others if name not in tried)]
     likeness = {}
-    for name in [*nearest_first[:CANDIDATES], *AUXILIARY]:
+    for name in [*nearest_first, *AUXILIARY]:
         shapes = _shapes(name)
         body = {(own, shape) for own, shape in shapes.items() if shape[:1] != (PROBE,)}
         rest = {
@@ -165,16 +213,23 @@ def _most_like(content: Content, place: Place) -> tuple[str, float]:
 
 
 @functools.cache
-def _shapes(name: str) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of a network with `PROBE` classes, without batch norm's counters."""
+def _probe(name: str) -> nn.Module:
+    """Return a network of `PROBE` classes without values."""
     from torchvision import models
 
     made = {"weights": None, "num_classes": PROBE, **_settings(name)}
     try:
         with torch.device("meta"):
-            state = models.get_model(name, **made).state_dict()
+            model: nn.Module = models.get_model(name, **made)
     except NotImplementedError:  # RegNets compute their widths with tensors
-        state = models.get_model(name, **made).state_dict()
+        model = models.get_model(name, **made)
+    return model
+
+
+@functools.cache
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of a network of `PROBE` classes, less the counters of batch norm."""
+    state = _probe(name).state_dict()
     return {own: tuple(t.shape) for own, t in state.items() if not own.endswith(COUNTER)}
 
 
@@ -192,22 +247,16 @@ def _settings(name: str) -> dict[str, Any]:
     return {"aux_logits": False, "init_weights": False} if name in AUXILIARY else {}
 
 
-def _side(
-    content: Content, place: Place, names: dict[str, str], shapes: dict[str, tuple[int, ...]]
-) -> dict[str, int]:
-    """Return a ViT's image size from its number of position embeddings; empty if others differ.
+def _side(content: Content, names: Names, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the image size of a ViT, by how many patches have a position; none where all differs.
 
     Args:
-        content: what the file holds.
-        place: where it has the network.
-        names: the network's names, with their names in the file.
-        shapes: shapes of the network's tensors, as published.
+        content: of the file.
+        names: the network's names to those in the file.
+        shapes: of the network's tensors, as published.
     """
-    state = content.states[place]
-    positions, patch = (
-        tuple(tensor.shape) if (tensor := state.get(names.get(own, ""))) is not None else ()
-        for own in ("encoder.pos_embedding", "conv_proj.weight")
-    )
+    found = plain.shapes(content, names)
+    positions, patch = (found.get(own, ()) for own in ("encoder.pos_embedding", "conv_proj.weight"))
     usual = shapes.get("encoder.pos_embedding", ())
     if not usual or patch != shapes["conv_proj.weight"] or positions[::2] != usual[::2]:
         return {}
