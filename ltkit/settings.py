@@ -6,7 +6,7 @@ its help.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from ltkit.errors import SettingError
@@ -185,6 +185,10 @@ class TrainPlan:
     scale: float = 30.0
 
 
+RUNS_CODE = {"trust_code", "model", "model_args"}
+"""What no file may say of how a checkpoint is loaded."""
+
+
 @dataclass(frozen=True)
 class LoadSettings:
     """What a user says about a checkpoint that does not say so itself.
@@ -196,6 +200,8 @@ class LoadSettings:
     linear: whether a head without a bias is a linear one.
     mean, std: per channel, of pixel values in 0..1.
     trust_code: whether a file's own program may run; said anew each time, never kept in a file.
+    model, model_args: what builds the network, as ``package.module:Name``, and its ``name=value``
+        arguments; the user's own code, which is said anew each time, too.
     class_names: of the dataset, for zero-shot heads, () where it has none; None without a dataset.
     """
 
@@ -208,12 +214,22 @@ class LoadSettings:
     std: tuple[float, ...] | None = None
     trust_code: bool = False
     class_names: tuple[str, ...] | None = None
+    model: str | None = None
+    model_args: tuple[str, ...] = ()
+
+    def kept(self) -> dict[str, Any]:
+        """Return what files keep: all that is said, but for what runs code."""
+        return {k: v for k, v in asdict(self).items() if v and k not in RUNS_CODE}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
-        """Return the settings that `as_json` wrote to a file."""
+        """Return the settings that `kept` gave, after a file held them.
+
+        Nothing that runs code is taken from a file, whatever it says.
+        """
+        known = {field.name for field in fields(cls)} - RUNS_CODE
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return cls(**kept)
+        return cls(**{k: v for k, v in kept.items() if k in known})
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def stated(content: Content, num_classes: int) -> tuple[tuple[str, ...] | None, 
         num_classes: C, of its head.
 
     Example:
+        >>> from pathlib import Path
         >>> top = {"class_to_idx": {"dog": 1, "cat": 0}}
         >>> stated(Content(Path("m.pt"), "torch", top, {}, ""), 2)
         (('cat', 'dog'), '')

@@ -73,7 +73,7 @@ class Gathered:
     note: str = ""
 
 
-def gather(content: Content, wanted: LoadSettings | None = None) -> Gathered:
+def gather(content: Content, wanted: LoadSettings | None = None, fewest: int = FEWEST) -> Gathered:
     """Join a file's tensors under dotted names, those of the wanted kind alone.
 
     Averages are taken first, because their scripts evaluate with them.
@@ -81,6 +81,7 @@ def gather(content: Content, wanted: LoadSettings | None = None) -> Gathered:
     Args:
         content: of the file.
         wanted: ``weights`` decides between kinds; without it nothing is refused.
+        fewest: tensors that make a network.
 
     Raises:
         FormatError: when two names differ only in a wrapper.
@@ -91,7 +92,7 @@ def gather(content: Content, wanted: LoadSettings | None = None) -> Gathered:
         if not any(OTHER.fullmatch(key) for key in place):
             for name in state:
                 kinds.setdefault(_kind(place, name), {}).setdefault(place, []).append(name)
-    order = [kind for kind in ("ema", "raw", "best") if _has_network(kinds.get(kind, {}))]
+    order = [kind for kind in ("ema", "raw", "best") if _count(kinds.get(kind, {})) >= fewest]
     if not order:
         return Gathered({})
     asked = None if wanted is None or wanted.weights is None else str(wanted.weights)
@@ -101,7 +102,7 @@ def gather(content: Content, wanted: LoadSettings | None = None) -> Gathered:
     kind = asked or order[0]
     others = [other for other in order if other != kind]
     note = f"weights: {kind} taken; --weights {' or '.join(others)} takes others" if others else ""
-    return Gathered(_joined(content, kinds[kind]), kind, note)
+    return Gathered(_joined(content, kinds[kind], fewest), kind, note)
 
 
 def _kind(place: Place, name: str) -> str:
@@ -111,16 +112,16 @@ def _kind(place: Place, name: str) -> str:
     return "best" if any(BEST.fullmatch(key) for key in place) else "raw"
 
 
-def _has_network(found: Mapping[Place, list[str]]) -> bool:
-    return sum(len(names) for names in found.values()) >= FEWEST
+def _count(found: Mapping[Place, list[str]]) -> int:
+    return sum(len(names) for names in found.values())
 
 
-def _joined(content: Content, found: dict[Place, list[str]]) -> Names:
+def _joined(content: Content, found: dict[Place, list[str]], fewest: int) -> Names:
     """Return tensors of several mappings under dotted names, from their common place on.
 
     Single values that lie outermost, beside a network, are the run's.
     """
-    if len(found) > 1 and len(found.get((), [])) < FEWEST:
+    if len(found) > 1 and len(found.get((), [])) < fewest:
         kept = [name for name in found.pop((), []) if content.states[()][name].ndim > 1]
         found |= {(): kept} if kept else {}
     root = 0

@@ -120,6 +120,39 @@ TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
 ]
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PKG.MODULE:NAME",
+        help="Your own class or function that builds the network; this runs your code.",
+        show_default=False,
+    ),
+]
+ModelArgs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model-arg", metavar="NAME=VALUE", help="An argument of --model; may be repeated."
+    ),
+]
+Transform = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PKG.MODULE:NAME",
+        help="Your own function from a PIL image to the tensor the network gets; this runs your "
+        "code.",
+        show_default=False,
+    ),
+]
+ClassOrder = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="The names of the classes in the order of the head, one per line.",
+        show_default=False,
+    ),
+]
 ImageSize = Annotated[
     int | None,
     setting("image_size", "Pixels of a side that the network gets.", show_default=False),
@@ -170,6 +203,8 @@ def load_settings(
     mean: str | None,
     std: str | None,
     trust_code: bool,
+    model: str | None = None,
+    model_args: list[str] | None = None,
 ) -> LoadSettings:
     """Return the user's settings for loading a checkpoint.
 
@@ -182,8 +217,9 @@ def load_settings(
             found = numerals.numbers(text, f"--{option}", within, once=False)
             triples[option] = tuple(found)
     return LoadSettings(
-        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code
-    )
+        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code,
+        model=model, model_args=tuple(model_args or ()),
+    )  # fmt: skip
 
 
 def view_settings(

@@ -42,6 +42,11 @@ def say_notes(dataset: "Dataset", quiet: bool = False) -> None:
     """Say what was assumed of a dataset, and which splits list an image more than once."""
     for line in dataset.notes:
         say(f"note: {line}", quiet)
+    say_of_doubles(dataset, quiet)
+
+
+def say_of_doubles(dataset: "Dataset", quiet: bool = False) -> None:
+    """Report which splits list an image more than once; each occurrence counts."""
     for name, split in dataset.splits.items():
         again = [a for a, b in pairwise(sorted(split.ids)) if a == b]
         if again:

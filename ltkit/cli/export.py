@@ -36,6 +36,8 @@ def export(
         typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
     ] = None,
     trust_code: _options.TrustCode = False,
+    own_model: _options.OwnModel = None,
+    model_arg: _options.ModelArgs = None,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -88,7 +90,9 @@ def export(
         checkpoint.export_into(
             into, correction, number, output,
             made_from=hdf5.header(path)["inputs"].get("checkpoint", "none"),
-            wanted=replace(wanted, trust_code=trust_code),
+            wanted=replace(
+                wanted, trust_code=trust_code, model=own_model, model_args=tuple(model_arg or ())
+            ),
         )  # fmt: skip
     elif to in checkpoint.FORMS:
         checkpoint.export_head(correction.classifier(base, number), str(to), output)

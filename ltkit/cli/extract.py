@@ -1,6 +1,5 @@
 """``ltkit extract``."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,8 @@ from ltkit.cli import _options, _output
 from ltkit.settings import Amp, ExtractSettings
 
 if TYPE_CHECKING:
-    from ltkit.checkpoints import Recognised
     from ltkit.records import Dataset
+    from ltkit.sources.preparation import Prepared
 
 
 FromAlphaNet = Annotated[
@@ -29,13 +28,25 @@ Data = Annotated[
 ]
 
 
+Splits = Annotated[
+    str | None, typer.Option(help="Splits to extract, e.g. train,val,test; default: all.")
+]
+StoredType = Annotated[str, typer.Option(help="Stored type: float32 or float16.")]
+BatchSize = Annotated[int, _options.setting("batch_size", "Images per batch.")]
+Workers = Annotated[int, _options.setting("workers", "Threads that decode images.")]
+OnError = Annotated[str, typer.Option(help="On an unreadable image: fail, or skip it.")]
+Precision = Annotated[Amp, typer.Option(help="Mixed precision.")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", help="Output file.")]
+Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")]
+
+
 def extract(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")],
+    checkpoint: Checkpoint,
     data: Data = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
     columns: _options.Columns = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("feats.h5"),
+    output: OutputFile = Path("feats.h5"),
     arch: _options.Arch = None,
     head: _options.HeadName = None,
     weights: _options.WeightsKind = None,
@@ -49,22 +60,16 @@ def extract(
     mean: _options.Mean = None,
     std: _options.Std = None,
     trust_code: _options.TrustCode = False,
-    splits: Annotated[
-        str | None, typer.Option(help="Splits to extract, e.g. train,val,test; default: all.")
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Stored type: float32 or float16.")
-    ] = ExtractSettings.dtype,
-    batch_size: Annotated[
-        int, _options.setting("batch_size", "Images per batch.")
-    ] = ExtractSettings.batch_size,
-    workers: Annotated[
-        int, _options.setting("workers", "Threads that decode images.")
-    ] = ExtractSettings.workers,
-    amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
-    on_error: Annotated[
-        str, typer.Option(help="On an unreadable image: fail, or skip it.")
-    ] = ExtractSettings.on_error,
+    own_model: _options.OwnModel = None,
+    model_arg: _options.ModelArgs = None,
+    transform: _options.Transform = None,
+    classes: _options.ClassOrder = None,
+    splits: Splits = None,
+    dtype: StoredType = ExtractSettings.dtype,
+    batch_size: BatchSize = ExtractSettings.batch_size,
+    workers: Workers = ExtractSettings.workers,
+    amp: Precision = ExtractSettings.amp,
+    on_error: OnError = ExtractSettings.on_error,
     device: _options.Device = "auto",
     from_alphanet: FromAlphaNet = None,
     resume: _options.Resume = False,
@@ -75,12 +80,13 @@ def extract(
 
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
-    from ltkit import checkpoints, datasets
-    from ltkit.datasets.view import resolve
     from ltkit.errors import InputError
+    from ltkit.evaluation.verdict import verdict
+    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
     from ltkit.sources import extraction
+    from ltkit.sources.preparation import prepare
     from ltkit.sources.published_alphanet import import_alphanet
 
     if (data is None) == (from_alphanet is None):
@@ -101,26 +107,30 @@ def extract(
         )  # fmt: skip
         return _output.wrote(output, quiet)
     chosen_device = _options.device_of(device)
-    said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
-    called = _options.columns(columns)
-    dataset = datasets.load(data, root, follow_links=follow_links, columns=called)
-    _output.say_notes(dataset, quiet)
-    model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))
-    names = _splits(splits, dataset)
-    _say_what(checkpoint, model, dataset, names, quiet)
-    view = _options.view_settings(image_size, resize, crop, fit, window)
-    seen = resolve(dataset, view, extraction.known_of(model))
-    for line in (seen.line(), *seen.notes):
-        _output.say(line, quiet)
+    said = _options.load_settings(
+        arch, head, weights, scale, linear, mean, std, trust_code, own_model, model_arg
+    )
+    made = prepare(
+        checkpoint, data, root,
+        wanted=said, view=_options.view_settings(image_size, resize, crop, fit, window),
+        transform=transform, classes=classes, follow_links=follow_links,
+        columns=_options.columns(columns),
+    )  # fmt: skip
+    names = _splits(splits, made.dataset)
+    _say_what(checkpoint, made, names, quiet)
     try:
         extraction.extract(
-            model, dataset, names, output, settings, seen=seen,
+            made.model, made.dataset, names, output, settings, seen=made.seen,
             device=chosen_device, command=_output.command_line(), resume=resume,
             report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip
     except KeyboardInterrupt:
         _output.say("interrupted; finished blocks are kept, continue with --resume")
         raise
+    found = features_file.read(output)
+    if found.head is not None:
+        for line in verdict(found):
+            _output.say(line, quiet and not line.startswith("warning"))
     return _output.wrote(output, quiet)
 
 
@@ -133,23 +143,19 @@ def _splits(asked: str | None, dataset: "Dataset") -> list[str]:
     return [name for name in SPLITS if name in dataset.splits]
 
 
-def _say_what(
-    path: Path, model: "Recognised", dataset: "Dataset", splits: list[str], quiet: bool
-) -> None:
-    """Say what was recognised in the checkpoint, and which images it is going to see."""
-    found = model.head
-    head = f"{found.num_classes} x {found.feature_size}" if found else "none, embeddings alone"
-    _output.say(f"{path}: {model.family} checkpoint, {model.arch}, head {head}", quiet)
+def _say_what(path: Path, made: "Prepared", splits: list[str], quiet: bool) -> None:
+    """Report what was recognised in the checkpoint, and which images it will see."""
+    model, dataset = made.model, made.dataset
+    head = "no head"
+    if model.head is not None:
+        head = f"head {model.head.num_classes} x {model.head.feature_size}"
+    _output.say(f"{path}: {model.family} checkpoint, {model.arch}, {head}", quiet)
     for note in model.notes:
         _output.say(f"note: {note}", quiet)
     if model.skipped:
         _output.say(f"note: not plain data, skipped: {', '.join(model.skipped[:5])}", quiet)
     described = ", ".join(f"{name} {len(dataset.split(name))}" for name in splits)
     _output.say(f"{dataset.record['spec']}: {described} images", quiet)
-    trained = model.trained_on
-    if trained and trained.get("index_digest") != dataset.record["index_digest"]:
-        _output.say(
-            f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
-            "validation images may be among them",
-            quiet,
-        )
+    _output.say_of_doubles(dataset, quiet)
+    for line in made.notes:
+        _output.say(line, quiet)

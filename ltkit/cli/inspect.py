@@ -7,7 +7,7 @@ import typer
 
 from ltkit.cli import _options, _output
 from ltkit.errors import InputError
-from ltkit.settings import LoadSettings
+from ltkit.settings import LoadSettings, as_json
 
 if TYPE_CHECKING:
     from ltkit.records import Head
@@ -27,6 +27,8 @@ def inspect(
     scale: _options.Scale = None,
     linear: _options.Linear = False,
     trust_code: _options.TrustCode = False,
+    own_model: _options.OwnModel = None,
+    model_arg: _options.ModelArgs = None,
     isolate: Annotated[
         bool,
         typer.Option(help="Read an ltkit file in a child process with limited time and memory."),
@@ -47,7 +49,9 @@ def inspect(
     if file is None:
         raise InputError("inspect: expected FILE, or --families")
     if not file.is_file() or not _is_hdf5(file):
-        wanted = _options.load_settings(arch, head, weights, scale, linear, None, None, trust_code)
+        wanted = _options.load_settings(
+            arch, head, weights, scale, linear, None, None, trust_code, own_model, model_arg
+        )
         document = _checkpoint(file, wanted)
     else:
         from ltkit.files import isolated
@@ -147,6 +151,8 @@ def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
         "mean": list(model.mean),
         "std": list(model.std),
         "image_size": model.image_size,
+        "view": (as_json(model.view) if model.view else {})
+        | {"from": "checkpoint" if model.view_said else "architecture"},
         "trained_on": str(model.trained_on.get("spec", "not said")),
         "notes": list(model.notes),
         "skipped": list(model.skipped),

@@ -84,7 +84,7 @@ def load_folder(root: Path, parameters: Mapping[str, Any]) -> Dataset:
     folders, notes = _splits(root, ignored)
     names, said = in_order(_subfolders(folders["train"], ignored), parameters["order"])
     if not names:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one a class")
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
     listings = {}
     for split, folder in folders.items():
         there = names if split == "train" else _subfolders(folder, ignored)

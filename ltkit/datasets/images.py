@@ -12,7 +12,7 @@ leaves the folder is not read, unless the user says so.
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltkit import own_code
 from ltkit.errors import InputError
 from ltkit.records import Images, ImageView
 from ltkit.untrusted.budget import opened, stays_in
@@ -141,6 +142,55 @@ def check_links(root: Path, paths: Iterable[Path]) -> None:
                 f"{path}: a link leads out of {root}, expected images inside; copy them there, or "
                 "allow it with --follow-links"
             )
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """(N, channels, H, W) float32 images, made by the user's own code as they are asked for.
+
+    images: files, or pictures of one size.
+    function: gives what the network gets for a PIL image.
+    name: of the function, for messages.
+    """
+
+    images: Images
+    function: Callable[[Image.Image], Any]
+    name: str
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        """Transform the images of a slice.
+
+        Raises:
+            InputError: for an image that cannot be read, and when the function fails or does not
+                give (channels, H, W) numbers.
+        """
+        start, stop, _ = rows.indices(len(self))
+        found = [self._one(index) for index in range(start, stop)]
+        shapes = {values.shape for values in found}
+        if len(shapes) > 1 or any(len(shape) != 3 for shape in shapes):
+            raise InputError(
+                f"{self.name}: gives {', '.join(map(str, sorted(shapes)[:3]))}, expected one shape "
+                "(channels, height, width) for all images"
+            )
+        return np.stack(found) if found else np.empty((0, 0, 0, 0), dtype=np.float32)
+
+    def _one(self, index: int) -> NDArray[np.float32]:
+        files = self.images
+        if isinstance(files, ImageFiles):
+            with files.opened(index) as opened_:
+                picture = opened_.convert("RGB")
+        else:
+            pixels = np.asarray(files[index : index + 1])[0]
+            picture = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+        try:
+            return np.asarray(self.function(picture), dtype=np.float32)
+        except Exception as error:  # the user's code may raise anything
+            said = own_code.told(error)
+            raise InputError(f"{self.name}: fails on image {index} ({said})") from error
 
 
 @dataclass(frozen=True)

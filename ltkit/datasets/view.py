@@ -5,14 +5,15 @@ usual size, the library's usual view. Pictures that are stored at one size, as b
 at it, unless the command line or the checkpoint says otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.datasets.images import ImageFiles, Rescaled, is_wide, view_of
+from ltkit import own_code
+from ltkit.datasets.images import ImageFiles, Rescaled, Transformed, is_wide, view_of
 from ltkit.errors import InputError, SettingError
 from ltkit.records import Dataset, ImageSplit, ImageView
 from ltkit.settings import ViewSettings, as_json, check
@@ -49,14 +50,19 @@ class SeenAs:
     view: None where pictures are taken as they are stored.
     origin: who said each part, by its name.
     notes: what the user should know.
+    function, name: the user's own code, from a PIL image to the network's input, instead.
     """
 
     view: ImageView | None
     origin: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    function: Callable[..., object] | None = None
+    name: str = ""
 
     def line(self) -> str:
         """Return the view in one line, with who said each part."""
+        if self.function is not None:
+            return f"view: as {self.name} gives it"
         if self.view is None:
             return "view: pictures as they are stored"
         parts = []
@@ -68,11 +74,15 @@ class SeenAs:
 
     def record(self) -> dict[str, Any] | None:
         """Return what files keep of it."""
+        if self.function is not None:
+            return {"transform": self.name}
         return None if self.view is None else as_json(self.view) | {"from": dict(self.origin)}
 
     def of(self, split: ImageSplit, workers: int | None = None) -> ImageSplit:
         """Return a split whose pictures are seen so."""
         images = split.images
+        if self.function is not None:
+            return replace(split, images=Transformed(images, self.function, self.name))
         if isinstance(images, ImageFiles):
             view, sampled = self.view or images.view, self.origin.get("window") != SAID
             files = replace(images, view=view, sampled=sampled, workers=workers or images.workers)
@@ -124,6 +134,28 @@ def resolve(dataset: Dataset, said: ViewSettings, known: Known) -> SeenAs:
             f"note: the checkpoint says {usual.crop} pixels, {view.crop} are taken, as you said"
         )
     return SeenAs(view, origin, tuple(notes))
+
+
+def transformed(function: str | Callable[..., object], said: ViewSettings) -> SeenAs:
+    """Return the view that the user's own function makes.
+
+    Args:
+        function: from a PIL image to the network's input, or its name.
+        said: what else is said of the view.
+
+    Raises:
+        SettingError: when it is none, or something else is said of the view, too.
+    """
+    others = [name for name, value in as_json(said).items() if value is not None]
+    if others:
+        raise SettingError("transform", f"found {others[0]}, too, expected one of them")
+    name = function if isinstance(function, str) else getattr(function, "__name__", "transform")
+    found = own_code.imported(function, "transform") if isinstance(function, str) else function
+    if isinstance(found, type):
+        found = own_code.called(name, (), "transform")
+    if not callable(found):
+        raise SettingError(f"transform {name}", "is no function of an image")
+    return SeenAs(None, {}, (), found, name)
 
 
 def _base(side: int | None, known: Known) -> tuple[ImageView, str]:

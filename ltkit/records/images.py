@@ -39,7 +39,7 @@ class Images(Protocol):
     def __len__(self) -> int:
         """N."""
 
-    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Read (B, H, W, channels) uint8 images.
 
         Raises:

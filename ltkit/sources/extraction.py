@@ -79,7 +79,7 @@ def extract(
             f"{model.path}: head: found {head.num_classes} classes, expected "
             f"{len(dataset.classes)} of {dataset.record['spec']}"
         )
-    seen = seen or resolve(dataset, ViewSettings(), known_of(model))
+    seen = seen or resolve(dataset, ViewSettings(), Known(model.view, model.view_said, model.arch))
     chosen = {name: _readable(dataset.split(name), settings, seen) for name in splits}
     network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = _Normalise(model.mean, model.std, device)
@@ -114,11 +114,6 @@ def extract(
         return writer.finish()
 
 
-def known_of(model: Recognised) -> Known:
-    """Return what is known of a model's pictures."""
-    return Known(model.view, model.view_said, model.arch)
-
-
 def _plan(
     model: Recognised,
     head: Head | None,
@@ -147,7 +142,7 @@ def _plan(
         head,
         settings={k: v for k, v in as_json(settings).items() if k != "workers"}
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
-        | {"load": {k: v for k, v in as_json(model.wanted).items() if v and k != "trust_code"}}
+        | {"load": model.wanted.kept()}
         | {"view": seen.record()},
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
     )
@@ -236,7 +231,9 @@ class _Normalise:
         self.mean = torch.tensor(mean, device=device) * 255
         self.scale = 1 / (torch.tensor(std, device=device) * 255)
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def __call__(self, pixels: NDArray[Any]) -> Tensor:
+        if pixels.dtype == np.float32:
+            return torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device)
         values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device).float()
         return values.sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)
 
@@ -267,15 +264,16 @@ def _readable(
     Only with ``--on-error skip`` is every image tried beforehand, so that the file's rows are known
     before it is made; otherwise an unreadable image ends the run when it is met.
     """
-    split = seen.of(split, settings.workers)
-    files = split.images
+    as_seen = seen.of(split, settings.workers)
+    files = as_seen.images if isinstance(as_seen.images, ImageFiles) else split.images
     if settings.on_error == "fail" or not isinstance(files, ImageFiles):
-        return split, None
+        return as_seen, None
     with ThreadPoolExecutor(settings.workers) as pool:
         good = np.array(list(pool.map(partial(_decodes, files), range(len(files)))), dtype=bool)
     kept = np.flatnonzero(good)
     images = replace(files, paths=[files.paths[i] for i in kept.tolist()])
-    return ImageSplit(images, split.labels[kept], split.ids[kept]), split.ids[~good]
+    part = ImageSplit(images, split.labels[kept], split.ids[kept])
+    return seen.of(part, settings.workers), split.ids[~good]
 
 
 def _decodes(files: ImageFiles, index: int) -> bool:

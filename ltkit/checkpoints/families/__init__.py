@@ -14,4 +14,9 @@ from ltkit.checkpoints import families
 def in_order() -> list[ModuleType]:
     """Return the family modules in the order in which they are tried."""
     modules = [registry.load(families, name) for name in registry.names(families)]
-    return sorted(modules, key=lambda module: getattr(module, "GENERAL", False))
+    return sorted(modules, key=_turn)
+
+
+def _turn(module: ModuleType) -> tuple[bool, bool]:
+    """Return by what families are ordered: what the user names first, general ones last."""
+    return not getattr(module, "FIRST", False), getattr(module, "GENERAL", False)

@@ -1,0 +1,84 @@
+"""A checkpoint and images brought together: the same images, classes and view as in training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ltkit import checkpoints, datasets
+from ltkit.checkpoints import Recognised
+from ltkit.datasets.order import in_order, read_names
+from ltkit.datasets.view import Known, SeenAs, resolve, transformed
+from ltkit.records import Dataset
+from ltkit.settings import LoadSettings, ViewSettings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `ltkit.sources.extraction.extract` takes.
+
+    notes: what the user should know, in the order to be said.
+    """
+
+    model: Recognised
+    dataset: Dataset
+    seen: SeenAs
+    notes: tuple[str, ...]
+
+
+def prepare(
+    checkpoint: Path,
+    spec: str,
+    root: Path | None = None,
+    *,
+    wanted: LoadSettings | None = None,
+    view: ViewSettings | None = None,
+    transform: str | Callable[..., object] | None = None,
+    classes: Path | None = None,
+    follow_links: bool = False,
+    columns: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Load a checkpoint and a dataset; settle the order of the classes and the view of the images.
+
+    Args:
+        checkpoint: the file.
+        spec: the dataset; see `ltkit.datasets.load`.
+        root: where its images are.
+        wanted: what the user says of the checkpoint.
+        view: what the user says of the size of the images.
+        transform: the user's own function from a PIL image to the network's input, or its name, as
+            ``package.module:function``.
+        classes: a file of the classes' names in the order of the head.
+        follow_links: whether links may lead out of the folder of images.
+        columns: what the columns of a CSV are called.
+
+    Raises:
+        InputError: when the checkpoint, the dataset or what is said of them does not fit.
+        FormatError: when the checkpoint is damaged or unsafe.
+    """
+    stated = None if classes is None else read_names(classes)
+    given = {"follow_links": follow_links, "columns": columns}
+    dataset = datasets.load(spec, root, **given)  # type: ignore[arg-type]
+    asked = replace(wanted or LoadSettings(), class_names=stated or dataset.classes.names or ())
+    model = checkpoints.load(checkpoint, asked)
+    if model.trained_on.get("val") == "holdout":
+        same = datasets.load(spec, root, like=model.trained_on, **given)  # type: ignore[arg-type]
+        if same.record["index_digest"] == model.trained_on.get("index_digest"):
+            dataset = same
+    notes = [f"note: {line}" for line in dataset.notes]
+    trained = model.trained_on
+    if trained and trained.get("index_digest") != dataset.record["index_digest"]:
+        notes.append(
+            f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
+            "validation images may be among them"
+        )
+    names, source = stated or model.class_names, str(classes or checkpoint)
+    if names is not None and model.head is not None:
+        dataset, said = in_order(dataset, names, source)
+        if said:
+            notes.append(f"note: {said}")
+    if transform is not None:
+        seen = transformed(transform, view or ViewSettings())
+    else:
+        known = Known(model.view, model.view_said, model.arch)
+        seen = resolve(dataset, view or ViewSettings(), known)
+    return Prepared(model, dataset, seen, (*notes, seen.line(), *seen.notes))
