@@ -26,7 +26,7 @@ ROOT_VARIABLE = "LTKIT_DATA"
 VAL_RULES = ("balanced", "holdout", "none")
 """Lists and folders take the last two: they have no images that were left out."""
 
-PROFILES = ("exponential", "balanced")
+PROFILES = ("exponential", "step", "pareto", "balanced")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,15 @@ CATALOGUE: dict[str, DatasetSpec] = {
         min_count=5,
         parameters=_LONG_TAILED,
         needs="the official archive of CIFAR-100, binary or Python version, unpacked",
+    ),
+    "tiny_imagenet_lt": DatasetSpec(
+        "Tiny ImageNet, exponential profile; its validation images are the test split",
+        num_classes=200,
+        train_images=21_549,
+        max_count=500,
+        min_count=5,
+        parameters=_LONG_TAILED,
+        needs="tiny-imagenet-200/ unpacked (64 pixels), or tiny_imagenet32_lt.npz (32 pixels)",
     ),
     "imagenet_lt": DatasetSpec(
         "ImageNet-LT of Liu et al. 2019",
@@ -178,12 +187,14 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
 
 def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
     """Load a dataset of the catalogue; return also the folder that its images stay in."""
-    from ltkit.datasets import cifar, digits
+    from ltkit.datasets import cifar, digits, tiny_imagenet
 
     spec = CATALOGUE[name]
     if name == "digits_lt":
         return digits.load(**parameters), Path()
     root = _root(name, root)
+    if name == "tiny_imagenet_lt":
+        return tiny_imagenet.load(root, **parameters), root
     if not spec.lists:
         return cifar.load(root, num_classes=spec.num_classes, **parameters), root
     files = {split: _list_file(root, file, spec) for split, file in spec.lists.items()}
