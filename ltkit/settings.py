@@ -27,6 +27,9 @@ SHOT_GROUPS = ("few", "medium", "many")
 GROUPS = (*SHOT_GROUPS, "all", "balanced")
 """What accuracies are given of: all, the mean over samples, and balanced, that over classes."""
 
+Profile = Literal["exponential", "step", "pareto"]
+"""How the counts of classes fall; see `ltkit.datasets.longtail`."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
@@ -47,6 +50,7 @@ RANGES: Mapping[str, Range] = {
     "epochs": Range(1, 100_000, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
+    "imbalance": Range(1, 10**6),
     "k": Range(1, 100_000, whole=True),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
@@ -62,7 +66,9 @@ RANGES: Mapping[str, Range] = {
     "step_factor": Range(0, 1, above=True),
     "steps": Range(0, 1),
     "tau": Range(-1, 10),
+    "test_images": Range(0, 100_000, whole=True),
     "topk": Range(1, 100_000, whole=True),
+    "val_images": Range(0, 100_000, whole=True),
     "warmup_epochs": Range(0, 100_000, whole=True),
     "weight_decay": Range(0, 1000),
     "workers": Range(1, 256, whole=True),
@@ -223,6 +229,20 @@ class ExtractSettings:
     dtype: Literal["float32", "float16"] = "float32"
     amp: Amp = "off"
     on_error: Literal["fail", "skip"] = "fail"
+
+
+@dataclass(frozen=True)
+class LongTailSettings:
+    """How a long-tailed subset is drawn of a balanced dataset.
+
+    val_images, test_images: of each class, set aside first where the dataset has no such split.
+    """
+
+    imbalance: float = 100.0
+    profile: Profile = "exponential"
+    seed: int = 0
+    val_images: int = 20
+    test_images: int = 0
 
 
 @dataclass(frozen=True)
