@@ -16,7 +16,7 @@ import numpy as np
 from ltkit import numerals
 from ltkit.datasets import folders, lists, tables
 from ltkit.datasets.images import ImageFiles, check_links
-from ltkit.datasets.names import ORDERS, split_of
+from ltkit.datasets.names import ORDERS, hidden, split_of
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import shown
 from ltkit.records import Dataset, ImageSplit, Ints
@@ -217,7 +217,8 @@ def _load_path(
             parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
             for folder in (path, *parts):
                 check_links(path, [folder])
-                check_links(path, (p for p in folder.iterdir() if p.is_symlink() and p.is_dir()))
+                inside = (p for p in folder.iterdir() if not hidden(p.name))
+                check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
         return folders.load_folder(path, parameters), path
     root = root or path.parent
     files = lists.beside(path)
