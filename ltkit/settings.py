@@ -27,6 +27,9 @@ SHOT_GROUPS = ("few", "medium", "many")
 GROUPS = (*SHOT_GROUPS, "all", "balanced")
 """Groups with accuracies; all is the mean over samples, balanced the mean over classes."""
 
+Profile = Literal["exponential", "step", "pareto"]
+"""How the counts of classes fall; see `ltkit.datasets.longtail`."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
@@ -52,6 +55,7 @@ RANGES: Mapping[str, Range] = {
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
     "image_size": Range(1, 4096, whole=True),
+    "imbalance": Range(1, 10**6),
     "k": Range(1, 100_000, whole=True),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
@@ -68,7 +72,9 @@ RANGES: Mapping[str, Range] = {
     "step_factor": Range(0, 1, above=True),
     "steps": Range(0, 1),
     "tau": Range(-1, 10),
+    "test_images": Range(0, 100_000, whole=True),
     "topk": Range(1, 100_000, whole=True),
+    "val_images": Range(0, 100_000, whole=True),
     "warmup_epochs": Range(0, 100_000, whole=True),
     "weight_decay": Range(0, 1000),
     "workers": Range(1, 256, whole=True),
@@ -256,6 +262,20 @@ class ViewSettings:
     crop: int | None = None
     fit: Fit | None = None
     window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class LongTailSettings:
+    """How a long-tailed subset is drawn of a balanced dataset.
+
+    val_images, test_images: of each class, set aside first where the dataset has no such split.
+    """
+
+    imbalance: float = 100.0
+    profile: Profile = "exponential"
+    seed: int = 0
+    val_images: int = 20
+    test_images: int = 0
 
 
 @dataclass(frozen=True)

@@ -58,21 +58,21 @@ def cifar100_root() -> Path:
 
 @functools.cache
 def cifar10_root() -> Path:
-    """Return a folder with CIFAR-10 in its official binary layout; its training images are blank.
+    """Return a folder with CIFAR-10 in its official binary layout, made once from the strips.
 
-    Only the test images are shared.
+    Its images are class by class, as in the strips.
     """
-    root = CACHE / "cifar10"
+    root = CACHE / "cifar10-whole"
     folder = root / "cifar-10-batches-bin"
     if (folder / "done").exists():
         return root
-    images, labels = read_strips(shared("cifar10", "test"))
-    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     folder.mkdir(parents=True, exist_ok=True)
-    np.concatenate([labels[:, None], planes], axis=1).tofile(folder / "test_batch.bin")
-    blank = np.zeros((10_000, 1 + planes.shape[1]), dtype=np.uint8)
-    blank[:, 0] = np.repeat(np.arange(10), 1000)
-    for batch in range(1, 6):
-        blank.tofile(folder / f"data_batch_{batch}.bin")
+    parts = {"test": ["test_batch"], "train": [f"data_batch_{i}" for i in range(1, 6)]}
+    for part, batches in parts.items():
+        images, labels = read_strips(shared("cifar10", part))
+        planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        records = np.concatenate([labels[:, None], planes], axis=1)
+        for name, batch in zip(batches, np.split(records, len(batches)), strict=True):
+            batch.tofile(folder / f"{name}.bin")
     (folder / "done").touch()
     return root

@@ -81,8 +81,8 @@ def test_cifar100_has_a_balanced_set_that_shares_the_draw():
 
 
 def test_a_profile_that_there_is_not():
-    with pytest.raises(InputError, match="profile: found step, expected exponential, balanced"):
-        datasets.load("digits_lt:profile=step")
+    with pytest.raises(InputError, match="profile: found steep, expected exponential, step, par"):
+        datasets.load("digits_lt:profile=steep")
 
 
 # The ratio

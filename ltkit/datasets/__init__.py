@@ -16,7 +16,7 @@ import numpy as np
 from ltkit import numerals
 from ltkit.datasets import folders, lists, tables
 from ltkit.datasets.images import ImageFiles, check_links
-from ltkit.datasets.names import ORDERS, split_of
+from ltkit.datasets.names import ORDERS, hidden, split_of
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import shown
 from ltkit.records import Dataset, ImageSplit, Ints
@@ -26,7 +26,7 @@ ROOT_VARIABLE = "LTKIT_DATA"
 VAL_RULES = ("balanced", "holdout", "none")
 """Lists and folders take the last two: they have no images that were left out."""
 
-PROFILES = ("exponential", "balanced")
+PROFILES = ("exponential", "step", "pareto", "balanced")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,15 @@ CATALOGUE: dict[str, DatasetSpec] = {
         min_count=5,
         parameters=_LONG_TAILED,
         needs="the official archive of CIFAR-100, binary or Python version, unpacked",
+    ),
+    "tiny_imagenet_lt": DatasetSpec(
+        "Tiny ImageNet, exponential profile; its validation images are the test split",
+        num_classes=200,
+        train_images=21_549,
+        max_count=500,
+        min_count=5,
+        parameters=_LONG_TAILED,
+        needs="tiny-imagenet-200/ unpacked (64 pixels), or tiny_imagenet32_lt.npz (32 pixels)",
     ),
     "imagenet_lt": DatasetSpec(
         "ImageNet-LT of Liu et al. 2019",
@@ -182,12 +191,14 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
 
 def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
     """Load a dataset of the catalogue; also return the folder that its images stay in."""
-    from ltkit.datasets import cifar, digits
+    from ltkit.datasets import cifar, digits, tiny_imagenet
 
     spec = CATALOGUE[name]
     if name == "digits_lt":
         return digits.load(**parameters), Path()
     root = _root(name, root)
+    if name == "tiny_imagenet_lt":
+        return tiny_imagenet.load(root, **parameters), root
     if not spec.lists:
         return cifar.load(root, num_classes=spec.num_classes, **parameters), root
     files = {split: _list_file(root, file, spec) for split, file in spec.lists.items()}
@@ -210,7 +221,8 @@ def _load_path(
             parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
             for folder in (path, *parts):
                 check_links(path, [folder])
-                check_links(path, (p for p in folder.iterdir() if p.is_symlink() and p.is_dir()))
+                inside = (p for p in folder.iterdir() if not hidden(p.name))
+                check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
         return folders.load_folder(path, parameters), path
     root = root or path.parent
     files = lists.beside(path)

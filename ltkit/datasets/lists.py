@@ -76,12 +76,9 @@ def beside(path: Path) -> dict[str, Path]:
         InputError: when two files beside it mean one split; both are named.
     """
     found = {"train": path}
-    words = [*re.finditer("training|train", path.name, re.IGNORECASE)]
-    own = [word for word in words if _is_word(path.name, word)]
-    if not words:
+    if (around := _around(path.name)) is None:
         return found
-    word = (own or words)[-1]
-    before, after = path.name[: word.start()], path.name[word.end() :]
+    before, after = around
     for split in ("val", "test"):
         for file in _called(path, before, SPLIT_NAMES[split], after):
             if split not in found:
@@ -92,6 +89,27 @@ def beside(path: Path) -> dict[str, Path]:
                     f"{split}, expected one beside {path.name}; move the other away"
                 )
     return found
+
+
+def renamed(path: Path, split: str) -> Path | None:
+    """Return how the list of a split is called beside a training list; None for no such list.
+
+    Example:
+        >>> str(renamed(Path("strain_train.txt"), "val"))
+        'strain_val.txt'
+    """
+    if (around := _around(path.name)) is None:
+        return None
+    return path if split == "train" else path.with_name(split.join(around))
+
+
+def _around(name: str) -> tuple[str, str] | None:
+    """Return what is before and after the word in a name that says that it is for training."""
+    words = [*re.finditer("training|train", name, re.IGNORECASE)]
+    if not words:
+        return None
+    word = ([word for word in words if _is_word(name, word)] or words)[-1]
+    return name[: word.start()], name[word.end() :]
 
 
 def _is_word(name: str, word: "re.Match[str]") -> bool:

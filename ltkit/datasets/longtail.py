@@ -1,6 +1,7 @@
 """Making a balanced dataset long-tailed, and holding out validation images."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,10 @@ from ltkit.errors import InputError
 from ltkit.records import Ints
 
 ValRule = Literal["balanced", "holdout", "none"]
-Profile = Literal["exponential", "balanced"]
+Profile = Literal["exponential", "step", "pareto", "balanced"]
+
+POWER = 6.0
+"""Of the Pareto law that Liu et al. 2019 name for ImageNet-LT and Places-LT."""
 
 BALANCED_VAL = 20
 """Validation images per class, as in ImageNet-LT and Places-LT."""
@@ -46,12 +50,85 @@ def exponential_counts(num_classes: int, max_count: int, imbalance_factor: float
     Source:
         Cao et al., NeurIPS 2019, arXiv:1906.07413, sec. 4; their released code.
     """
+    _check_factor(imbalance_factor, max_count)
+    classes = np.arange(num_classes)
+    counts = max_count * (1 / imbalance_factor) ** (classes / (num_classes - 1.0))
+    kept: Ints = np.maximum(counts.astype(np.int64), 1)  # 49 * (1 / 49) is below 1
+    return kept
+
+
+def _check_factor(imbalance_factor: float, max_count: int) -> None:
+    """Refuse an imbalance factor that would leave a class empty, or the last one the largest.
+
+    Raises:
+        InputError: see above.
+    """
     if not 1 <= imbalance_factor <= max_count:
         raise InputError(
             f"ir: found {imbalance_factor:g}, expected an imbalance factor from 1 to {max_count}"
         )
-    classes = np.arange(num_classes)
-    return (max_count * (1 / imbalance_factor) ** (classes / (num_classes - 1.0))).astype(np.int64)
+
+
+def step_counts(num_classes: int, max_count: int, imbalance_factor: float) -> Ints:
+    """Return the count of each class where the first half is large and the other small.
+
+    Of an odd number of classes the one in the middle is small.
+
+    Args:
+        num_classes: C, at least 2.
+        max_count: n_max, images of the large classes.
+        imbalance_factor: n_max / n_min, at least 1.
+
+    Raises:
+        InputError: as `exponential_counts`.
+
+    Example:
+        >>> step_counts(5, 500, 100).tolist()
+        [500, 500, 5, 5, 5]
+
+    Source:
+        Buda et al., 2018, arXiv:1710.05381, sec. 3.2; with half of the classes small, Cao et al.,
+        NeurIPS 2019, arXiv:1906.07413, sec. 4.1.
+    """
+    _check_factor(imbalance_factor, max_count)
+    counts = np.full(num_classes, max_count)
+    counts[num_classes // 2 :] = max(int(max_count * (1 / imbalance_factor)), 1)
+    return counts
+
+
+def pareto_counts(num_classes: int, max_count: int, imbalance_factor: float) -> Ints:
+    """Return the count of each class by a Pareto law of power 6, read at equal steps.
+
+    ``n_c = floor(n_max * (1 + s * c / (C - 1))^-6``, where s is such that ``n_max / n_min`` is the
+    imbalance factor. The law and its power are those that Liu et al. name; their lists were drawn
+    at random from it, and this form, with a factor, is ours.
+
+    Args:
+        num_classes: C, at least 2.
+        max_count: n_max, images of class 0.
+        imbalance_factor: n_max / n_min, at least 1.
+
+    Raises:
+        InputError: as `exponential_counts`.
+
+    Example:
+        >>> pareto_counts(3, 640, 64).tolist()  # 640 / 1.5^6 is 56.19
+        [640, 56, 10]
+
+    Source:
+        Liu et al., CVPR 2019, arXiv:1904.05160, sec. 4 (the law and its power).
+    """
+    _check_factor(imbalance_factor, max_count)
+    slope = imbalance_factor ** (1 / POWER) - 1
+    steps = 1 + slope * np.arange(num_classes) / (num_classes - 1.0)
+    counts: Ints = np.floor(np.round(max_count * steps**-POWER, 6)).astype(np.int64)
+    return counts
+
+
+LONG_TAILED: dict[str, Callable[[int, int, float], Ints]] = {
+    "exponential": exponential_counts, "step": step_counts, "pareto": pareto_counts,
+}  # fmt: skip
+"""The profiles with an imbalance factor."""
 
 
 def profile_counts(
@@ -59,11 +136,11 @@ def profile_counts(
 ) -> Ints:
     """Return each class's training count: long-tailed, or balanced in a set of equal size.
 
-    ``exponential`` is `exponential_counts`; ``balanced`` is the reference set of the relative
-    accuracy, ``floor(N / C)`` images per class where N is the sum of the exponential counts.
+    ``balanced`` is the reference set of the relative accuracy, ``floor(N / C)`` images a class
+    where N is the sum of the exponential counts.
 
     Args:
-        profile: ``exponential`` or ``balanced``.
+        profile: which of `LONG_TAILED`, or ``balanced``.
         num_classes: C, at least 2.
         max_count: n_max, images of class 0 of the long-tailed set.
         imbalance_factor: of the long-tailed set.
@@ -75,14 +152,14 @@ def profile_counts(
     Source:
         Zhang et al., 2021, arXiv:2110.04596, sec. 4 (the balanced set of relative accuracy).
     """
+    if profile != "balanced":
+        return LONG_TAILED[profile](num_classes, max_count, imbalance_factor)
     counts = exponential_counts(num_classes, max_count, imbalance_factor)
-    if profile == "exponential":
-        return counts
     return np.full(num_classes, counts.sum() // num_classes)
 
 
-def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
-    """Draw a long-tailed training set and validation images.
+def draw(labels: Ints, counts: Ints, seed: int, val: ValRule, *, shuffled: bool = True) -> Draw:
+    """Draw a long-tailed training set, and validation images.
 
     For each class in ascending order its positions are shuffled with NumPy's legacy generator,
     seeded once; the first ``counts[c]`` are kept, as the code released with LDAM-DRW does. With
@@ -95,6 +172,7 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
         counts: (C,) training images to keep.
         seed: seed of the shuffle.
         val: which images are for validation.
+        shuffled: whether to shuffle; else the first images of a class are kept.
 
     Returns:
         Positions in `labels`, class by class.
@@ -113,7 +191,8 @@ def draw(labels: Ints, counts: Ints, seed: int, val: ValRule) -> Draw:
         order = np.flatnonzero(labels == class_id)
         if len(order) < count:
             raise InputError(f"class {class_id}: found {len(order)} images, expected {count}")
-        rng.shuffle(order)
+        if shuffled:
+            rng.shuffle(order)
         if val == "balanced":
             count = max(1, min(count, len(order) - BALANCED_VAL))
             held_out.append(order[count : count + BALANCED_VAL])

@@ -151,6 +151,15 @@ def test_what_systems_leave_behind_is_skipped_and_counted(tmp_path):
     assert pictures.noted(dataset, "ignored") == "ignored 9 hidden files"
 
 
+def test_a_hidden_link_that_leads_out_is_not_read(tmp_path):
+    pictures.write(tmp_path / "pics", ["ant/0.png"])
+    (tmp_path / "pics" / ".cache").symlink_to("/")
+    (tmp_path / "pics" / "ant" / "._link.png").symlink_to("/etc/hostname")
+    dataset = pictures.load(tmp_path / "pics")
+    assert pictures.ids(dataset) == {"train": ["ant/0.png"]}
+    assert pictures.noted(dataset, "ignored") == "ignored 2 hidden files"
+
+
 def test_the_folder_itself_may_be_hidden(tmp_path):
     pictures.write(tmp_path / ".cache", ["ant/0.png"])
     assert len(pictures.load(tmp_path / ".cache").split("train")) == 1

@@ -11,6 +11,7 @@ from PIL import Image
 from ltkit import datasets
 from ltkit.datasets import lists
 from ltkit.errors import InputError
+from ltkit.files import features as ltkit_features
 
 # Numbers
 
@@ -53,6 +54,32 @@ def test_numbers_of_real_pictures(tmp_path):
     train = datasets.load(f"{tmp_path / 'table.csv'}:resize=32,crop=32").split("train")
     assert train.labels.tolist() == list(range(11, -1, -1))
     np.testing.assert_array_equal(train.images[:], first[::-1])
+
+
+def test_a_published_network_is_as_good_on_a_table_as_on_folders(tmp_path, ltkit):
+    """Of CIFAR-10's test images 20 a class, in folders 0 to 9 and in a table of floats."""
+    for strip in sorted(shared_data.shared("cifar10", "test").glob("*_00.webp")):
+        label = int(strip.name[:2])
+        (tmp_path / "pics" / str(label)).mkdir(parents=True)
+        with Image.open(strip) as opened:
+            for i in range(20):
+                picture = opened.convert("RGB").crop((0, 32 * i, 32, 32 * i + 32))
+                picture.save(tmp_path / "pics" / str(label) / f"{i}.png")
+    rows = [f"{c}/{i}.png; {c}.0 ;TRAIN\n" for i in range(20) for c in reversed(range(10))]
+    (tmp_path / "table.csv").write_text("Path;Label;Split\n" + "".join(rows))
+    accuracy = []
+    for name in ("pics", "table.csv"):
+        code, _, err = ltkit(
+            "extract", shared_data.shared("checkpoints", "cifar10_resnet20.th"), "--data",
+            f"{tmp_path / name}:resize=32,crop=32", "--root", tmp_path / "pics", "--device", "cpu",
+            "-o", tmp_path / f"{name}.h5",
+        )  # fmt: skip
+        assert code == 0, err
+        features = ltkit_features.read(tmp_path / f"{name}.h5")
+        train = features.splits["train"]
+        logits = features.classifier().logits(train.features[:])
+        accuracy.append(float((logits.argmax(axis=1) == train.labels).mean()))
+    assert accuracy[0] == accuracy[1] > 0.85
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``ltkit data``."""
+"""``ltkit data info``."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -13,33 +13,7 @@ MANY = 20_000
 SHOWN = 5
 """Sizes that are shown one by one."""
 
-app = typer.Typer(help="List datasets, or show one.", no_args_is_help=True, rich_markup_mode=None)
 
-
-@app.command("list")
-def list_(json: _options.Json = False) -> None:
-    """List the known datasets, their sizes and their requirements.
-
-    Example: ltkit data list
-    """
-    from ltkit.datasets import CATALOGUE
-
-    if json:
-        from dataclasses import asdict
-
-        datasets = {name: asdict(spec) for name, spec in CATALOGUE.items()}
-        _output.print_json({"schema": "ltkit.data-list/1", "datasets": datasets})
-        return
-    for name, spec in CATALOGUE.items():
-        parameters = ", ".join(f"{k}={v}" for k, v in spec.parameters.items())
-        typer.echo(
-            f"{name}: {spec.summary}; {spec.num_classes} classes, {spec.train_images} training "
-            f"images, {spec.max_count} to {spec.min_count} a class [{parameters}]; "
-            f"needs {spec.needs}"
-        )
-
-
-@app.command()
 def info(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="Dataset name, folder, list file or CSV.")
