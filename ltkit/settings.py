@@ -195,6 +195,7 @@ class LoadSettings:
     mean, std: per channel, of pixel values in 0..1.
     trust_code: whether a file's own program may run; said anew each time, never kept in a file.
     class_names: of the dataset, for zero-shot heads, () where it has none; None without a dataset.
+    base_model: the folder of the network that a LoRA adapter changes.
     """
 
     arch: str | None = None
@@ -206,6 +207,7 @@ class LoadSettings:
     std: tuple[float, ...] | None = None
     trust_code: bool = False
     class_names: tuple[str, ...] | None = None
+    base_model: str | None = None
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":

@@ -104,6 +104,12 @@ Scale = Annotated[
     float | None, setting("scale", "The factor of a cosine head.", show_default=False)
 ]
 Linear = Annotated[bool, typer.Option("--linear", help="A head without a bias is a linear one.")]
+BaseModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="The network that a LoRA adapter changes.", show_default=False
+    ),
+]
 TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
@@ -124,6 +130,7 @@ def load_settings(
     mean: str | None,
     std: str | None,
     trust_code: bool,
+    base_model: Path | None = None,
 ) -> LoadSettings:
     """Return what the user says of a checkpoint.
 
@@ -136,8 +143,9 @@ def load_settings(
             found = numerals.numbers(text, f"--{option}", within, once=False)
             triples[option] = tuple(found)
     return LoadSettings(
-        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code
-    )
+        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code,
+        base_model=None if base_model is None else str(base_model),
+    )  # fmt: skip
 
 
 POSITIVE = Range(0, above=True)

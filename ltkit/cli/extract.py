@@ -42,6 +42,7 @@ def extract(
     linear: _options.Linear = False,
     mean: _options.Mean = None,
     std: _options.Std = None,
+    base_model: _options.BaseModel = None,
     trust_code: _options.TrustCode = False,
     splits: Annotated[
         str | None, typer.Option(help="Which splits, as train,val,test; default: all.")
@@ -90,7 +91,9 @@ def extract(
         )  # fmt: skip
         return _output.wrote(output, quiet)
     chosen_device = _options.device_of(device)
-    said = _options.load_settings(arch, head, weights, scale, linear, mean, std, trust_code)
+    said = _options.load_settings(
+        arch, head, weights, scale, linear, mean, std, trust_code, base_model
+    )
     dataset = datasets.load(data, root, follow_links=follow_links)
     _output.say_of_doubles(dataset, quiet)
     model = checkpoints.load(checkpoint, replace(said, class_names=dataset.classes.names or ()))

@@ -26,6 +26,7 @@ def inspect(
     weights: _options.WeightsKind = None,
     scale: _options.Scale = None,
     linear: _options.Linear = False,
+    base_model: _options.BaseModel = None,
     trust_code: _options.TrustCode = False,
     isolate: Annotated[
         bool, typer.Option(help="Read an ltkit file in a child process with limits.")
@@ -46,7 +47,9 @@ def inspect(
     if file is None:
         raise InputError("inspect: expected FILE, or --families")
     if not file.is_file() or not _is_hdf5(file):
-        wanted = _options.load_settings(arch, head, weights, scale, linear, None, None, trust_code)
+        wanted = _options.load_settings(
+            arch, head, weights, scale, linear, None, None, trust_code, base_model
+        )
         document = _checkpoint(file, wanted)
     else:
         from ltkit.files import isolated
