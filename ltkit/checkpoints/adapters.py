@@ -21,8 +21,10 @@ from torch import Tensor
 
 from ltkit.checkpoints.containers import read
 from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.families import hugging_face
 from ltkit.checkpoints.numbers import number, shown
 from ltkit.errors import FormatError, InputError
+from ltkit.settings import LoadSettings
 
 PREFIX = "base_model.model."
 PART = re.compile(r"(?P<layer>.*)\.lora_(?P<part>[AB])(\.default)?\.weight")
@@ -70,11 +72,21 @@ def merged(content: Content, base_model: str | None) -> tuple[Content, dict[str,
         else:
             own = name.removeprefix(PREFIX).replace(".modules_to_save.default", "")
             tensors[own], whole[own] = tensor, name
+    if any(_weight(layer, tensors) is None for layer in factors):
+        tensors = _as_built(base) | {own: content.tensors[name] for own, name in whole.items()}
     for layer, pair in factors.items():
-        own = _weight(path, layer, tensors)
-        tensors[own] = tensors[own].float() + _change(path, layer, pair, said, tensors[own])
+        weight = _weight(layer, tensors)
+        if weight is None:
+            raise FormatError(
+                f"{path}: {layer[:100]}: not in the base model; name the one that was adapted with "
+                "--base-model DIR"
+            )
+        change = _change(path, layer, pair, said, tensors[weight])
+        tensors[weight] = tensors[weight].float() + change
     digest = hashlib.sha256(f"{content.digest} {base.digest}".encode()).hexdigest()
     top = _with_classes(base.top, tensors, whole)
+    if top.get("architectures") != base.top.get("architectures"):  # a classifier has no pooler
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("pooler.")}
     together = replace(base, path=path, top=top, states={(): tensors}, digest=digest)
     return together, whole, str(folder)
 
@@ -93,15 +105,20 @@ def _base(path: Path, said: object, given: str | None) -> Path:
     )
 
 
-def _weight(path: Path, layer: str, tensors: Mapping[str, Tensor]) -> str:
+def _weight(layer: str, tensors: Mapping[str, Tensor]) -> str | None:
     """Return the base's name of a layer's weight; a base without a head lacks the first word."""
-    for own in (f"{layer}.weight", f"{layer.partition('.')[2]}.weight"):
-        if own in tensors:
-            return own
-    raise FormatError(
-        f"{path}: {layer[:100]}: not in the base model; name the one that was adapted with "
-        "--base-model DIR"
-    )
+    names = (f"{layer}.weight", f"{layer.partition('.')[2]}.weight")
+    return next((own for own in names if own in tensors), None)
+
+
+def _as_built(base: Content) -> dict[str, Tensor]:
+    """Return the base's tensors by the names that its network has, other than its files'.
+
+    transformers renames layers as it loads them, and peft names what it finds in the network.
+    """
+    network = hugging_face.load(base, LoadSettings()).network.get_submodule("model")
+    inner = network.model if isinstance(network, hugging_face.Pooled) else network
+    return dict(inner.state_dict())
 
 
 def _change(

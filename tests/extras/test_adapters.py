@@ -19,7 +19,12 @@ from ltkit.settings import LoadSettings
 pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 32, "image_size": 32, "patch_size": 8}  # fmt: skip
-LAYERS = ("encoder.layer.0.attention.attention.query", "encoder.layer.1.output.dense")
+LAYERS = {
+    "encoder.layer.0.attention.attention.query": (16, 16),
+    "encoder.layer.1.intermediate.dense": (32, 16),
+}
+BUILT = {"layers.0.attention.q_proj": (16, 16), "layers.1.attention.o_proj": (16, 16)}
+"""Names in transformers' files, and in its networks since version 5, with their sizes."""
 
 
 def rand(*shape, seed=0):
@@ -39,18 +44,17 @@ def base(tmp_path):
     return model
 
 
-def adapter(folder, prefix="vit.", alpha=6, rank=2, whole=True, **said):
+def adapter(folder, prefix="vit.", alpha=6, rank=2, whole=True, layers=LAYERS, **said):
     """What peft's save_pretrained writes."""
     folder.mkdir(exist_ok=True)
     settings = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "bias": "none",
                 "base_model_name_or_path": "somebody/vit", **said}  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
     tensors = {}
-    for number, layer in enumerate(LAYERS):
-        width = 32 if layer.endswith("output.dense") else 16
+    for number, (layer, (rows, columns)) in enumerate(layers.items()):
         name = f"base_model.model.{prefix}{layer}"
-        tensors[f"{name}.lora_A.weight"] = rand(rank, width, seed=number)
-        tensors[f"{name}.lora_B.weight"] = rand(16, rank, seed=number + 9)
+        tensors[f"{name}.lora_A.weight"] = rand(rank, columns, seed=number)
+        tensors[f"{name}.lora_B.weight"] = rand(rows, rank, seed=number + 9)
     if whole:
         tensors["base_model.model.classifier.weight"] = rand(C, 16, seed=5)
         tensors["base_model.model.classifier.bias"] = rand(C, seed=6)
@@ -59,18 +63,25 @@ def adapter(folder, prefix="vit.", alpha=6, rank=2, whole=True, **said):
 
 
 @torch.no_grad()
-def merged(base, tensors, scale):
-    """The network by hand, W + s B A, and its classifier."""
-    state = {n: t.clone() for n, t in base.state_dict().items()}
-    for layer in LAYERS:
+def merged(folder, base, tensors, scale, layers):
+    """The network by hand, W + s B A in its file or in itself, and its classifier."""
+    import transformers
+
+    if layers is LAYERS:
+        state = safetensors.torch.load_file(folder / "model.safetensors")
+    else:
+        state = {n: t.clone() for n, t in base.state_dict().items()}
+    for layer in layers:
         a, b = (next(t for n, t in tensors.items() if f"{layer}.lora_{part}" in n) for part in "AB")
         state[f"vit.{layer}.weight"] += scale * b @ a
-    base.load_state_dict(state)
-    head = torch.nn.Linear(16, C)
-    if "base_model.model.classifier.weight" in tensors:
-        base.classifier = head
-        head.weight.copy_(tensors["base_model.model.classifier.weight"])
-        head.bias.copy_(tensors["base_model.model.classifier.bias"])
+    if layers is LAYERS:
+        safetensors.torch.save_file(state, folder / "model.safetensors", {"format": "pt"})
+        base = transformers.ViTForImageClassification.from_pretrained(folder)
+    else:
+        base.load_state_dict(state)
+    base.classifier = torch.nn.Linear(16, C)
+    base.classifier.weight.copy_(tensors["base_model.model.classifier.weight"])
+    base.classifier.bias.copy_(tensors["base_model.model.classifier.bias"])
     return base.eval()
 
 
@@ -78,13 +89,20 @@ def merged(base, tensors, scale):
 @pytest.mark.parametrize(
     ("said", "scale"),
     [({}, 3.0), ({"use_rslora": True}, 6 / math.sqrt(2)),
-     ({"alpha_pattern": {"query": 6, "output.dense": 6}, "alpha": 9}, 3.0)],
+     ({"alpha_pattern": {"query": 6, "intermediate.dense": 6}, "alpha": 9}, 3.0)],
 )  # fmt: skip
+@pytest.mark.parametrize("layers", [LAYERS, BUILT], ids=["files", "networks"])
 @pytest.mark.parametrize("name", ["vit", "headless"])
-def test_a_merged_adapter_there_and_back(tmp_path, base, said, scale, name):
+def test_a_merged_adapter_there_and_back(tmp_path, base, said, scale, name, layers):
     folder, output = tmp_path / "lora", tmp_path / "fixed"
-    tensors = adapter(folder, **said)
-    network, images = merged(base, tensors, scale), rand(3, 3, 32, 32, seed=7)
+    base.save_pretrained(tmp_path / "by hand")
+    if layers is BUILT and "vit.layers.0.attention.q_proj.weight" not in base.state_dict():
+        pytest.skip("this transformers has its files' names in its networks")
+    if layers is BUILT and "alpha_pattern" in said:
+        said = said | {"alpha_pattern": {"q_proj": 6, "attention.o_proj": 6}}
+    tensors = adapter(folder, layers=layers, **said)
+    network = merged(tmp_path / "by hand", base, tensors, scale, layers)
+    images = rand(3, 3, 32, 32, seed=7)
     wanted = LoadSettings(base_model=str(tmp_path / name))
     found = checkpoints.load(folder, wanted)
     features, logits = found.network.features_and_logits(images)
@@ -185,3 +203,11 @@ def test_a_network_whose_pooler_was_not_saved_gives_its_first_token(tmp_path, ba
     features = found.network.features_and_logits(images)[0]
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
     assert found.notes[-1].endswith("its first token")
+
+
+def test_a_configuration_without_a_head_on_weights_with_one(tmp_path, base):
+    path = tmp_path / "vit" / "config.json"
+    said = json.loads(path.read_text(encoding="utf-8")) | {"architectures": ["ViTModel"]}
+    path.write_text(json.dumps(said), encoding="utf-8")
+    words = ("does not fit ViTModel", "2 unexpected (classifier.bias, classifier.weight)")
+    made.refused(lambda: checkpoints.load(tmp_path / "vit"), *words, error=FormatError)

@@ -136,7 +136,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     else:
         images, notes = _images(content, wanted)
         if named == base:
-            model, heads = _Pooled(model, pooler), ()
+            model, heads = Pooled(model, pooler), ()
             notes = [*notes, f"{HEADLESS}: {'its pooled output' if pooler else 'its first token'}"]
         else:
             heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
@@ -153,14 +153,16 @@ def _takes_images(transformers: Any, base: Any, said: Any) -> str | None:
     return base if getattr(network, "main_input_name", None) == "pixel_values" else None
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """A network without a head: its pooled output, or its first token where it has no pooler."""
 
     def __init__(self, model: nn.Module, pooler: bool) -> None:
+        """Take the network, and whether its pooler has values."""
         super().__init__()
         self.model, self.pooler = model, pooler
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, D) features."""
         found = self.model(images)
         pooled = getattr(found, "pooler_output", None) if self.pooler else None
         if pooled is not None:
