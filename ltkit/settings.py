@@ -191,8 +191,8 @@ class TrainPlan:
     scale: float = 30.0
 
 
-RUNS_CODE = {"trust_code", "model", "model_args"}
-"""What no file may say of how a checkpoint is loaded."""
+SAID_ANEW = {"trust_code", "model", "model_args", "base_model"}
+"""What no file may say of how a checkpoint is loaded: it runs code, or names other files."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,7 @@ class LoadSettings:
     model, model_args: what builds the network, as ``package.module:Name``, and its ``name=value``
         arguments; the user's own code, which is said anew each time, too.
     class_names: of the dataset, for zero-shot heads, () where it has none; None without a dataset.
+    base_model: the folder of the network that a LoRA adapter changes.
     """
 
     arch: str | None = None
@@ -222,10 +223,11 @@ class LoadSettings:
     class_names: tuple[str, ...] | None = None
     model: str | None = None
     model_args: tuple[str, ...] = ()
+    base_model: str | None = None
 
     def kept(self) -> dict[str, Any]:
-        """Return what files keep: all that is said, but for what runs code."""
-        return {k: v for k, v in asdict(self).items() if v and k not in RUNS_CODE}
+        """Return what files keep: all that is said, but for what runs code or names files."""
+        return {k: v for k, v in asdict(self).items() if v and k not in SAID_ANEW}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
@@ -233,7 +235,7 @@ class LoadSettings:
 
         Nothing that runs code is taken from a file, whatever it says.
         """
-        known = {field.name for field in fields(cls)} - RUNS_CODE
+        known = {field.name for field in fields(cls)} - SAID_ANEW
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
         return cls(**{k: v for k, v in kept.items() if k in known})
 

@@ -7,14 +7,15 @@ and names its head. Files are told apart by their contents, never by their names
 from dataclasses import replace
 from pathlib import Path
 
-from ltkit.checkpoints import beside, class_names, families
+from ltkit import architectures
+from ltkit.checkpoints import adapters, beside, class_names, families
 from ltkit.checkpoints.containers import Changes, read, rewrite
 from ltkit.checkpoints.containers.inert import values_of
 from ltkit.checkpoints.containers.onnx_file import head_model
 from ltkit.checkpoints.containers.torch_file import read_object
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families import state_dict
-from ltkit.checkpoints.families._library import LIBRARIES
+from ltkit.checkpoints.families._library import LIBRARIES, SEARCHED, library_has
 from ltkit.checkpoints.recognised import Recognised, Stored
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.numerals import shown
@@ -49,14 +50,19 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
     content, wanted = read(path), wanted or LoadSettings()
     if content.container in ("torch", "safetensors"):
         content = beside.without_losses(content, wanted.head)
-    library, colon, _ = (wanted.arch or "").partition(":")
-    if colon and library not in LIBRARIES:
-        raise SettingError(f"arch {wanted.arch}", f"unknown library; {nearest(library, LIBRARIES)}")
+    whole: dict[str, str] | None = None
+    if adapters.is_adapter(content):
+        content, whole, base = adapters.merged(content, wanted.base_model)
+        wanted = replace(wanted, base_model=base)
+    wanted = _with_library(wanted)
     for family in families.in_order():
         if family.matches(content, wanted):
             recognised: Recognised = family.load(content, wanted)
             if not getattr(family, "BY_NAMES", False):
                 wanted = replace(wanted, class_names=None)
+            if whole is not None:
+                stored = adapters.of_the_adapter(recognised.stored, whole)
+                recognised = replace(recognised, stored=stored)
             head = recognised.head
             names, note = class_names.stated(content, head.num_classes) if head else (None, "")
             said = (*recognised.notes, *beside.notes(content), *([note] if note else []))
@@ -64,6 +70,31 @@ def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
                 recognised, skipped=content.skipped, wanted=wanted, notes=said, class_names=names
             )
     raise _unknown(content)
+
+
+def _with_library(wanted: LoadSettings) -> LoadSettings:
+    """Name the library of an architecture that is none of ours, as ``resnet10t``.
+
+    Raises:
+        InputError: when there is no such library, or none that is installed has the network.
+    """
+    library, colon, _ = (wanted.arch or "").partition(":")
+    if wanted.arch is None or wanted.arch in architectures.CATALOGUE or library in LIBRARIES:
+        return wanted
+    if colon:
+        raise SettingError(f"arch {wanted.arch}", f"unknown library; {nearest(library, LIBRARIES)}")
+    missing = []
+    for name in SEARCHED:
+        try:
+            if library_has(name, wanted.arch):
+                return replace(wanted, arch=f"{name}:{wanted.arch}")
+        except InputError:
+            missing.append(name)
+    where = f"; not looked for in {' and '.join(missing)}, not installed" if missing else ""
+    close = nearest(wanted.arch, architectures.CATALOGUE)
+    raise SettingError(
+        f"arch {wanted.arch}", f"unknown architecture{where}; {close}, or LIBRARY:NAME"
+    )
 
 
 def _unknown(content: Content) -> InputError:

@@ -36,6 +36,8 @@ PROJECTION = re.compile(
 )
 """Layers of self-supervised learning, beside the features and not before the head."""
 
+HEADLESS = "no head: the features are what the backbone gives"
+
 Shape = tuple[int, ...]
 
 
@@ -100,14 +102,12 @@ def last_layers(content: Content, rest: Names, width: int, wanted: LoadSettings)
     every = chains = _chains(layers, width)
     if wanted.head is not None:
         chains = [chain for c in every if (chain := _up_to(c, wanted.head, rest))]
-    beside: list[str] = []
-    if len(chains) != 1:
-        chains, beside = _without_projections(chains, width, wanted.head)
+    chains, beside = _without_projections(chains, width, wanted.head)
     if not chains and (not rest or beside) and wanted.head is None:
         _refuse_a_loss(content, width)
         left = {name for name in rest if name.split(".")[0] in beside}
-        notes = [f"left out: {', '.join(beside)}, a projection"] if beside else []
-        notes.append("no head: the features are what the backbone gives")
+        notes = [f"left out: {', '.join(beside)}, a projection; --head takes it"] if beside else []
+        notes.append(HEADLESS)
         return LastLayers(
             None, rest={n: t for n, t in rest.items() if n not in left}, notes=tuple(notes)
         )

@@ -47,6 +47,9 @@ COPIES = re.compile(
 )
 """Queues and momentum copies of contrastive learning; the network beside them is the one used."""
 
+DISTILLED = "head.last_layer."
+"""What DINO's networks have, whose teacher is an average of the student."""
+
 AVERAGES = "n_averaged"
 """What torch's averaged models count beside their weights."""
 
@@ -88,11 +91,13 @@ def gather(content: Content, wanted: LoadSettings | None = None, fewest: int = F
         InputError: when the file has no weights of the wanted kind.
     """
     kinds: dict[str, dict[Place, list[str]]] = {}
+    teacher = any(DISTILLED in name for state in content.states.values() for name in state)
     for place, state in content.states.items():
         if not any(OTHER.fullmatch(key) for key in place):
             for name in state:
-                kinds.setdefault(_kind(place, name), {}).setdefault(place, []).append(name)
-    order = [kind for kind in ("ema", "raw", "best") if _count(kinds.get(kind, {})) >= fewest]
+                kinds.setdefault(_kind(place, name, teacher), {}).setdefault(place, []).append(name)
+    there = [kind for kind in ("ema", "raw", "best") if kind in kinds]
+    order = [kind for kind in there if _count(kinds[kind]) >= fewest] or there
     if not order:
         return Gathered({})
     asked = None if wanted is None or wanted.weights is None else str(wanted.weights)
@@ -105,8 +110,10 @@ def gather(content: Content, wanted: LoadSettings | None = None, fewest: int = F
     return Gathered(_joined(content, kinds[kind], fewest), kind, note)
 
 
-def _kind(place: Place, name: str) -> str:
+def _kind(place: Place, name: str, teacher: bool) -> str:
     first = name.partition(".")[0] if "." in name else ""
+    if teacher and "teacher" in (*place, first):
+        return "ema"
     if any(EMA.fullmatch(key) for key in (*place, first)):
         return "ema"
     return "best" if any(BEST.fullmatch(key) for key in place) else "raw"

@@ -116,6 +116,12 @@ WeightsKind = Annotated[
 ]
 Scale = Annotated[float | None, setting("scale", "Scale of a cosine head.", show_default=False)]
 Linear = Annotated[bool, typer.Option("--linear", help="Treat a head without a bias as linear.")]
+BaseModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="The network that a LoRA adapter changes.", show_default=False
+    ),
+]
 TrustCode = Annotated[
     bool,
     typer.Option("--trust-code", help="Run the program in a TorchScript or torch.export file."),
@@ -203,6 +209,7 @@ def load_settings(
     mean: str | None,
     std: str | None,
     trust_code: bool,
+    base_model: Path | None = None,
     model: str | None = None,
     model_args: list[str] | None = None,
 ) -> LoadSettings:
@@ -219,6 +226,7 @@ def load_settings(
     return LoadSettings(
         arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code,
         model=model, model_args=tuple(model_args or ()),
+        base_model=None if base_model is None else str(base_model),
     )  # fmt: skip
 
 

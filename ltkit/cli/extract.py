@@ -59,6 +59,7 @@ def extract(
     window: _options.Window = None,
     mean: _options.Mean = None,
     std: _options.Std = None,
+    base_model: _options.BaseModel = None,
     trust_code: _options.TrustCode = False,
     own_model: _options.OwnModel = None,
     model_arg: _options.ModelArgs = None,
@@ -108,7 +109,7 @@ def extract(
         return _output.wrote(output, quiet)
     chosen_device = _options.device_of(device)
     said = _options.load_settings(
-        arch, head, weights, scale, linear, mean, std, trust_code, own_model, model_arg
+        arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model, model_arg
     )
     made = prepare(
         checkpoint, data, root,

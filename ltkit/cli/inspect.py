@@ -26,6 +26,7 @@ def inspect(
     weights: _options.WeightsKind = None,
     scale: _options.Scale = None,
     linear: _options.Linear = False,
+    base_model: _options.BaseModel = None,
     trust_code: _options.TrustCode = False,
     own_model: _options.OwnModel = None,
     model_arg: _options.ModelArgs = None,
@@ -50,7 +51,17 @@ def inspect(
         raise InputError("inspect: expected FILE, or --families")
     if not file.is_file() or not _is_hdf5(file):
         wanted = _options.load_settings(
-            arch, head, weights, scale, linear, None, None, trust_code, own_model, model_arg
+            arch,
+            head,
+            weights,
+            scale,
+            linear,
+            None,
+            None,
+            trust_code,
+            base_model,
+            own_model,
+            model_arg,
         )
         document = _checkpoint(file, wanted)
     else:

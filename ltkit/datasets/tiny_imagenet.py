@@ -20,7 +20,7 @@ from ltkit.datasets.images import ImageFiles
 from ltkit.datasets.lists import MEAN, STD
 from ltkit.datasets.names import SUFFIXES, hidden
 from ltkit.errors import FormatError, InputError
-from ltkit.records import ClassTable, Dataset, Images, ImageSplit, Ints
+from ltkit.records import ClassTable, Dataset, Images, ImageSplit, ImageView, Ints
 from ltkit.untrusted.texts import lines
 from ltkit.untrusted.zips import Zip
 
@@ -136,7 +136,7 @@ def _taken(part: tuple[Any, Ints, Sequence[str]], rows: Ints) -> ImageSplit:
     if isinstance(images, JpegImages):
         chosen = images.take(rows)
     else:
-        chosen = ImageFiles([images[row] for row in rows.tolist()], 64, 64)
+        chosen = ImageFiles([images[row] for row in rows.tolist()], ImageView(64, 64))
     return ImageSplit(chosen, labels[rows], np.array([ids[row] for row in rows.tolist()]))
 
 

@@ -61,12 +61,16 @@ def export_into(
     corrected, content = correction.classifier(model.head.fold(), run), checkpoints.read(checkpoint)
     changes = {}
     for name, values in model.network.hold(corrected).items():
+        if name not in model.stored:
+            raise InputError(
+                f"{checkpoint}: {name}: lies in the base model and not in the adapter; use --to npz"
+            )
         there = model.stored[name]
         old = content.states[there.place][there.name]
         changes[there.place, there.name] = _stored_as(old, values, there.transposed)
     with replacing(output) as temporary:
         checkpoints.rewrite(content, temporary, changes)
-        _check(content, temporary, changes, corrected, wanted)
+        _check(content, temporary, changes, corrected, model.wanted)
 
 
 def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:
@@ -80,7 +84,7 @@ def _check(
     after: Path,
     changes: checkpoints.Changes,
     corrected: Classifier,
-    wanted: LoadSettings | None,
+    wanted: LoadSettings,
 ) -> None:
     before, new = content.path, checkpoints.read(after).states
     same = all(

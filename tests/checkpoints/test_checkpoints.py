@@ -223,6 +223,16 @@ def test_an_unknown_architecture_suggests_the_nearest(path, arch):
     made.refused(load(path, arch), arch, "unknown architecture", "did you mean", nearest)
 
 
+@pytest.mark.parametrize("arch", ["resnet10t", "efficientnet_b0"])
+def test_an_architecture_of_a_library_that_is_not_installed(path, monkeypatch, arch):
+    for library in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, library, None)
+    torch.save(published(), path)
+    words = (f"arch {arch}: unknown architecture", "timm and torchvision, not installed",
+             "or LIBRARY:NAME")  # fmt: skip
+    made.refused(load(path, arch), *words, error=InputError)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
 def test_weights_that_are_not_finite_are_named(path, value, dtype):

@@ -601,12 +601,17 @@ def test_the_stored_statistics_of_openmmlab_and_its_order_of_channels(tmp_path):
     )
 
 
-def test_a_contrastive_first_stage_has_no_head(tmp_path):
-    state = named(backbone("resnet18"), "module.encoder_q.") | {"module.queue": randn(8, 4)}
+@torch.no_grad()
+def test_a_contrastive_first_stage_gives_features_without_a_head(tmp_path):
+    body, images = backbone("resnet18"), randn(2, 3, 32, 32)
+    state = named(body, "module.encoder_q.") | named(backbone("resnet18", 3), "module.encoder_k.")
+    state |= {"module.encoder_q.fc.0.weight": randn(512, 512), "module.queue": randn(8, 4)}
     state["module.optimal_target"] = randn(C, 8)
     torch.save({"epoch": 1, "arch": "resnet18", "state_dict": state}, tmp_path / "m.pt")
-    words = ("m.pt: found a contrastive first stage", "no classifier", "second stage")
-    made.refused(lambda: checkpoints.load(tmp_path / "m.pt"), *words, error=InputError)
+    found = checkpoints.load(tmp_path / "m.pt")
+    assert (found.family, found.arch, found.head) == ("moco", "resnet18", None)
+    assert found.notes[1] == "no head: the features are what the backbone gives"
+    torch.testing.assert_close(found.network.features_and_logits(images)[0], body(images))
 
 
 def test_a_head_that_the_file_does_not_have(tmp_path):

@@ -222,5 +222,5 @@ def test_images_of_other_channels(path, arch, channels):
 
 
 def test_a_file_without_weights_has_no_network(path):
-    torch.save({"optimizer": {"a": torch.zeros(9)}, "epoch": torch.tensor(1)}, path)
+    torch.save({"optimizer": {"a": torch.zeros(9)}, "epoch": 1}, path)
     assert plain.gather(checkpoints.read(path)).names == {}

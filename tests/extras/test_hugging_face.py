@@ -326,7 +326,7 @@ def test_tensors_that_do_not_fit_are_named(folder):
 
 @pytest.mark.parametrize(
     ("entries", "said"),
-    [({"architectures": ["ViTModel"]}, "found vit, ['ViTModel'], expected an image classifier"),
+    [({"architectures": ["ViTFor"]}, "found vit, ['ViTFor'], expected an image classifier"),
      ({"architectures": None}, "found vit, None, expected"),
      ({"architectures": ["os.system"]}, "or" and "found vit, ['os.system']"),
      ({"model_type": "evil"}, "found evil"),

@@ -128,7 +128,7 @@ def test_the_head_cannot_be_written_back(path):
 
 def test_the_network_must_be_named(path):
     torch.save(network("made-clip").state_dict(), path)
-    words = ("is a CLIP model; --arch open_clip:", "name it, as ViT-B-32")
+    words = ("is a CLIP model; arch open_clip:", "name it, as ViT-B-32")
     made.refused(lambda: load(path, None), *words, error=InputError)
     words = ("arch open_clip:made-clop: unknown network", "did you mean made-clip")
     made.refused(lambda: load(path, "made-clop"), *words, error=InputError)

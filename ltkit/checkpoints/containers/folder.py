@@ -30,8 +30,11 @@ SINGLE = ("model.safetensors", "pytorch_model.bin")
 WEIGHTS = tuple(found for name in SINGLE for found in (name, name + INDEX))
 """File names of weights, in order of preference."""
 
-BESIDE = ("config.json", "preprocessor_config.json")
-"""Other files that belong to the checkpoint."""
+ADAPTER = "adapter_model.safetensors"
+"""The weights of a folder that holds a LoRA adapter alone, beside ``adapter_config.json``."""
+
+BESIDE = ("config.json", "preprocessor_config.json", "adapter_config.json")
+"""What belongs to the checkpoint beside its weights."""
 
 OTHER_WEIGHTS = {
     ".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".pt", ".pt2", ".pth",
@@ -64,7 +67,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
         FormatError: when a file is damaged or missing, or lacks tensors that the index lists.
     """
     weights = _weights(path)
-    config = beside(weights.parent, "config.json")
+    name = "adapter_config.json" if weights.name == ADAPTER else "config.json"
+    config = beside(weights.parent, name)
     tensors: dict[str, Tensor] = {}
     skipped: set[str] = set()
     for name, expected in _shards(weights).items():
@@ -134,9 +138,9 @@ def _weights(path: Path) -> Path:
     if not path.is_dir():
         return path
     indices = (p.name for p in sorted(path.glob(f"*{INDEX}")))
-    for name in (*WEIGHTS, *indices):
+    for name in (*WEIGHTS, *indices, ADAPTER):
         found = beside(path, name)
-        if found and (name in WEIGHTS or _is_index(found)):
+        if found and (name in (*WEIGHTS, ADAPTER) or _is_index(found)):
             return found
     raise InputError(
         f"{path}: is a folder without {' or '.join(SINGLE)}, whole or in shards; expected a "

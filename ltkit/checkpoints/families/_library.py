@@ -1,5 +1,6 @@
 """What the adapters of optional libraries share: imports, and the networks they build."""
 
+import importlib
 import itertools
 import re
 from collections import Counter
@@ -16,7 +17,7 @@ from ltkit.architectures import COUNTER
 from ltkit.architectures.network import Hooked
 from ltkit.checkpoints import plain
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.last_layers import in_sequence, last_layers
+from ltkit.checkpoints.last_layers import HEADLESS, in_sequence, last_layers
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.plain import DEPTH, Names
@@ -28,6 +29,9 @@ from ltkit.untrusted.budget import Budget
 
 LIBRARIES = ("open_clip", "timm", "torchvision")
 """Allowed library names before the colon of ``--arch library:name``."""
+
+SEARCHED = ("timm", "torchvision")
+"""Where a name without a library is looked for, in this order."""
 
 LAYERS, FEW_LAYERS = re.compile("(depth|layer|repeat|num_.*(block|stage))s?$"), 100
 """Configuration entries for numbers of layers; up to this many are always accepted."""
@@ -65,6 +69,16 @@ def needed(path: Path, package: str, extra: str) -> Iterator[None]:
             f"{path}: needs {package}, whose import fails ({reason(cause)}); install the "
             f"torchvision that matches torch {torch.__version__}"
         ) from error
+
+
+def library_has(library: str, name: str) -> bool:
+    """Say whether a library has a network of that name.
+
+    Raises:
+        InputError: when it is not installed.
+    """
+    family = importlib.import_module(f"ltkit.checkpoints.families.{library}")
+    return bool(family.has(name))
 
 
 def named(wanted: LoadSettings, library: str) -> str | None:
@@ -116,12 +130,12 @@ def fitted(
 class Replaced:
     """A library's network whose last layer is another than its library builds.
 
-    target: the part that is replaced; "" for none.
+    targets: the parts that are replaced by it.
     heads: names of the last layers then.
     names: the network's names to those in the file.
     """
 
-    target: str
+    targets: tuple[str, ...]
     module: nn.Module
     heads: tuple[str, ...]
     names: Names
@@ -129,8 +143,8 @@ class Replaced:
 
     def put(self, model: nn.Module) -> None:
         """Replace the part in a network."""
-        if self.target:
-            parent, _, leaf = self.target.rpartition(".")
+        for target in self.targets:
+            parent, _, leaf = target.rpartition(".")
             setattr(model.get_submodule(parent), leaf, self.module)
 
 
@@ -151,23 +165,28 @@ def other_last_layers(
     """
     expected = probe.state_dict()
     missing = [n for n in expected if n not in names and not n.endswith(COUNTER)]
-    rest = {n: there for n, there in names.items() if n not in expected}
-    if len(heads) != 1 or f"{heads[0]}.weight" in names or not missing:
+    if any(f"{head}.weight" in names for head in heads) or not missing:
         return None
+    if len(heads) > 1:  # all of them are absent
+        absent = all(name.startswith(tuple(f"{head}." for head in heads)) for name in missing)
+        return Replaced(heads, nn.Identity(), (), names, (HEADLESS,)) if absent else None
     target = heads[0]
     while not all(name.startswith(f"{target}.") for name in missing):
         target = target.rpartition(".")[0]
         if not target:
             return None
     weight = next(w for n, w in expected.items() if n.startswith(f"{target}.") and w.ndim > 1)
-    own = {n: there for n, there in names.items() if n not in rest}
+    own = {
+        n: there for n, there in names.items() if n in expected and not n.startswith(f"{target}.")
+    }  # fmt: skip
+    rest = {n: there for n, there in names.items() if n not in own}
     last = last_layers(content, rest, weight.shape[1], wanted)
     if last.head is None:
-        return Replaced(target, nn.Identity(), (), own | last.rest, last.notes)
+        return Replaced((target,), nn.Identity(), (), own | last.rest, last.notes)
     module, inner = in_sequence(last)
     head = target if last.neck is None else f"{target}.{len(last.neck)}"
     placed = {f"{target}.{name}": there for name, there in inner.items()}
-    return Replaced(target, module, (head,), own | placed | last.rest, last.notes)
+    return Replaced((target,), module, (head,), own | placed | last.rest, last.notes)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ltkit.checkpoints.families._library import (
     needed,
     recognise_model,
 )
+from ltkit.checkpoints.last_layers import HEADLESS
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, choose
 from ltkit.errors import FormatError, InputError
@@ -87,12 +88,15 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN,
         )
+        from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as BASES
         from transformers.utils import logging
     kind = content.top["model_type"]
     known = KNOWN.get(kind, ())
     known = (known,) if isinstance(known, str) else known
     said = content.top.get("architectures")
+    base = _takes_images(transformers, BASES.get(kind), said)
     named = next((str(n) for n in said if n in known), None) if isinstance(said, list) else None
+    named = named or base
     if named is None:
         raise InputError(
             f"{content.path}: config.json: found {kind}, {said}, expected an image classifier that "
@@ -113,6 +117,9 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         logging.set_verbosity(verbosity)
         (logging.enable_progress_bar if bar else logging.disable_progress_bar)()
     missing, extra = (sorted(info[f"{of}_keys"]) for of in ("missing", "unexpected"))
+    pooler = not any(name.startswith("pooler.") for name in missing)
+    if named == base:
+        missing = [name for name in missing if not name.startswith("pooler.")]
     if missing or extra:
         raise FormatError(
             f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
@@ -127,11 +134,41 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         said_of_images = plain_values(content.top.get("pretrained_cfg"))
         images, notes = timm_family.images_of(content, inner, said_of_images)
     else:
-        heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
         images, notes = _images(content, wanted)
+        if named == base:
+            model, heads = Pooled(model, pooler), ()
+            notes = [*notes, f"{HEADLESS}: {'its pooled output' if pooler else 'its first token'}"]
+        else:
+            heads = (wanted.head,) if wanted.head else _last_layers(content, named, names)
     return recognise_model(
         content, "hugging-face", named, model, heads, names, images, wanted, notes
     )
+
+
+def _takes_images(transformers: Any, base: Any, said: Any) -> str | None:
+    """Return the name of a network without a head where the folder is one, and it takes images."""
+    if not isinstance(base, str) or not isinstance(said, list) or base not in said:
+        return None
+    network = getattr(transformers, base, None)
+    return base if getattr(network, "main_input_name", None) == "pixel_values" else None
+
+
+class Pooled(nn.Module):
+    """A network without a head: its pooled output, or its first token where it has no pooler."""
+
+    def __init__(self, model: nn.Module, pooler: bool) -> None:
+        """Take the network, and whether its pooler has values."""
+        super().__init__()
+        self.model, self.pooler = model, pooler
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (B, D) features."""
+        found = self.model(images)
+        pooled = getattr(found, "pooler_output", None) if self.pooler else None
+        if pooled is not None:
+            return torch.flatten(pooled, 1)
+        last: torch.Tensor = found.last_hidden_state
+        return last[:, 0] if last.ndim == 3 else last.mean(dim=(2, 3))
 
 
 def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ linear function of any features.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -67,6 +68,17 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
     if wanted.arch is not None:
         return named(wanted, "timm") is not None and bool(content.states)
     return _said(content) is not None and bool(content.states)
+
+
+def has(name: str) -> bool:
+    """Say whether timm has a network of that name.
+
+    Raises:
+        InputError: when it is not installed.
+    """
+    with needed(Path(name), "timm", "timm"):
+        import timm
+    return bool(timm.is_model(name))
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:

@@ -15,6 +15,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +82,17 @@ def matches(content: Content, wanted: LoadSettings) -> bool:
         )
     except InputError:  # torchvision is not there to ask
         return False
+
+
+def has(name: str) -> bool:
+    """Say whether torchvision has a network of that name.
+
+    Raises:
+        InputError: when it is not installed.
+    """
+    with needed(Path(name), "torchvision", "torchvision"):
+        from torchvision import models
+    return name in models.list_models(module=models)
 
 
 def load(content: Content, wanted: LoadSettings) -> Recognised:
@@ -174,7 +186,7 @@ def _nearest(models: Any, found: plain.Shapes) -> tuple[str, float]:
     flat = {(shape[0], shape[1]) for shape in found.values() if len(shape) == 2}
     points = {(shape[0], shape[1]) for shape in found.values() if shape[2:] == (1, 1)}
     widths = {shape[0] for shape in found.values() if len(shape) == 1}
-    last = sum(
+    trunk = size - sum(
         math.prod(shape) for own, shape in found.items()
         if own.partition(".")[0] in LAST and not BUFFER.search(own)
     )  # fmt: skip
@@ -189,7 +201,11 @@ def _nearest(models: Any, found: plain.Shapes) -> tuple[str, float]:
     def without_head(name: str) -> int:
         published = int(models.get_model_weights(name).DEFAULT.meta["num_params"])
         return min(
-            (abs(published - (size - last) - 1000 * (width + 1)) for width in widths),
+            (
+                abs(published - own - 1000 * (width + 1))
+                for width in widths
+                for own in (size, trunk)
+            ),
             default=published,
         )
 
