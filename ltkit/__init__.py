@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "compare", "evaluate", "export", "features", "loss", "nearest", "read", "read_correction",
-    "save",
+    "compare", "evaluate", "export", "extract", "features", "loss", "nearest", "read",
+    "read_correction", "save",
 )  # fmt: skip
 PACKAGES = ("alphanet", "datasets", "estimators", "losses", "posthoc", "records", "training")
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ltkit.face import compare as compare
     from ltkit.face import evaluate as evaluate
     from ltkit.face import export as export
+    from ltkit.face import extract as extract
     from ltkit.face import features as features
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest

@@ -5,7 +5,7 @@ whole document that ``--json`` would print under ``frame.attrs["document"]``. Ar
 lists, or tensors. Nothing is printed, and nothing is written but where an output is named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,27 @@ import numpy as np
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, label, siblings
-from ltkit.records import Classifier, ClassTable, Correction, FeatureSet, FeatureSplit, Head, Ints
-from ltkit.settings import BINS, GROUPS, REPLICATES, Metric, NeighborSettings, Select
+from ltkit.records import (
+    SPLITS,
+    Classifier,
+    ClassTable,
+    Correction,
+    FeatureSet,
+    FeatureSplit,
+    Head,
+    Ints,
+)
+from ltkit.settings import (
+    BINS,
+    GROUPS,
+    REPLICATES,
+    ExtractSettings,
+    LoadSettings,
+    Metric,
+    NeighborSettings,
+    Select,
+    ViewSettings,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +79,80 @@ def read_correction(path: str | Path) -> Correction:
     from ltkit.files import classifiers
 
     return classifiers.read(Path(path))[0]
+
+
+def extract(
+    model: "str | Path | torch.nn.Module",
+    data: str | Path | Mapping[str, Iterable[Any]],
+    output: str | Path,
+    *,
+    root: str | Path | None = None,
+    load: LoadSettings | None = None,
+    view: ViewSettings | None = None,
+    settings: ExtractSettings | None = None,
+    transform: Callable[..., Any] | str | None = None,
+    classes: str | Path | None = None,
+    head: str | None = None,
+    class_names: Sequence[str] | None = None,
+    train_counts: Array | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> FeatureSet:
+    """Extract features, as ``ltkit extract`` does; of a model in memory, from batches of anything.
+
+    Args:
+        model: a checkpoint's path, or a model in memory.
+        data: for a path, a dataset as ``--data`` takes it; for a model, split to its batches:
+            (inputs, labels) pairs, or mappings with ``labels``.
+        output: the features file to write.
+        root: where the dataset's images are.
+        load: what is said of a checkpoint that does not say it itself.
+        view: what is said of how its network sees the pictures.
+        settings: batch size, stored type and the like.
+        transform: of a checkpoint's images, a function from a PIL image to the network's input.
+        classes: a file of the classes' names in the order of the head.
+        head: of a model in memory, its last layer's name; None: the one that gives its output.
+        class_names: of a model in memory, the C names.
+        train_counts: of a model in memory, (C,) training images; None: those of the train split.
+        device: ``cpu`` or ``cuda[:i]``.
+        overwrite: whether an existing output may be replaced.
+
+    Raises:
+        InputError: when model and data do not fit, or the output exists.
+        FormatError: when the checkpoint is damaged or unsafe.
+    """
+    from ltkit.files.atomic import check_output
+    from ltkit.sources import extraction
+    from ltkit.sources.batches import extract_batches
+    from ltkit.sources.preparation import prepare
+
+    target, chosen = Path(output), settings or ExtractSettings()
+    check_output(target, overwrite=overwrite)
+    if isinstance(data, Mapping):
+        if isinstance(model, str | Path):
+            raise InputError(
+                f"data: found batches for {model}, expected a dataset for a checkpoint"
+            )
+        counts = None if train_counts is None else _array(train_counts, np.int64)
+        names = None if class_names is None else tuple(map(str, class_names))
+        extract_batches(
+            model, data, target, head=head, class_names=names, train_counts=counts, device=device,
+            dtype=chosen.dtype, command=COMMAND,
+        )  # fmt: skip
+        return read(target)
+    if not isinstance(model, str | Path):
+        said = "data: found a dataset for a model in memory, expected batches of each split"
+        raise InputError(said)
+    made = prepare(
+        Path(model), str(data), None if root is None else Path(root), wanted=load, view=view,
+        transform=transform, classes=None if classes is None else Path(classes),
+    )  # fmt: skip
+    splits = [name for name in SPLITS if name in made.dataset.splits]
+    extraction.extract(
+        made.model, made.dataset, splits, target, chosen, seen=made.seen, device=device,
+        command=COMMAND,
+    )  # fmt: skip
+    return read(target)
 
 
 def features(

@@ -185,9 +185,14 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(
-            f"images: the network does not take a batch of {tuple(images.shape)} ({reason}); give "
+            f"images: the network does not take a batch of {_shape(images)} ({reason}); give "
             "images of the size that it was trained on"
         ) from error
+
+
+def _shape(images: Any) -> str:
+    """Return the shape of a batch; of a mapping, what it has."""
+    return str(tuple(images.shape)) if hasattr(images, "shape") else ", ".join(images)
 
 
 def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
@@ -215,6 +220,11 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
         return features.shape[1]
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
+    if ours.shape != own.shape:
+        raise InputError(
+            f"head: features times head are {ours.shape}, the model's logits {own.shape}; name the "
+            "last layer with --head"
+        )
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
     if not difference < TOLERANCE:
         raise InputError(

@@ -139,7 +139,11 @@ def test_its_weights_are_found_wherever_they_lie(own, tmp_path, layout):
         (settings("Nett"), SettingError, "model my_networks:Nett: there is no Nett in my_networks"),
         (LoadSettings(model="no_such_module:Net"), SettingError, "importing no_such_module fails"),
         (LoadSettings(model="my_networks"), SettingError, "expected PACKAGE.MODULE:NAME"),
-        (settings("fails"), SettingError, r"\(RuntimeError: not today; my_networks\.py, line [0-9]+\)"),
+        (
+            settings("fails"),
+            SettingError,
+            r"\(RuntimeError: not today; my_networks\.py, line [0-9]+\)",
+        ),
         (settings("number"), SettingError, "gives int, expected a torch.nn.Module"),
         (
             settings("Net", "classes"),
