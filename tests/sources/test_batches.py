@@ -80,7 +80,7 @@ def test_a_table_and_a_head_by_name(tmp_path):
         model, {"test": rows}, tmp_path / "c.h5", train_counts=[90, 10], overwrite=True
     )
     assert counted.classes.train_count.tolist() == [90, 10]
-    with pytest.raises(InputError, match="already there"):
+    with pytest.raises(InputError, match="exists; pass --overwrite"):
         ltkit.extract(model, {"train": rows}, tmp_path / "a.h5")
 
 
