@@ -17,7 +17,7 @@ from ltkit.version import __version__
 
 FUNCTIONS = (
     "compare", "evaluate", "export", "features", "loss", "nearest", "read", "read_correction",
-    "save",
+    "save", "with_base",
 )  # fmt: skip
 PACKAGES = ("alphanet", "datasets", "estimators", "losses", "posthoc", "records", "training")
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import save as save
+    from ltkit.face import with_base as with_base
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,8 @@ import numpy as np
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, label, siblings
+from ltkit.files.bases import Start
+from ltkit.files.bases import with_base as with_base
 from ltkit.records import Classifier, ClassTable, Correction, FeatureSet, FeatureSplit, Head, Ints
 from ltkit.settings import BINS, GROUPS, REPLICATES, Metric, NeighborSettings, Select
 
@@ -160,11 +162,12 @@ def evaluate(
     topk: Sequence[int] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
+    base: Start | None = None,
 ) -> "pd.DataFrame":
     """Score the features' own head and corrections of it, as ``ltkit evaluate`` does.
 
     Args:
-        features: with a head.
+        features: with a head, or with `base`.
         *corrections: what to score beside it.
         split: which split.
         bins: the least and the greatest training count of the medium classes.
@@ -172,6 +175,7 @@ def evaluate(
         topk: which top-k accuracies.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        base: a classifier in the place of the head, or its file; it is the baseline.
 
     Returns:
         A row for each setting, baseline first; columns (figure, group) with the figures accuracy,
@@ -183,6 +187,7 @@ def evaluate(
     """
     from ltkit.evaluation import scores
 
+    features = with_base(features, base)
     document, _ = scores.evaluate(
         features, split, _entries(corrections), bins=bins, grouping=group, topk=topk,
         replicates=replicates, seed=seed,
@@ -205,11 +210,12 @@ def compare(
     bins: Sequence[int] = BINS,
     replicates: int = REPLICATES,
     seed: int = 0,
+    base: Start | None = None,
 ) -> "pd.DataFrame":
     """Compare corrections with the features' own head and each other, as ``ltkit compare`` does.
 
     Args:
-        features: with a head.
+        features: with a head, or with `base`.
         *corrections: at least one.
         against: a name that all others are compared with; None: every pair.
         select: what a correction's setting is chosen by on the validation split.
@@ -217,6 +223,7 @@ def compare(
         bins: of the shot groups.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        base: a classifier in the place of the head, or its file; it is the baseline.
 
     Returns:
         A row for each pair, "first - second"; columns (figure, group) with the figures difference,
@@ -227,6 +234,7 @@ def compare(
     """
     from ltkit.evaluation import comparison
 
+    features = with_base(features, base)
     document = comparison.compare(
         features, split, _entries(corrections), bins=bins, select=select, against=against,
         replicates=replicates, seed=seed,
@@ -299,9 +307,21 @@ def save(features: FeatureSet, correction: Correction, output: str | Path, *,
     path = Path(output)
     check_output(path, overwrite=overwrite)
     classifiers.write(
-        path, correction, settings={}, inputs={"features": features.digest}, command=COMMAND
+        path, correction, settings={}, inputs=_inputs(features, correction), command=COMMAND
     )
     return path
+
+
+def _inputs(features: FeatureSet, correction: Correction) -> dict[str, str]:
+    """Return what a correction was made from: a whole one stands without a base."""
+    if features.base is None or features.base.digest:
+        return features.inputs
+    if not correction.is_whole(len(features.classes)):
+        raise InputError(
+            "base: is in memory alone, and the correction has some of its rows; save the base, and "
+            "name its file"
+        )
+    return {"features": features.digest}
 
 
 def export(correction: Correction | Classifier, output: str | Path, *,
@@ -315,7 +335,8 @@ def export(correction: Correction | Classifier, output: str | Path, *,
     Args:
         correction: a run of it, or a whole classifier.
         output: the file.
-        base: the features whose head a correction changes.
+        base: the features whose head a correction changes, or, without a head, all rows of which it
+            has.
         to: npz, safetensors, csv or onnx.
         run: which run of the correction.
         overwrite: whether the output may be replaced.
@@ -331,7 +352,7 @@ def export(correction: Correction | Classifier, output: str | Path, *,
     if isinstance(correction, Correction):
         if base is None:
             raise InputError("base: absent, expected the features whose head is corrected")
-        correction = correction.classifier(base.classifier(), run)
+        correction = base.corrected(correction, run)
     path = Path(output)
     check_output(path, overwrite=overwrite)
     checkpoint.export_head(correction, to, path)

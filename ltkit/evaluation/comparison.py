@@ -127,7 +127,9 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
+    own = Entry(features.baseline, features.baseline_source, Correction.baseline(base))
+    entries = [own, *entries]
+    against = features.baseline if against == "baseline" else against
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     val = features.splits.get("val")

@@ -40,6 +40,11 @@ class Plan:
     sweep: bool
 
     @property
+    def anew(self) -> bool:
+        """Whether the method asks for no classifier to start from."""
+        return bool(getattr(self.module, "ANEW", False))
+
+    @property
     def runs(self) -> list[dict[str, Any]]:
         """The parameters of every fit, those that differ in the seed next to each other."""
         return [
@@ -116,7 +121,8 @@ def fit_features(
     """Fit a method on a features file: what ``ltkit posthoc`` does.
 
     Args:
-        features: with a head; with a train split, where the method learns from it.
+        features: with a head or a base, unless the method starts anew; with a train split, where
+            the method learns from it.
         wanted: of `plan`.
         select: what parameters are chosen by on the validation split.
         bins: of the shot groups.
@@ -124,12 +130,16 @@ def fit_features(
             instead of the file's own head.
 
     Raises:
-        InputError: without a validation split to choose on, and for what the method refuses.
+        InputError: without a validation split to choose on, without a classifier to start from, and
+            for what the method refuses.
     """
-    base, name = features.classifier(), wanted.name
+    name = wanted.name
     if start is not None:
-        before, number = start
-        base, name = before.classifier(base, number), f"{before.method}+{name}"
+        base, name = features.corrected(*start), f"{start[0].method}+{name}"
+    elif wanted.anew and features.head is None and features.base is None:
+        base = features.empty_classifier()
+    else:
+        base = features.classifier()
     val, choice = features.splits.get("val"), bool(wanted.tried[0]) and not wanted.sweep
     if choice and val is None:
         first = next(iter(wanted.tried[0]))

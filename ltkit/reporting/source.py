@@ -57,7 +57,7 @@ class Source:
     @cached_property
     def every_setting(self) -> list[str]:
         """What the settings are called, the model's own head first."""
-        return ["baseline", *(case.label for case in self.subject.cases)]
+        return [self.subject.features.baseline, *(case.label for case in self.subject.cases)]
 
     @cached_property
     def in_detail(self) -> list[int]:
