@@ -70,7 +70,7 @@ def read_entries(
             _output.say(f"note: left out: {error}", quiet)
     if named is None and read:
         _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
-    return entries_of(read, features.baseline)
+    return entries_of(read, [features.baseline] if features.base else ())
 
 
 def features_and_named(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:

@@ -21,14 +21,14 @@ class Entry:
     correction: Correction
 
 
-def entries_of(read: Sequence[tuple[Path, Correction]], baseline: str = "baseline") -> list[Entry]:
-    """Name corrections by their methods; those alike, and like the baseline, by their files.
+def entries_of(read: Sequence[tuple[Path, Correction]], taken: Sequence[str] = ()) -> list[Entry]:
+    """Name corrections by their methods; those alike, and like others that are taken, by their files.
 
     Args:
         read: files, and the correction in each.
-        baseline: what the row is called that they are compared with.
+        taken: names of other rows.
     """
-    methods, stems = [baseline, *(c.method for _, c in read)], [file.stem for file, _ in read]
+    methods, stems = [*taken, *(c.method for _, c in read)], [file.stem for file, _ in read]
     return [
         Entry(
             c.method if methods.count(c.method) == 1
