@@ -22,7 +22,7 @@ class Entry:
 
 
 def entries_of(read: Sequence[tuple[Path, Correction]], taken: Sequence[str] = ()) -> list[Entry]:
-    """Name corrections by their methods; those alike, and like others that are taken, by their files.
+    """Name corrections by their methods; those alike, or taken, by their files.
 
     Args:
         read: files, and the correction in each.
