@@ -196,7 +196,7 @@ WRONG = [
     ({"test_labels": np.arange(12) - 3}, ["test_labels: row 0: found -3"]),
     ({"test_labels": np.full(12, 2**63, np.uint64)}, ["test_labels: row 0: found 922337203685477"]),
     ({"test_labels": np.full(12, 10**12)}, ["test_labels: row 0: found 1000000000000", "below"]),
-    ({"test_labels": np.array(["a"] * 12)}, ["train_labels: found numbers, and names in test_labels"]),
+    ({"test_labels": np.array(["a"] * 12)}, ["train_labels: found numbers, and names in"]),
     ({"test_labels": np.zeros(12, bool)}, ["test_labels: found bool"]),
     ({"test_features": None}, ["test_labels: needs test_features"]),
     ({"test_features": None, "test_labels": None, "test_ids": np.array(["a"])}, ["needs"]),

@@ -235,9 +235,10 @@ def _by_name(
     for split, labels in raw.items():
         wrong = next((i for i, name in enumerate(labels.tolist()) if name not in place), None)
         if wrong is not None:
+            name = str(labels[wrong])
             raise InputError(
-                f"{stored[split].where}: row {wrong}: found {labels[wrong]!r:.60}, expected a name "
-                f"of a class, as {listed(list(names)[:3])}"
+                f"{stored[split].where}: row {wrong}: found {name!r:.60}, expected a name of a "
+                f"class, as {listed(list(names)[:3])}"
             )
         found[split] = np.array([place[name] for name in labels.tolist()], np.int64)
     return Labels(found, tuple(names), len(names))

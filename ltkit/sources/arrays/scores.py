@@ -90,10 +90,13 @@ def of_outputs(
     if total is not None and seen.sums:
         return _softmax(seen, notes)
     if asked == "probabilities":
+        lows, highs = zip(*seen.sums.values(), strict=True) if seen.sums else ((1.0,), (1.0,))
+        if within and min(lows) > 0 and max(highs) <= 1 + TOLERANCE:  # the largest of each row
+            return _softmax(seen, notes)
         raise SettingError(
             "scores",
-            f"probabilities: found rows from {seen.least:.3g} to {seen.most:.3g} that do not all "
-            "sum to 1; say logits or sigmoid",
+            f"probabilities: found values from {seen.least:.3g} to {seen.most:.3g} in rows of "
+            f"sums up to {max(highs):.3g}, expected 1; say logits or sigmoid",
         )
     if within and seen.most <= 1 and seen.sums:
         raise SettingError(
@@ -101,7 +104,7 @@ def of_outputs(
             "absent; rows have a value a class, from 0 to 1, that do not sum to 1; say logits, "
             "probabilities, sigmoid or features",
         )
-    some = [split for split in seen.sums_to(1.0)]
+    some = seen.sums_to(1.0)
     if some and len(some) < len(seen.sums):
         raise SettingError(
             "scores",
@@ -114,7 +117,7 @@ def of_outputs(
 def _softmax(seen: _Seen, notes: list[str]) -> Change:
     least = seen.smallest
     zeros = f"; {seen.zeros} zeros as {least:.2g}, the least there is" if seen.zeros else ""
-    notes.append(f"rows sum to 1, a value a class: probabilities, their log is taken{zeros}")
+    notes.append(f"a value a class, rows sum to 1: probabilities, their log is taken{zeros}")
     return lambda block: np.log(np.maximum(block.astype(np.float64), least))
 
 
