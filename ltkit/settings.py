@@ -33,6 +33,7 @@ PathRule = Literal["path", "ancestor"]
 Stored = Literal["float32", "float16"]
 Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
 RowsOf = Literal["classes", "features"]
+Init = Literal["head", "text", "ncm", "zeros"]
 
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
@@ -171,6 +172,7 @@ class TrainPlan:
     then, then_sampler, then_lr: its loss, sampler and learning rate, which starts its own schedule.
     freeze: what of the backbone it does not train.
     cosine, scale: whether the head is a cosine head, and its factor.
+    init: what a head on cached features starts from; None: rows drawn from the seed.
     """
 
     method: str
@@ -185,6 +187,7 @@ class TrainPlan:
     freeze: Freeze | None = None
     cosine: bool = False
     scale: float = 30.0
+    init: Init | None = None
 
 
 @dataclass(frozen=True)
