@@ -100,7 +100,7 @@ def _features(
             needed = not wanted.anew
         else:
             start = classifiers.read_for(from_, features, whole=True)
-            needed = not start.is_whole(len(features.classes))
+            needed = wanted.ensemble or not start.is_whole(len(features.classes))
         if not needed:
             return features
     return _inputs.read_features(path, base, quiet, () if from_ is None else (from_,))

@@ -7,7 +7,9 @@
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``;
 - ``ANEW = True``, where nothing of the base is used but its form: such a method gives a whole
-  classifier of features that have no head.
+  classifier of features that have no head;
+- ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
+  without one, and the base stays the features' own head.
 
 `plan` and `fit_features` fit a method on a features file, and choose what is not set; a call of the
 method's module does both.

@@ -45,6 +45,11 @@ class Plan:
         return bool(getattr(self.module, "ANEW", False))
 
     @property
+    def ensemble(self) -> bool:
+        """Whether the classifier to start from goes beside the features' own head."""
+        return bool(getattr(self.module, "ENSEMBLE", False))
+
+    @property
     def runs(self) -> list[dict[str, Any]]:
         """The parameters of every fit, those that differ in the seed next to each other."""
         return [
@@ -127,15 +132,18 @@ def fit_features(
         select: what parameters are chosen by on the validation split.
         bins: of the shot groups.
         start: another correction of these features, and which of its runs, to be corrected
-            instead of the file's own head.
+            instead of the file's own head; of an ensemble, to go with it.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
             for what the method refuses.
     """
     name = wanted.name
+    beside = None
     if start is not None:
         base, name = features.corrected(*start), f"{start[0].method}+{name}"
+        if wanted.ensemble:
+            beside, base = base, features.classifier()
     elif wanted.anew and features.head is None and features.base is None:
         base = features.empty_classifier()
     else:
@@ -148,7 +156,7 @@ def fit_features(
             "all with sweep"
         )
     train, counts, runs = features.splits.get("train"), features.classes.train_count, wanted.runs
-    fits = zip(_fit(wanted.module, base, train, counts, runs), runs, strict=True)
+    fits = zip(_fit(wanted.module, base, train, counts, runs, beside), runs, strict=True)
     correction = joined([Correction.whole(name, *fit) for fit in fits])
     if not choice or val is None:
         return Fitted(correction)
@@ -166,10 +174,12 @@ def _fit(
     train: FeatureSplit | None,
     counts: Ints,
     runs: Sequence[Mapping[str, Any]],
+    beside: Classifier | None = None,
 ) -> list[Classifier]:
     """Return the classifier of each run, fitted together where the method can."""
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
             together: list[Classifier] = module.fit_many(base, train, counts, runs)
             return together
-        return [module.fit(base, train, counts, **parameters) for parameters in runs]
+        more = () if beside is None else (beside,)
+        return [module.fit(base, train, counts, *more, **parameters) for parameters in runs]
