@@ -127,13 +127,19 @@ def read_for(path: Path, features: FeatureSet, *, whole: bool = False) -> Correc
     misfit = correction.misfit(len(features.classes), features.feature_size)
     if misfit is not None:
         raise FormatError(f"{path}: {misfit}; make the file again")
-    own, corrects = features.inputs.get("base", ""), inputs.get("base", "")
-    if not (whole or correction.is_whole(len(features.classes)) or own == corrects):
+    if not (whole or correction.is_whole(len(features.classes))):
+        _check_base(path, features, inputs.get("base", ""))
+    return correction
+
+
+def _check_base(path: Path, features: FeatureSet, corrects: str) -> None:
+    """Refuse rows that correct another classifier than the features have."""
+    own = features.inputs.get("base", "")
+    if own != corrects:
         raise InputError(
             f"{path}: corrects {_classifier(corrects)}, found {_classifier(own)} of "
             f"{features.source}; {'name its file as base' if corrects else 'leave base out'}"
         )
-    return correction
 
 
 def _classifier(digest: str) -> str:

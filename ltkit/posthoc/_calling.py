@@ -33,17 +33,17 @@ class Method(ModuleType):
             bins: of the shot groups.
             seeds: runs with different seeds, of a method that draws.
             sweep: keep every value on the method's grid, and choose none.
-            start: another correction, and which of its runs, to be corrected instead of the head.
+            start: another correction, and which of its runs, to correct instead of the head.
             base: a classifier in the place of the head, or its file.
             **parameters: of the method's ``fit``.
 
         Raises:
             InputError: for an unknown parameter, or as `fit_features`.
         """
-        name = self.__name__.rpartition(".")[2].replace("_", "-")
-        wanted = plan(name, parameters, seeds=seeds, sweep=sweep)
-        features = with_base(features, base)
-        return fit_features(features, wanted, select=select, bins=bins, start=start).correction
+        name = self.__name__.rpartition(".")[2]
+        wanted = plan(name.replace("_", "-"), parameters, seeds=seeds, sweep=sweep)
+        based = with_base(features, base)
+        return fit_features(based, wanted, select=select, bins=bins, start=start).correction
 
 
 class Methods(ModuleType):

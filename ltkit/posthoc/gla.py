@@ -21,6 +21,9 @@ ENSEMBLE = True
 
 TOLERANCE, ITERATIONS = 1e-8, 1000
 
+OPTIONS: dict[str, Any] = {"maxiter": ITERATIONS, "ftol": 1e-15, "gtol": 1e-9}
+"""Of the search for a prior."""
+
 
 def fit(
     base: Classifier,
@@ -112,10 +115,9 @@ def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.flo
             logits = base.logits(features).astype(np.float64) - shift
             logits -= logits.max(axis=1, keepdims=True)
             samples = np.arange(len(labels))
-            true = logits[samples, labels]
+            true, share = logits[samples, labels], weights[labels]
             np.exp(logits, out=logits)
             total = logits.sum(axis=1)
-            share = weights[labels]
             value += float(share @ (np.log(total) - true))
             logits *= (share / total)[:, None]
             gradient -= logits.sum(axis=0)
@@ -123,7 +125,6 @@ def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.flo
         return value / len(train), gradient / len(train)
 
     start = np.zeros(base.num_classes)
-    options: dict[str, Any] = {"maxiter": ITERATIONS, "ftol": 1e-15, "gtol": 1e-9}
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", options=options)
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", options=OPTIONS)
     log_prior_found: NDArray[np.float64] = found.x - logsumexp(found.x)
     return log_prior_found

@@ -30,10 +30,7 @@ def arrays_of(path: Path, folder: Path, settings: ImportSettings) -> Opened:
     """
     with opened(path, WHAT) as file:
         start = file.read(512)
-    if not start:
-        raise FormatError(f"{path}: is empty; make the file again")
-    if start.startswith(b"version https://git-lfs"):
-        raise FormatError(f"{path}: is a Git-LFS pointer; fetch the file itself with git lfs pull")
+    _refuse_what_is_none(path, start)
     own = folder / str(len(list(folder.iterdir())))
     own.mkdir()
     kind = _kind(path, start)
@@ -50,6 +47,13 @@ def arrays_of(path: Path, folder: Path, settings: ImportSettings) -> Opened:
     if kind == "torch":
         return tensors.of_torch(path), False
     return npy.archive(path), True
+
+
+def _refuse_what_is_none(path: Path, start: bytes) -> None:
+    if not start:
+        raise FormatError(f"{path}: is empty; make the file again")
+    if start.startswith(b"version https://git-lfs"):
+        raise FormatError(f"{path}: is a Git-LFS pointer; fetch the file itself with git lfs pull")
 
 
 def _kind(path: Path, start: bytes) -> str:

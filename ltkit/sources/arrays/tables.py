@@ -1,7 +1,7 @@
 """Tables: a row a sample, with a column of labels and columns of numbers; CSV, or Parquet."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,11 +80,7 @@ def of_csv(
     for number, row in enumerate(rows, start=2):
         if not row:
             continue
-        if len(row) != len(names):
-            raise InputError(
-                f"{path}: line {number}: found {len(row)} columns, expected {len(names)}"
-            )
-        split = "" if columns.split is None else _split(path, number, row[at[columns.split]])
+        split = _split(path, number, row, names, columns.split)
         if split not in writers:
             writers[split] = _Part(path, folder / f"{split or 'all'}.npy", columns)
         writers[split].add(number, row, at)
@@ -113,7 +109,15 @@ def _rows(path: Path) -> Iterator[list[str]]:
         raise InputError(f"{path}: cannot be read as a table ({error}); write it again") from error
 
 
-def _split(path: Path, number: int, text: str) -> str:
+def _split(
+    path: Path, number: int, row: Sequence[str], names: Sequence[str], column: str | None
+) -> str:
+    """Return which split a row says it is of, "" where none does."""
+    if len(row) != len(names):
+        raise InputError(f"{path}: line {number}: found {len(row)} columns, expected {len(names)}")
+    if column is None:
+        return ""
+    text = row[names.index(column)]
     found = split_of(text)
     if found is None:
         raise InputError(
@@ -204,18 +208,26 @@ def of_parquet(
             f"{path}: found the column {columns.split}, expected a Parquet file for each split; "
             "write three, and name them with --train, --val and --test"
         )
-    of_features = {kinds[name] for name in columns.features}
-    if of_features not in ({"number"}, {"list"}) or (
-        of_features == {"list"} and len(columns.features) > 1
-    ):
-        odd = next((n for n in columns.features if kinds[n] != "number"), columns.features[0])
-        raise InputError(
-            f"{path}: {odd}: found a column of {kinds[odd]}, expected numbers, or one column of "
-            "lists; leave others out with --ignore"
-        )
-    found = {"features": table.array("features", columns.features, of_features.pop())}
+    form = _form(path, kinds, columns.features)
+    found = {"features": table.array("features", columns.features, form)}
     for key, name in (("labels", columns.label), ("ids", columns.ids)):
         if name is not None:
             kind = "text" if key == "ids" else kinds[name]
             found[key] = table.array(key, [name], kind)
     return found
+
+
+def _form(path: Path, kinds: Mapping[str, str], names: Sequence[str]) -> str:
+    """Say whether columns of features are numbers, or one of lists.
+
+    Raises:
+        InputError: when they are neither.
+    """
+    of_features = {kinds[name] for name in names}
+    if of_features not in ({"number"}, {"list"}) or (of_features == {"list"} and len(names) > 1):
+        odd = next((n for n in names if kinds[n] != "number"), names[0])
+        raise InputError(
+            f"{path}: {odd}: found a column of {kinds[odd]}, expected numbers, or one column of "
+            "lists; leave others out with --ignore"
+        )
+    return of_features.pop()
