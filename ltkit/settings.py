@@ -36,6 +36,10 @@ Fit = Literal["crop", "squeeze", "pad"]
 
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
+Stored = Literal["float32", "float16"]
+Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
+RowsOf = Literal["classes", "features"]
+Init = Literal["head", "text", "ncm", "zeros"]
 
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
@@ -52,6 +56,7 @@ RANGES: Mapping[str, Range] = {
     "decay_factor": Range(0, 1, above=True),
     "drw": Range(0, 100_000, whole=True),
     "epochs": Range(1, 100_000, whole=True),
+    "first_label": Range(0, 1, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
     "image_size": Range(1, 4096, whole=True),
@@ -175,6 +180,7 @@ class TrainPlan:
     then, then_sampler, then_lr: its loss, sampler and learning rate, which starts its own schedule.
     freeze: what of the backbone it does not train.
     cosine, scale: whether the head is a cosine head, and its factor.
+    init: what a head on cached features starts from; None: rows drawn from the seed.
     """
 
     method: str
@@ -189,6 +195,32 @@ class TrainPlan:
     freeze: Freeze | None = None
     cosine: bool = False
     scale: float = 30.0
+    init: Init | None = None
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What a user says of arrays where they do not say so themselves.
+
+    dtype: how features are stored.
+    scores: what features are that are as many as the classes, without a head; ``auto`` takes the
+        log of probabilities, and others as logits.
+    first_label: 0 or 1, what labels count from; None: as they look.
+    weight_rows: what a square weight has a row for.
+    scale: of the cosine head that embeddings of the classes make; CLIP's learned scale ends at 100.
+    keys: ltkit's names of arrays to those in the file.
+    label: the column of labels in a table; None: the one that is called so.
+    ignore: columns of a table that are left out.
+    """
+
+    dtype: Stored = "float32"
+    scores: Scores = "auto"
+    first_label: int | None = None
+    weight_rows: RowsOf | None = None
+    scale: float = 100.0
+    keys: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    ignore: tuple[str, ...] = ()
 
 
 SAID_ANEW = {"trust_code", "model", "model_args", "base_model"}

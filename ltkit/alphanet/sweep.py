@@ -89,7 +89,7 @@ def sweep(
                 parts.begin()
                 classifiers.write(
                     file, correction, settings=parts.run, command="",
-                    inputs={"features": features.digest},
+                    inputs=features.inputs,
                 )  # fmt: skip
                 report(f"{metric}, k {k}: {len(runs)} runs fitted")
             else:

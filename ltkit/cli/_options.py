@@ -60,6 +60,16 @@ Classifiers = Annotated[
         show_default=False,
     ),
 ]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="CLASSIFIER",
+        help="Classifier file in the place of the features' own head; default: the head, or the "
+        "only such file beside FEATS.",
+        show_default=False,
+    ),
+]
 Rule = Annotated[
     PathRule,
     typer.Option(

@@ -12,6 +12,7 @@ from ltkit.settings import (
     Augment,
     Freeze,
     HeadSettings,
+    Init,
     Sampler,
     Schedule,
     TrainPlan,
@@ -170,6 +171,14 @@ ClassMeans = Annotated[
         show_default=False,
     ),
 ]
+Start = Annotated[
+    Init | None,
+    typer.Option(
+        help="What a head on FEATS starts from: the file's own head, that of --text-features, the "
+        "class means, zeros. Default: rows drawn from the seed.",
+        show_default=False,
+    ),
+]
 Listing = Annotated[bool, typer.Option("--list", help="List the losses and mixings and exit.")]
 Seeds = Annotated[
     int,
@@ -233,6 +242,8 @@ def train(
     then_lr: ThenLr = None,
     freeze: Freezing = None,
     class_means: ClassMeans = None,
+    init: Start = None,
+    base: _options.Base = None,
     set_: _options.SetParameter = None,
     list_: Listing = False,
     seed: _options.Seed = 0,
@@ -258,7 +269,7 @@ def train(
     method = _method(method, data, feats)
     plan = TrainPlan(
         method, _options.parameters(set_), sampler, mix, drw, from_epoch, then, then_sampler,
-        then_lr, freeze, cosine, scale,
+        then_lr, freeze, cosine, scale, init,
     )  # fmt: skip
     settings = _settings(
         HeadSettings if data is None else TrainSettings, batch_size=batch_size, learning_rate=lr,
@@ -271,6 +282,7 @@ def train(
     more |= {"seeds": seeds, "resume": resume, "overwrite": overwrite}
     try:
         if data is not None:
+            _refuse_those_of_features(init, base)
             view = _options.view_settings(image_size, resize, crop, fit, window)
             more |= {"arch": arch, "view": view, "keep_best": keep_best}
             where = {
@@ -278,6 +290,7 @@ def train(
             }  # fmt: skip
             return _train_networks(data, where, plan, settings, out, **more)
         _refuse_those_of_images(context)
+        more |= {"base": base}
         _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
     except KeyboardInterrupt:
         _output.say("interrupted; finished epochs are kept, continue with --resume")
@@ -332,6 +345,19 @@ def _refuse_those_of_images(context: typer.Context) -> None:
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
             raise InputError(f"--{option}: found a features file, expected --data with it")
+
+
+def _refuse_those_of_features(init: str | None, base: Path | None) -> None:
+    """Refuse options of a head on features where a network is trained.
+
+    Raises:
+        InputError: naming the first.
+    """
+    from ltkit.errors import InputError
+
+    for name, value in (("init", init), ("base", base)):
+        if value is not None:
+            raise InputError(f"--{name}: found --data, expected a features file with it")
 
 
 class _Output(NamedTuple):

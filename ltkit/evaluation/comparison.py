@@ -128,7 +128,7 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
+    entries = [_own(features, base), *entries]
     groups = shot_groups(features.classes.train_count, bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     val = features.splits.get("val")
@@ -157,6 +157,10 @@ def compare(
         ],
         "frontier": frontier,
     }
+
+
+def _own(features: FeatureSet, base: Classifier) -> Entry:
+    return Entry(features.baseline, features.baseline_source, Correction.baseline(base))
 
 
 def _walk(points: Sequence[Point], on_val: Sequence[Mapping[str, float | None]] | None) -> Ints:
@@ -253,6 +257,8 @@ def _overall_and_few(
 def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
     """Return the points meant by a label, or by the name of a method with a single setting."""
     found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
+    if not found and wanted == "baseline":  # it has a name of its own
+        found = [standing[0]]
     if len(found) != 1:
         known = [p.label for _, p in found or standing]
         raise SettingError(

@@ -73,7 +73,7 @@ def evaluate(
     scorer = _Scorer(
         data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
     )
-    rows, by_class = _score(data, base, features.source, entries, scorer)
+    rows, by_class = _score(data, base, features, entries, scorer)
     if references:
         best = metrics.class_accuracy(reference, data.labels, base.num_classes)
         relative = {
@@ -112,7 +112,7 @@ def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]
 def _score(
     data: FeatureSplit,
     base: Classifier,
-    source: str,
+    features: FeatureSet,
     entries: Sequence[Entry],
     scorer: "_Scorer",
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
@@ -121,8 +121,9 @@ def _score(
         data, base, [Correction.baseline(base), *(e.correction for e in entries)]
     )
     right = (own.predicted == data.labels).astype(np.float64)
-    rows = [{"name": "baseline", "file": source, "settings": {}} | scorer.row(own, None)]
-    by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
+    about = {"name": features.baseline, "file": features.baseline_source, "settings": {}}
+    rows = [about | scorer.row(own, None)]
+    by_class = {features.baseline: metrics.class_accuracy(right[0], data.labels, base.num_classes)}
     for entry, predictions in zip(entries, others, strict=True):
         every = list(settings_of(entry.correction))
         for settings, runs in every:

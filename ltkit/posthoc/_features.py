@@ -40,6 +40,16 @@ class Plan:
     sweep: bool
 
     @property
+    def anew(self) -> bool:
+        """Whether the method asks for no classifier to start from."""
+        return bool(getattr(self.module, "ANEW", False))
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the classifier to start from goes beside the features' own head."""
+        return bool(getattr(self.module, "ENSEMBLE", False))
+
+    @property
     def runs(self) -> list[dict[str, Any]]:
         """The parameters of every fit; those that differ only in seed are adjacent."""
         return [
@@ -116,20 +126,28 @@ def fit_features(
     """Fit a method on a features file, as ``ltkit posthoc`` does.
 
     Args:
-        features: with a head; with a train split, where the method learns from it.
-        wanted: from `plan`.
-        select: validation accuracy that parameters are chosen by.
-        bins: bounds of the medium shot group.
-        start: another correction of these features and one of its runs, to correct instead of
-            the file's own head.
+        features: with a head or a base, unless the method starts anew; with a train split, where
+            the method learns from it.
+        wanted: of `plan`.
+        select: what parameters are chosen by on the validation split.
+        bins: of the shot groups.
+        start: another correction of these features, and which of its runs, to be corrected
+            instead of the file's own head; of an ensemble, to go with it.
 
     Raises:
-        InputError: without a validation split to choose on, and for what the method refuses.
+        InputError: without a validation split to choose on, without a classifier to start from, and
+            for what the method refuses.
     """
-    base, name = features.classifier(), wanted.name
+    name = wanted.name
+    beside = None
     if start is not None:
-        before, number = start
-        base, name = before.classifier(base, number), f"{before.method}+{name}"
+        base, name = features.corrected(*start), f"{start[0].method}+{name}"
+        if wanted.ensemble:
+            beside, base = base, features.classifier()
+    elif wanted.anew and features.head is None and features.base is None:
+        base = features.empty_classifier()
+    else:
+        base = features.classifier()
     val, choice = features.splits.get("val"), bool(wanted.tried[0]) and not wanted.sweep
     if choice and val is None:
         first = next(iter(wanted.tried[0]))
@@ -138,7 +156,7 @@ def fit_features(
             "all with sweep"
         )
     train, counts, runs = features.splits.get("train"), features.classes.train_count, wanted.runs
-    fits = zip(_fit(wanted.module, base, train, counts, runs), runs, strict=True)
+    fits = zip(_fit(wanted.module, base, train, counts, runs, beside), runs, strict=True)
     correction = joined([Correction.whole(name, *fit) for fit in fits])
     if not choice or val is None:
         return Fitted(correction)
@@ -156,10 +174,12 @@ def _fit(
     train: FeatureSplit | None,
     counts: Ints,
     runs: Sequence[Mapping[str, Any]],
+    beside: Classifier | None = None,
 ) -> list[Classifier]:
     """Return the classifier of each run, fitted together if the method supports it."""
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
             together: list[Classifier] = module.fit_many(base, train, counts, runs)
             return together
-        return [module.fit(base, train, counts, **parameters) for parameters in runs]
+        more = () if beside is None else (beside,)
+        return [module.fit(base, train, counts, *more, **parameters) for parameters in runs]

@@ -22,6 +22,7 @@ from ltkit.records.arrays import (
 )
 from ltkit.records.features import (
     SPLITS,
+    Base,
     ClassTable,
     FeatureSet,
     FeatureSplit,
@@ -50,6 +51,7 @@ __all__ = [
     "BLOCK_BYTES",
     "SPLITS",
     "STREAM_BLOCKS",
+    "Base",
     "ClassTable",
     "Classifier",
     "Correction",

@@ -56,8 +56,8 @@ class Source:
 
     @cached_property
     def every_setting(self) -> list[str]:
-        """Names of the settings, the model's own head first."""
-        return ["baseline", *(case.label for case in self.subject.cases)]
+        """What the settings are called, the model's own head first."""
+        return [self.subject.features.baseline, *(case.label for case in self.subject.cases)]
 
     @cached_property
     def in_detail(self) -> list[int]:

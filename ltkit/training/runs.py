@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ltkit.errors import SettingError
-from ltkit.files import classifiers
+from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
@@ -149,6 +149,7 @@ def train_heads(
     *,
     seeds: int = 1,
     class_means: Path | None = None,
+    base: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
@@ -162,8 +163,9 @@ def train_heads(
         plan: the losses, stages, sampler and kind of head.
         settings: the schedule, and the first seed; `HeadSettings` has the usual one.
         output: the classifier file.
-        seeds: number of seeds, starting from that of the settings.
-        class_means: a features file whose class means the loss uses instead of this file's.
+        seeds: how many runs, with the seeds from that of the settings on.
+        class_means: a features file whose class means the loss takes instead of these ones.
+        base: a classifier file that heads with ``init`` head start from instead of the file's own.
         device: ``cpu`` or ``cuda[:i]``.
         resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
@@ -184,6 +186,8 @@ def train_heads(
             hold(path)
         beside.check_beside(path, resume=goes_on)
     data = features_file.read(features)
+    if base is not None:
+        data = bases.read(base, data)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     corrections = []
     with distributed.group(device) as own:
@@ -197,7 +201,7 @@ def train_heads(
             corrections.append(Correction.whole(plan.method, head, run))
         if distributed.rank() > 0:
             return None
-    inputs = {"features": data.digest} | ({"class_means": means[0]} if means else {})
+    inputs = data.inputs | ({"class_means": means[0]} if means else {})
     kept = _kept(runs.recipes[0])
     classifiers.write(output, joined(corrections), settings=kept, inputs=inputs, command=command)
     for path in runs.paths:
@@ -210,7 +214,7 @@ def _kept(first: Recipe) -> dict[str, object]:
     return as_json(first.settings) | {
         "method": first.method, "parameters": first.parameters, "sampler": first.sampler,
         "then": asdict(first.then) if first.then else None, "cosine": first.cosine,
-        "scale": first.scale,
+        "scale": first.scale, **({} if first.init is None else {"init": first.init}),
     }  # fmt: skip
 
 

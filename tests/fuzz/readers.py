@@ -181,7 +181,8 @@ def arrays(folder):
     names = folder / "names.txt"
     with mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES):
         import_.import_(
-            folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
+            folder / "a.npz", names=names if names.exists() else None, output=folder / "o.h5",
+            overwrite=True,
             quiet=True,
         )  # fmt: skip
         contents = features.read(folder / "o.h5")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
 from ltkit.settings import GROUPS, AlphaNetSettings, Select, as_json
 
@@ -39,6 +39,7 @@ Csv = Annotated[
 
 def sweep(
     feats: _options.Feats = None,
+    base: _options.Base = None,
     k: Ks = "1,5,10",
     rho: Rhos = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
     metric: Metrics = "euclidean",
@@ -67,7 +68,6 @@ def sweep(
     """
     from ltkit import alphanet
     from ltkit.files import classifiers
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.scratch import Parts
 
@@ -80,14 +80,14 @@ def sweep(
     ]
     ks = _options.whole_numbers(k, "k")
     chosen_device = _options.device_of(device)
-    features = features_file.read(path)
+    features = _inputs.read_features(path, base, quiet)
     check_output(target, overwrite=overwrite, inputs=(path,))
     if csv is not None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
     asked = as_json(settings) | {
         "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
     }  # fmt: skip
-    kept = _plain(asked | {"features": features.digest})
+    kept = _plain(asked | features.inputs)
     parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
     swept = alphanet.sweep_features(
         features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def sweep(
         target, swept.correction,
         settings=asked | {"k": best.k, "metric": best.metric, "rho": best.rho} | by
         | {"tried": rows},
-        inputs={"features": features.digest}, command=_output.command_line(),
+        inputs=features.inputs, command=_output.command_line(),
     )  # fmt: skip
     if csv is not None:
         _write_csv(csv, rows)

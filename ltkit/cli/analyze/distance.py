@@ -18,6 +18,7 @@ WIDE = 4
 
 def distance(
     files: Files = None,
+    base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
     of: Annotated[
@@ -49,7 +50,7 @@ def distance(
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit.evaluation.analysis import analyze_distance
 
-    subject, _ = read(files, split, bins, csv, overwrite, quiet)
+    subject, _ = read(files, base, split, bins, csv, overwrite, quiet)
     document = analyze_distance(
         subject, NeighborSettings(k, metric, seed), of=of, among=among, note=_output.note(quiet)
     )

@@ -156,8 +156,12 @@ class Subject:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The entries that every analysis document has."""
-        return {"features": self.features.source, "split": self.split, "bins": list(self.bins)}
+        """What every document of an analysis says of it."""
+        base = {"name": self.features.baseline, "file": self.features.baseline_source}
+        return {
+            "features": self.features.source, "base": base, "split": self.split,
+            "bins": list(self.bins),
+        }  # fmt: skip
 
 
 def observe(
@@ -224,5 +228,6 @@ def described(case: Case) -> dict[str, Any]:
 def baseline(subject: Subject) -> dict[str, Any]:
     """Return the same entries for the model's own head."""
     return {
-        "name": "baseline", "label": "baseline", "file": subject.features.source, "settings": {}
+        "name": subject.features.baseline, "label": subject.features.baseline,
+        "file": subject.features.baseline_source, "settings": {},
     }  # fmt: skip
