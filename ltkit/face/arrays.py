@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry
-from ltkit.records import (
-    Correction,
-)
-
-if TYPE_CHECKING:
-    pass
+from ltkit.records import Correction
 
 Array = Any
 """A NumPy array, a list, or a tensor."""
