@@ -59,7 +59,8 @@ def read_entries(
 
     files = bases.beside(path, features.digest) if named is None else named
     every = {file.resolve(): file for file in files}
-    every.pop(Path(features.baseline_source).resolve(), None)
+    if features.base is not None:
+        every.pop(Path(features.base.source).resolve(), None)
     read = []
     for file in every.values():
         try:
