@@ -122,13 +122,13 @@ def test_a_model_whose_output_is_no_linear_layers(tmp_path):
 
 
 def test_models_and_data_go_together(tmp_path):
-    with pytest.raises(InputError, match="found batches for m.pt, expected a dataset"):
+    with pytest.raises(InputError, match=r"found batches for m\.pt, expected a dataset"):
         ltkit.extract("m.pt", {"train": [PAIR]}, tmp_path / "f.h5")
     with pytest.raises(InputError, match="found a dataset for a model in memory"):
         ltkit.extract(nn.Linear(4, 2), "digits_lt", tmp_path / "f.h5")
 
 
-def test_a_checkpoint_as_on_the_command_line(tmp_path, ltkit_command=None):
+def test_a_checkpoint_as_on_the_command_line(tmp_path):
     from ltkit import architectures
     from ltkit.settings import LoadSettings
 

@@ -173,7 +173,7 @@ def test_a_network_that_takes_no_images(own, tmp_path):
     import my_networks
 
     torch.save(my_networks.Text().state_dict(), tmp_path / "t.pt")
-    with pytest.raises(InputError, match="does not take images .* in Python, ltkit.extract takes"):
+    with pytest.raises(InputError, match=r"take images .* in Python, ltkit\.extract takes"):
         checkpoints.load(tmp_path / "t.pt", settings("Text"))
 
 
@@ -282,7 +282,7 @@ def test_classes_go_by_the_names_that_the_checkpoint_states(own, pictures, tmp_p
 
 def test_names_that_disagree_are_refused_and_said_by_a_file(own, pictures, tmp_path):
     file = named(tmp_path, own, ("dog", "ant", "bee"))
-    with pytest.raises(InputError, match="found no class cat among its 3 .* --classes FILE"):
+    with pytest.raises(InputError, match=r"found no class cat among its 3 .* --classes FILE"):
         prepare(file, str(pictures), wanted=settings())
     order = tmp_path / "order.txt"
     order.write_text("cat\nbee\nant\n")
