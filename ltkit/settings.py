@@ -44,6 +44,9 @@ Init = Literal["head", "text", "ncm", "zeros"]
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
 
+StoredBins = tuple[int, int] | Literal["auto"] | None
+"""Shot groups that a features file keeps: the bounds of medium, or those that suit its classes."""
+
 REPLICATES = 2000
 """Bootstrap replicates."""
 
@@ -211,6 +214,7 @@ class ImportSettings:
     keys: ltkit's names of arrays to those in the file.
     label: the column of labels in a table; None: the one that is called so.
     ignore: columns of a table that are left out.
+    bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
     """
 
     dtype: Stored = "float32"
@@ -221,6 +225,7 @@ class ImportSettings:
     keys: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
     ignore: tuple[str, ...] = ()
+    bins: StoredBins = None
 
 
 SAID_ANEW = {"trust_code", "model", "model_args", "base_model"}
@@ -274,13 +279,17 @@ class LoadSettings:
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How features are extracted."""
+    """How features are extracted.
+
+    bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
+    """
 
     batch_size: int = 256
     workers: int = 2
     dtype: Literal["float32", "float16"] = "float32"
     amp: Amp = "off"
     on_error: Literal["fail", "skip"] = "fail"
+    bins: StoredBins = None
 
 
 @dataclass(frozen=True)

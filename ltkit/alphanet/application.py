@@ -10,7 +10,7 @@ from ltkit.alphanet.study import study_of_groups
 from ltkit.errors import InputError
 from ltkit.neighbors import nearest_classes
 from ltkit.records import Classifier, Correction, FeatureSet, Neighbors
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.settings import NeighborSettings
 
 
 def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Correction:
@@ -65,7 +65,7 @@ def apply_features(
     features: FeatureSet,
     *,
     of: Sequence[int] | None = None,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     source: str = "fit",
 ) -> Correction:
     """Correct classes of a features file that a fit left out, as ``ltkit alphanet apply`` does.

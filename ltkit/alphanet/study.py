@@ -20,7 +20,7 @@ from ltkit.records import (
     members,
     shot_groups,
 )
-from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
+from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def study_of_groups(
     features: FeatureSet,
     of: Sequence[str] = ("few",),
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     leave_out: Sequence[int] = (),
 ) -> tuple[Study, ShotGroups]:
     """Prepare a study of shot groups whose neighbours are the other base classes.
@@ -84,7 +84,7 @@ def study_of_groups(
     Args:
         features: with a train split.
         of: shot groups of the classes to correct.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         leave_out: ids of classes to correct that are hidden from the fit.
 
     Raises:
@@ -92,6 +92,7 @@ def study_of_groups(
             left out that is not to be corrected, or no train split.
     """
     counts = features.classes.train_count
+    bins = features.bins if bins is None else bins
     groups = shot_groups(counts, bins)
     corrected = np.sort(np.concatenate([members(groups, part, "of") for part in of]))
     among = np.setdiff1d(groups.base, corrected)
@@ -135,7 +136,7 @@ def fit_features(
     seeds: int = 1,
     seed: int = 0,
     of: Sequence[str] = ("few",),
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     leave_out: Sequence[int] = (),
     device: str = "cpu",
     note: Callable[[str], None] = lambda message: None,

@@ -15,7 +15,7 @@ from ltkit.evaluation import metrics as measures
 from ltkit.files import classifiers, hdf5
 from ltkit.files.scratch import Parts
 from ltkit.records import Correction, FeatureSet, ShotGroups
-from ltkit.settings import BINS, AlphaNetSettings, Metric, Select
+from ltkit.settings import AlphaNetSettings, Metric, Select
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def sweep_features(
     parts: Parts,
     seed: int = 0,
     of: Sequence[str] = ("few",),
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     select: Select = "balanced",
     at_most_loss: float | None = None,
     device: str = "cpu",

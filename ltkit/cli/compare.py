@@ -61,7 +61,7 @@ def compare(
     ] = False,
     at: Levels = None,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     csv: Csv = None,

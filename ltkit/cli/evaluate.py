@@ -60,7 +60,7 @@ def evaluate(
             help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
         ),
     ] = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,

@@ -65,6 +65,7 @@ def extract(
     model_arg: _options.ModelArgs = None,
     transform: _options.Transform = None,
     classes: _options.ClassOrder = None,
+    bins: _options.StoredBins = None,
     splits: Splits = None,
     dtype: StoredType = ExtractSettings.dtype,
     batch_size: BatchSize = ExtractSettings.batch_size,
@@ -82,8 +83,6 @@ def extract(
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
     from ltkit.errors import InputError
-    from ltkit.evaluation.verdict import verdict
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
     from ltkit.sources import extraction
@@ -98,6 +97,7 @@ def extract(
         _options.one_of(dtype, ("float32", "float16"), "--dtype"),  # type: ignore[arg-type]
         amp,
         _options.one_of(on_error, ("fail", "skip"), "--on-error"),  # type: ignore[arg-type]
+        _options.stored_bins(bins),
     )
     finished = resume and is_finished(output)
     check_output(output, overwrite=overwrite or finished, inputs=(checkpoint,))
@@ -128,11 +128,18 @@ def extract(
     except KeyboardInterrupt:
         _output.say("interrupted; finished blocks are kept, continue with --resume")
         raise
-    found = features_file.read(output)
-    if found.head is not None:
-        for line in verdict(found):
-            _output.say(line, quiet and not line.startswith("warning"))
+    _say_verdict(output, quiet)
     return _output.wrote(output, quiet)
+
+
+def _say_verdict(output: Path, quiet: bool) -> None:
+    """Say how right the model's own head is on what was extracted, and which groups are empty."""
+    from ltkit.evaluation.verdict import of_groups, verdict
+    from ltkit.files import features as features_file
+
+    found = features_file.read(output)
+    for line in (*(verdict(found) if found.head is not None else ()), *of_groups(found)):
+        _output.say(line, quiet and not line.startswith("warning"))
 
 
 def _splits(asked: str | None, dataset: "Dataset") -> list[str]:

@@ -99,6 +99,7 @@ def import_(
     scores: What = ImportSettings.scores,
     first_label: FirstLabel = None,
     weight_rows: WeightRows = None,
+    bins: _options.StoredBins = None,
     output: _options.Output = None,
     dtype: Dtype = ImportSettings.dtype,
     overwrite: _options.Overwrite = False,
@@ -133,6 +134,7 @@ def import_(
         first_label=first_label, weight_rows=weight_rows, scale=scale,
         keys=dict(_options.pairs(keys or [], "--keys", "NAME=KEY")), label=label,
         ignore=tuple(_options.words(ignore, "--ignore")) if ignore else (),
+        bins=_options.stored_bins(bins),
     )  # fmt: skip
     beside = [file for file in (head, text_features, names) if file is not None]
     check_output(output, overwrite=overwrite, inputs=(*files, *beside))

@@ -24,7 +24,7 @@ def posthoc(
     select: Annotated[
         Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
     ] = "balanced",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seeds: _options.Seeds = 1,
     base: _options.Base = None,
     from_: Annotated[
@@ -72,12 +72,20 @@ def posthoc(
     stem = f"{method}-sweep" if sweep else method
     target = _paths.output_path(output, path if from_ is None else from_, stem)
     features = _features(path, base, from_, wanted, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_))
     start, settings, inputs = _start(features, from_, run or [])
     found = methods.fit_features(
-        features, wanted, select=select, bins=_options.bins(bins), start=start
-    )
-    settings |= {"method": method, "select": None if sweep else select, "bins": bins}
+        features, wanted, select=select, bins=_options.bins(bins), start=start,
+        by_default=True,
+    )  # fmt: skip
+    if found.note:
+        _output.say(f"note: {found.note}", quiet)
+    settings |= {
+        "method": method,
+        "select": None if sweep else select,
+        "bins": bins,
+    }
     if found.chosen is not None:
         _say_scores(found, select, quiet)
         settings |= {"tried": list(found.tried), "val": list(found.scores)}

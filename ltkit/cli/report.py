@@ -43,7 +43,7 @@ def report(
     rule: _options.Rule = "path",
     level: _options.Level = 4,
     k: _options.Neighbours = NeighborSettings.k,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,

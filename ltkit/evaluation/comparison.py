@@ -27,9 +27,8 @@ from ltkit.records import (
     FeatureSplit,
     Ints,
     ShotGroups,
-    shot_groups,
 )
-from ltkit.settings import BINS, GROUPS, REPLICATES, Select
+from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.compare/1"
 
@@ -82,7 +81,7 @@ def compare(
     split: str,
     entries: Sequence[Entry],
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     select: Select | None = "balanced",
     against: str | None = None,
     at: Sequence[float] | None = None,
@@ -106,7 +105,7 @@ def compare(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
@@ -129,7 +128,7 @@ def compare(
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
     entries = [_own(features, base), *entries]
-    groups = shot_groups(features.classes.train_count, bins)
+    groups = features.groups(bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     val = features.splits.get("val")
     on_val = val is not None and bool(np.isin(val.labels, groups.few).any())

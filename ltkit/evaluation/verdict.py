@@ -57,6 +57,19 @@ def verdict(features: FeatureSet) -> list[str]:
     return lines
 
 
+def of_groups(features: FeatureSet) -> list[str]:
+    """Return a line where a shot group has no class, which leaves figures empty."""
+    empty = [name for name, ids in features.groups().items() if not len(ids)]
+    if not empty or len(features.classes) < 3:
+        return []
+    counts = features.classes.train_count
+    low, high = features.bins
+    return [
+        f"note: no {' and no '.join(empty)} class with bins {low},{high}, of classes with "
+        f"{counts.min()} to {counts.max()} training images; --bins auto makes three groups of them"
+    ]
+
+
 def _mean(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean())
 

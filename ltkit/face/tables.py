@@ -7,7 +7,7 @@ from ltkit.evaluation import Grouping, label, siblings
 from ltkit.face.arrays import Judged, entries_of
 from ltkit.files.bases import Start, with_base
 from ltkit.records import FeatureSet
-from ltkit.settings import BINS, GROUPS, REPLICATES, Metric, NeighborSettings, Select
+from ltkit.settings import GROUPS, REPLICATES, Metric, NeighborSettings, Select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ def evaluate(
     features: FeatureSet,
     *corrections: Judged,
     split: str = "test",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     group: Grouping | None = None,
     topk: Sequence[int] | None = None,
     replicates: int = REPLICATES,
@@ -35,7 +35,7 @@ def evaluate(
         features: with a head, or with `base`.
         *corrections: what to score beside it.
         split: which split.
-        bins: the least and the greatest training count of the medium classes.
+        bins: bounds of the medium shot group; None: the file's own.
         group: for grouped accuracy.
         topk: which top-k accuracies.
         replicates: of the bootstrap.
@@ -72,7 +72,7 @@ def compare(
     against: str | None = None,
     select: Select | None = "balanced",
     split: str = "test",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     base: Start | None = None,
@@ -85,7 +85,7 @@ def compare(
         against: a name that all others are compared with; None: every pair.
         select: what a correction's setting is chosen by on the validation split.
         split: which split.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group; None: the file's own.
         replicates: of the bootstrap.
         seed: of the bootstrap.
         base: a classifier in the place of the head, or its file; it is the baseline.
@@ -118,7 +118,7 @@ def nearest(
     metric: Metric = NeighborSettings.metric,
     of: str = "few",
     among: str = "base",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
 ) -> "pd.DataFrame":
     """Find the nearest classes of each rare class, as ``ltkit neighbors`` does.
 
@@ -128,7 +128,7 @@ def nearest(
         metric: distance between class means, or ``wordnet``.
         of: the classes: few, medium, many, base or all.
         among: classes that may be neighbours.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
 
     Returns:
         A row for each class and rank: class, neighbor, distance, by name where there are names.
@@ -140,10 +140,10 @@ def nearest(
 
     from ltkit.neighbors import nearest_classes
     from ltkit.neighbors.class_means import class_means
-    from ltkit.records import members, shot_groups
+    from ltkit.records import members
 
     classes = features.classes
-    groups = shot_groups(classes.train_count, bins)
+    groups = features.groups(bins)
     chosen, others = members(groups, of, "of"), members(groups, among, "among")
     means, _ = class_means(features.split("train"), len(classes))
     near = nearest_classes(features, means, chosen, others, NeighborSettings(k, metric))

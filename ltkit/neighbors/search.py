@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, SettingError
 from ltkit.neighbors.class_means import class_means
 from ltkit.neighbors.wordnet import path_lengths
-from ltkit.records import FeatureSet, Ints, Neighbors, members, shot_groups
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.records import FeatureSet, Ints, Neighbors, members
+from ltkit.settings import NeighborSettings
 
 DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
@@ -50,7 +50,7 @@ def nearest_of_groups(
     *,
     of: str = "few",
     among: str = "base",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
 ) -> Neighbors:
     """Find the nearest classes of a shot group, as ``ltkit neighbors`` does.
 
@@ -59,13 +59,14 @@ def nearest_of_groups(
         settings: as `nearest`.
         of: shot group whose neighbours are sought, or ``base`` or ``all``.
         among: the same, for the classes that may be neighbours.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
 
     Raises:
         InputError: for an unknown group or one without classes, no train split, or as
             `nearest_classes`.
     """
-    groups = shot_groups(features.classes.train_count, bins)
+    bins = features.bins if bins is None else bins
+    groups = features.groups(bins)
     chosen, others = members(groups, of, "of"), members(groups, among, "among")
     for setting, group, ids in (("of", of, chosen), ("among", among, others)):
         if not len(ids):

@@ -7,7 +7,7 @@ from typing import Any
 from ltkit.files.bases import Start, with_base
 from ltkit.posthoc._features import fit_features, plan
 from ltkit.records import Correction, FeatureSet
-from ltkit.settings import BINS, Select
+from ltkit.settings import Select
 
 
 class Method(ModuleType):
@@ -18,7 +18,7 @@ class Method(ModuleType):
         features: FeatureSet,
         *,
         select: Select = "balanced",
-        bins: Sequence[int] = BINS,
+        bins: Sequence[int] | None = None,
         seeds: int = 1,
         sweep: bool = False,
         start: tuple[Correction, int] | None = None,
@@ -30,7 +30,7 @@ class Method(ModuleType):
         Args:
             features: with a head, unless the method starts anew.
             select: what parameters that are not given are chosen by on the validation split.
-            bins: of the shot groups.
+            bins: bounds of the medium shot group; None: the file's own.
             seeds: runs with different seeds, of a method that draws.
             sweep: keep every value on the method's grid, and choose none.
             start: another correction, and which of its runs, to correct instead of the head.

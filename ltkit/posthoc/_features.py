@@ -1,7 +1,7 @@
 """Fitting a method on a features file: its grid, the choice on validation data, several seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -17,9 +17,8 @@ from ltkit.records import (
     FeatureSplit,
     Ints,
     joined,
-    shot_groups,
 )
-from ltkit.settings import BINS, Select
+from ltkit.settings import Select
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +47,11 @@ class Plan:
     def ensemble(self) -> bool:
         """Whether the classifier to start from goes beside the features' own head."""
         return bool(getattr(self.module, "ENSEMBLE", False))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether parameters are chosen on the validation split."""
+        return bool(self.tried[0]) and not self.sweep
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -107,12 +111,14 @@ class Fitted:
     tried, scores: the parameters that were chosen from, and their scores on the validation split;
         none where there was no choice.
     chosen: the best of them.
+    note: what was taken where there was nothing to choose on.
     """
 
     correction: Correction
     tried: Sequence[Mapping[str, Any]] = ()
     scores: Sequence[float] = ()
     chosen: Mapping[str, Any] | None = None
+    note: str = ""
 
 
 def fit_features(
@@ -120,8 +126,9 @@ def fit_features(
     wanted: Plan,
     *,
     select: Select = "balanced",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     start: tuple[Correction, int] | None = None,
+    by_default: bool = False,
 ) -> Fitted:
     """Fit a method on a features file, as ``ltkit posthoc`` does.
 
@@ -130,9 +137,12 @@ def fit_features(
             the method learns from it.
         wanted: of `plan`.
         select: what parameters are chosen by on the validation split.
-        bins: of the shot groups.
+        bins: bounds of the medium shot group; None: the file's own.
         start: another correction of these features, and which of its runs, to be corrected
             instead of the file's own head; of an ensemble, to go with it.
+
+        by_default: without a validation split to choose on, take the method's own defaults, and
+            say so in the result's note, instead of refusing.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
@@ -148,24 +158,40 @@ def fit_features(
         base = features.empty_classifier()
     else:
         base = features.classifier()
-    val, choice = features.splits.get("val"), bool(wanted.tried[0]) and not wanted.sweep
+    val, choice, note = features.splits.get("val"), wanted.chooses, ""
     if choice and val is None:
-        first = next(iter(wanted.tried[0]))
-        raise InputError(
-            f"{features.source}: no validation split to choose {first} on; set {first}, or keep "
-            "all with sweep"
-        )
+        wanted, note = _by_default(wanted, features, by_default)
     train, counts, runs = features.splits.get("train"), features.classes.train_count, wanted.runs
     fits = zip(_fit(wanted.module, base, train, counts, runs, beside), runs, strict=True)
     correction = joined([Correction.whole(name, *fit) for fit in fits])
     if not choice or val is None:
-        return Fitted(correction)
-    groups = shot_groups(counts, bins)
+        return Fitted(correction, note=note)
+    groups = features.groups(bins)
     (found,) = evaluation.predict_classes(val, base, [correction])
     every = [evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found]
     of = [range(n, n + wanted.seeds) for n in range(0, len(runs), wanted.seeds)]
     best, scores = evaluation.best(every, of)
     return Fitted(correction.only(of[best]), wanted.tried, scores, wanted.tried[best])
+
+
+def _by_default(wanted: Plan, features: FeatureSet, allowed: bool) -> tuple[Plan, str]:
+    """Return the fit with the method's own defaults, and a note on it.
+
+    Raises:
+        InputError: when that is not allowed, or the method has no default.
+    """
+    names = list(wanted.tried[0])
+    if not allowed or any(name not in wanted.every for name in names):
+        raise InputError(
+            f"{features.source}: no validation split to choose {names[0]} on; set {names[0]}, or "
+            "keep all with sweep"
+        )
+    taken = ", ".join(f"{name} {wanted.every[name]:g}" for name in names)
+    note = (
+        f"no val split to choose {', '.join(names)} on: {taken} is taken, the default of "
+        f"{wanted.name}; --set chooses another, --sweep keeps all"
+    )
+    return replace(wanted, tried=[{}]), note
 
 
 def _fit(

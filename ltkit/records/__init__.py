@@ -30,8 +30,10 @@ from ltkit.records.features import (
 )
 from ltkit.records.groups import (
     ShotGroups,
+    automatic_bins,
     members,
     shot_groups,
+    stored_bins,
 )
 from ltkit.records.heads import (
     Classifier,
@@ -68,6 +70,7 @@ __all__ = [
     "Normalize",
     "Rows",
     "ShotGroups",
+    "automatic_bins",
     "block_rows",
     "blocks",
     "joined",
@@ -76,5 +79,6 @@ __all__ = [
     "products",
     "shifted",
     "shot_groups",
+    "stored_bins",
     "unit_rows",
 ]

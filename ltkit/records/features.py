@@ -1,6 +1,6 @@
 """Cached features: splits, facts about the classes, and nearest classes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records.arrays import STREAM_BLOCKS, Floats, Ints, Rows, block_rows, blocks
+from ltkit.records.groups import ShotGroups, shot_groups
 from ltkit.records.heads import Classifier, Correction, Head
+from ltkit.settings import BINS
 
 SPLITS = ("train", "val", "test")
 
@@ -180,6 +182,27 @@ class FeatureSet:
         """The digests of the files that what is made of them is made from, by role."""
         of_base = {} if self.base is None else {"base": self.base.digest}
         return {"features": self.digest} | of_base
+
+    @property
+    def bins(self) -> Sequence[int]:
+        """The least and the greatest training count of medium: the file's own, or the usual ones.
+
+        Raises:
+            InputError: when the file says what cannot be.
+        """
+        said = self.settings.get("bins")
+        if said is None:
+            return BINS
+        whole = isinstance(said, list | tuple) and all(type(count) is int for count in said)
+        if not whole or len(said) != 2 or not 0 < said[0] <= said[1]:
+            raise InputError(
+                f"{self.source}: bins: found {str(said)[:40]}, expected two counts, as 20,100"
+            )
+        return tuple(said)
+
+    def groups(self, bins: Sequence[int] | None = None) -> ShotGroups:
+        """Return the shot groups, by bins or by those of the file."""
+        return shot_groups(self.classes.train_count, self.bins if bins is None else bins)
 
     @property
     def feature_size(self) -> int:

@@ -19,7 +19,7 @@ from ltkit.datasets.images import ImageFiles
 from ltkit.datasets.view import Known, SeenAs, resolve
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
-from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
+from ltkit.records import Dataset, Head, Images, ImageSplit, blocks, stored_bins
 from ltkit.settings import ExtractSettings, ViewSettings, as_json
 
 TOLERANCE = 1e-4
@@ -140,7 +140,8 @@ def _plan(
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
         head,
-        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
+        settings={k: v for k, v in as_json(settings).items() if k not in ("workers", "bins")}
+        | stored_bins(settings.bins, dataset.classes.train_count)
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
         | {"load": model.wanted.kept()}
         | {"view": seen.record()},

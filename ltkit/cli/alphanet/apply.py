@@ -44,8 +44,8 @@ def apply(
         _inputs.read_features(path, base, quiet),
         hdf5.read(fitted, hdf5.CLASSIFIER).settings,
     )
-    bins = settings.get("bins", _options.BINS)
-    if not isinstance(bins, str):
+    bins = settings.get("bins")
+    if not isinstance(bins, str | None):
         raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
     ids = None if of is None else _options.class_ids(of, "--of", len(features.classes))
     applied = alphanet.apply_features(

@@ -83,7 +83,7 @@ def fit(
     base_sampling: Sampling = AlphaNetSettings.base_sampling,
     logit_scale: LogitScale = AlphaNetSettings.logit_scale,
     leave_out: LeaveOut = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
     output: _options.Output = None,
@@ -110,6 +110,7 @@ def fit(
     rhos = _options.numbers(rho, "rho")
     chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,))
     correction = alphanet.fit_features(
         features, settings, k=k, metric=metric, rhos=rhos, seeds=seeds, seed=seed,

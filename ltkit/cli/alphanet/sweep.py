@@ -49,7 +49,7 @@ def sweep(
     select: ChosenBy = "balanced",
     at_most_loss: AtMostLoss = None,
     epochs: Epochs = AlphaNetSettings.epochs,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
     csv: Csv = None,
@@ -81,6 +81,7 @@ def sweep(
     ks = _options.whole_numbers(k, "k")
     chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,))
     if csv is not None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))

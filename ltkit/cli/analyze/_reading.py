@@ -30,7 +30,7 @@ def read(
     files: list[str] | None,
     base: Path | None,
     split: str,
-    bins: str,
+    bins: str | None,
     csv: Path | None,
     overwrite: bool,
     quiet: bool,

@@ -12,7 +12,7 @@ def deltas(
     files: Files = None,
     base: _options.Base = None,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,

@@ -26,7 +26,7 @@ def distance(
     ] = "few",
     among: Annotated[str, typer.Option(help="Classes that may be neighbours.")] = "base",
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,

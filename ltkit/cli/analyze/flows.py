@@ -33,7 +33,7 @@ def flows(
     rule: _options.Rule = "path",
     level: _options.Level = 4,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,

@@ -24,7 +24,7 @@ from ltkit.records import (
     members,
     shot_groups,
 )
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.settings import NeighborSettings
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Subject:
 
     features: with a head.
     split: name of the split.
-    bins: bounds of the medium shot group.
+    bins: bounds of the medium shot group; None: the file's own.
     before: (N,) predictions of the model's own head.
     cases: every setting of every correction.
     """
@@ -165,7 +165,7 @@ class Subject:
 
 
 def observe(
-    features: FeatureSet, split: str, entries: Sequence[Entry], bins: Sequence[int] = BINS
+    features: FeatureSet, split: str, entries: Sequence[Entry], bins: Sequence[int] | None = None
 ) -> Subject:
     """Predict a split with the model's own head and every correction.
 
@@ -173,7 +173,7 @@ def observe(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit.
@@ -184,7 +184,8 @@ def observe(
     own = Correction.baseline(base)
     before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
     return Subject(
-        features, split, tuple(bins), before[0].astype(np.int64), cases(entries, after)
+        features, split, tuple(features.bins if bins is None else bins),
+        before[0].astype(np.int64), cases(entries, after),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
-from ltkit.records import SPLITS, ClassTable, Head, Ints
+from ltkit.records import SPLITS, ClassTable, Head, Ints, stored_bins
 from ltkit.settings import ImportSettings
 from ltkit.sources.arrays import heads, labels, opening, scores, unpacked
 from ltkit.sources.arrays.stored import NUMBERS, Stored
@@ -264,6 +264,8 @@ def _write(
     change, head = _outputs(found, size, settings, named, notes)
     defaults = asdict(ImportSettings())
     changed = {k: v for k, v in asdict(settings).items() if v != defaults[k] or k == "dtype"}
+    changed.pop("bins", None)
+    changed |= stored_bins(settings.bins, found.classes.train_count)
     splits = {}
     for split, values in found.labels.items():
         ids = named.get(f"{split}_ids")
