@@ -267,14 +267,14 @@ class LoadSettings:
         return {k: v for k, v in asdict(self).items() if v and k not in SAID_ANEW}
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
+    def from_json(cls, said: Mapping[str, Any], **anew: Any) -> "LoadSettings":
         """Return the settings that `kept` gave, after a file held them.
 
-        Nothing that runs code is taken from a file, whatever it says.
+        Nothing that runs code is taken from a file, whatever it says; the user says it `anew`.
         """
         known = {field.name for field in fields(cls)} - SAID_ANEW
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return cls(**{k: v for k, v in kept.items() if k in known})
+        return cls(**{k: v for k, v in kept.items() if k in known} | anew)
 
 
 @dataclass(frozen=True)

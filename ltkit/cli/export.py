@@ -1,6 +1,5 @@
 """``ltkit export``."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,19 +25,23 @@ To = Annotated[
 ]
 
 
+Into = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint that the features were extracted from.", show_default=False),
+]
+Runs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
+]
+
+
 def export(
     classifier: Corrected,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint that the features were extracted from.", show_default=False),
-    ] = None,
+    into: Into = None,
     to: To = None,
     base: _options.Base = None,
     split: _options.Split = "test",
-    run: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
-    ] = None,
+    run: Runs = None,
     trust_code: _options.TrustCode = False,
     base_model: _options.BaseModel = None,
     own_model: _options.OwnModel = None,
@@ -61,7 +64,7 @@ def export(
     from ltkit.exports import checkpoint, tables
     from ltkit.files import classifiers
     from ltkit.files.atomic import check_output, write_text
-    from ltkit.records import Correction, shot_groups
+    from ltkit.records import Correction
     from ltkit.settings import LoadSettings
 
     forms = (*checkpoint.FORMS, *tables.FORMS)
@@ -91,21 +94,21 @@ def export(
     if features.base is not None:  # the checkpoint has another head than what is corrected
         correction, number = Correction.whole("", features.corrected(correction, number)), 0
     if into is not None:
-        wanted = LoadSettings.from_json(features.settings.get("load", {}))
-        checkpoint.export_into(
-            into, correction, number, output,
-            made_from=_checkpoint_of(path, features),
-            wanted=replace(
-                wanted, trust_code=trust_code, model=own_model, model_args=tuple(model_arg or ()),
-                base_model=None if base_model is None else str(base_model),
-            ),
+        wanted = LoadSettings.from_json(
+            features.settings.get("load", {}), trust_code=trust_code, model=own_model,
+            model_args=tuple(model_arg or ()),
+            base_model=None if base_model is None else str(base_model),
         )  # fmt: skip
+        checkpoint_of = _checkpoint_of(path, features)
+        checkpoint.export_into(
+            into, correction, number, output, made_from=checkpoint_of, wanted=wanted
+        )
     elif to in checkpoint.FORMS:
         checkpoint.export_head(features.corrected(correction, number), str(to), output)
     else:
         tables.write_samples(
             str(to), output, features.corrected(correction, number), features.split(split), split,
-            features.classes, shot_groups(features.classes.train_count),
+            features.classes, features.groups(),
         )  # fmt: skip
     return _output.wrote(output, quiet)
 

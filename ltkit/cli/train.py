@@ -29,6 +29,9 @@ OF_IMAGES = (
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
+OF_FEATURES = ("init", "base")
+"""Options that mean nothing where a network is trained on images."""
+
 STEPS = ",".join(map(str, TrainSettings.steps))
 
 
@@ -266,11 +269,9 @@ def train(
     """
     if list_:
         return _list()
-    method = _method(method, data, feats)
-    plan = TrainPlan(
-        method, _options.parameters(set_), sampler, mix, drw, from_epoch, then, then_sampler,
-        then_lr, freeze, cosine, scale, init,
-    )  # fmt: skip
+    method, given = _method(method, data, feats), _options.parameters(set_)
+    second = from_epoch, then, then_sampler, then_lr, freeze
+    plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, init)
     settings = _settings(
         HeadSettings if data is None else TrainSettings, batch_size=batch_size, learning_rate=lr,
         step_factor=step_factor, steps=tuple(_options.numbers(steps, "steps", once=False)),
@@ -278,23 +279,17 @@ def train(
         schedule=schedule, warmup_epochs=warmup_epochs, augment=None if data is None else augment,
     )  # fmt: skip
     out = _Output(output, tensorboard, quiet)
-    more: dict[str, Any] = {"class_means": class_means, "device": _options.device_of(device)}
-    more |= {"seeds": seeds, "resume": resume, "overwrite": overwrite}
-    try:
-        if data is not None:
-            _refuse_those_of_features(init, base)
-            view = _options.view_settings(image_size, resize, crop, fit, window)
-            more |= {"arch": arch, "view": view, "keep_best": keep_best}
-            where = {
-                "root": root, "follow_links": follow_links, "columns": _options.columns(columns),
-            }  # fmt: skip
-            return _train_networks(data, where, plan, settings, out, **more)
-        _refuse_those_of_images(context)
-        more |= {"base": base}
-        _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
-    except KeyboardInterrupt:
-        _output.say("interrupted; finished epochs are kept, continue with --resume")
-        raise
+    more: dict[str, Any] = {"seeds": seeds, "class_means": class_means, "resume": resume}
+    more |= {"overwrite": overwrite, "device": _options.device_of(device)}
+    with _output.resumable("epochs"):
+        _refuse_others(context, data)
+        if data is None:
+            path = _paths.features_path(feats, quiet)
+            return _train_heads(path, plan, settings, out, base=base, **more)
+        more |= {"view": _options.view_settings(image_size, resize, crop, fit, window)}
+        more |= {"arch": arch, "keep_best": keep_best}
+        where = data, root, follow_links, _options.columns(columns)
+        return _train_networks(where, plan, settings, out, **more)
 
 
 def _method(method: str | None, data: str | None, feats: str | None) -> str:
@@ -333,31 +328,21 @@ def _settings(kind: type[TrainSettings], **given: Any) -> TrainSettings:
     return kind(**{name: value for name, value in given.items() if value is not None})
 
 
-def _refuse_those_of_images(context: typer.Context) -> None:
-    """Refuse image options when a head is trained.
-
-    Raises:
-        InputError: naming the first one.
-    """
-    from ltkit.errors import InputError
-
-    for name in OF_IMAGES:
-        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
-            option = name.replace("_", "-")
-            raise InputError(f"--{option}: found a features file, expected --data with it")
-
-
-def _refuse_those_of_features(init: str | None, base: Path | None) -> None:
-    """Refuse options of a head on features where a network is trained.
+def _refuse_others(context: typer.Context, data: str | None) -> None:
+    """Refuse options of images where a head is trained, and of a head where a network is.
 
     Raises:
         InputError: naming the first.
     """
     from ltkit.errors import InputError
 
-    for name, value in (("init", init), ("base", base)):
-        if value is not None:
-            raise InputError(f"--{name}: found --data, expected a features file with it")
+    names, found, expected = OF_IMAGES, "a features file", "--data"
+    if data is not None:
+        names, found, expected = OF_FEATURES, "--data", "a features file"
+    for name in names:
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise InputError(f"--{option}: found {found}, expected {expected} with it")
 
 
 class _Output(NamedTuple):
@@ -373,8 +358,7 @@ class _Output(NamedTuple):
 
 
 def _train_networks(
-    data: str,
-    where: dict[str, Any],
+    where: tuple[str, Path | None, bool, dict[str, str] | None],
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
@@ -385,7 +369,10 @@ def _train_networks(
     from ltkit.training import beside, distributed, runs
 
     def load() -> "Dataset":
-        dataset = datasets.load(data, val="holdout", **where)
+        data, root, follow_links, columns = where
+        dataset = datasets.load(
+            data, root, follow_links=follow_links, columns=columns, val="holdout"
+        )
         sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
         quiet = out.quiet or not distributed.writes()
         _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)

@@ -83,9 +83,7 @@ def extract(
     chosen = {name: _readable(dataset.split(name), settings, seen) for name in splits}
     network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = _Normalise(model.mean, model.std, device)
-    first = next((part for part, _ in chosen.values() if len(part)), None)
-    if first is None:
-        raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
+    first = _first(chosen, dataset)
 
     def check(size: int) -> int:
         return check_head(network, head, view(first.images[:size]))
@@ -112,6 +110,18 @@ def extract(
                 writer.append(name, features[max(0, done - rows.start) :])
                 report(name, rows.stop, len(part))
         return writer.finish()
+
+
+def _first(chosen: dict[str, tuple[ImageSplit, Any]], dataset: Dataset) -> ImageSplit:
+    """Return the first split that has an image.
+
+    Raises:
+        InputError: when none has.
+    """
+    for part, _ in chosen.values():
+        if len(part):
+            return part
+    raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(chosen)}")
 
 
 def _plan(

@@ -78,8 +78,7 @@ def sweep(
     metrics = [
         _options.one_of(name, METRICS, "--metric") for name in _options.words(metric, "--metric")
     ]
-    ks = _options.whole_numbers(k, "k")
-    chosen_device = _options.device_of(device)
+    ks, chosen_device = _options.whole_numbers(k, "k"), _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
     bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,))
