@@ -281,13 +281,14 @@ def train(
     out = _Output(output, tensorboard, quiet)
     more: dict[str, Any] = {"seeds": seeds, "class_means": class_means, "resume": resume}
     more |= {"overwrite": overwrite, "device": _options.device_of(device)}
+    _refuse_others(context, data)
     with _output.resumable("epochs"):
-        _refuse_others(context, data)
         if data is None:
-            path = _paths.features_path(feats, quiet)
-            return _train_heads(path, plan, settings, out, base=base, **more)
-        more |= {"view": _options.view_settings(image_size, resize, crop, fit, window)}
-        more |= {"arch": arch, "keep_best": keep_best}
+            return _train_heads(
+                _paths.features_path(feats, quiet), plan, settings, out, base, **more
+            )
+        view = _options.view_settings(image_size, resize, crop, fit, window)
+        more |= {"arch": arch, "view": view, "keep_best": keep_best}
         where = data, root, follow_links, _options.columns(columns)
         return _train_networks(where, plan, settings, out, **more)
 
@@ -336,10 +337,8 @@ def _refuse_others(context: typer.Context, data: str | None) -> None:
     """
     from ltkit.errors import InputError
 
-    names, found, expected = OF_IMAGES, "a features file", "--data"
-    if data is not None:
-        names, found, expected = OF_FEATURES, "--data", "a features file"
-    for name in names:
+    found, expected = ("a features file", "--data")[:: 1 if data is None else -1]
+    for name in OF_IMAGES if data is None else OF_FEATURES:
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
             raise InputError(f"--{option}: found {found}, expected {expected} with it")
@@ -392,7 +391,12 @@ def _train_networks(
 
 
 def _train_heads(
-    path: Path, plan: TrainPlan, settings: TrainSettings, out: _Output, **more: Any
+    path: Path,
+    plan: TrainPlan,
+    settings: TrainSettings,
+    out: _Output,
+    base: Path | None,
+    **more: Any,
 ) -> None:
     """Train heads; report the written files."""
     from ltkit.training import runs
@@ -400,7 +404,7 @@ def _train_heads(
     target = _paths.output_path(out.given, path, plan.method)
     written = runs.train_heads(
         path, plan, settings, target, command=_output.command_line(),
-        report=out.reports("samples"), **more,
+        report=out.reports("samples"), base=base, **more,
     )  # fmt: skip
     if written is not None:
         _output.wrote(written, out.quiet)

@@ -9,13 +9,9 @@ from ltkit.records import FeatureSet, Ints
 
 
 def opening(
-    schema: str,
-    features: FeatureSet,
-    split: str,
-    bins: Sequence[int] | None,
-    replicates: int,
-    seed: int,
-) -> dict[str, Any]:
+    schema: str, features: FeatureSet, split: str, bins: Sequence[int] | None,
+    replicates: int, seed: int,
+) -> dict[str, Any]:  # fmt: skip
     """Return a document's first entries: the samples it covers, and how they were resampled.
 
     Args:

@@ -17,7 +17,7 @@ from ltkit.architectures import COUNTER
 from ltkit.checkpoints import plain
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import Preparation, fitted, recognise_model
-from ltkit.checkpoints.recognised import Recognised, fill
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, fill
 from ltkit.datasets.images import usual_view
 from ltkit.errors import InputError, SettingError
 from ltkit.settings import LoadSettings
@@ -43,11 +43,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         FormatError: when the weights do not fit the network exactly.
         InputError: when the user's code does not give a network, or its last layer is not found.
     """
-    name = str(wanted.model)
-    model = own_code.called(name, wanted.model_args, "model")
-    if not isinstance(model, nn.Module):
-        said = f"gives {type(model).__name__}, expected a torch.nn.Module"
-        raise SettingError(f"model {name}", said)
+    name, model = str(wanted.model), _network(wanted)
     expected = model.state_dict()
     fewest = min(plain.FEWEST, max(len(expected), 1))
     gathered = plain.gather(content, wanted, fewest)
@@ -64,9 +60,22 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         notes.append(f"left out, as {name} has no such tensors: {', '.join(beside)[:160]}")
     if not wanted.mean:
         notes.append("mean and std: ImageNet's; --mean, --std or --transform say others")
-    triple = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
-    images = Preparation(size, usual_view(size), False, *triple)
+    usual = IMAGENET if channels == 3 else ((0.5,), (0.5,))
+    images = Preparation(size, usual_view(size), False, *usual)
     return recognise_model(content, "own-network", name, model, heads, names, images, wanted, notes)
+
+
+def _network(wanted: LoadSettings) -> nn.Module:
+    """Return the network that the user's code gives.
+
+    Raises:
+        SettingError: when it gives something else, or fails.
+    """
+    model = own_code.called(str(wanted.model), wanted.model_args, "model")
+    if not isinstance(model, nn.Module):
+        said = f"gives {type(model).__name__}, expected a torch.nn.Module"
+        raise SettingError(f"model {wanted.model}", said)
+    return model
 
 
 def _run(
