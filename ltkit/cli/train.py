@@ -284,9 +284,7 @@ def train(
     _refuse_others(context, data)
     with _output.resumable("epochs"):
         if data is None:
-            return _train_heads(
-                _paths.features_path(feats, quiet), plan, settings, out, base, **more
-            )
+            return _train_heads(feats, plan, settings, out, base, **more)
         view = _options.view_settings(image_size, resize, crop, fit, window)
         more |= {"arch": arch, "view": view, "keep_best": keep_best}
         where = data, root, follow_links, _options.columns(columns)
@@ -391,7 +389,7 @@ def _train_networks(
 
 
 def _train_heads(
-    path: Path,
+    feats: str | None,
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
@@ -401,6 +399,7 @@ def _train_heads(
     """Train heads; report the written files."""
     from ltkit.training import runs
 
+    path = _paths.features_path(feats, out.quiet)
     target = _paths.output_path(out.given, path, plan.method)
     written = runs.train_heads(
         path, plan, settings, target, command=_output.command_line(),
