@@ -204,8 +204,9 @@ def labels(program: bytes) -> Maker:
 
 def without_a_storage():
     """Write ``bad.pt``: an old file that leaves out the first storage's key and values."""
-    file = io.BytesIO()
-    torch.save(content(), file, _use_new_zipfile_serialization=False)
+    file, whole = io.BytesIO(), content()
+    state = {name: tensor.float() for name, tensor in whole["state_dict"].items()}  # 4 bytes each
+    torch.save(whole | {"state_dict": state}, file, _use_new_zipfile_serialization=False)
     file.seek(0)
     for _ in range(4):
         for _ in pickletools.genops(file):
