@@ -239,7 +239,6 @@ def test_a_transform_of_ones_own(own, pictures, tmp_path, ltkit):
     ("name", "more", "message"),
     [
         ("my_networks:broken", [], "my_networks:broken: fails on image 0 (ValueError: no such"),
-        ("my_networks:uneven", [], "the network does not take a batch"),
         ("my_networks:number", [], "is no function of an image"),
         ("my_networks:absent", [], "there is no absent in my_networks"),
         ("my_networks:halved", ["--image-size", "8"], "found image_size, too"),

@@ -12,6 +12,9 @@ from ltkit.records import Head
 from ltkit.settings import ImportSettings
 from ltkit.sources.arrays.stored import Stored
 
+LARGEST = 1 << 14
+"""Rows of a square weight that are looked at, to see whether it is its own transpose."""
+
 
 def num_classes(
     weight: Stored, feature_size: int, settings: ImportSettings, *, binary: bool
@@ -30,7 +33,8 @@ def num_classes(
     if len(weight.shape) != 2:
         return None
     rows, columns = weight.shape
-    if rows == columns == feature_size and settings.weight_rows is None and not _of_sklearn(weight):
+    ask = settings.weight_rows is None and not _of_sklearn(weight) and not _is_symmetric(weight)
+    if rows == columns == feature_size and ask:
         raise SettingError(
             "weight_rows",
             f"absent; {weight.where}: found {weight.shape}, a row for each class, or for each "
@@ -45,6 +49,14 @@ def num_classes(
 
 def _of_sklearn(weight: Stored) -> bool:
     return weight.key.rpartition("/")[2] == "coef_"
+
+
+def _is_symmetric(weight: Stored) -> bool:
+    """Return whether a weight is its own transpose, so that nobody has to say which it is."""
+    if len({*weight.shape}) > 1 or weight.shape[0] > LARGEST:
+        return False
+    values = np.concatenate(list(weight.rows()))
+    return bool(np.array_equal(values, values.T))
 
 
 def _transposed(weight: Stored, feature_size: int, settings: ImportSettings) -> bool:

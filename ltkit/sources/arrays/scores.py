@@ -115,8 +115,8 @@ def of_outputs(
 
 
 def _softmax(seen: _Seen, notes: list[str]) -> Change:
-    least = seen.smallest
-    zeros = f"; {seen.zeros} zeros as {least:.2g}, the least there is" if seen.zeros else ""
+    least = min(seen.smallest, float(np.finfo(np.float32).eps))  # one-hot rows have no other
+    zeros = f"; {seen.zeros} zeros as {least:.2g}" if seen.zeros else ""
     notes.append(f"a value a class, rows sum to 1: probabilities, their log is taken{zeros}")
     return lambda block: np.log(np.maximum(block.astype(np.float64), least))
 
