@@ -408,12 +408,13 @@ def _train_heads(
     path: Path, plan: TrainPlan, settings: TrainSettings, out: _Output, **more: Any
 ) -> None:
     """Train heads; report the written files."""
-    from ltkit.training import runs
+    from ltkit.training import distributed, runs
 
     target = _paths.output_path(out.given, path, plan.method)
     written = runs.train_heads(
         path, plan, settings, target, command=_output.command_line(),
-        report=out.reports("samples"), **more,
+        report=out.reports("samples"), note=_output.note(out.quiet or not distributed.writes()),
+        **more,
     )  # fmt: skip
     if written is not None:
         _output.wrote(written, out.quiet)
