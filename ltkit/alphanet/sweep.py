@@ -208,6 +208,7 @@ def sweep_features(
     at_most_loss: float | None = None,
     device: str = "cpu",
     report: Callable[[str], None] = lambda message: None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> Sweep:
     """Fit many settings on a features file and choose one, as ``ltkit alphanet sweep`` does.
 
@@ -226,11 +227,12 @@ def sweep_features(
         at_most_loss: as `choose`.
         device: device to train on.
         report: called with a line for each fit.
+        note: as `ltkit.alphanet.study.study_of_groups`.
 
     Raises:
         InputError: as `sweep` and `choose`.
     """
-    wanted, groups = study_of_groups(features, of, bins=bins)
+    wanted, groups = study_of_groups(features, of, bins=bins, note=note)
     points, baseline, files = sweep(
         wanted, ks, metrics, runs_of(settings, rhos, seeds, seed), groups,
         parts=parts, device=device, report=report,

@@ -49,7 +49,7 @@ def neighbors(
     bins = _options.bins_text(bins, features)
     settings = NeighborSettings(k, metric, seed)
     found = search.nearest_of_groups(
-        features, settings, of=of, among=among, bins=_options.bins(bins)
+        features, settings, of=of, among=among, bins=_options.bins(bins), note=_output.note(quiet)
     )
     same = found.few_class[(found.distance == 0).any(axis=1)]
     if len(same):

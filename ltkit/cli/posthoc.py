@@ -79,8 +79,8 @@ def posthoc(
         features, wanted, select=select, bins=_options.bins(bins), start=start,
         by_default=True,
     )  # fmt: skip
-    if found.note:
-        _output.say(f"note: {found.note}", quiet)
+    for line in found.notes:
+        _output.say(f"note: {line}", quiet)
     settings |= {
         "method": method,
         "select": None if sweep else select,

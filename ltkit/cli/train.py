@@ -397,13 +397,14 @@ def _train_heads(
     **more: Any,
 ) -> None:
     """Train heads; report the written files."""
-    from ltkit.training import runs
+    from ltkit.training import distributed, runs
 
     path = _paths.features_path(feats, out.quiet)
     target = _paths.output_path(out.given, path, plan.method)
     written = runs.train_heads(
         path, plan, settings, target, command=_output.command_line(),
-        report=out.reports("samples"), base=base, **more,
+        report=out.reports("samples"), base=base,
+        note=_output.note(out.quiet or not distributed.writes()), **more,
     )  # fmt: skip
     if written is not None:
         _output.wrote(written, out.quiet)

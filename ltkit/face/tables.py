@@ -123,7 +123,7 @@ def nearest(
     """Find the nearest classes of each rare class, as ``ltkit neighbors`` does.
 
     Args:
-        features: with training samples.
+        features: with training samples; classes without are left out.
         k: neighbours per class.
         metric: distance between class means, or ``wordnet``.
         of: the classes: few, medium, many, base or all.
@@ -138,15 +138,10 @@ def nearest(
     """
     import pandas as pd
 
-    from ltkit.neighbors import nearest_classes
-    from ltkit.neighbors.class_means import class_means
-    from ltkit.records import members
+    from ltkit.neighbors import nearest_of_groups
 
-    classes = features.classes
-    groups = features.groups(bins)
-    chosen, others = members(groups, of, "of"), members(groups, among, "among")
-    means, _ = class_means(features.split("train"), len(classes))
-    near = nearest_classes(features, means, chosen, others, NeighborSettings(k, metric))
+    classes, settings = features.classes, NeighborSettings(k, metric)
+    near = nearest_of_groups(features, settings, of=of, among=among, bins=bins)
     rows = [
         (classes.name(int(c)), rank, classes.name(int(other)), float(distance))
         for c, found, distances in zip(near.few_class, near.base_class, near.distance, strict=True)

@@ -8,6 +8,8 @@
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``;
 - ``ANEW = True``, where nothing of the base is used but its form: such a method gives a whole
   classifier of features that have no head;
+- ``HEAD_ONLY = True``, where a class's row is corrected without images of it: such a method is
+  fitted among all classes, others among those that have training images;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
   without one, and the base stays the features' own head.
 

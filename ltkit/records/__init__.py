@@ -48,9 +48,11 @@ from ltkit.records.images import (
     ImageSplit,
     ImageView,
 )
+from ltkit.records.present import NEVER, Present, never_predicted, note_of_left_out
 
 __all__ = [
     "BLOCK_BYTES",
+    "NEVER",
     "SPLITS",
     "STREAM_BLOCKS",
     "Base",
@@ -68,6 +70,7 @@ __all__ = [
     "Ints",
     "Neighbors",
     "Normalize",
+    "Present",
     "Rows",
     "ShotGroups",
     "automatic_bins",
@@ -76,6 +79,8 @@ __all__ = [
     "joined",
     "lengths",
     "members",
+    "never_predicted",
+    "note_of_left_out",
     "products",
     "shifted",
     "shot_groups",

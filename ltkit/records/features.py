@@ -184,6 +184,14 @@ class FeatureSet:
         return {"features": self.digest} | of_base
 
     @property
+    def without_images(self) -> Ints:
+        """The classes of which no training image is counted, nor in the train split."""
+        images = self.classes.train_count
+        if "train" in self.splits:
+            images = images + np.bincount(self.splits["train"].labels, minlength=len(images))
+        return np.flatnonzero(images == 0)
+
+    @property
     def bins(self) -> Sequence[int]:
         """The least and the greatest training count of medium: the file's own, or the usual ones.
 

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from ltkit.architectures.network import Network, make_head
 from ltkit.errors import SettingError
 from ltkit.neighbors.class_means import class_means
-from ltkit.records import Classifier, FeatureSet, Head, unit_rows
+from ltkit.records import Classifier, FeatureSet, Head, never_predicted, unit_rows
 from ltkit.training import beside, checks
 from ltkit.training.features import Stores, stores
 from ltkit.training.job import Report, Samples, job_of, seeded
 from ltkit.training.loop import fit
 from ltkit.training.recipe import Recipe
+
+KEPT = ("head", "text")
+"""Starts that have rows of classes without training images, which are kept."""
 
 
 def train(
@@ -76,6 +79,18 @@ def train(
         fit(job, record, output, resume=resume, overwrite=overwrite, report=report)
     head: Head = network.record()  # type: ignore[assignment]  # `_network` made one
     return head.fold()
+
+
+def of_left_out(features: FeatureSet, recipe: Recipe) -> Classifier:
+    """Return the (C, D) rows that classes without training images have in a trained head.
+
+    Those of the head that training starts from, in the new head's form; else the classes are never
+    predicted.
+
+    Raises:
+        InputError: when the new head's form cannot hold that head.
+    """
+    return _start(features, recipe) if recipe.init in KEPT else never_predicted(features)
 
 
 def _network(features: FeatureSet, recipe: Recipe) -> Network:

@@ -13,7 +13,7 @@ from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
-from ltkit.records import Correction, Dataset, joined
+from ltkit.records import Correction, Dataset, Present, joined, note_of_left_out
 from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
 from ltkit.training import beside, distributed, heads, networks, pictures
 from ltkit.training.features import stores
@@ -155,8 +155,12 @@ def train_heads(
     overwrite: bool = False,
     command: str = "",
     report: Callable[[Path], Report] = lambda path: _quiet,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
     """Train a head on cached features for each seed; write them as the runs of one file.
+
+    Classes without training images are left out: the head is trained on the others, and its rows of
+    these are those of `heads.of_left_out`.
 
     Args:
         features: the features file.
@@ -171,6 +175,7 @@ def train_heads(
         overwrite: whether existing outputs and logs may be replaced.
         command: as typed, to be kept in the file.
         report: returns the callback for each epoch of the run with this output.
+        note: called with a note on classes that are left out.
 
     Returns:
         The classifier file; None in a process of several that does not write.
@@ -189,6 +194,13 @@ def train_heads(
     if base is not None:
         data = bases.read(base, data)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
+    every, present = data, Present.of(data)
+    if not present.whole:
+        started = plan.init in heads.KEPT
+        then = "their rows stay as they are" if started else "never predicted"
+        note(note_of_left_out(data.classes, present.left_out, then))
+        data = present.features(data)
+        means = means and (means[0], means[1][torch.from_numpy(present.ids)])
     corrections = []
     with distributed.group(device) as own:
         held = functools.cache(lambda: stores(data, own))
@@ -197,6 +209,8 @@ def train_heads(
                 data, replace(one, class_means=means), path, device=own, held=held,
                 resume=goes_on, overwrite=overwrite, report=report(path),
             )  # fmt: skip
+            if not present.whole:
+                head = present.widened(head, heads.of_left_out(every, one))
             run = {**one.parameters, "seed": one.settings.seed}
             corrections.append(Correction.whole(plan.method, head, run))
         if distributed.rank() > 0:

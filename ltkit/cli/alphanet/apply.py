@@ -49,7 +49,12 @@ def apply(
         raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
     ids = None if of is None else _options.class_ids(of, "--of", len(features.classes))
     applied = alphanet.apply_features(
-        correction, features, of=ids, bins=_options.bins(bins), source=str(fitted)
+        correction,
+        features,
+        of=ids,
+        bins=_options.bins(bins),
+        source=str(fitted),
+        note=_output.note(quiet),
     )
     classifiers.write(
         target, applied, settings={"of": applied.class_id.tolist()},

@@ -94,6 +94,7 @@ def sweep(
         seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
         parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
+        note=_output.note(quiet),
     )  # fmt: skip
     best = swept.chosen
     rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]
