@@ -131,7 +131,7 @@ def read_by_all(folder):
             hold(usable, f"{name} takes it")
     evaluate.evaluate(str(feats), replicates=100, **few)  # with what can be used beside it
     try:
-        alphanet.apply(fit, str(feats), "2", folder / "o.h5", overwrite=True, quiet=True)
+        alphanet.apply(fit, str(feats), of="2", output=folder / "o.h5", overwrite=True, quiet=True)
     except LtkitError as error:
         asked = isinstance(error, InputError) or "bins" in str(error)
         hold(wrong or asked, f"apply: {error}")
