@@ -87,8 +87,9 @@ def apply_features(
         raise InputError(
             f"{source}: was not written by alphanet fit, so it has no networks; name a fit"
         )
-    told = {"note": note} if of is None else {}
-    wanted, _ = study_of_groups(features, bins=bins, **told)
+    wanted, _ = study_of_groups(
+        features, bins=bins, note=note if of is None else lambda message: None
+    )
     ids = np.setdiff1d(wanted.of, correction.class_id) if of is None else np.unique(of)
     if not len(ids):
         raise InputError(

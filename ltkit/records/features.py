@@ -184,12 +184,17 @@ class FeatureSet:
         return {"features": self.digest} | of_base
 
     @property
+    def train_samples(self) -> Ints:
+        """(C,) samples of the train split by class; where there is none, the counted images."""
+        counts = self.classes.train_count
+        if "train" not in self.splits:
+            return counts
+        return np.bincount(self.splits["train"].labels, minlength=len(counts))
+
+    @property
     def without_images(self) -> Ints:
         """The classes of which no training image is counted, nor in the train split."""
-        images = self.classes.train_count
-        if "train" in self.splits:
-            images = images + np.bincount(self.splits["train"].labels, minlength=len(images))
-        return np.flatnonzero(images == 0)
+        return np.flatnonzero((self.classes.train_count == 0) & (self.train_samples == 0))
 
     @property
     def bins(self) -> Sequence[int]:

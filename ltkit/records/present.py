@@ -47,13 +47,15 @@ class Present:
 
     @classmethod
     def of(cls, features: FeatureSet) -> "Present":
-        """Return the classes with training images; where none has any, all of them.
+        """Return the classes with training images.
 
-        Methods that need images then refuse the file as they do any without.
+        All classes, where none has any, or where counts and samples contradict each other: methods
+        that need them then refuse the file as they do any other, by its own class ids.
         """
         every = np.arange(len(features.classes))
-        ids = np.setdiff1d(every, features.without_images)
-        return cls(ids if len(ids) else every, len(every))
+        uncounted = features.classes.train_count == 0
+        odd = (uncounted != (features.train_samples == 0)).any()
+        return cls(every if odd or uncounted.all() else every[~uncounted], len(every))
 
     @property
     def whole(self) -> bool:
