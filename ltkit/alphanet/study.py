@@ -113,7 +113,7 @@ def study_of_groups(
                 f"{counts.max()}, few below {bins[0]}; set other bins"
             )
     absent = np.unique(np.array(leave_out, np.int64))
-    outside = np.setdiff1d(absent, corrected)
+    outside = np.setdiff1d(absent, wanted)
     if len(outside):
         raise SettingError(
             "leave_out", f"class {outside[0]} is not among the corrected classes ({asked})"

@@ -59,7 +59,7 @@ IMPORT = [
         ["--names: absent; labels are names as a, b, c", "weight has an order of classes"],
         makers.names_for_labels),
     Row("a square weight", "import bad.npz", ["--weight-rows: absent", "found (8, 8)"],
-        npz(weight=np.zeros((8, 8)), bias=None)),
+        npz(weight=np.arange(64.0).reshape(8, 8), bias=None)),
     Row("outputs of a sigmoid", "import bad.npz",
         ["--scores: absent", "do not sum to 1", "sigmoid or features"],
         makers.outputs(lambda z: 1 / (1 + np.exp(-z)))),

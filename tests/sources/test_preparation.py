@@ -379,7 +379,9 @@ def test_a_head_whose_rows_were_exchanged_is_warned_of(pictures, tmp_path, ltkit
         "--arch",
         "resnet20",
         "--epochs",
-        "30",
+        "40",
+        "--lr",
+        "0.02",
         "--batch-size",
     ]
     assert ltkit(*train, "6", "-o", tmp_path / "m.pt", "-q")[0] == 0

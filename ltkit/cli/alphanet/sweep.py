@@ -84,9 +84,8 @@ def sweep(
     check_output(target, overwrite=overwrite, inputs=(path,))
     if csv is not None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
-    asked = as_json(settings) | {
-        "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
-    }  # fmt: skip
+    asked = {"rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of}
+    asked = as_json(settings) | asked
     kept = _plain(asked | features.inputs)
     parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
     swept = alphanet.sweep_features(
