@@ -43,6 +43,9 @@ class Text(nn.Module):
     def forward(self, tokens):
         return self.out(self.table(tokens))
 
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
 def halved(image):
     import numpy as np
     small = np.asarray(image.resize((16, 16))) / 127.5 - 1
@@ -139,7 +142,11 @@ def test_its_weights_are_found_wherever_they_lie(own, tmp_path, layout):
         (settings("Nett"), SettingError, "model my_networks:Nett: there is no Nett in my_networks"),
         (LoadSettings(model="no_such_module:Net"), SettingError, "importing no_such_module fails"),
         (LoadSettings(model="my_networks"), SettingError, "expected PACKAGE.MODULE:NAME"),
-        (settings("fails"), SettingError, r"\(RuntimeError: not today; my_networks\.py, line [0-9]+\)"),
+        (
+            settings("fails"),
+            SettingError,
+            r"\(RuntimeError: not today; my_networks\.py, line [0-9]+\)",
+        ),
         (settings("number"), SettingError, "gives int, expected a torch.nn.Module"),
         (
             settings("Net", "classes"),
@@ -169,7 +176,7 @@ def test_a_network_that_takes_no_images(own, tmp_path):
     import my_networks
 
     torch.save(my_networks.Text().state_dict(), tmp_path / "t.pt")
-    with pytest.raises(InputError, match="does not take images .* in Python, ltkit.extract takes"):
+    with pytest.raises(InputError, match=r"does not take images .* in Python, ltkit.extract takes"):
         checkpoints.load(tmp_path / "t.pt", settings("Text"))
 
 
@@ -181,6 +188,22 @@ def test_arguments_are_literals_or_text(own, tmp_path):
     assert checkpoints.load(tmp_path / "w.pt", given).head.num_classes == 5
     named = settings("Late", head="answer")
     assert checkpoints.load(tmp_path / "m.pt", named).head.num_classes == 3
+
+
+@pytest.mark.parametrize("said", [{}, {"mean": (0.2,), "std": (0.3,)}])
+def test_a_network_of_ones_own_may_see_grey_pictures(own, tmp_path, said):
+    import my_networks
+
+    network = my_networks.grey().eval()
+    torch.save(network.state_dict(), tmp_path / "g.pt")
+    model = checkpoints.load(tmp_path / "g.pt", settings("grey", **said))
+    assert (model.mean, model.std) == (said.get("mean", (0.5,)), said.get("std", (0.5,)))
+    noted = "mean and std: 0.5 / 0.5; --mean and --std say others" in model.notes
+    assert noted == (not said)
+    images = torch.randn(2, 1, 20, 20)
+    torch.testing.assert_close(model.network(images), network(images))
+    with pytest.raises(InputError, match="found 3 and 3, expected 1 each"):
+        checkpoints.load(tmp_path / "g.pt", settings("grey", mean=(0.5,) * 3, std=(1.0,) * 3))
 
 
 def test_there_and_back(own, pictures, tmp_path, ltkit):
@@ -278,7 +301,7 @@ def test_classes_go_by_the_names_that_the_checkpoint_states(own, pictures, tmp_p
 
 def test_names_that_disagree_are_refused_and_said_by_a_file(own, pictures, tmp_path):
     file = named(tmp_path, own, ("dog", "ant", "bee"))
-    with pytest.raises(InputError, match="found no class cat among its 3 .* --classes FILE"):
+    with pytest.raises(InputError, match=r"found no class cat among its 3 .* --classes FILE"):
         prepare(file, str(pictures), wanted=settings())
     order = tmp_path / "order.txt"
     order.write_text("cat\nbee\nant\n")

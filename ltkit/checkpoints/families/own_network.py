@@ -17,7 +17,7 @@ from ltkit.architectures import COUNTER
 from ltkit.checkpoints import plain
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import Preparation, fitted, recognise_model
-from ltkit.checkpoints.recognised import Recognised, fill
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, fill
 from ltkit.datasets.images import usual_view
 from ltkit.errors import InputError, SettingError
 from ltkit.settings import LoadSettings
@@ -62,10 +62,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     notes = [gathered.note]
     if beside:
         notes.append(f"left out, as {name} has no such tensors: {', '.join(beside)[:160]}")
-    if not wanted.mean:
-        notes.append("mean and std: ImageNet's; --mean, --std or --transform say others")
-    triple = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) if channels == 3 else ((0.5,), (0.5,))
-    images = Preparation(size, usual_view(size), False, *triple)
+    mean, std = IMAGENET if channels == 3 else ((0.5,), (0.5,))
+    images = Preparation(size, usual_view(size), mean=mean, std=std, channels=channels)
     return recognise_model(content, "own-network", name, model, heads, names, images, wanted, notes)
 
 
