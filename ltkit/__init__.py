@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "compare", "evaluate", "export", "features", "loss", "nearest", "read", "read_correction",
-    "save",
+    "compare", "evaluate", "export", "extract", "features", "loss", "nearest", "read",
+    "read_correction", "save", "with_base",
 )  # fmt: skip
+ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
+"""Functions that the face has no other form of."""
+
 PACKAGES = ("alphanet", "datasets", "estimators", "losses", "posthoc", "records", "training")
 
-__all__ = ["__version__", *FUNCTIONS, *PACKAGES]
+__all__ = ["__version__", *ELSEWHERE, *FUNCTIONS, *PACKAGES]
 
 if TYPE_CHECKING:
     from ltkit import alphanet as alphanet
@@ -34,18 +37,23 @@ if TYPE_CHECKING:
     from ltkit.face import compare as compare
     from ltkit.face import evaluate as evaluate
     from ltkit.face import export as export
+    from ltkit.face import extract as extract
     from ltkit.face import features as features
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import save as save
+    from ltkit.face import with_base as with_base
+    from ltkit.sources.arrays import import_arrays as import_arrays
 
 
 def __getattr__(name: str) -> Any:
     """Import an attribute on first use."""
     if name in FUNCTIONS:
         return getattr(importlib.import_module("ltkit.face"), name)
+    if name in ELSEWHERE:
+        return getattr(importlib.import_module(ELSEWHERE[name]), name)
     if name in PACKAGES:
         return importlib.import_module(f"ltkit.{name}")
     raise AttributeError(f"module 'ltkit' has no attribute {name!r}")

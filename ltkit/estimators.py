@@ -6,9 +6,9 @@ the keyword parameters of the module's ``fit``, and `base`, the classifier to co
 
 - a `Classifier` or `Head` of ltkit, with a row for each class of y in ascending order of labels;
 - an estimator of scikit-learn with ``coef_`` and ``intercept_``; a clone of it is fitted first;
-- None, for scikit-learn's logistic regression with its defaults. It has plain cross-entropy, which
-  all of these methods expect of a head: after a class-balanced one, those that take the training
-  prior out of the logits would do so twice.
+- None, for scikit-learn's logistic regression with its defaults, where the method needs a base. It
+  has plain cross-entropy, which all of these methods expect of a head: after a class-balanced one,
+  those that take the training prior out of the logits would do so twice.
 
 The training counts are those of y.
 
@@ -74,6 +74,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: NDArray[Any]
     classifier_: Classifier
     probabilities = True
+    anew = False
 
     def _split(self, X: ArrayLike, y: ArrayLike) -> FeatureSplit:
         """Check the training samples and learn the classes."""
@@ -83,6 +84,9 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return FeatureSplit(features, labels.astype(np.int64))
 
     def _base(self, train: FeatureSplit) -> Classifier:
+        if self.base is None and self.anew:
+            shape = (len(self.classes_), self.n_features_in_)
+            return Classifier(np.zeros(shape, np.float32), np.zeros(shape[0], np.float32))
         if isinstance(self.base, Classifier | Head):
             found = self.base.fold() if isinstance(self.base, Head) else self.base
         else:
@@ -270,6 +274,7 @@ def __getattr__(name: str) -> Any:
             "__init__": _initialiser(parameters),
             "method": staticmethod(module.fit),
             "probabilities": method not in SCORES,
+            "anew": hasattr(module, "ANEW"),
         },
     )
     globals()[name] = made

@@ -36,9 +36,16 @@ Fit = Literal["crop", "squeeze", "pad"]
 
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
+Stored = Literal["float32", "float16"]
+Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
+RowsOf = Literal["classes", "features"]
+Init = Literal["head", "text", "ncm", "zeros"]
 
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
+
+StoredBins = tuple[int, int] | Literal["auto"] | None
+"""Shot groups that a features file keeps: the bounds of medium, or those that suit its classes."""
 
 REPLICATES = 2000
 """Bootstrap replicates."""
@@ -52,6 +59,7 @@ RANGES: Mapping[str, Range] = {
     "decay_factor": Range(0, 1, above=True),
     "drw": Range(0, 100_000, whole=True),
     "epochs": Range(1, 100_000, whole=True),
+    "first_label": Range(0, 1, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
     "image_size": Range(1, 4096, whole=True),
@@ -175,6 +183,7 @@ class TrainPlan:
     then, then_sampler, then_lr: its loss, sampler and learning rate, which starts its own schedule.
     freeze: what of the backbone it does not train.
     cosine, scale: whether the head is a cosine head, and its factor.
+    init: what a head on cached features starts from; None: rows drawn from the seed.
     """
 
     method: str
@@ -189,6 +198,34 @@ class TrainPlan:
     freeze: Freeze | None = None
     cosine: bool = False
     scale: float = 30.0
+    init: Init | None = None
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What a user says of arrays where they do not say so themselves.
+
+    dtype: how features are stored.
+    scores: what features are that are as many as the classes, without a head; ``auto`` takes the
+        log of probabilities, and others as logits.
+    first_label: 0 or 1, what labels count from; None: as they look.
+    weight_rows: what a square weight has a row for.
+    scale: of the cosine head that embeddings of the classes make; CLIP's learned scale ends at 100.
+    keys: ltkit's names of arrays to those in the file.
+    label: the column of labels in a table; None: the one that is called so.
+    ignore: columns of a table that are left out.
+    bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
+    """
+
+    dtype: Stored = "float32"
+    scores: Scores = "auto"
+    first_label: int | None = None
+    weight_rows: RowsOf | None = None
+    scale: float = 100.0
+    keys: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    ignore: tuple[str, ...] = ()
+    bins: StoredBins = None
 
 
 SAID_ANEW = {"trust_code", "model", "model_args", "base_model"}
@@ -230,25 +267,29 @@ class LoadSettings:
         return {k: v for k, v in asdict(self).items() if v and k not in SAID_ANEW}
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> "LoadSettings":
+    def from_json(cls, said: Mapping[str, Any], **anew: Any) -> "LoadSettings":
         """Return the settings that `kept` gave, after a file held them.
 
-        Nothing that runs code is taken from a file, whatever it says.
+        Nothing that runs code is taken from a file, whatever it says; the user says it `anew`.
         """
         known = {field.name for field in fields(cls)} - SAID_ANEW
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
-        return cls(**{k: v for k, v in kept.items() if k in known})
+        return cls(**{k: v for k, v in kept.items() if k in known} | anew)
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """How features are extracted."""
+    """How features are extracted.
+
+    bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
+    """
 
     batch_size: int = 256
     workers: int = 2
     dtype: Literal["float32", "float16"] = "float32"
     amp: Amp = "off"
     on_error: Literal["fail", "skip"] = "fail"
+    bins: StoredBins = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import ltkit
+import ltkit as library
 from ltkit.cli import app
+from ltkit.errors import InputError
 from ltkit.files import classifiers, hdf5
 from ltkit.posthoc import group_bias, logit_adjust
 
@@ -86,12 +88,14 @@ def test_a_sweep_of_what_is_not_set_with_seeds(feats):
     assert len(rates) > 2
 
 
-def test_a_sweep_needs_no_validation_split_and_a_choice_does(feats, ltkit):
+def test_a_sweep_needs_no_validation_split_and_a_choice_takes_the_default(feats, ltkit):
     arrays(val=False)
     assert run("posthoc", "tau-norm", "small.h5", "--sweep").stdout == "small.tau-norm-sweep.h5\n"
     code, _, said = ltkit("posthoc", "tau-norm", "small.h5")
-    assert code == 2
-    assert "no validation split to choose tau on; set tau, or keep all" in said
+    assert code == 0
+    assert "note: no val split to choose tau on: tau 1 is taken, the default of tau-norm" in said
+    with pytest.raises(InputError, match="no validation split to choose tau on; set tau, or keep"):
+        library.posthoc.tau_norm(library.read("small.h5"))
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_what_is_absent_is_named():
     assert features.feature_size == 4
     with pytest.raises(InputError, match=r"f\.h5: no split val; there are: train"):
         features.split("val")
-    with pytest.raises(InputError, match=r"f\.h5: head: absent; extract or import"):
+    with pytest.raises(InputError, match=r"f\.h5: head: absent, and no base"):
         features.classifier()
     head = Head(array(3, 4), array(3), scale=2.0)
     own = FeatureSet({"train": split}, ClassTable(np.ones(3)), head).classifier()

@@ -4,8 +4,6 @@ import pytest
 
 from ltkit import datasets
 
-CHOOSE = "no validation split to choose {} on; set {}, or keep all with sweep"
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -30,8 +28,10 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("posthoc tau-norm feats.h5 -o o.h5", 2, CHOOSE.replace("{}", "tau")),
-        ("posthoc ridge feats.h5 -o o.h5", 2, CHOOSE.replace("{}", "penalty")),
+        ("posthoc tau-norm feats.h5 -o o.h5", 0,
+         "no val split to choose tau on: tau 1 is taken, the default of tau-norm"),
+        ("posthoc ridge feats.h5 -o o.h5", 0, "no val split to choose penalty on"),
+        ("posthoc group-bias feats.h5 -o o.h5", 0, "no val split to choose few, medium on"),
         ("posthoc logit-adjust feats.h5 --set tau=1 -o o.h5", 0, "wrote o.h5"),
         ("posthoc logit-adjust feats.h5 --sweep -o o.h5", 0, "wrote o.h5"),
         ("posthoc ncm feats.h5 -o o.h5", 0, "wrote o.h5"),

@@ -1,6 +1,6 @@
 """Apply trained networks to classes that they may never have seen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from ltkit.alphanet.study import study_of_groups
 from ltkit.errors import InputError
 from ltkit.neighbors import nearest_classes
 from ltkit.records import Classifier, Correction, FeatureSet, Neighbors
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.settings import NeighborSettings
 
 
 def apply(correction: Correction, base: Classifier, neighbors: Neighbors) -> Correction:
@@ -65,17 +65,19 @@ def apply_features(
     features: FeatureSet,
     *,
     of: Sequence[int] | None = None,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     source: str = "fit",
+    note: Callable[[str], None] = lambda message: None,
 ) -> Correction:
     """Correct classes of a features file that a fit left out, as ``ltkit alphanet apply`` does.
 
     Args:
         correction: from a fit, with its networks.
         features: with a head, and training samples of the classes to correct.
-        of: their ids; None: the rare classes that the fit does not correct.
+        of: their ids; None: the rare classes with training images that the fit does not correct.
         bins: bounds of the medium shot group; neighbours are base classes.
         source: name of the fit in messages.
+        note: called with a note on rare classes without training images, where `of` is None.
 
     Raises:
         InputError: when the correction has no networks or takes other inputs, when there is no
@@ -85,11 +87,12 @@ def apply_features(
         raise InputError(
             f"{source}: was not written by alphanet fit, so it has no networks; name a fit"
         )
-    wanted, groups = study_of_groups(features, bins=bins)
-    ids = np.setdiff1d(groups.few, correction.class_id) if of is None else np.unique(of)
+    told = {"note": note} if of is None else {}
+    wanted, _ = study_of_groups(features, bins=bins, **told)
+    ids = np.setdiff1d(wanted.of, correction.class_id) if of is None else np.unique(of)
     if not len(ids):
         raise InputError(
-            f"{source}: corrects all {len(groups.few)} rare classes of {features.source}; name "
+            f"{source}: corrects all {len(wanted.of)} rare classes of {features.source}; name "
             "others"
         )
     run = correction.runs[0]

@@ -18,9 +18,10 @@ from ltkit.records import (
     ShotGroups,
     joined,
     members,
+    note_of_left_out,
     shot_groups,
 )
-from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
+from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,30 +77,39 @@ def study_of_groups(
     features: FeatureSet,
     of: Sequence[str] = ("few",),
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     leave_out: Sequence[int] = (),
+    note: Callable[[str], None] = lambda message: None,
 ) -> tuple[Study, ShotGroups]:
     """Prepare a study of shot groups whose neighbours are the other base classes.
+
+    Classes without training images are not corrected; their logits stay in the loss, as those of
+    every class that is not.
 
     Args:
         features: with a train split.
         of: shot groups of the classes to correct.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         leave_out: ids of classes to correct that are hidden from the fit.
+        note: called with a note on classes without training images.
 
     Raises:
         InputError: for an unknown group, no class to correct or none to be a neighbour, a class
             left out that is not to be corrected, or no train split.
     """
     counts = features.classes.train_count
+    bins = features.bins if bins is None else bins
     groups = shot_groups(counts, bins)
-    corrected = np.sort(np.concatenate([members(groups, part, "of") for part in of]))
-    among = np.setdiff1d(groups.base, corrected)
+    wanted = np.concatenate([members(groups, part, "of") for part in of])
+    empty = np.intersect1d(wanted, features.without_images)
+    corrected = np.setdiff1d(wanted, empty)
+    among = np.setdiff1d(groups.base, wanted)
     asked = "+".join(of)
     for name, ids in (("few-shot" if asked == "few" else asked, corrected), ("base", among)):
         if not len(ids):
+            named = f"{name} class with training images" if len(empty) else f"{name} class"
             raise InputError(
-                f"{features.source}: found no {name} class: training counts {counts.min()} to "
+                f"{features.source}: found no {named}: training counts {counts.min()} to "
                 f"{counts.max()}, few below {bins[0]}; set other bins"
             )
     absent = np.unique(np.array(leave_out, np.int64))
@@ -108,6 +118,8 @@ def study_of_groups(
         raise SettingError(
             "leave_out", f"class {outside[0]} is not among the corrected classes ({asked})"
         )
+    if len(empty):
+        note(note_of_left_out(features.classes, empty, "their rows stay as they are"))
     return study(features, corrected, among, absent), groups
 
 
@@ -135,7 +147,7 @@ def fit_features(
     seeds: int = 1,
     seed: int = 0,
     of: Sequence[str] = ("few",),
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     leave_out: Sequence[int] = (),
     device: str = "cpu",
     note: Callable[[str], None] = lambda message: None,
@@ -159,7 +171,7 @@ def fit_features(
     Raises:
         InputError: as `study_of_groups` and `ltkit.alphanet.fit`.
     """
-    wanted, _ = study_of_groups(features, of, bins=bins, leave_out=leave_out)
+    wanted, _ = study_of_groups(features, of, bins=bins, leave_out=leave_out, note=note)
     if "val" not in features.splits and settings.epoch_choice == "best":
         note("no validation split, so the last epoch is taken")
     if k == 1:

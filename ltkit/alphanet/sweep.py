@@ -15,7 +15,7 @@ from ltkit.evaluation import metrics as measures
 from ltkit.files import classifiers, hdf5
 from ltkit.files.scratch import Parts
 from ltkit.records import Correction, FeatureSet, ShotGroups
-from ltkit.settings import BINS, AlphaNetSettings, Metric, Select
+from ltkit.settings import AlphaNetSettings, Metric, Select
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def sweep(
                 parts.begin()
                 classifiers.write(
                     file, correction, settings=parts.run, command="",
-                    inputs={"features": features.digest},
+                    inputs=features.inputs,
                 )  # fmt: skip
                 report(f"{metric}, k {k}: {len(runs)} runs fitted")
             else:
@@ -203,11 +203,12 @@ def sweep_features(
     parts: Parts,
     seed: int = 0,
     of: Sequence[str] = ("few",),
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     select: Select = "balanced",
     at_most_loss: float | None = None,
     device: str = "cpu",
     report: Callable[[str], None] = lambda message: None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> Sweep:
     """Fit many settings on a features file and choose one, as ``ltkit alphanet sweep`` does.
 
@@ -226,11 +227,12 @@ def sweep_features(
         at_most_loss: as `choose`.
         device: device to train on.
         report: called with a line for each fit.
+        note: as `ltkit.alphanet.study.study_of_groups`.
 
     Raises:
         InputError: as `sweep` and `choose`.
     """
-    wanted, groups = study_of_groups(features, of, bins=bins)
+    wanted, groups = study_of_groups(features, of, bins=bins, note=note)
     points, baseline, files = sweep(
         wanted, ks, metrics, runs_of(settings, rhos, seeds, seed), groups,
         parts=parts, device=device, report=report,

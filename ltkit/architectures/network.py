@@ -1,5 +1,6 @@
 """Networks: a backbone and a head; the features are the head's input."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,8 +121,11 @@ class Hooked(nn.Module):
         self.bgr = bgr
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (B, C) logits."""
-        found = self.model(images.flip(1) if self.bgr else images)
+        """Return (B, C) logits; of a mapping, the model is called with its entries by name."""
+        if isinstance(images, Mapping):
+            found = self.model(**images)
+        else:
+            found = self.model(images.flip(1) if self.bgr else images)
         logits = getattr(found, "logits", found)
         logits = logits[0] if isinstance(logits, tuple | list) else logits
         return torch.flatten(logits, 1)

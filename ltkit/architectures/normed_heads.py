@@ -68,7 +68,7 @@ class BatchNormHead(nn.Module):
         >>> head = BatchNormHead(1, 1).eval()
         >>> _ = head.norm.running_var.fill_(4.0), head.norm.running_mean.fill_(3.0)
         >>> _ = head.linear.weight.data.fill_(2.0), head.linear.bias.data.fill_(5.0)
-        >>> [round(float(x), 3) for x in (head.record().weight, head.record().bias)]  # 2 / 2, 5 - 3
+        >>> [round(x.item(), 3) for x in (head.record().weight, head.record().bias)]  # 2 / 2, 5 - 3
         [1.0, 2.0]
 
     Source:

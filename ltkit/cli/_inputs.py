@@ -1,5 +1,6 @@
-"""Input that several commands read: a features file and its corrections."""
+"""What several commands read: a features file, what stands for its head, and corrections of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,43 @@ if TYPE_CHECKING:
     from ltkit.records import FeatureSet
 
 
+def read_features(
+    path: Path, base: Path | None, quiet: bool, corrections: Sequence[Path] = ()
+) -> "FeatureSet":
+    """Read a features file, with a classifier in the place of its head where that is wanted.
+
+    Without a head it is what the corrections were made from, or the only such file beside it, and a
+    note says so.
+
+    Raises:
+        FormatError: when a file is not sound.
+        InputError: when there is neither head nor such a file, or it does not belong to them.
+    """
+    from ltkit.files import bases
+    from ltkit.files import features as features_file
+
+    features = features_file.read(path)
+    if base is None and features.head is None:
+        base = bases.only(path, features, corrections)
+        _output.say(f"note: {path} has no head: {base} stands for it", quiet)
+    return features if base is None else bases.read(base, features)
+
+
+def read_judged(
+    path: Path, base: Path | None, named: list[Path] | None, quiet: bool
+) -> "tuple[FeatureSet, list[Entry]]":
+    """Read features as `read_features`, and corrections of them as `read_entries`."""
+    features = read_features(path, base, quiet, named or ())
+    return features, read_entries(path, features, named, quiet)
+
+
 def read_entries(
     path: Path, features: "FeatureSet", named: list[Path] | None, quiet: bool
 ) -> "list[Entry]":
     """Read the named classifier files, or all those next to the features file made from it.
 
-    Without names, an unusable file is left out with a note that says why.
+    Of those that are not named, one that cannot be used is left out, and a note says why. The base
+    is none of them.
 
     Raises:
         FormatError: when a named file is not sound.
@@ -23,11 +55,14 @@ def read_entries(
     """
     from ltkit.errors import LtkitError
     from ltkit.evaluation import entries_of
-    from ltkit.files import classifiers
+    from ltkit.files import bases, classifiers
 
-    files = _paths.classifiers_of(path, features.digest) if named is None else named
+    files = bases.beside(path, features.digest) if named is None else named
+    every = {file.resolve(): file for file in files}
+    if features.base is not None:
+        every.pop(Path(features.base.source).resolve(), None)
     read = []
-    for file in {file.resolve(): file for file in files}.values():
+    for file in every.values():
         try:
             read.append((file, classifiers.read_for(file, features)))
         except LtkitError as error:
@@ -36,7 +71,7 @@ def read_entries(
             _output.say(f"note: left out: {error}", quiet)
     if named is None and read:
         _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
-    return entries_of(read)
+    return entries_of(read, [features.baseline] if features.base else ())
 
 
 def features_and_named(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:

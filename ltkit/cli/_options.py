@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range, check_once, shown
-from ltkit.settings import BINS as MEDIUM
-from ltkit.settings import RANGES, Fit, LoadSettings, PathRule, ViewSettings, Weights, flag
+from ltkit.settings import BINS, RANGES, Fit, LoadSettings, PathRule, ViewSettings, Weights, flag
+from ltkit.settings import StoredBins as StoredBinsOf
+
+if TYPE_CHECKING:
+    from ltkit.records import FeatureSet
 
 
 def setting(name: str, help: str = "", *declared: str, called: str = "", **more: Any) -> Any:
@@ -60,6 +63,16 @@ Classifiers = Annotated[
         show_default=False,
     ),
 ]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="CLASSIFIER",
+        help="Classifier file in the place of the features' own head; default: the head, or the "
+        "only such file beside FEATS.",
+        show_default=False,
+    ),
+]
 Rule = Annotated[
     PathRule,
     typer.Option(
@@ -87,9 +100,22 @@ Columns = Annotated[
         show_default=False,
     ),
 ]
-BINS = ",".join(map(str, MEDIUM))
 Bins = Annotated[
-    str, typer.Option(help="Smallest and largest training count of the medium shot group.")
+    str | None,
+    typer.Option(
+        help="Smallest and largest training count of the medium shot group. Default: the file's, "
+        f"else {','.join(map(str, BINS))}.",
+        show_default=False,
+    ),
+]
+StoredBins = Annotated[
+    str | None,
+    typer.Option(
+        "--bins",
+        help="Shot groups to store in the file: the smallest and largest training count of medium, "
+        f"or auto. Default: {','.join(map(str, BINS))}, which is not stored.",
+        show_default=False,
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 SetParameter = Annotated[
@@ -273,13 +299,34 @@ def whole_numbers(text: str, name: str, *, once: bool = True) -> list[int]:
     return list(map(int, numbers(text, name, once=once, example="20,100")))
 
 
-def bins(text: str) -> list[int]:
+def bins(text: str | None) -> list[int] | None:
     """Read the smallest and the largest training count of the medium shot group.
 
     Raises:
         InputError: as `numbers`.
     """
-    return whole_numbers(text, "bins", once=False)
+    return None if text is None else whole_numbers(text, "bins", once=False)
+
+
+def stored_bins(text: str | None) -> StoredBinsOf:
+    """Read the shot groups to store: two counts, or ``auto``.
+
+    Raises:
+        InputError: as `numbers`, or when there are not two.
+    """
+    if text in (None, "auto"):
+        return text  # type: ignore[return-value]
+    found = bins(text) or []
+    if len(found) != 2:
+        raise InputError(
+            f"--bins: found {shown(str(text))}, expected auto, or two counts as 20,100"
+        )
+    return found[0], found[1]
+
+
+def bins_text(text: str | None, features: "FeatureSet") -> str:
+    """Return the bounds of the medium shot group as files record them."""
+    return text if text is not None else ",".join(map(str, features.bins))
 
 
 def class_ids(text: str | None, option: str, count: int) -> list[int]:

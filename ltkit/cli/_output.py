@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,16 @@ def wrote(path: Path, quiet: bool = False) -> None:
     say(f"wrote {path}", quiet)
     if not sys.stdout.isatty():
         typer.echo(os.fsencode(path))
+
+
+@contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Say, where a command is interrupted, that finished parts are kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; finished {what} are kept, continue with --resume")
+        raise
 
 
 def say_notes(dataset: "Dataset", quiet: bool = False) -> None:

@@ -99,17 +99,3 @@ def _default() -> Path:
 def output_path(given: Path | None, features: Path, method: str) -> Path:
     """Return a method's default output: ``<stem>.<method>.h5`` next to the features."""
     return given if given is not None else features.with_name(f"{features.stem}.{method}.h5")
-
-
-def classifiers_of(features: Path, digest: str) -> list[Path]:
-    """Return the classifier files next to a features file that were made from it."""
-    from ltkit.files import hdf5
-
-    found = []
-    for path in sorted(features.parent.glob("*.h5")):
-        header = hdf5.header(path)
-        if header.get("format") == hdf5.CLASSIFIER.name and (
-            header["inputs"].get("features") == digest
-        ):
-            found.append(path)
-    return found

@@ -52,6 +52,7 @@ Csv = Annotated[
 
 def compare(
     files: Files = None,
+    base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
     every_setting: Annotated[
@@ -60,7 +61,7 @@ def compare(
     ] = False,
     at: Levels = None,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     csv: Csv = None,
@@ -92,13 +93,11 @@ def compare(
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit import evaluation
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
     path, named = _inputs.features_and_named(files or [], quiet)
-    features = features_file.read(path)
-    entries = _inputs.read_entries(path, features, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
@@ -107,7 +106,7 @@ def compare(
         bins=_options.bins(bins), select=None if every_setting else select,
         against=against, at=levels, replicates=replicates, seed=seed,
     )  # fmt: skip
-    document["features"] = document["methods"][0]["file"] = str(path)
+    document["features"] = str(path)
     _output.say_of_choice(document, quiet)
     if csv is not None:
         _write_csv(csv, document)

@@ -41,6 +41,7 @@ RelativeTo = Annotated[
 def evaluate(
     feats: _options.Feats = None,
     classifier: _options.Classifiers = None,
+    base: _options.Base = None,
     split: _options.Split = "test",
     group: Group = "none",
     rule: _options.Rule = "path",
@@ -59,7 +60,7 @@ def evaluate(
             help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
         ),
     ] = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
@@ -71,14 +72,12 @@ def evaluate(
     Example: ltkit evaluate feats.h5 --group wordnet
     """  # fmt: skip
     from ltkit import evaluation
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.tables import write_csv
 
     limits = _limits(fail_under or [])
     path = _paths.features_path(feats, quiet)
-    features = features_file.read(path)
-    entries = _inputs.read_entries(path, features, classifier, quiet)
+    features, entries = _inputs.read_judged(path, base, classifier, quiet)
     references = relative_to or []
     if per_class is not None:
         read = (path, *(Path(entry.file) for entry in entries), *references)
@@ -88,7 +87,7 @@ def evaluate(
         bins=_options.bins(bins),
         grouping=evaluation.grouping_of(features, group, rule=rule, level=level),
         topk=None if topk is None else _options.whole_numbers(topk, "topk"),
-        references=[features_file.read(file) for file in references],
+        references=[_inputs.read_features(file, None, quiet) for file in references],
         replicates=replicates,
         seed=seed,
     )  # fmt: skip

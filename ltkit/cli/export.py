@@ -1,12 +1,14 @@
 """``ltkit export``."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
+
+if TYPE_CHECKING:
+    from ltkit.records import FeatureSet
 
 Corrected = Annotated[
     Path,
@@ -23,19 +25,25 @@ To = Annotated[
 ]
 
 
+Into = Annotated[
+    Path | None,
+    typer.Option(help="Checkpoint that the features were extracted from.", show_default=False),
+]
+Runs = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
+]
+
+
 def export(
     classifier: Corrected,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint that the features were extracted from.", show_default=False),
-    ] = None,
+    into: Into = None,
     to: To = None,
+    base: _options.Base = None,
     split: _options.Split = "test",
-    run: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
-    ] = None,
+    run: Runs = None,
     trust_code: _options.TrustCode = False,
+    base_model: _options.BaseModel = None,
     own_model: _options.OwnModel = None,
     model_arg: _options.ModelArgs = None,
     output: _options.Output = None,
@@ -54,10 +62,9 @@ def export(
     from ltkit import evaluation
     from ltkit.errors import InputError
     from ltkit.exports import checkpoint, tables
-    from ltkit.files import classifiers, hdf5
-    from ltkit.files import features as features_file
+    from ltkit.files import classifiers
     from ltkit.files.atomic import check_output, write_text
-    from ltkit.records import Correction, shot_groups
+    from ltkit.records import Correction
     from ltkit.settings import LoadSettings
 
     forms = (*checkpoint.FORMS, *tables.FORMS)
@@ -70,35 +77,69 @@ def export(
     path = _paths.features_path(str(classifier), quiet)
     inputs = (classifier, path, *([into] if into else []))
     check_output(output, overwrite=overwrite, inputs=inputs)
-    features = features_file.read(path)
-    base = features.classifier()
     own = path.resolve() == classifier.resolve()
     if own and into is not None:
         raise InputError(f"{classifier}: is the features file, expected a classifier for --into")
-    if own:
-        correction = Correction.whole("baseline", base)
-    else:
-        correction = classifiers.read_for(classifier, features)
+    features = _features(path, base, None if own or to == "latex" else classifier, quiet)
     if to == "latex":
         entries = _inputs.read_entries(path, features, None if own else [classifier], quiet)
         document, _ = evaluation.evaluate(features, split, entries, topk=())
         write_text(output, tables.latex(document) + "\n")
         return _output.wrote(output, quiet)
+    if own:
+        correction = Correction.whole("baseline", features.classifier())
+    else:
+        correction = classifiers.read_for(classifier, features)
     number = evaluation.pick(correction, _options.settings(run or [], "--run"))
+    if features.base is not None:  # the checkpoint has another head than what is corrected
+        correction, number = Correction.whole("", features.corrected(correction, number)), 0
     if into is not None:
-        wanted = LoadSettings.from_json(features.settings.get("load", {}))
-        checkpoint.export_into(
-            into, correction, number, output,
-            made_from=hdf5.header(path)["inputs"].get("checkpoint", "none"),
-            wanted=replace(
-                wanted, trust_code=trust_code, model=own_model, model_args=tuple(model_arg or ())
-            ),
+        wanted = LoadSettings.from_json(
+            features.settings.get("load", {}), trust_code=trust_code, model=own_model,
+            model_args=tuple(model_arg or ()),
+            base_model=None if base_model is None else str(base_model),
         )  # fmt: skip
+        checkpoint_of = _checkpoint_of(path, features)
+        checkpoint.export_into(
+            into, correction, number, output, made_from=checkpoint_of, wanted=wanted
+        )
     elif to in checkpoint.FORMS:
-        checkpoint.export_head(correction.classifier(base, number), str(to), output)
+        checkpoint.export_head(features.corrected(correction, number), str(to), output)
     else:
         tables.write_samples(
-            str(to), output, correction.classifier(base, number), features.split(split), split,
-            features.classes, shot_groups(features.classes.train_count),
+            str(to), output, features.corrected(correction, number), features.split(split), split,
+            features.classes, features.groups(),
         )  # fmt: skip
     return _output.wrote(output, quiet)
+
+
+def _features(path: Path, base: Path | None, classifier: Path | None, quiet: bool) -> "FeatureSet":
+    """Read the features; where they have no head, with a base if the classifier needs one."""
+    from ltkit.files import classifiers
+    from ltkit.files import features as features_file
+
+    if base is None and classifier is not None:
+        features = features_file.read(path)
+        correction = classifiers.read_for(classifier, features, whole=True)
+        if correction.is_whole(len(features.classes)):
+            return features
+    return _inputs.read_features(path, base, quiet, () if classifier is None else (classifier,))
+
+
+def _checkpoint_of(path: Path, features: "FeatureSet") -> str:
+    """Return the digest of the checkpoint that features with a head were extracted from.
+
+    Raises:
+        InputError: when there is no such checkpoint to write into.
+    """
+    from ltkit.errors import InputError
+    from ltkit.files import hdf5
+
+    digest = hdf5.header(path)["inputs"].get("checkpoint")
+    if digest is None or features.head is None:
+        what = "were imported" if digest is None else "come from a model without a head"
+        raise InputError(
+            f"--into: needs features that ltkit extract wrote of a model with a head; those of "
+            f"{path} {what}; write the head alone with --to npz"
+        )
+    return str(digest)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -65,6 +65,7 @@ def extract(
     model_arg: _options.ModelArgs = None,
     transform: _options.Transform = None,
     classes: _options.ClassOrder = None,
+    bins: _options.StoredBins = None,
     splits: Splits = None,
     dtype: StoredType = ExtractSettings.dtype,
     batch_size: BatchSize = ExtractSettings.batch_size,
@@ -82,8 +83,6 @@ def extract(
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
     from ltkit.errors import InputError
-    from ltkit.evaluation.verdict import verdict
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
     from ltkit.sources import extraction
@@ -92,47 +91,45 @@ def extract(
 
     if (data is None) == (from_alphanet is None):
         raise InputError("extract: expected --data, or --from-alphanet")
+    _options.one_of(dtype, ("float32", "float16"), "--dtype")
+    _options.one_of(on_error, ("fail", "skip"), "--on-error")
     settings = ExtractSettings(
-        batch_size,
-        workers,
-        _options.one_of(dtype, ("float32", "float16"), "--dtype"),  # type: ignore[arg-type]
-        amp,
-        _options.one_of(on_error, ("fail", "skip"), "--on-error"),  # type: ignore[arg-type]
+        batch_size, workers, cast(Any, dtype), amp, cast(Any, on_error), _options.stored_bins(bins)
     )
     finished = resume and is_finished(output)
     check_output(output, overwrite=overwrite or finished, inputs=(checkpoint,))
     if data is None or from_alphanet is not None:
-        import_alphanet(
-            checkpoint, Path(str(from_alphanet)), output, dtype=settings.dtype,
-            command=_output.command_line(),
-        )  # fmt: skip
+        files = checkpoint, Path(str(from_alphanet)), output
+        import_alphanet(*files, dtype=settings.dtype, command=_output.command_line())
         return _output.wrote(output, quiet)
-    chosen_device = _options.device_of(device)
+    device = _options.device_of(device)
     said = _options.load_settings(
         arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model, model_arg
     )
+    view = _options.view_settings(image_size, resize, crop, fit, window)
     made = prepare(
-        checkpoint, data, root,
-        wanted=said, view=_options.view_settings(image_size, resize, crop, fit, window),
-        transform=transform, classes=classes, follow_links=follow_links,
-        columns=_options.columns(columns),
+        checkpoint, data, root, wanted=said, view=view, transform=transform, classes=classes,
+        follow_links=follow_links, columns=_options.columns(columns),
     )  # fmt: skip
-    names = _splits(splits, made.dataset)
-    _say_what(checkpoint, made, names, quiet)
-    try:
+    _say_what(checkpoint, made, names := _splits(splits, made.dataset), quiet)
+    with _output.resumable("blocks"):
         extraction.extract(
             made.model, made.dataset, names, output, settings, seen=made.seen,
-            device=chosen_device, command=_output.command_line(), resume=resume,
+            device=device, command=_output.command_line(), resume=resume,
             report=_output.Progress("images", quiet), note=partial(_output.say, quiet=quiet),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        _output.say("interrupted; finished blocks are kept, continue with --resume")
-        raise
-    found = features_file.read(output)
-    if found.head is not None:
-        for line in verdict(found):
-            _output.say(line, quiet and not line.startswith("warning"))
+    _say_verdict(output, quiet)
     return _output.wrote(output, quiet)
+
+
+def _say_verdict(output: Path, quiet: bool) -> None:
+    """Say how right the model's own head is on what was extracted, and which groups are empty."""
+    from ltkit.evaluation.verdict import of_groups, verdict
+    from ltkit.files import features as features_file
+
+    found = features_file.read(output)
+    for line in (*(verdict(found) if found.head is not None else ()), *of_groups(found)):
+        _output.say(line, quiet and not line.startswith("warning"))
 
 
 def _splits(asked: str | None, dataset: "Dataset") -> list[str]:

@@ -20,7 +20,7 @@ def inspect(
     file: Annotated[
         Path | None, typer.Argument(help="An ltkit file, or a checkpoint.", show_default=False)
     ] = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     arch: _options.Arch = None,
     head: _options.HeadName = None,
     weights: _options.WeightsKind = None,
@@ -104,11 +104,10 @@ def _is_hdf5(file: Path) -> bool:
         return start.read(len(MAGIC)) == MAGIC
 
 
-def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
+def _ltkit_file(file: Path, bins: list[int] | None) -> dict[str, Any]:
     from ltkit.files import features as features_file
     from ltkit.files import hdf5
     from ltkit.files.contents import FORMAT_VERSION
-    from ltkit.records import shot_groups
 
     contents = hdf5.read(file, *hdf5.KINDS.values())
     document: dict[str, Any] = {
@@ -129,7 +128,7 @@ def _ltkit_file(file: Path, bins: list[int]) -> dict[str, Any]:
     for name, split in found.splits.items():
         document[name] = f"{len(split)} x {found.feature_size} {split.features.dtype}"
     document["classes"] = len(found.classes)
-    groups = shot_groups(found.classes.train_count, bins)
+    groups = found.groups(bins)
     document["shot_groups"] = {name: len(ids) for name, ids in groups.items()}
     if found.head is not None:
         document["head"] = _described(found.head)

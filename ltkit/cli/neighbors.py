@@ -25,7 +25,7 @@ def neighbors(
         str, typer.Option(help="Classes to list neighbours of: few, medium, many, base, all.")
     ] = "few",
     among: Annotated[str, typer.Option(help="Classes that may be neighbours.")] = "base",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -46,9 +46,10 @@ def neighbors(
     if output is not None:
         check_output(output, overwrite=overwrite, inputs=(path,))
     features = features_file.read(path)
+    bins = _options.bins_text(bins, features)
     settings = NeighborSettings(k, metric, seed)
     found = search.nearest_of_groups(
-        features, settings, of=of, among=among, bins=_options.bins(bins)
+        features, settings, of=of, among=among, bins=_options.bins(bins), note=_output.note(quiet)
     )
     same = found.few_class[(found.distance == 0).any(axis=1)]
     if len(same):

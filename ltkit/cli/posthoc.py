@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.settings import Select
 
 if TYPE_CHECKING:
-    from ltkit.posthoc import Fitted
+    from ltkit.posthoc import Fitted, Plan
     from ltkit.records import Correction, FeatureSet
 
 
@@ -24,8 +24,9 @@ def posthoc(
     select: Annotated[
         Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
     ] = "balanced",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seeds: _options.Seeds = 1,
+    base: _options.Base = None,
     from_: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +58,6 @@ def posthoc(
     from ltkit import posthoc as methods
     from ltkit.errors import InputError
     from ltkit.files import classifiers
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.registry import described
 
@@ -71,13 +71,21 @@ def posthoc(
     path = _paths.features_path(feats if feats is not None or from_ is None else str(from_), quiet)
     stem = f"{method}-sweep" if sweep else method
     target = _paths.output_path(output, path if from_ is None else from_, stem)
-    features = features_file.read(path)
+    features = _features(path, base, from_, wanted, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_))
     start, settings, inputs = _start(features, from_, run or [])
     found = methods.fit_features(
-        features, wanted, select=select, bins=_options.bins(bins), start=start
-    )
-    settings |= {"method": method, "select": None if sweep else select, "bins": bins}
+        features, wanted, select=select, bins=_options.bins(bins), start=start,
+        by_default=True,
+    )  # fmt: skip
+    for line in found.notes:
+        _output.say(f"note: {line}", quiet)
+    settings |= {
+        "method": method,
+        "select": None if sweep else select,
+        "bins": bins,
+    }
     if found.chosen is not None:
         _say_scores(found, select, quiet)
         settings |= {"tried": list(found.tried), "val": list(found.scores)}
@@ -85,6 +93,25 @@ def posthoc(
         target, found.correction, settings=settings, inputs=inputs, command=_output.command_line()
     )
     _output.wrote(target, quiet)
+
+
+def _features(
+    path: Path, base: Path | None, from_: Path | None, wanted: "Plan", quiet: bool
+) -> "FeatureSet":
+    """Read the features; where they have no head, with a base if one is needed."""
+    from ltkit.files import classifiers
+    from ltkit.files import features as features_file
+
+    features = features_file.read(path)
+    if base is None and features.head is None:
+        if from_ is None:
+            needed = not wanted.anew
+        else:
+            start = classifiers.read_for(from_, features, whole=True)
+            needed = wanted.ensemble or not start.is_whole(len(features.classes))
+        if not needed:
+            return features
+    return _inputs.read_features(path, base, quiet, () if from_ is None else (from_,))
 
 
 def _start(
@@ -97,7 +124,7 @@ def _start(
     """
     from ltkit.errors import InputError
 
-    inputs = {"features": features.digest}
+    inputs = features.inputs
     if from_ is None:
         if run:
             raise InputError("--run: names a run of --from, which is absent")

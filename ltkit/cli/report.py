@@ -12,6 +12,7 @@ from ltkit.settings import REPLICATES, NeighborSettings
 def report(
     feats: _options.Feats = None,
     classifier: _options.Classifiers = None,
+    base: _options.Base = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output page.")] = Path(
         "report.html"
     ),
@@ -42,7 +43,7 @@ def report(
     rule: _options.Rule = "path",
     level: _options.Level = 4,
     k: _options.Neighbours = NeighborSettings.k,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
     overwrite: _options.Overwrite = False,
@@ -57,14 +58,13 @@ def report(
     Example: ltkit report feats.h5 -o report.html
     """
     from ltkit.evaluation import grouping_of
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
     from ltkit.reporting import drawing, page, pictures, sections, source
 
     path = _paths.features_path(feats, quiet)
-    features = features_file.read(path)
-    entries = _inputs.read_entries(path, features, classifier, quiet)
-    read = (path, *(Path(entry.file) for entry in entries))
+    features, entries = _inputs.read_judged(path, base, classifier, quiet)
+    own = () if features.base is None else (Path(features.base.source),)
+    read = (path, *own, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)
     pictured = pictures.thumbnails(features, images) if images else {}
     made = source.collect(

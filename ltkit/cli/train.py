@@ -12,6 +12,7 @@ from ltkit.settings import (
     Augment,
     Freeze,
     HeadSettings,
+    Init,
     Sampler,
     Schedule,
     TrainPlan,
@@ -27,6 +28,9 @@ OF_IMAGES = (
     "augment", "mix", "freeze", "keep_best",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
+
+OF_FEATURES = ("init", "base")
+"""Options that mean nothing where a network is trained on images."""
 
 STEPS = ",".join(map(str, TrainSettings.steps))
 
@@ -170,6 +174,14 @@ ClassMeans = Annotated[
         show_default=False,
     ),
 ]
+Start = Annotated[
+    Init | None,
+    typer.Option(
+        help="What a head on FEATS starts from: the file's own head, that of --text-features, the "
+        "class means, zeros. Default: rows drawn from the seed.",
+        show_default=False,
+    ),
+]
 Listing = Annotated[bool, typer.Option("--list", help="List the losses and mixings and exit.")]
 Seeds = Annotated[
     int,
@@ -233,6 +245,8 @@ def train(
     then_lr: ThenLr = None,
     freeze: Freezing = None,
     class_means: ClassMeans = None,
+    init: Start = None,
+    base: _options.Base = None,
     set_: _options.SetParameter = None,
     list_: Listing = False,
     seed: _options.Seed = 0,
@@ -255,11 +269,9 @@ def train(
     """
     if list_:
         return _list()
-    method = _method(method, data, feats)
-    plan = TrainPlan(
-        method, _options.parameters(set_), sampler, mix, drw, from_epoch, then, then_sampler,
-        then_lr, freeze, cosine, scale,
-    )  # fmt: skip
+    method, given = _method(method, data, feats), _options.parameters(set_)
+    second = from_epoch, then, then_sampler, then_lr, freeze
+    plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, init)
     settings = _settings(
         HeadSettings if data is None else TrainSettings, batch_size=batch_size, learning_rate=lr,
         step_factor=step_factor, steps=tuple(_options.numbers(steps, "steps", once=False)),
@@ -267,21 +279,16 @@ def train(
         schedule=schedule, warmup_epochs=warmup_epochs, augment=None if data is None else augment,
     )  # fmt: skip
     out = _Output(output, tensorboard, quiet)
-    more: dict[str, Any] = {"class_means": class_means, "device": _options.device_of(device)}
-    more |= {"seeds": seeds, "resume": resume, "overwrite": overwrite}
-    try:
-        if data is not None:
-            view = _options.view_settings(image_size, resize, crop, fit, window)
-            more |= {"arch": arch, "view": view, "keep_best": keep_best}
-            where = {
-                "root": root, "follow_links": follow_links, "columns": _options.columns(columns),
-            }  # fmt: skip
-            return _train_networks(data, where, plan, settings, out, **more)
-        _refuse_those_of_images(context)
-        _train_heads(_paths.features_path(feats, quiet), plan, settings, out, **more)
-    except KeyboardInterrupt:
-        _output.say("interrupted; finished epochs are kept, continue with --resume")
-        raise
+    more: dict[str, Any] = {"seeds": seeds, "class_means": class_means, "resume": resume}
+    more |= {"overwrite": overwrite, "device": _options.device_of(device)}
+    _refuse_others(context, data)
+    with _output.resumable("epochs"):
+        if data is None:
+            return _train_heads(feats, plan, settings, out, base, **more)
+        view = _options.view_settings(image_size, resize, crop, fit, window)
+        more |= {"arch": arch, "view": view, "keep_best": keep_best}
+        where = data, root, follow_links, _options.columns(columns)
+        return _train_networks(where, plan, settings, out, **more)
 
 
 def _method(method: str | None, data: str | None, feats: str | None) -> str:
@@ -320,18 +327,19 @@ def _settings(kind: type[TrainSettings], **given: Any) -> TrainSettings:
     return kind(**{name: value for name, value in given.items() if value is not None})
 
 
-def _refuse_those_of_images(context: typer.Context) -> None:
-    """Refuse image options when a head is trained.
+def _refuse_others(context: typer.Context, data: str | None) -> None:
+    """Refuse options of images where a head is trained, and of a head where a network is.
 
     Raises:
-        InputError: naming the first one.
+        InputError: naming the first.
     """
     from ltkit.errors import InputError
 
-    for name in OF_IMAGES:
+    found, expected = ("a features file", "--data")[:: 1 if data is None else -1]
+    for name in OF_IMAGES if data is None else OF_FEATURES:
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
             option = name.replace("_", "-")
-            raise InputError(f"--{option}: found a features file, expected --data with it")
+            raise InputError(f"--{option}: found {found}, expected {expected} with it")
 
 
 class _Output(NamedTuple):
@@ -347,8 +355,7 @@ class _Output(NamedTuple):
 
 
 def _train_networks(
-    data: str,
-    where: dict[str, Any],
+    where: tuple[str, Path | None, bool, dict[str, str] | None],
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
@@ -359,7 +366,10 @@ def _train_networks(
     from ltkit.training import beside, distributed, runs
 
     def load() -> "Dataset":
-        dataset = datasets.load(data, val="holdout", **where)
+        data, root, follow_links, columns = where
+        dataset = datasets.load(
+            data, root, follow_links=follow_links, columns=columns, val="holdout"
+        )
         sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
         quiet = out.quiet or not distributed.writes()
         _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)
@@ -379,15 +389,22 @@ def _train_networks(
 
 
 def _train_heads(
-    path: Path, plan: TrainPlan, settings: TrainSettings, out: _Output, **more: Any
+    feats: str | None,
+    plan: TrainPlan,
+    settings: TrainSettings,
+    out: _Output,
+    base: Path | None,
+    **more: Any,
 ) -> None:
     """Train heads; report the written files."""
-    from ltkit.training import runs
+    from ltkit.training import distributed, runs
 
+    path = _paths.features_path(feats, out.quiet)
     target = _paths.output_path(out.given, path, plan.method)
     written = runs.train_heads(
         path, plan, settings, target, command=_output.command_line(),
-        report=out.reports("samples"), **more,
+        report=out.reports("samples"), base=base,
+        note=_output.note(out.quiet or not distributed.writes()), **more,
     )  # fmt: skip
     if written is not None:
         _output.wrote(written, out.quiet)

@@ -27,9 +27,8 @@ from ltkit.records import (
     FeatureSplit,
     Ints,
     ShotGroups,
-    shot_groups,
 )
-from ltkit.settings import BINS, GROUPS, REPLICATES, Select
+from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.compare/1"
 
@@ -82,7 +81,7 @@ def compare(
     split: str,
     entries: Sequence[Entry],
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     select: Select | None = "balanced",
     against: str | None = None,
     at: Sequence[float] | None = None,
@@ -106,7 +105,7 @@ def compare(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
@@ -128,8 +127,8 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    entries = [Entry("baseline", features.source, Correction.baseline(base)), *entries]
-    groups = shot_groups(features.classes.train_count, bins)
+    entries = [_own(features, base), *entries]
+    groups = features.groups(bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     val = features.splits.get("val")
     on_val = val is not None and bool(np.isin(val.labels, groups.few).any())
@@ -157,6 +156,10 @@ def compare(
         ],
         "frontier": frontier,
     }
+
+
+def _own(features: FeatureSet, base: Classifier) -> Entry:
+    return Entry(features.baseline, features.baseline_source, Correction.baseline(base))
 
 
 def _walk(points: Sequence[Point], on_val: Sequence[Mapping[str, float | None]] | None) -> Ints:
@@ -253,6 +256,8 @@ def _overall_and_few(
 def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
     """Return the points meant by a label, or by the name of a method with a single setting."""
     found = [(m, p) for m, p in standing if wanted in (m.name, p.label)]
+    if not found and wanted == "baseline":  # it has a name of its own
+        found = [standing[0]]
     if len(found) != 1:
         known = [p.label for _, p in found or standing]
         raise SettingError(

@@ -21,13 +21,14 @@ class Entry:
     correction: Correction
 
 
-def entries_of(read: Sequence[tuple[Path, Correction]]) -> list[Entry]:
-    """Name corrections by method, or by file if methods repeat.
+def entries_of(read: Sequence[tuple[Path, Correction]], taken: Sequence[str] = ()) -> list[Entry]:
+    """Name corrections by their methods; those alike, or taken, by their files.
 
     Args:
         read: files, and the correction in each.
+        taken: names of other rows.
     """
-    methods, stems = [c.method for _, c in read], [file.stem for file, _ in read]
+    methods, stems = [*taken, *(c.method for _, c in read)], [file.stem for file, _ in read]
     return [
         Entry(
             c.method if methods.count(c.method) == 1

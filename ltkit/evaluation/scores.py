@@ -14,8 +14,8 @@ from ltkit.evaluation.entries import Entry, knobs, settings_of
 from ltkit.evaluation.grouping import Grouping
 from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
-from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints, shot_groups
-from ltkit.settings import BINS, GROUPS, REPLICATES
+from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
+from ltkit.settings import GROUPS, REPLICATES
 
 SCHEMA = "ltkit.evaluate/1"
 
@@ -28,7 +28,7 @@ def evaluate(
     split: str,
     entries: Sequence[Entry],
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     grouping: Grouping | None = None,
     topk: Sequence[int] | None = None,
     references: Sequence[FeatureSet] = (),
@@ -46,7 +46,7 @@ def evaluate(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         grouping: for grouped accuracy.
         topk: top-k accuracies to compute; None: top-1, and top-5 with five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
@@ -67,13 +67,13 @@ def evaluate(
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
     topk = _checked_topk(topk, base.num_classes)
-    groups = shot_groups(features.classes.train_count, bins)
+    groups = features.groups(bins)
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
         data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
     )
-    rows, by_class = _score(data, base, features.source, entries, scorer)
+    rows, by_class = _score(data, base, features, entries, scorer)
     if references:
         best = metrics.class_accuracy(reference, data.labels, base.num_classes)
         relative = {
@@ -112,7 +112,7 @@ def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]
 def _score(
     data: FeatureSplit,
     base: Classifier,
-    source: str,
+    features: FeatureSet,
     entries: Sequence[Entry],
     scorer: "_Scorer",
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
@@ -121,8 +121,9 @@ def _score(
         data, base, [Correction.baseline(base), *(e.correction for e in entries)]
     )
     right = (own.predicted == data.labels).astype(np.float64)
-    rows = [{"name": "baseline", "file": source, "settings": {}} | scorer.row(own, None)]
-    by_class = {"baseline": metrics.class_accuracy(right[0], data.labels, base.num_classes)}
+    about = {"name": features.baseline, "file": features.baseline_source, "settings": {}}
+    rows = [about | scorer.row(own, None)]
+    by_class = {features.baseline: metrics.class_accuracy(right[0], data.labels, base.num_classes)}
     for entry, predictions in zip(entries, others, strict=True):
         every = list(settings_of(entry.correction))
         for settings, runs in every:
@@ -142,7 +143,7 @@ def class_table(
     features: FeatureSet,
     split: str,
     by_class: Mapping[str, NDArray[np.float64]],
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
 ) -> tuple[list[str], list[list[Any]]]:
     """Return the heading and the rows of a table of class accuracies, one row per class.
 
@@ -150,10 +151,10 @@ def class_table(
         features: the scored features.
         split: the scored split.
         by_class: from `evaluate`.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
     """
     classes = features.classes
-    groups = shot_groups(classes.train_count, bins)
+    groups = features.groups(bins)
     group_of = {int(c): name for name, ids in groups.items() for c in ids}
     counts = np.bincount(features.split(split).labels, minlength=len(classes))
     heading = ["class", "name", "group", "train_count", f"{split}_count", *by_class]

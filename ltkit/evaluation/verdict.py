@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.evaluation.prediction import predict_classes
-from ltkit.records import Correction, FeatureSet, FeatureSplit
+from ltkit.records import Correction, FeatureSet, FeatureSplit, automatic_bins, shot_groups
 
-DEVIATIONS = 4.0
+DEVIATIONS = 3.0
 """Accuracy within so many standard deviations of chance is near it."""
 
 LIFT = 0.2
@@ -55,6 +55,20 @@ def verdict(features: FeatureSet) -> list[str]:
             "(--classes), or whether this is the model's data"
         )
     return lines
+
+
+def of_groups(features: FeatureSet) -> list[str]:
+    """Return a line where a shot group has no class, which leaves figures empty."""
+    empty = [name for name, ids in features.groups().items() if not len(ids)]
+    counts = features.classes.train_count
+    others = shot_groups(counts, automatic_bins(counts))
+    if not empty or not all(len(ids) for _, ids in others.items()):
+        return []
+    low, high = features.bins
+    return [
+        f"note: no {' and no '.join(empty)} class with bins {low},{high}, of classes with "
+        f"{counts.min()} to {counts.max()} training images; --bins auto makes three groups of them"
+    ]
 
 
 def _mean(hits: NDArray[np.bool_]) -> float:

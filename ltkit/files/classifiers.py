@@ -103,13 +103,19 @@ def read(path: Path) -> tuple[Correction, dict[str, str]]:
     return correction, contents.inputs
 
 
-def read_for(path: Path, features: FeatureSet) -> Correction:
-    """Read a classifier file that was made from given features.
+def read_for(path: Path, features: FeatureSet, *, whole: bool = False) -> Correction:
+    """Read a classifier file that belongs to features.
+
+    Args:
+        path: the file.
+        features: their head, or the base in its place, is what it corrects.
+        whole: whether it does not matter what it corrects, if anything.
 
     Raises:
         FormatError: when it is not a sound classifier file, or does not fit the features that it
             says it was made from.
-        InputError: when there is no such file, or it was made from other features.
+        InputError: when there is no such file, it was made from other features, or its rows correct
+            another classifier.
     """
     correction, inputs = read(path)
     made_from = inputs.get("features", "none")
@@ -121,7 +127,23 @@ def read_for(path: Path, features: FeatureSet) -> Correction:
     misfit = correction.misfit(len(features.classes), features.feature_size)
     if misfit is not None:
         raise FormatError(f"{path}: {misfit}; make the file again")
+    if not (whole or correction.is_whole(len(features.classes))):
+        _check_base(path, features, inputs.get("base", ""))
     return correction
+
+
+def _check_base(path: Path, features: FeatureSet, corrects: str) -> None:
+    """Refuse rows that correct another classifier than the features have."""
+    own = features.inputs.get("base", "")
+    if own != corrects:
+        raise InputError(
+            f"{path}: corrects {_classifier(corrects)}, found {_classifier(own)} of "
+            f"{features.source}; {'name its file as base' if corrects else 'leave base out'}"
+        )
+
+
+def _classifier(digest: str) -> str:
+    return f"the classifier {digest[:12]}" if digest else "the own head"
 
 
 def _runs(contents: Contents) -> tuple[dict[str, Any], ...]:

@@ -32,7 +32,7 @@ MEMORY, FOLD = 2 << 30, 16
 CHILD = "from ltkit.files.isolated import serve; serve()"
 
 
-def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
+def call(function: Callable[..., Any], path: Path, *arguments: Any, unpacked: int = 0) -> Any:
     """Return ``function(path, *arguments)``, computed by a child process with limits.
 
     The limits, on processor time, time and memory, grow with the size of the file.
@@ -40,7 +40,8 @@ def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
     Args:
         function: a module's function, found by name; its result must be JSON-serialisable.
         path: the file, its first argument.
-        *arguments: further arguments, JSON-serialisable.
+        *arguments: the others, such as JSON can hold.
+        unpacked: bytes that the file's contents take, where they are gone through unpacked.
 
     Raises:
         LtkitError: of the kind that the function raises, with its message.
@@ -52,7 +53,7 @@ def call(function: Callable[..., Any], path: Path, *arguments: Any) -> Any:
         >>> call(os.path.basename, Path("folder/feats.h5"))
         'feats.h5'
     """
-    size = path.stat().st_size if path.is_file() else 0
+    size = max(path.stat().st_size if path.is_file() else 0, unpacked)
     request = {
         "module": function.__module__, "function": function.__qualname__, "path": str(path),
         "arguments": arguments, "seconds": SECONDS + int(size / BYTES_PER_SECOND),

@@ -1,6 +1,6 @@
 """The nearest base classes of each rare class: exact and reproducible."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, SettingError
 from ltkit.neighbors.class_means import class_means
 from ltkit.neighbors.wordnet import path_lengths
-from ltkit.records import FeatureSet, Ints, Neighbors, members, shot_groups
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.records import FeatureSet, Ints, Neighbors, members, note_of_left_out
+from ltkit.settings import NeighborSettings
 
 DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
@@ -50,27 +50,37 @@ def nearest_of_groups(
     *,
     of: str = "few",
     among: str = "base",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> Neighbors:
     """Find the nearest classes of a shot group, as ``ltkit neighbors`` does.
+
+    Classes without training images have no mean feature: they are left out of both groups.
 
     Args:
         features: with a train split.
         settings: as `nearest`.
         of: shot group whose neighbours are sought, or ``base`` or ``all``.
         among: the same, for the classes that may be neighbours.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
+        note: called with a note on classes that are left out.
 
     Raises:
         InputError: for an unknown group or one without classes, no train split, or as
             `nearest_classes`.
     """
-    groups = shot_groups(features.classes.train_count, bins)
-    chosen, others = members(groups, of, "of"), members(groups, among, "among")
-    for setting, group, ids in (("of", of, chosen), ("among", among, others)):
-        if not len(ids):
+    bins = features.bins if bins is None else bins
+    groups, empty = features.groups(bins), features.without_images
+    asked = {"of": members(groups, of, "of"), "among": members(groups, among, "among")}
+    for (setting, ids), group in zip(asked.items(), (of, among), strict=True):
+        if not len(np.setdiff1d(ids, empty)):
             where = f"{features.source} with bins {','.join(map(str, bins))}"
-            raise SettingError(setting, f"found no {group} class in {where}")
+            images = " with training images" if len(ids) else ""
+            raise SettingError(setting, f"found no {group} class{images} in {where}")
+    chosen, others = (np.setdiff1d(ids, empty) for ids in asked.values())
+    left_out = np.intersect1d(np.union1d(*asked.values()), empty)
+    if len(left_out):
+        note(note_of_left_out(features.classes, left_out, "no mean feature, no neighbours"))
     means, _ = class_means(features.split("train"), len(features.classes))
     return nearest_classes(features, means, chosen, others, settings)
 

@@ -5,7 +5,13 @@
 - ``GRID``, parameter name to the values that are tried on validation data when the user gives none,
   and that are all kept in a sweep;
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
-  together costs less than one after the other. Each of `tried` has every parameter of ``fit``.
+  together costs less than one after the other. Each of `tried` has every parameter of ``fit``;
+- ``ANEW = True``, where nothing of the base is used but its form: such a method gives a whole
+  classifier of features that have no head;
+- ``HEAD_ONLY = True``, where a class's row is corrected without images of it: such a method is
+  fitted among all classes, others among those that have training images;
+- ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
+  without one, and the base stays the features' own head.
 
 `plan` and `fit_features` fit a method on a features file and choose unset parameters; calling the
 method's module does both.

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+from ltkit.files.bases import Start, with_base
 from ltkit.posthoc._features import fit_features, plan
 from ltkit.records import Correction, FeatureSet
-from ltkit.settings import BINS, Select
+from ltkit.settings import Select
 
 
 class Method(ModuleType):
@@ -17,29 +18,32 @@ class Method(ModuleType):
         features: FeatureSet,
         *,
         select: Select = "balanced",
-        bins: Sequence[int] = BINS,
+        bins: Sequence[int] | None = None,
         seeds: int = 1,
         sweep: bool = False,
         start: tuple[Correction, int] | None = None,
+        base: Start | None = None,
         **parameters: Any,
     ) -> Correction:
         """Fit the method to features, as ``ltkit posthoc`` does.
 
         Args:
-            features: with a head.
-            select: validation accuracy by which unset parameters are chosen.
-            bins: bounds of the medium shot group.
-            seeds: number of seeds, for a method that draws at random.
+            features: with a head, unless the method starts anew.
+            select: what parameters that are not given are chosen by on the validation split.
+            bins: bounds of the medium shot group; None: the file's own.
+            seeds: runs with different seeds, of a method that draws.
             sweep: keep every value on the method's grid, and choose none.
-            start: another correction and one of its runs, to correct instead of the head.
-            **parameters: parameters of the method's ``fit``.
+            start: another correction, and which of its runs, to correct instead of the head.
+            base: a classifier in the place of the head, or its file.
+            **parameters: of the method's ``fit``.
 
         Raises:
             InputError: for an unknown parameter, or as `fit_features`.
         """
-        name = self.__name__.rpartition(".")[2].replace("_", "-")
-        wanted = plan(name, parameters, seeds=seeds, sweep=sweep)
-        return fit_features(features, wanted, select=select, bins=bins, start=start).correction
+        name = self.__name__.rpartition(".")[2]
+        wanted = plan(name.replace("_", "-"), parameters, seeds=seeds, sweep=sweep)
+        based = with_base(features, base)
+        return fit_features(based, wanted, select=select, bins=bins, start=start).correction
 
 
 class Methods(ModuleType):

@@ -1,7 +1,7 @@
 """Fitting a method on a features file: its grid, the choice on validation data, several seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import ModuleType
 from typing import Any
@@ -14,12 +14,12 @@ from ltkit.records import (
     Classifier,
     Correction,
     FeatureSet,
-    FeatureSplit,
-    Ints,
+    Present,
     joined,
-    shot_groups,
+    never_predicted,
+    note_of_left_out,
 )
-from ltkit.settings import BINS, Select
+from ltkit.settings import Select
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,26 @@ class Plan:
     tried: Sequence[Mapping[str, Any]]
     seeds: int
     sweep: bool
+
+    @property
+    def anew(self) -> bool:
+        """Whether the method asks for no classifier to start from."""
+        return bool(getattr(self.module, "ANEW", False))
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the classifier to start from goes beside the features' own head."""
+        return bool(getattr(self.module, "ENSEMBLE", False))
+
+    @property
+    def head_only(self) -> bool:
+        """Whether the method needs no images of a class to correct its row."""
+        return bool(getattr(self.module, "HEAD_ONLY", False))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether parameters are chosen on the validation split."""
+        return bool(self.tried[0]) and not self.sweep
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -97,12 +117,14 @@ class Fitted:
     tried, scores: the parameters that were chosen from, and their scores on the validation split;
         none where there was no choice.
     chosen: the best of them.
+    notes: which classes are left out, and what was taken where there was nothing to choose on.
     """
 
     correction: Correction
     tried: Sequence[Mapping[str, Any]] = ()
     scores: Sequence[float] = ()
     chosen: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def fit_features(
@@ -110,56 +132,136 @@ def fit_features(
     wanted: Plan,
     *,
     select: Select = "balanced",
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     start: tuple[Correction, int] | None = None,
+    by_default: bool = False,
 ) -> Fitted:
     """Fit a method on a features file, as ``ltkit posthoc`` does.
 
+    Classes without training images are left out: the method is fitted among the others. Their rows
+    stay those of the classifier it starts from; one that starts anew never predicts them.
+
     Args:
-        features: with a head; with a train split, where the method learns from it.
-        wanted: from `plan`.
-        select: validation accuracy that parameters are chosen by.
-        bins: bounds of the medium shot group.
-        start: another correction of these features and one of its runs, to correct instead of
-            the file's own head.
+        features: with a head or a base, unless the method starts anew; with a train split, where
+            the method learns from it.
+        wanted: of `plan`.
+        select: what parameters are chosen by on the validation split.
+        bins: bounds of the medium shot group; None: the file's own.
+        start: another correction of these features, and which of its runs, to be corrected
+            instead of the file's own head; of an ensemble, to go with it.
+        by_default: without a validation split to choose on, take the method's own defaults, and
+            say so in the result's notes, instead of refusing.
 
     Raises:
-        InputError: without a validation split to choose on, and for what the method refuses.
+        InputError: without a validation split to choose on, without a classifier to start from, and
+            for what the method refuses.
     """
-    base, name = features.classifier(), wanted.name
+    name, (base, beside) = wanted.name, _starts(features, wanted, start)
     if start is not None:
-        before, number = start
-        base, name = before.classifier(base, number), f"{before.method}+{name}"
-    val, choice = features.splits.get("val"), bool(wanted.tried[0]) and not wanted.sweep
+        name = f"{start[0].method}+{name}"
+    val, choice = features.splits.get("val"), wanted.chooses
+    present, notes = _present(features, wanted)
     if choice and val is None:
-        first = next(iter(wanted.tried[0]))
-        raise InputError(
-            f"{features.source}: no validation split to choose {first} on; set {first}, or keep "
-            "all with sweep"
-        )
-    train, counts, runs = features.splits.get("train"), features.classes.train_count, wanted.runs
-    fits = zip(_fit(wanted.module, base, train, counts, runs), runs, strict=True)
-    correction = joined([Correction.whole(name, *fit) for fit in fits])
+        wanted, note = _by_default(wanted, features, by_default)
+        notes = (*notes, note)
+    others = never_predicted(features) if wanted.anew else base
+    fits = zip(_fit(wanted, features, present, base, beside), wanted.runs, strict=True)
+    correction = joined(
+        [Correction.whole(name, present.widened(found, others), run) for found, run in fits]
+    )
     if not choice or val is None:
-        return Fitted(correction)
-    groups = shot_groups(counts, bins)
+        return Fitted(correction, notes=notes)
+    groups = features.groups(bins)
     (found,) = evaluation.predict_classes(val, base, [correction])
     every = [evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found]
-    of = [range(n, n + wanted.seeds) for n in range(0, len(runs), wanted.seeds)]
+    of = [range(n, n + wanted.seeds) for n in range(0, len(wanted.runs), wanted.seeds)]
     best, scores = evaluation.best(every, of)
-    return Fitted(correction.only(of[best]), wanted.tried, scores, wanted.tried[best])
+    return Fitted(correction.only(of[best]), wanted.tried, scores, wanted.tried[best], notes)
+
+
+def _starts(
+    features: FeatureSet, wanted: Plan, start: tuple[Correction, int] | None
+) -> tuple[Classifier, Classifier | None]:
+    """Return the classifier to correct, and the one that goes beside it in an ensemble."""
+    if start is not None:
+        base = features.corrected(*start)
+        return (features.classifier(), base) if wanted.ensemble else (base, None)
+    if wanted.anew and features.head is None and features.base is None:
+        return features.empty_classifier(), None
+    return features.classifier(), None
+
+
+def _present(features: FeatureSet, wanted: Plan) -> tuple[Present, tuple[str, ...]]:
+    """Return the classes that a method is fitted among, and a note on the others, if any."""
+    present = Present.of(features)
+    if wanted.head_only:
+        present = Present(np.arange(present.num_classes), present.num_classes)
+    if present.whole:
+        return present, ()
+    then = "never predicted" if wanted.anew else "their rows stay as they are"
+    return present, (note_of_left_out(features.classes, present.left_out, then),)
+
+
+def _by_default(wanted: Plan, features: FeatureSet, allowed: bool) -> tuple[Plan, str]:
+    """Return the fit with the method's own defaults, and a note on it.
+
+    Raises:
+        InputError: when that is not allowed, or the method has no default.
+    """
+    names = list(wanted.tried[0])
+    if not allowed or any(name not in wanted.every for name in names):
+        raise InputError(
+            f"{features.source}: no validation split to choose {names[0]} on; set {names[0]}, or "
+            "keep all with sweep"
+        )
+    taken = ", ".join(f"{name} {wanted.every[name]:g}" for name in names)
+    note = (
+        f"no val split to choose {', '.join(names)} on: {taken} is taken, the default of "
+        f"{wanted.name}; --set chooses another, --sweep keeps all"
+    )
+    return replace(wanted, tried=[{}]), note
 
 
 def _fit(
-    module: ModuleType,
+    wanted: Plan,
+    features: FeatureSet,
+    present: Present,
     base: Classifier,
-    train: FeatureSplit | None,
-    counts: Ints,
-    runs: Sequence[Mapping[str, Any]],
+    beside: Classifier | None,
 ) -> list[Classifier]:
-    """Return the classifier of each run, fitted together if the method supports it."""
+    """Return the classifier of each run among some classes, fitted together if that is supported.
+
+    Args:
+        wanted: the method and its runs.
+        features: of all classes.
+        present: the classes.
+        base: of all classes, to correct.
+        beside: of all classes, for an ensemble.
+    """
+    module, runs = wanted.module, wanted.runs
+    train, counts = features.splits.get("train"), features.classes.train_count
+    if not present.whole:
+        train = None if train is None else present.split(train)
+        base, counts = present.classifier(base), counts[present.ids]
+        beside = None if beside is None else present.classifier(beside)
+        runs = [_among(present, run) for run in runs]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
             together: list[Classifier] = module.fit_many(base, train, counts, runs)
             return together
-        return [module.fit(base, train, counts, **parameters) for parameters in runs]
+        more = () if beside is None else (beside,)
+        return [module.fit(base, train, counts, *more, **parameters) for parameters in runs]
+
+
+def _among(present: Present, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters for some classes: of a target's numbers, theirs.
+
+    Raises:
+        InputError: when there is not one for each of all classes.
+    """
+    target = run.get("target")
+    if target is None or target in posthoc.TARGETS:
+        return dict(run)
+    posthoc.log_target(target, np.ones(present.num_classes, np.int64))
+    numbers = target.split(",")
+    return {**run, "target": ",".join(numbers[c] for c in present.ids)}

@@ -9,6 +9,7 @@ from ltkit.posthoc import _stacked, check_range, check_train
 from ltkit.posthoc._stacked import Run
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+ANEW = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 

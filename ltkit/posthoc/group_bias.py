@@ -7,6 +7,7 @@ from ltkit.posthoc import check_range
 from ltkit.records import Classifier, FeatureSplit, Ints, shot_groups
 from ltkit.settings import BINS
 
+HEAD_ONLY = True
 GRID = {
     "few": tuple(i / 2 for i in range(13)),
     "medium": tuple(i / 2 for i in range(7)),

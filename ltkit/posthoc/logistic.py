@@ -10,6 +10,8 @@ from ltkit.posthoc import check_range, check_train
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+ANEW = True
+
 OUTWEIGHED = 1e9
 """Largest penalty, in units of the features' variance, that leaves any weights."""
 

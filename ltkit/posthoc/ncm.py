@@ -9,6 +9,8 @@ from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import check_choice, check_train
 from ltkit.records import Classifier, FeatureSplit, Ints, Rows, lengths, unit_rows
 
+ANEW = True
+
 VARIANTS = ("euclidean", "cosine", "cl2n")
 
 ROUNDING = 1e-12

@@ -10,6 +10,7 @@ from ltkit.posthoc import check_range, check_train
 from ltkit.posthoc._stacked import balanced_moments, balanced_weights
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+ANEW = True
 GRID = {"penalty": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)}
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from ltkit.errors import InputError
-from ltkit.records import Classifier, FeatureSplit, Ints, lengths
+from ltkit.records import NEVER, Classifier, FeatureSplit, Ints, lengths
 from ltkit.settings import RANGES
 
+HEAD_ONLY = True
 GRID = {"tau": tuple(i / 10 for i in range(21))}
 """0 to 2 in steps of 0.1, as in the released code."""
 
@@ -18,7 +19,8 @@ def fit(
     .. math:: w'_c = w_c / \lVert w_c \rVert_2^{\tau}, \quad b'_c = 0
 
     Args:
-        base: the classifier to correct; its bias is dropped, as in the source.
+        base: the classifier to correct; its bias is dropped, as in the source, but for classes
+            that it never predicts.
         train: not used; every method takes it.
         class_counts: not used; every method takes it.
         tau: 0 keeps the rows, 1 makes all norms 1.
@@ -41,5 +43,5 @@ def fit(
         weight = (base.weight / np.where(norms > 0, norms, 1) ** tau).astype(np.float32)
     if (base.weight.any(axis=1) & ~weight.any(axis=1)).any():
         raise InputError(f"tau: found {tau:g}, which makes rows 0 in float32; set it nearer to 1")
-    bias = np.zeros_like(base.bias)
+    bias = np.where(base.bias > NEVER, 0, base.bias).astype(base.bias.dtype)
     return Classifier(weight, bias, base.normalize_features, base.experts)

@@ -22,6 +22,7 @@ from ltkit.records.arrays import (
 )
 from ltkit.records.features import (
     SPLITS,
+    Base,
     ClassTable,
     FeatureSet,
     FeatureSplit,
@@ -29,8 +30,10 @@ from ltkit.records.features import (
 )
 from ltkit.records.groups import (
     ShotGroups,
+    automatic_bins,
     members,
     shot_groups,
+    stored_bins,
 )
 from ltkit.records.heads import (
     Classifier,
@@ -45,11 +48,14 @@ from ltkit.records.images import (
     ImageSplit,
     ImageView,
 )
+from ltkit.records.present import NEVER, Present, never_predicted, note_of_left_out
 
 __all__ = [
     "BLOCK_BYTES",
+    "NEVER",
     "SPLITS",
     "STREAM_BLOCKS",
+    "Base",
     "ClassTable",
     "Classifier",
     "Correction",
@@ -64,15 +70,20 @@ __all__ = [
     "Ints",
     "Neighbors",
     "Normalize",
+    "Present",
     "Rows",
     "ShotGroups",
+    "automatic_bins",
     "block_rows",
     "blocks",
     "joined",
     "lengths",
     "members",
+    "never_predicted",
+    "note_of_left_out",
     "products",
     "shifted",
     "shot_groups",
+    "stored_bins",
     "unit_rows",
 ]

@@ -1,7 +1,7 @@
 """Cached features: splits, facts about the classes, and nearest classes."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,16 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records.arrays import STREAM_BLOCKS, Floats, Ints, Rows, block_rows, blocks
-from ltkit.records.heads import Classifier, Head
+from ltkit.records.groups import ShotGroups, shot_groups
+from ltkit.records.heads import Classifier, Correction, Head
+from ltkit.settings import BINS
 
 SPLITS = ("train", "val", "test")
+
+MAKE_BASE = (
+    "make one with ltkit posthoc ncm, ridge, logistic or crt, or ltkit train ce, and name it"
+)
+"""What to do where features have no head and a command starts from one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +83,26 @@ class ClassTable:
 
 
 @dataclass(frozen=True, eq=False)
+class Base:
+    """The classifier that stands for the head of features: corrections start from it.
+
+    name: what its row in a table is called.
+    source: the file it is from.
+    digest: of that file.
+    """
+
+    name: str
+    classifier: Classifier
+    source: str = "memory"
+    digest: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """The contents of a features file."""
+    """The contents of a features file.
+
+    base: what stands for the head, where there is none or another one is wanted.
+    """
 
     splits: Mapping[str, FeatureSplit]
     classes: ClassTable
@@ -85,6 +110,7 @@ class FeatureSet:
     settings: Mapping[str, Any] = field(default_factory=dict)
     digest: str = ""
     source: str = "features"
+    base: Base | None = None
 
     def split(self, name: str) -> FeatureSplit:
         """Return a split.
@@ -101,14 +127,90 @@ class FeatureSet:
         return self.splits[name]
 
     def classifier(self) -> Classifier:
-        """Return the file's own head in its linear form.
+        """Return the base, or else the file's own head in its linear form.
 
         Raises:
-            InputError: when the file has no head.
+            InputError: when there is neither.
         """
+        if self.base is not None:
+            return self.base.classifier
         if self.head is None:
-            raise InputError(f"{self.source}: head: absent; extract or import with a classifier")
+            raise InputError(f"{self.source}: head: absent, and no base stands for it; {MAKE_BASE}")
         return self.head.fold()
+
+    def corrected(self, correction: Correction, run: int = 0) -> Classifier:
+        """Return the classifier that a run of a correction makes; a whole one needs no head.
+
+        Raises:
+            InputError: when some rows are those of a head, and there is none.
+        """
+        if self.base is None and self.head is None and correction.is_whole(len(self.classes)):
+            return correction.classifier(self.empty_classifier(), run)
+        return correction.classifier(self.classifier(), run)
+
+    def empty_classifier(self) -> Classifier:
+        """Return zeros: the base of a method that asks for no more than its form."""
+        shape = (len(self.classes), self.feature_size)
+        return Classifier(np.zeros(shape, np.float32), np.zeros(shape[0], np.float32))
+
+    def with_base(self, base: Base) -> "FeatureSet":
+        """Return the same features with a classifier in the place of their head.
+
+        Raises:
+            InputError: when it has other classes or another width than the features.
+        """
+        expected = (len(self.classes), self.feature_size)
+        if base.classifier.weight.shape != expected:
+            raise InputError(
+                f"{base.source}: found a weight of {base.classifier.weight.shape}, expected "
+                f"{expected} as {self.source} has classes and features; name a classifier of these"
+            )
+        return replace(self, base=base)
+
+    @property
+    def baseline(self) -> str:
+        """What the row is called that corrections are compared with."""
+        return "baseline" if self.base is None else self.base.name
+
+    @property
+    def baseline_source(self) -> str:
+        """The file that the baseline is from."""
+        return self.source if self.base is None else self.base.source
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The digests of the files that what is made of them is made from, by role."""
+        of_base = {} if self.base is None else {"base": self.base.digest}
+        return {"features": self.digest} | of_base
+
+    @property
+    def without_images(self) -> Ints:
+        """The classes of which no training image is counted, nor in the train split."""
+        images = self.classes.train_count
+        if "train" in self.splits:
+            images = images + np.bincount(self.splits["train"].labels, minlength=len(images))
+        return np.flatnonzero(images == 0)
+
+    @property
+    def bins(self) -> Sequence[int]:
+        """The least and the greatest training count of medium: the file's own, or the usual ones.
+
+        Raises:
+            InputError: when the file says what cannot be.
+        """
+        said = self.settings.get("bins")
+        if said is None:
+            return BINS
+        whole = isinstance(said, list | tuple) and all(type(count) is int for count in said)
+        if not whole or len(said) != 2 or not 0 < said[0] <= said[1]:
+            raise InputError(
+                f"{self.source}: bins: found {str(said)[:40]}, expected two counts, as 20,100"
+            )
+        return tuple(said)
+
+    def groups(self, bins: Sequence[int] | None = None) -> ShotGroups:
+        """Return the shot groups, by bins or by those of the file."""
+        return shot_groups(self.classes.train_count, self.bins if bins is None else bins)
 
     @property
     def feature_size(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ltkit.errors import SettingError
 from ltkit.records.arrays import Ints
-from ltkit.settings import BINS, SHOT_GROUPS
+from ltkit.settings import BINS, SHOT_GROUPS, StoredBins
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,41 @@ def shot_groups(class_counts: Ints, bins: Sequence[int] = BINS) -> ShotGroups:
         medium=np.flatnonzero((class_counts >= low) & (class_counts <= high)).astype(np.int64),
         many=np.flatnonzero(class_counts > high).astype(np.int64),
     )
+
+
+def automatic_bins(class_counts: Ints) -> tuple[int, int]:
+    """Return the usual bins if all three groups are there, else those of thirds of the classes.
+
+    Example:
+        >>> automatic_bins(np.array([500, 50, 5])), automatic_bins(np.array([9, 7, 7, 5, 4, 2]))
+        ((20, 100), (5, 7))
+        >>> [ids.tolist() for _, ids in shot_groups(np.array([9, 7, 7, 5, 4, 2]), (5, 7)).items()]
+        [[4, 5], [1, 2, 3], [0]]
+    """
+    groups = shot_groups(class_counts)
+    if all(len(ids) for _, ids in groups.items()):
+        return BINS
+    ordered = np.sort(class_counts)
+    third = len(ordered) // 3
+    low, high = int(ordered[third]), int(ordered[len(ordered) - 1 - third])
+    return max(low, 1), max(high, 1)
+
+
+def stored_bins(said: StoredBins, class_counts: Ints) -> dict[str, list[int]]:
+    """Return what a features file keeps of its shot groups.
+
+    Raises:
+        SettingError: when the bins are not two ascending counts.
+
+    Example:
+        >>> stored_bins("auto", np.array([3, 2, 1])), stored_bins(None, np.array([3, 2, 1]))
+        ({'bins': [2, 2]}, {})
+    """
+    if said is None:
+        return {}
+    bins = automatic_bins(class_counts) if said == "auto" else said
+    shot_groups(class_counts, bins)
+    return {"bins": list(bins)}
 
 
 def members(groups: ShotGroups, name: str, setting: str) -> Ints:

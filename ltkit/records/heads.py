@@ -241,6 +241,10 @@ class Correction:
             f"most {num_classes - 1}"
         )
 
+    def is_whole(self, num_classes: int) -> bool:
+        """Say whether it has the row of every class, so that it is a classifier without a base."""
+        return len(self.class_id) == num_classes
+
     def classifier(self, base: Classifier, run: int) -> Classifier:
         """Return one run's corrected classifier; other rows are `base`'s, bit for bit."""
         weight, bias = base.weight.copy(), base.bias.copy()

@@ -19,7 +19,7 @@ from ltkit.evaluation.analysis import Case, Subject, observe
 from ltkit.files import hdf5
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import FeatureSet, Ints, Neighbors
-from ltkit.settings import BINS, REPLICATES, NeighborSettings, PathRule, Select
+from ltkit.settings import REPLICATES, NeighborSettings, PathRule, Select
 
 DETAILED = 8
 """Most settings shown class by class: more than a reader compares, or a page holds."""
@@ -56,8 +56,8 @@ class Source:
 
     @cached_property
     def every_setting(self) -> list[str]:
-        """Names of the settings, the model's own head first."""
-        return ["baseline", *(case.label for case in self.subject.cases)]
+        """What the settings are called, the model's own head first."""
+        return [self.subject.features.baseline, *(case.label for case in self.subject.cases)]
 
     @cached_property
     def in_detail(self) -> list[int]:
@@ -144,7 +144,7 @@ def collect(
     split: str,
     entries: Sequence[Entry],
     *,
-    bins: Sequence[int] = BINS,
+    bins: Sequence[int] | None = None,
     grouping: Grouping | None = None,
     rule: PathRule = "path",
     level: int = 4,
@@ -158,7 +158,7 @@ def collect(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
         grouping: for grouped accuracy.
         rule: WordNet rule.
         level: WordNet level.

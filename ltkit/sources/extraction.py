@@ -19,7 +19,7 @@ from ltkit.datasets.images import ImageFiles
 from ltkit.datasets.view import Known, SeenAs, resolve
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
-from ltkit.records import Dataset, Head, Images, ImageSplit, blocks
+from ltkit.records import Dataset, Head, Images, ImageSplit, blocks, stored_bins
 from ltkit.settings import ExtractSettings, ViewSettings, as_json
 
 TOLERANCE = 1e-4
@@ -83,9 +83,7 @@ def extract(
     chosen = {name: _readable(dataset.split(name), settings, seen) for name in splits}
     network = model.network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     view = _Normalise(model.mean, model.std, device)
-    first = next((part for part, _ in chosen.values() if len(part)), None)
-    if first is None:
-        raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(splits)}")
+    first = _first(chosen, dataset)
 
     def check(size: int) -> int:
         return check_head(network, head, view(first.images[:size]))
@@ -114,6 +112,18 @@ def extract(
         return writer.finish()
 
 
+def _first(chosen: dict[str, tuple[ImageSplit, Any]], dataset: Dataset) -> ImageSplit:
+    """Return the first split that has an image.
+
+    Raises:
+        InputError: when none has.
+    """
+    for part, _ in chosen.values():
+        if len(part):
+            return part
+    raise InputError(f"{dataset.record['spec']}: found no image in {', '.join(chosen)}")
+
+
 def _plan(
     model: Recognised,
     head: Head | None,
@@ -140,7 +150,8 @@ def _plan(
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
         head,
-        settings={k: v for k, v in as_json(settings).items() if k != "workers"}
+        settings={k: v for k, v in as_json(settings).items() if k not in ("workers", "bins")}
+        | stored_bins(settings.bins, dataset.classes.train_count)
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
         | {"load": model.wanted.kept()}
         | {"view": seen.record()},
@@ -185,9 +196,14 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(
-            f"images: the network does not take a batch of {tuple(images.shape)} ({reason}); give "
+            f"images: the network does not take a batch of {_shape(images)} ({reason}); give "
             "images of the size that it was trained on"
         ) from error
+
+
+def _shape(images: Any) -> str:
+    """Return the shape of a batch; of a mapping, what it has."""
+    return str(tuple(images.shape)) if hasattr(images, "shape") else ", ".join(images)
 
 
 def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
@@ -215,6 +231,11 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
         return features.shape[1]
     own = logits.float().cpu().numpy()
     ours = head.fold().logits(features.float().cpu().numpy())
+    if ours.shape != own.shape:
+        raise InputError(
+            f"head: features times head are {ours.shape}, the model's logits {own.shape}; name the "
+            "last layer with --head"
+        )
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
     if not difference < TOLERANCE:
         raise InputError(

@@ -12,7 +12,7 @@ from ltkit import losses
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
 from ltkit.registry import defaults, load, parameters_of
-from ltkit.settings import Sampler, TrainPlan, TrainSettings, as_json, check
+from ltkit.settings import Init, Sampler, TrainPlan, TrainSettings, as_json, check
 from ltkit.training import mixing
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.mixing import Mixing
@@ -38,6 +38,7 @@ class Recipe:
     then: what changes at an epoch, but for the loss, which is a `Deferred` one.
     mixing: how batches of images are mixed.
     cosine, scale: whether the head is a cosine head, and its factor.
+    init: what a head on cached features starts from; None: rows drawn from the seed.
     class_means: for a loss that asks for them, of another model: a digest, for the files, and the
         (C, D) means; None: those of the network, or of the features.
     """
@@ -52,6 +53,7 @@ class Recipe:
     cosine: bool = False
     scale: float = 1.0
     class_means: tuple[str, Tensor] | None = None
+    init: Init | None = None
 
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
@@ -61,6 +63,7 @@ class Recipe:
             **data, "sampler": self.sampler,
             "class_means": self.class_means[0] if self.class_means else None,
             "then": asdict(self.then) if self.then else None,
+            **({} if self.init is None else {"init": self.init}),
         }  # fmt: skip
 
 
@@ -102,7 +105,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
-        scale if cosine else 1.0,
+        scale if cosine else 1.0, init=plan.init,
     )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ltkit.errors import SettingError
-from ltkit.files import classifiers
+from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
-from ltkit.records import Correction, Dataset, joined
+from ltkit.records import Correction, Dataset, Present, joined, note_of_left_out
 from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
 from ltkit.training import beside, distributed, heads, networks, pictures
 from ltkit.training.features import stores
@@ -149,26 +149,33 @@ def train_heads(
     *,
     seeds: int = 1,
     class_means: Path | None = None,
+    base: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
     report: Callable[[Path], Report] = lambda path: _quiet,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
     """Train a head on cached features for each seed; write them as the runs of one file.
+
+    Classes without training images are left out: the head is trained on the others, and its rows of
+    these are those of `heads.of_left_out`.
 
     Args:
         features: the features file.
         plan: the losses, stages, sampler and kind of head.
         settings: the schedule, and the first seed; `HeadSettings` has the usual one.
         output: the classifier file.
-        seeds: number of seeds, starting from that of the settings.
-        class_means: a features file whose class means the loss uses instead of this file's.
+        seeds: how many runs, with the seeds from that of the settings on.
+        class_means: a features file whose class means the loss takes instead of these ones.
+        base: a classifier file that heads with ``init`` head start from instead of the file's own.
         device: ``cpu`` or ``cuda[:i]``.
         resume: resume interrupted runs; with several, start those not yet begun.
         overwrite: whether existing outputs and logs may be replaced.
         command: as typed, to be kept in the file.
         report: returns the callback for each epoch of the run with this output.
+        note: called with a note on classes that are left out.
 
     Returns:
         The classifier file; None in a process of several that does not write.
@@ -184,7 +191,16 @@ def train_heads(
             hold(path)
         beside.check_beside(path, resume=goes_on)
     data = features_file.read(features)
+    if base is not None:
+        data = bases.read(base, data)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
+    every, present = data, Present.of(data)
+    if not present.whole:
+        started = plan.init in heads.KEPT
+        then = "their rows stay as they are" if started else "never predicted"
+        note(note_of_left_out(data.classes, present.left_out, then))
+        data = present.features(data)
+        means = means and (means[0], means[1][torch.from_numpy(present.ids)])
     corrections = []
     with distributed.group(device) as own:
         held = functools.cache(lambda: stores(data, own))
@@ -193,11 +209,13 @@ def train_heads(
                 data, replace(one, class_means=means), path, device=own, held=held,
                 resume=goes_on, overwrite=overwrite, report=report(path),
             )  # fmt: skip
+            if not present.whole:
+                head = present.widened(head, heads.of_left_out(every, one))
             run = {**one.parameters, "seed": one.settings.seed}
             corrections.append(Correction.whole(plan.method, head, run))
         if distributed.rank() > 0:
             return None
-    inputs = {"features": data.digest} | ({"class_means": means[0]} if means else {})
+    inputs = data.inputs | ({"class_means": means[0]} if means else {})
     kept = _kept(runs.recipes[0])
     classifiers.write(output, joined(corrections), settings=kept, inputs=inputs, command=command)
     for path in runs.paths:
@@ -210,7 +228,7 @@ def _kept(first: Recipe) -> dict[str, object]:
     return as_json(first.settings) | {
         "method": first.method, "parameters": first.parameters, "sampler": first.sampler,
         "then": asdict(first.then) if first.then else None, "cosine": first.cosine,
-        "scale": first.scale,
+        "scale": first.scale, **({} if first.init is None else {"init": first.init}),
     }  # fmt: skip
 
 

@@ -50,6 +50,42 @@ def arrays(**changes):
     return {name: value for name, value in content.items() if value is not None}
 
 
+def from_1():
+    """Write an archive whose labels count from 1."""
+    given = arrays()
+    npz(**{name: value + 1 for name, value in given.items() if name.endswith("labels")})()
+
+
+def names_for_labels():
+    """Write an archive whose labels are names."""
+    given = arrays()
+    names = np.array(list("abcdef"))
+    npz(**{name: names[value] for name, value in given.items() if name.endswith("labels")})()
+
+
+def outputs(change: Callable[[np.ndarray], np.ndarray]) -> Maker:
+    """Write an archive of a model's outputs, changed, in the place of features and head."""
+    given = arrays()
+    weight = given["weight"]
+    changed = {n: change(v @ weight.T) for n, v in given.items() if n.endswith("features")}
+    return npz(**changed, weight=None, bias=None)
+
+
+def npy_file(name: str, values: np.ndarray) -> Maker:
+    """Write an array alone."""
+    return lambda: np.save(name, values)
+
+
+def foreign(name: str) -> Maker:
+    """Write an HDF5 file of another program."""
+
+    def make():
+        with h5py.File(name, "w") as file:
+            file["mean"] = np.zeros(3)
+
+    return make
+
+
 def nothing():
     """Make no other input."""
 

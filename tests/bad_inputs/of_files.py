@@ -67,7 +67,7 @@ ANY_FILE = [
         put("b.h5", test_features=None, test_labels=None)),
     Row("split without samples", "evaluate b.h5", ["test", "found no sample"],
         put("b.h5", test_features=np.zeros((0, 8)), test_labels=np.zeros(0))),
-    Row("no head", "evaluate b.h5", ["head: absent"], put("b.h5", weight=None)),
+    Row("no head", "evaluate b.h5", ["--base: absent, b.h5 has no head"], put("b.h5", weight=None)),
     Row("no train split", "neighbors b.h5", ["no split train"], makers.test_only("b.h5")),
     Row("several features files", "evaluate", ["found 2 features files", "a.h5, b.h5"],
         several(put("a.h5"), put("b.h5"), makers.gone("feats.h5"))),

@@ -197,7 +197,8 @@ EXPORT = [
     Row("export of half a run", "export feats.ncm.h5 --to npz -o o.npz --run rho", ["--run rho"],
         corrected()),
     Row("export into another checkpoint", "export feats.ncm.h5 --into m.pt -o o.pt",
-        ["m.pt: digest", "extracted from none"], corrected()),
+        ["--into: needs features that ltkit extract wrote", "those of feats.h5 were imported"],
+        corrected()),
     Row("export without its features", "export feats.ncm.h5 --to npz -o o.npz",
         ["found no such file beside it"], several(corrected(), makers.gone("feats.h5"))),
 ]  # fmt: skip

@@ -203,18 +203,24 @@ def labels(program: bytes) -> Maker:
 
 
 def without_a_storage():
-    """Write ``bad.pt``: an old file that leaves out the first storage's key and values."""
-    file = io.BytesIO()
-    torch.save(content(), file, _use_new_zipfile_serialization=False)
+    """Write ``bad.pt``: an old file that leaves out a storage's key and values."""
+    file, whole = io.BytesIO(), content()
+    state = {name: tensor.float() for name, tensor in whole["state_dict"].items()}  # 4 bytes each
+    torch.save(whole | {"state_dict": state}, file, _use_new_zipfile_serialization=False)
     file.seek(0)
     for _ in range(4):
         for _ in pickletools.genops(file):
             pass
     start = file.tell()
-    keys, end = pickle.load(file), file.tell()
-    whole = file.getvalue()
-    size = 8 + 4 * int.from_bytes(whole[end : end + 8], "little")
-    Path("bad.pt").write_bytes(whole[:start] + pickle.dumps(keys[1:], 2) + whole[end + size :])
+    keys, at = pickle.load(file), file.tell()
+    data, values = file.getvalue(), {}
+    for key in keys:
+        size = 8 + 4 * int.from_bytes(data[at : at + 8], "little")
+        values[key], at = data[at : at + size], at + size
+    least = min(keys, key=lambda key: len(values[key]))
+    del values[least]  # the smallest, so that the others still fit the file
+    listed = pickle.dumps([key for key in keys if key != least], 2)
+    Path("bad.pt").write_bytes(data[:start] + listed + b"".join(values.values()))
 
 
 def tensors(**entries) -> Maker:

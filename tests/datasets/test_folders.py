@@ -110,7 +110,10 @@ def test_a_class_may_be_called_as_a_split(tmp_path, name):
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        (["train/0.png", "val/1.png", "test/2.png"], "train: found no sub-folder, expected one a"),
+        (
+            ["train/0.png", "val/1.png", "test/2.png"],
+            "train: found no sub-folder, expected one per class",
+        ),
         (["train/0.png"], "train: found no sub-folder"),
         (["train/a/0.png", "test/1.png"], "test: found no image"),
         (["valid/a/0.png", "test/a/1.png"], "found valid, test/, expected train/ too; if they are"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 
 import numpy as np
 import pictures
@@ -247,6 +248,19 @@ def test_a_made_small_file(tmp_path):
 def test_a_small_file_that_is_not_sound(tmp_path, change, message):
     np.savez(tmp_path / tiny_imagenet.FILE, **made(**change))
     with pytest.raises(FormatError, match=message):
+        datasets.load("tiny_imagenet_lt", tmp_path)
+
+
+def test_a_small_file_with_another_version_of_a_header(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", **{name: value for name, value in made().items() if name != "val_y"}
+    )
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        raw = io.BytesIO()
+        np.lib.format.write_array(raw, np.array([0, 1], np.uint8), version=(2, 0))
+        archive.writestr("val_y.npy", raw.getvalue())
+    (tmp_path / "a.npz").rename(tmp_path / tiny_imagenet.FILE)
+    with pytest.raises(FormatError, match=r"val_y: cannot be read \(another version of its header"):
         datasets.load("tiny_imagenet_lt", tmp_path)
 
 

@@ -21,7 +21,8 @@ from ltkit.files import features, hdf5, soundness
 from ltkit.files.blocks import block_checksums
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.records import ImageView
-from ltkit.sources.arrays import Archive, import_arrays
+from ltkit.sources.arrays import import_arrays
+from ltkit.sources.arrays.npy import archive
 from ltkit.training import beside, checkpoint
 
 
@@ -194,7 +195,7 @@ def npz(path, header):
 def test_a_header_that_the_parser_has_no_stack_for(tmp_path, header):
     path = npz(tmp_path / "a.npz", header)
     made.refused(
-        lambda: Archive(path).header("train_features"), "cannot be read",
+        lambda: archive(path)["train_features"].header, "cannot be read",
         error=FormatError,
     )  # fmt: skip
 
@@ -202,7 +203,7 @@ def test_a_header_that_the_parser_has_no_stack_for(tmp_path, header):
 def test_a_header_that_python_2_wrote_is_read_in_silence(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 2L), }\n"
     path = npz(tmp_path / "a.npz", header)
-    assert Archive(path).header("train_features") == ((2, 2), np.dtype("<f4"))
+    assert archive(path)["train_features"].header == ((2, 2), np.dtype("<f4"))
 
 
 def with_signalling(shape):

@@ -111,7 +111,7 @@ def read_by_all(folder):
         hold(not wrong, "validate calls it unsound")
     few = {"quiet": True, "json": True}
     named = {
-        "evaluate": lambda: evaluate.evaluate(str(feats), [fit], replicates=100, **few),
+        "evaluate": lambda: evaluate.evaluate(str(feats), classifier=[fit], replicates=100, **few),
         "compare": lambda: compare.compare([str(feats), str(fit)], replicates=100, **few),
         "flows": lambda: analyze.flows([str(feats), str(fit)], by="features", k=1, **few),
         "show": lambda: alphanet.show([str(feats), str(fit)], **few),
@@ -181,7 +181,8 @@ def arrays(folder):
     names = folder / "names.txt"
     with mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES):
         import_.import_(
-            folder / "a.npz", names if names.exists() else None, folder / "o.h5", overwrite=True,
+            folder / "a.npz", names=names if names.exists() else None, output=folder / "o.h5",
+            overwrite=True,
             quiet=True,
         )  # fmt: skip
         contents = features.read(folder / "o.h5")

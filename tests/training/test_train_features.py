@@ -492,7 +492,7 @@ def test_seeds_are_gone_on_with(ltkit, folder, monkeypatch):
         patch.setattr(checkpoint, "save_partial", stop)
         code, _, error = ltkit(*words)
     assert code == 130
-    assert "go on with --resume" in error
+    assert "continue with --resume" in error
     assert not Path("f.ce.h5").exists()
     monkeypatch.setattr(checkpoint, "save_partial", lambda *x: calls.append(x) or saved(*x))
     assert ltkit(*words, "--resume")[0] == 0

@@ -49,16 +49,32 @@ def read(path: Path) -> tuple[dict[str, Any], dict[Place, State], tuple[str, ...
     """
     with opened(path, "a safetensors file") as file:
         metadata, listed, end = _header(path, file)
-        tensors, at = dict[str, Tensor](), 0
-        for name, entry in sorted(listed.items(), key=lambda item: _first(path, *item)):
-            tensors[name], at = _tensor(path, file, name, entry, at, end)
-    if at != end:
-        raise _bad(path, f"{end - at} bytes are of no tensor")
+        tensors = {}
+        for name, (dtype, shape, first, last) in _laid_out(path, listed, end).items():
+            values, memory = room(last - first)
+            if file.readinto(memory) != last - first:
+                raise _bad(path, f"{name[:80]}: its values are cut off")
+            tensors[name] = values.view(dtype).reshape(shape)
     tensors = {name: tensors[name] for name in sorted(tensors)}
     try:
         return {key: json.loads(value) for key, value in metadata.items()}, {(): tensors}, ()
     except (ValueError, RecursionError):  # no JSON, or none that can be read
         return dict(metadata), {(): tensors}, ()
+
+
+def layout(path: Path) -> dict[str, tuple[torch.dtype, list[int], int]]:
+    """Return type, shape and first byte in the file of every tensor.
+
+    Raises:
+        FormatError: when the file is damaged.
+    """
+    with opened(path, "a safetensors file") as file:
+        _, listed, end = _header(path, file)
+        begin = os.fstat(file.fileno()).st_size - end
+    return {
+        name: (dtype, shape, begin + first)
+        for name, (dtype, shape, first, _) in _laid_out(path, listed, end).items()
+    }
 
 
 def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], Tensor]) -> None:
@@ -105,10 +121,23 @@ def _first(path: Path, name: str, entry: Any) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _tensor(
-    path: Path, file: io.BufferedReader, name: str, entry: Any, at: int, end: int
-) -> tuple[Tensor, int]:
-    """Read the tensor that starts here; return it, and where the next one starts."""
+def _laid_out(
+    path: Path, listed: Mapping[str, Any], end: int
+) -> dict[str, tuple[torch.dtype, list[int], int, int]]:
+    """Return type, shape, first and last byte of the tensors, which lie one after the other."""
+    found, at = dict[str, tuple[torch.dtype, list[int], int, int]](), 0
+    for name, entry in sorted(listed.items(), key=lambda item: _first(path, *item)):
+        found[name] = _entry(path, name, entry, at, end)
+        at = found[name][3]
+    if at != end:
+        raise _bad(path, f"{end - at} bytes are of no tensor")
+    return found
+
+
+def _entry(
+    path: Path, name: str, entry: Any, at: int, end: int
+) -> tuple[torch.dtype, list[int], int, int]:
+    """Return what the header says of the tensor that begins here."""
     first, last = _first(path, name, entry)
     shape, kind = entry.get("shape"), entry.get("dtype")
     numbers = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
@@ -122,10 +151,7 @@ def _tensor(
         )
     if first != at or not first <= last <= end or prod(shape) * dtype.itemsize != last - first:
         raise _bad(path, f"{name[:80]}: bytes {first} to {last} are not its own {kind} {shape[:9]}")
-    values, memory = room(last - first)
-    if file.readinto(memory) != last - first:
-        raise _bad(path, f"{name[:80]}: its values are cut off")
-    return values.view(dtype).reshape(shape), last
+    return dtype, shape, first, last
 
 
 def _bad(path: Path, found: str) -> FormatError:

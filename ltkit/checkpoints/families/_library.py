@@ -111,7 +111,7 @@ def fitted(
         >>> from ltkit.checkpoints.recognised import Stored
         >>> state = {"a.b.conv1.weight": torch.zeros(1), "a.b.fc.bias": torch.zeros(1)}
         >>> content = Content(Path("m.pt"), "torch", {}, {(): state}, "")
-        >>> names = {name: Stored((), name) for name in state}
+        >>> names = {name: plain.Stored((), name) for name in state}
         >>> list(fitted(content, names, {"conv1.weight", "fc.bias"}))
         ['conv1.weight', 'fc.bias']
     """

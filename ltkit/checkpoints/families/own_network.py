@@ -43,11 +43,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         FormatError: when the weights do not fit the network exactly.
         InputError: when the user's code does not give a network, or its last layer is not found.
     """
-    name = str(wanted.model)
-    model = own_code.called(name, wanted.model_args, "model")
-    if not isinstance(model, nn.Module):
-        said = f"gives {type(model).__name__}, expected a torch.nn.Module"
-        raise SettingError(f"model {name}", said)
+    name, model = str(wanted.model), _network(wanted)
     expected = model.state_dict()
     fewest = min(plain.FEWEST, max(len(expected), 1))
     gathered = plain.gather(content, wanted, fewest)
@@ -65,6 +61,19 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     mean, std = IMAGENET if channels == 3 else ((0.5,), (0.5,))
     images = Preparation(size, usual_view(size), mean=mean, std=std, channels=channels)
     return recognise_model(content, "own-network", name, model, heads, names, images, wanted, notes)
+
+
+def _network(wanted: LoadSettings) -> nn.Module:
+    """Return the network that the user's code gives.
+
+    Raises:
+        SettingError: when it gives something else, or fails.
+    """
+    model = own_code.called(str(wanted.model), wanted.model_args, "model")
+    if not isinstance(model, nn.Module):
+        said = f"gives {type(model).__name__}, expected a torch.nn.Module"
+        raise SettingError(f"model {wanted.model}", said)
+    return model
 
 
 def _run(
@@ -156,7 +165,7 @@ def last_layer(what: str, caught: dict[str, Tensor], logits: Tensor) -> str:
     flat = torch.flatten(logits, 1)
     for name, output in reversed(caught.items()):
         same = output.numel() == flat.numel() and len(output) == len(flat)
-        if same and torch.equal(torch.flatten(output, 1), flat):
+        if same and torch.allclose(torch.flatten(output, 1), flat, 0, 0, equal_nan=True):
             return name
     listed = ", ".join([*reversed(caught)][:5]) or "none"
     raise InputError(

@@ -31,8 +31,8 @@ CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3
 SHORTCUT = re.compile(r"(layer\d\.\d+\.)shortcut\.")
 """What networks for CIFAR call the layers that torchvision calls ``downsample``."""
 
-STEMS = ("conv1.weight", "0.weight")
-"""First tensors of our networks."""
+STEMS = ("conv1.weight", "0.weight", "1.weight", "layer1.0.conv1.weight", "block1.conv1.weight")
+"""First tensors of our networks; one of them may be missing."""
 
 
 def matches(content: Content, wanted: LoadSettings) -> bool:

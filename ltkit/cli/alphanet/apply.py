@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.errors import FormatError
 
 
@@ -14,6 +14,7 @@ def apply(
     feats: Annotated[
         str, typer.Argument(metavar="FEATS", help="Features file with the classes to correct.")
     ],
+    base: _options.Base = None,
     of: Annotated[
         str | None,
         typer.Option(
@@ -33,24 +34,31 @@ def apply(
     """
     from ltkit import alphanet
     from ltkit.files import classifiers, hdf5
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-applied")
     check_output(target, overwrite=overwrite, inputs=(path, fitted))
     correction, _ = classifiers.read(fitted)
-    features, settings = features_file.read(path), hdf5.read(fitted, hdf5.CLASSIFIER).settings
-    bins = settings.get("bins", _options.BINS)
-    if not isinstance(bins, str):
+    features, settings = (
+        _inputs.read_features(path, base, quiet),
+        hdf5.read(fitted, hdf5.CLASSIFIER).settings,
+    )
+    bins = settings.get("bins")
+    if not isinstance(bins, str | None):
         raise FormatError(f"{fitted}: settings: bins: found {bins!r:.60}, expected text; fit again")
     ids = None if of is None else _options.class_ids(of, "--of", len(features.classes))
     applied = alphanet.apply_features(
-        correction, features, of=ids, bins=_options.bins(bins), source=str(fitted)
+        correction,
+        features,
+        of=ids,
+        bins=_options.bins(bins),
+        source=str(fitted),
+        note=_output.note(quiet),
     )
     classifiers.write(
         target, applied, settings={"of": applied.class_id.tolist()},
-        inputs={"features": features.digest, "fit": hdf5.header(fitted)["digest"]},
+        inputs=features.inputs | {"fit": hdf5.header(fitted)["digest"]},
         command=_output.command_line(),
     )  # fmt: skip
     _output.wrote(target, quiet)

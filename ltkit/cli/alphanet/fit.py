@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
 from ltkit.errors import InputError
 from ltkit.settings import (
@@ -60,6 +60,7 @@ HIDDEN = ",".join(map(str, AlphaNetSettings.hidden))
 
 def fit(
     feats: _options.Feats = None,
+    base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
     rho: Annotated[
         str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
@@ -82,7 +83,7 @@ def fit(
     base_sampling: Sampling = AlphaNetSettings.base_sampling,
     logit_scale: LogitScale = AlphaNetSettings.logit_scale,
     leave_out: LeaveOut = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
     output: _options.Output = None,
@@ -95,7 +96,6 @@ def fit(
     """
     from ltkit import alphanet
     from ltkit.files import classifiers
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
     path = _paths.features_path(feats, quiet)
@@ -109,7 +109,8 @@ def fit(
     )  # fmt: skip
     rhos = _options.numbers(rho, "rho")
     chosen_device = _options.device_of(device)
-    features = features_file.read(path)
+    features = _inputs.read_features(path, base, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,))
     correction = alphanet.fit_features(
         features, settings, k=k, metric=metric, rhos=rhos, seeds=seeds, seed=seed,
@@ -123,7 +124,7 @@ def fit(
             "k": k, "metric": metric, "rho": rho, "seeds": seeds, "seed": seed, "bins": bins,
             "of": of, "leave_out": leave_out,
         },
-        inputs={"features": features.digest}, command=_output.command_line(),
+        inputs=features.inputs, command=_output.command_line(),
     )  # fmt: skip
     _output.wrote(target, quiet)
 

@@ -19,6 +19,7 @@ def show(
             show_default=False,
         ),
     ] = None,
+    base: _options.Base = None,
     class_: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,12 +60,11 @@ def show(
     Example: ltkit alphanet show feats.h5 feats.alphanet.h5 --class wolf --rho 1
     """  # fmt: skip # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit import alphanet
-    from ltkit.files import features as features_file
 
     path, named = _inputs.features_and_named(files or [], quiet)
-    features = features_file.read(path)
+    features, entries = _inputs.read_judged(path, base, named, quiet)
     document = alphanet.explain_fit(
-        features, _inputs.read_entries(path, features, named, quiet), classes=class_ or [],
+        features, entries, classes=class_ or [],
         most=most, rho=rho, run=_options.settings(run or [], "--run"), split=split,
     )  # fmt: skip
     if json:

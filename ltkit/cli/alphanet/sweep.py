@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
 from ltkit.settings import GROUPS, AlphaNetSettings, Select, as_json
 
@@ -39,6 +39,7 @@ Csv = Annotated[
 
 def sweep(
     feats: _options.Feats = None,
+    base: _options.Base = None,
     k: Ks = "1,5,10",
     rho: Rhos = "0.1,0.25,0.5,0.75,1,1.25,1.5,2,3",
     metric: Metrics = "euclidean",
@@ -48,7 +49,7 @@ def sweep(
     select: ChosenBy = "balanced",
     at_most_loss: AtMostLoss = None,
     epochs: Epochs = AlphaNetSettings.epochs,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
     csv: Csv = None,
@@ -67,7 +68,6 @@ def sweep(
     """
     from ltkit import alphanet
     from ltkit.files import classifiers
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
     from ltkit.files.scratch import Parts
 
@@ -78,22 +78,23 @@ def sweep(
     metrics = [
         _options.one_of(name, METRICS, "--metric") for name in _options.words(metric, "--metric")
     ]
-    ks = _options.whole_numbers(k, "k")
-    chosen_device = _options.device_of(device)
-    features = features_file.read(path)
+    ks, chosen_device = _options.whole_numbers(k, "k"), _options.device_of(device)
+    features = _inputs.read_features(path, base, quiet)
+    bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,))
     if csv is not None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
     asked = as_json(settings) | {
         "rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of,
     }  # fmt: skip
-    kept = _plain(asked | {"features": features.digest})
+    kept = _plain(asked | features.inputs)
     parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
     swept = alphanet.sweep_features(
         features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
         seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
         parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
+        note=_output.note(quiet),
     )  # fmt: skip
     best = swept.chosen
     rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]
@@ -102,7 +103,7 @@ def sweep(
         target, swept.correction,
         settings=asked | {"k": best.k, "metric": best.metric, "rho": best.rho} | by
         | {"tried": rows},
-        inputs={"features": features.digest}, command=_output.command_line(),
+        inputs=features.inputs, command=_output.command_line(),
     )  # fmt: skip
     if csv is not None:
         _write_csv(csv, rows)

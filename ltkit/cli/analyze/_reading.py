@@ -28,8 +28,9 @@ Csv = Annotated[
 
 def read(
     files: list[str] | None,
+    base: Path | None,
     split: str,
-    bins: str,
+    bins: str | None,
     csv: Path | None,
     overwrite: bool,
     quiet: bool,
@@ -40,12 +41,10 @@ def read(
     With `with_rho`, unnamed corrections without a rho are left out.
     """
     from ltkit.evaluation.analysis import observe
-    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output
 
     path, named = _inputs.features_and_named(files or [], quiet)
-    features = features_file.read(path)
-    entries = _inputs.read_entries(path, features, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet)
     if with_rho and named is None:
         entries = [e for e in entries if all("rho" in run for run in e.correction.runs)]
     if csv is not None:

@@ -10,8 +10,9 @@ from ltkit.settings import GROUPS
 
 def deltas(
     files: Files = None,
+    base: _options.Base = None,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -33,7 +34,7 @@ def deltas(
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit.evaluation.analysis import analyze_deltas
 
-    subject, named = read(files, split, bins, csv, overwrite, quiet, with_rho=True)
+    subject, named = read(files, base, split, bins, csv, overwrite, quiet, with_rho=True)
     document = analyze_deltas(subject, strict=named, note=_output.note(quiet))
     give(document, _show, _table, csv, json, quiet)
 
@@ -56,7 +57,8 @@ def _show(document: dict[str, Any]) -> None:
     columns = GROUPS[:-1] if same else GROUPS
     table = table_of("change in points", "rho", "seeds", *columns)
     own = [percent(baseline[name]) for name in columns]
-    table.add_row("baseline, accuracy in %", "", "", *own, end_section=True)
+    name = _tables.safe(document["base"]["name"])
+    table.add_row(f"{name}, accuracy in %", "", "", *own, end_section=True)
     for curve in document["curves"]:
         for point in curve["points"]:
             std = point["std"] or {}

@@ -18,6 +18,7 @@ WIDE = 4
 
 def distance(
     files: Files = None,
+    base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,
     of: Annotated[
@@ -25,7 +26,7 @@ def distance(
     ] = "few",
     among: Annotated[str, typer.Option(help="Classes that may be neighbours.")] = "base",
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
@@ -49,7 +50,7 @@ def distance(
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit.evaluation.analysis import analyze_distance
 
-    subject, _ = read(files, split, bins, csv, overwrite, quiet)
+    subject, _ = read(files, base, split, bins, csv, overwrite, quiet)
     document = analyze_distance(
         subject, NeighborSettings(k, metric, seed), of=of, among=among, note=_output.note(quiet)
     )

@@ -20,6 +20,7 @@ By = Literal["features", "wordnet", "both"]
 
 def flows(
     files: Files = None,
+    base: _options.Base = None,
     by: Annotated[
         By,
         typer.Option(
@@ -32,7 +33,7 @@ def flows(
     rule: _options.Rule = "path",
     level: _options.Level = 4,
     split: _options.Split = "test",
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     seed: _options.Seed = 0,
     csv: Csv = None,
     overwrite: _options.Overwrite = False,
@@ -56,7 +57,7 @@ def flows(
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit.evaluation.analysis import analyze_flows
 
-    subject, _ = read(files, split, bins, csv, overwrite, quiet)
+    subject, _ = read(files, base, split, bins, csv, overwrite, quiet)
     document = analyze_flows(
         subject, NeighborSettings(k, metric, seed), by=by, rule=rule, level=level,
         note=_output.note(quiet),
@@ -83,7 +84,7 @@ def _show(document: dict[str, Any]) -> None:
     from itertools import groupby
 
     for (file, _), rows in groupby(document["rows"], lambda r: (r["file"], r["label"])):
-        group, alone = list(rows), file == document["features"]
+        group, alone = list(rows), file == document["base"]["file"]
         heads = ("samples",) if alone else ("before", *(f"then {word}" for word in WORDS))
         table = table_of(f"{setting(group[0])}\nsamples (% of the group)", *heads)
         for row in group:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output
+from ltkit.settings import BINS
 
 MANY = 20_000
 """Images from which on it is shown how many were looked at."""
@@ -21,7 +22,7 @@ def info(
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
     columns: _options.Columns = None,
-    bins: _options.Bins = _options.BINS,
+    bins: _options.Bins = None,
     quick: Annotated[bool, typer.Option("--quick", help="Leave the image files closed.")] = False,
     json: _options.Json = False,
 ) -> None:
@@ -40,7 +41,7 @@ def info(
     dataset = datasets.load(spec, root, follow_links=follow_links, columns=called)
     _output.say_notes(dataset)
     counts = dataset.classes.train_count
-    groups = shot_groups(counts, _options.bins(bins))
+    groups = shot_groups(counts, _options.bins(bins) or BINS)
     seen = None
     if not quick:
         many = sum(map(len, dataset.splits.values())) > MANY

@@ -24,7 +24,7 @@ from ltkit.records import (
     members,
     shot_groups,
 )
-from ltkit.settings import BINS, NeighborSettings
+from ltkit.settings import NeighborSettings
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Subject:
 
     features: with a head.
     split: name of the split.
-    bins: bounds of the medium shot group.
+    bins: bounds of the medium shot group; None: the file's own.
     before: (N,) predictions of the model's own head.
     cases: every setting of every correction.
     """
@@ -156,12 +156,16 @@ class Subject:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The entries that every analysis document has."""
-        return {"features": self.features.source, "split": self.split, "bins": list(self.bins)}
+        """What every document of an analysis says of it."""
+        base = {"name": self.features.baseline, "file": self.features.baseline_source}
+        return {
+            "features": self.features.source, "base": base, "split": self.split,
+            "bins": list(self.bins),
+        }  # fmt: skip
 
 
 def observe(
-    features: FeatureSet, split: str, entries: Sequence[Entry], bins: Sequence[int] = BINS
+    features: FeatureSet, split: str, entries: Sequence[Entry], bins: Sequence[int] | None = None
 ) -> Subject:
     """Predict a split with the model's own head and every correction.
 
@@ -169,7 +173,7 @@ def observe(
         features: with a head.
         split: name of the split.
         entries: corrections, in display order.
-        bins: bounds of the medium shot group.
+        bins: bounds of the medium shot group; None: the file's own.
 
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit.
@@ -180,7 +184,8 @@ def observe(
     own = Correction.baseline(base)
     before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
     return Subject(
-        features, split, tuple(bins), before[0].astype(np.int64), cases(entries, after)
+        features, split, tuple(features.bins if bins is None else bins),
+        before[0].astype(np.int64), cases(entries, after),
     )  # fmt: skip
 
 
@@ -224,5 +229,6 @@ def described(case: Case) -> dict[str, Any]:
 def baseline(subject: Subject) -> dict[str, Any]:
     """Return the same entries for the model's own head."""
     return {
-        "name": "baseline", "label": "baseline", "file": subject.features.source, "settings": {}
+        "name": subject.features.baseline, "label": subject.features.baseline,
+        "file": subject.features.baseline_source, "settings": {},
     }  # fmt: skip

@@ -115,6 +115,7 @@ def test_names_in_order_and_without_blanks(tmp_path, labels, expected):
         ("path,Path,label\na,b,0\n", "found path as 2 columns"),
         ("path,label,split\na,0,train\nb,0,holdout\n", "line 3: split 'holdout'; there are"),
         ('"path,label\na,0\n', "found the columns"),
+        ("x" * 200_000 + ",path,label\na,b,0\n", "found the columns .*, expected path, label"),
     ],
 )
 def test_tables_that_would_be_read_wrong(tmp_path, text, message):

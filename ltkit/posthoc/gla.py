@@ -1,0 +1,130 @@
+"""Generalised logit adjustment: a zero-shot and a fine-tuned head, each freed of its own prior.
+
+The two err in different samples, so their sum errs less than either, once neither is for the
+classes that it saw often. What a zero-shot head saw is not known; its prior is estimated on the
+training samples, which it was not trained on.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltkit.errors import InputError
+from ltkit.posthoc import check_range, check_train, log_prior
+from ltkit.posthoc._balanced import BalancedLogistic
+from ltkit.posthoc._stacked import balanced_weights
+from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.settings import RANGES
+
+ENSEMBLE = True
+
+TOLERANCE, ITERATIONS = 1e-8, 1000
+
+OPTIONS: dict[str, Any] = {"maxiter": ITERATIONS, "ftol": 1e-15, "gtol": 1e-9}
+"""Of the search for a prior."""
+
+
+def fit(
+    base: Classifier,
+    train: FeatureSplit | None,
+    class_counts: Ints,
+    tuned: Classifier | None = None,
+    *,
+    tau: float = 1.0,
+    penalty: float = 0.02,
+) -> Classifier:
+    r"""Add the logits of a zero-shot and a fine-tuned head, less the log of each one's prior.
+
+    .. math::
+        z_c = z^{zs}_c - \log q_c + z^{ft}_c - \tau \log \pi_c, \quad
+        q = \arg\min_{q \in \Delta} \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i: y_i = c}
+            -\log p_c(z^{zs}_i - \log q)
+
+    The risk is that of balanced data, so training samples are weighted; it is convex in log q.
+
+    Args:
+        base: the zero-shot head, as that of ``ltkit import --text-features``.
+        train: (N, D) features and labels; every class needs a sample.
+        class_counts: (C,) training images per class, all at least 1.
+        tuned: the fine-tuned head; None: a class-balanced logistic regression on `train`, which has
+            no prior to be freed of.
+        tau: of the training prior in `tuned`: 1 after plain cross-entropy, 0 after a loss or
+            samples that balance the classes.
+        penalty: above 0, of that regression's weights, as in `blend`.
+
+    Raises:
+        InputError: when there is no train split, a class has no sample, the two heads take features
+            in different forms, or a parameter is out of range.
+
+    Example:
+        >>> train = FeatureSplit(np.float32([[1], [-1], [-1]]), np.array([0, 1, 1]))
+        >>> zero = Classifier(np.zeros((2, 1), np.float32), np.float32([1, 0]))  # it is for class 0
+        >>> tuned = Classifier(np.float32([[2], [-2]]), np.zeros(2, np.float32))
+        >>> c = fit(zero, train, np.array([1, 2]), tuned)
+        >>> c.weight.tolist(), round(float(c.bias[0] - c.bias[1]), 4)  # 1 - 1 - log 1/3 + log 2/3
+        ([[2.0], [-2.0]], 0.6931)
+
+    Source:
+        Zhu et al., NeurIPS 2023, arXiv:2310.08106, sec. 4 (the ensemble, and the estimate of q).
+    """
+    train = check_train(train, base.num_classes)
+    RANGES["tau"].check(tau, "tau")
+    check_range("penalty", penalty, 1e-9, 1e9)
+    prior = log_prior(class_counts)
+    if tuned is None:
+        problem = BalancedLogistic(base, train)
+        decay = penalty * (problem.variance or 1.0)
+        rows = problem.minimum(problem.start, decay, TOLERANCE, ITERATIONS)
+        weight, bias = rows[:, :-1], rows[:, -1]
+    else:
+        _check_form(base, tuned)
+        weight, bias = tuned.weight.astype(np.float64), tuned.bias - tau * prior
+    bias = bias + base.bias - estimated_log_prior(base, train)
+    return Classifier(
+        (weight + base.weight).astype(np.float32), bias.astype(np.float32),
+        base.normalize_features, base.experts,
+    )  # fmt: skip
+
+
+def _check_form(base: Classifier, tuned: Classifier) -> None:
+    """Refuse heads whose sum is no linear classifier."""
+    if (base.normalize_features, base.experts) == (tuned.normalize_features, tuned.experts):
+        return
+    forms = ["as they are", "normalised"]
+    raise InputError(
+        f"gla: the zero-shot head takes features {forms[base.normalize_features]}, the fine-tuned "
+        f"one {forms[tuned.normalize_features]}, so their sum is no linear head; train it "
+        f"{'with' if base.normalize_features else 'without'} --cosine"
+    )
+
+
+def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.float64]:
+    """Return the (C,) log of the class frequencies that a head's logits are best freed of.
+
+    By L-BFGS in log q, a pass over the samples each; of class-balanced weight, as in `fit`.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    weights = balanced_weights(train.labels, base.num_classes)
+
+    def cost(shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, gradient = 0.0, np.zeros(len(shift))
+        for _, features, labels in train.blocks():
+            logits = base.logits(features).astype(np.float64) - shift
+            logits -= logits.max(axis=1, keepdims=True)
+            samples = np.arange(len(labels))
+            true, share = logits[samples, labels], weights[labels]
+            np.exp(logits, out=logits)
+            total = logits.sum(axis=1)
+            value += float(share @ (np.log(total) - true))
+            logits *= (share / total)[:, None]
+            gradient -= logits.sum(axis=0)
+            gradient += np.bincount(labels, share, len(shift))
+        return value / len(train), gradient / len(train)
+
+    start = np.zeros(base.num_classes)
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", options=OPTIONS)
+    log_prior_found: NDArray[np.float64] = found.x - logsumexp(found.x)
+    return log_prior_found
