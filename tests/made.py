@@ -12,6 +12,9 @@ from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Head
 
 NAMES = ("größe", "猫", "a\nb", " ", "🦎")
+ASSUMED = "mean and std: ImageNet's; --mean and --std say others"
+"""The note on a checkpoint that says nothing of its pictures."""
+
 ROWS = {"train": 100, "val": 0, "test": 37}
 
 

@@ -4,6 +4,7 @@
 and names its head. Files are told apart by their contents, never by their names.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,9 @@ __all__ = [
     "rewrite",
     "values_of",
 ]
+
+TRANSFORMERS = re.compile(r"(^|\.)(embedder|embeddings)\.")
+"""In the names of nearly all of transformers' networks, and of few others."""
 
 
 def load(path: Path, wanted: LoadSettings | None = None) -> Recognised:
@@ -100,14 +104,15 @@ def _with_library(wanted: LoadSettings) -> LoadSettings:
 def _unknown(content: Content) -> InputError:
     """Return what is said of a file that no family knows: what is nearest, and the ways out."""
     arch, part = state_dict.nearest(content)
-    found = shown(", ".join(content.describe()))[:80]
-    near = (
-        f"nearest is {arch}, with {part:.0%} of its tensors in common"
-        if part else "no tensors of a known network (ltkit inspect --families)"
-    )  # fmt: skip
+    found = shown(", ".join(content.describe()))
+    near = "no tensors of a known network (ltkit inspect --families)"
+    if any(TRANSFORMERS.search(name) for state in content.states.values() for name in state):
+        near = "looks like transformers': save it there with save_pretrained(FOLDER)"
+    elif part:
+        near = f"nearest is {arch}, with {part:.0%} of its tensors in common"
     return InputError(
-        f"{content.path}: layout not recognised; found {found}; {near}; build your network with "
-        "--model PKG.MODULE:NAME, or save its features and use ltkit import"
+        f"{content.path}: layout not recognised; found {found}; {near}; --arch timm:NAME takes a "
+        "library's network, --model PKG.MODULE:NAME your own, ltkit import its features"
     )
 
 

@@ -145,6 +145,28 @@ def usual_statistics(arch: str, num_classes: int) -> numbers.Statistics:
     return INATURALIST if num_classes == 8142 else IMAGENET
 
 
+def assumed(usual: numbers.Statistics, wanted: LoadSettings) -> str:
+    """Return a note on the mean and deviation where neither the file nor the user says them.
+
+    Args:
+        usual: what is taken.
+        wanted: the user's settings.
+
+    Example:
+        >>> assumed(IMAGENET, LoadSettings())
+        "mean and std: ImageNet's; --mean and --std say others"
+        >>> assumed(((0.5,), (0.25,)), LoadSettings())
+        'mean and std: 0.5 / 0.25; --mean and --std say others'
+        >>> assumed(IMAGENET, LoadSettings(mean=(0.5,), std=(0.5,)))
+        ''
+    """
+    if wanted.mean and wanted.std:
+        return ""
+    values = " / ".join(",".join(f"{value:.3g}" for value in part) for part in usual)
+    name = "ImageNet's" if usual == IMAGENET else values
+    return f"mean and std: {name}; --mean and --std say others"
+
+
 def backbone_arch(content: Content, stored: Mapping[str, Stored], wanted: LoadSettings) -> str:
     """Return the requested architecture, or the one that has these tensors."""
     if wanted.arch is not None:

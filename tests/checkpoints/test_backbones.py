@@ -121,7 +121,7 @@ def test_a_projection_that_cannot_stand_before_the_head_is_left_out(path):
     torch.save(network() | mlp("projector.", 64, 64, 32), path)
     found = checkpoints.load(path)
     assert found.head.num_classes == C
-    assert found.notes == ("left out: projector.0.weight, projector.2.weight",)
+    assert found.notes[0] == "left out: projector.0.weight, projector.2.weight"
     assert torch.equal(found.network.head.weight, HEAD["weight"])
     assert found.network(randn(1, 3, 32, 32)).shape == (1, C)
 

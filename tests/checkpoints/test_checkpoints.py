@@ -255,8 +255,27 @@ def test_weights_that_are_not_finite_are_named(path, value, dtype):
 )
 def test_an_unknown_layout_has_two_ways_out(path, content, word):
     torch.save(content, path)
-    ways = ("--model PKG.MODULE:NAME", "ltkit import", "ltkit inspect --families")
+    ways = ("--arch timm:NAME", "--model PKG.MODULE:NAME", "ltkit import", "inspect --families")
     made.refused(load(path), "m.pt: layout not recognised", word, *ways, error=InputError)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit.embeddings.cls_token", "module.swin.embeddings.norm.bias",
+             "resnet.embedder.embedder.convolution.weight", "embeddings.position_ids"],
+)  # fmt: skip
+def test_what_looks_like_a_network_of_transformers_is_told_its_own_way(path, name):
+    torch.save({"state_dict": {name: torch.zeros(3)}}, path)
+    words = ("looks like transformers': save it there with save_pretrained(FOLDER)", "--model")
+    made.refused(load(path), *words, error=InputError)
+
+
+def test_statistics_that_are_assumed_are_said(path):
+    torch.save(published(), path)
+    assert checkpoints.load(path).notes == (made.ASSUMED,)
+    own = LoadSettings(mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert checkpoints.load(path, own).notes == ()
+    half = checkpoints.load(path, LoadSettings(mean=(0.5,) * 3))
+    assert (half.mean, half.notes) == ((0.5,) * 3, (made.ASSUMED,))
 
 
 def test_a_bottleneck_network_is_not_taken_for_basic_blocks(path):
@@ -609,7 +628,7 @@ def test_averaged_weights_are_taken_first(path):
     torch.save({"model": raw, "model_ema": ema | {"n_averaged": torch.tensor(3)}}, path)
     found = checkpoints.load(path)
     assert found.head.bias.tolist() == [1.0] * 10
-    assert found.notes == ("weights: ema taken; --weights raw takes others",)
+    assert found.notes == ("weights: ema taken; --weights raw takes others", made.ASSUMED)
     assert found.stored["head.bias"].place == ("model_ema",)
     other = checkpoints.load(path, LoadSettings(weights="raw"))
     assert other.head.bias.tolist() != [1.0] * 10
@@ -623,7 +642,7 @@ def test_two_heads_are_listed_and_one_is_named(path):
     made.refused(load(path), *words, error=InputError)
     found = checkpoints.load(path, LoadSettings(head="aux"))
     assert (found.head.num_classes, found.stored["head.weight"].name) == (3, "aux.weight")
-    assert found.notes == ("left out: linear.weight, linear.bias",)
+    assert found.notes == ("left out: linear.weight, linear.bias", made.ASSUMED)
     made.refused(load(path, head="fc"), "found 0 that are 64 wide", "aux.weight (3, 64)")
 
 

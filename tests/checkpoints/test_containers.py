@@ -218,7 +218,8 @@ def test_a_folder_with_one_file_of_weights(tmp_path, single, half):
     (save_file if single.endswith("safetensors") else torch.save)(state, path / single)
     model = checkpoints.load(path)
     torch.testing.assert_close(model.network(images), logits_of(state, images))
-    assert model.notes == (("float16 weights are computed with in float32",) if half else ())
+    said = ("float16 weights are computed with in float32",) if half else ()
+    assert model.notes == (made.ASSUMED, *said)
     export(path, tmp_path / "out")
     new = checkpoints.read(tmp_path / "out").tensors
     assert {n for n in state if not torch.equal(state[n], new[n])} == {"fc.weight", "fc.bias"}
@@ -598,8 +599,7 @@ def test_a_program_is_cut_at_its_last_layer(program, path, tmp_path, end):
     torch.testing.assert_close(logits, net.logits(images))
     extraction.check_head(model.network, model.head, images)
     soft = ("the program's softmax is left out: logits are its input",)
-    assumed = ("mean and std: ImageNet's; --mean and --std say others",)
-    assert model.notes == (soft if end == "probabilities" else ()) + assumed
+    assert model.notes == (soft if end == "probabilities" else ()) + (made.ASSUMED,)
     head = {"columns": {"head.weight": "weight", "head.bias": "shift"}}.get(
         end, {f"head.{n}": f"head.{n}" for n in model.network.head.state_dict()}
     )
@@ -1151,7 +1151,7 @@ def test_lightnings_networks_under_any_attribute(path, tmp_path, prefix, head, m
         "head.weight": f"{head}.weight", "head.bias": f"{head}.bias",
     }  # fmt: skip
     note = "left out: 5 tensors of criterion, loss_fn, metrics, train_acc, val_acc"
-    assert model.notes == ((note,) if metrics else ())
+    assert model.notes == (made.ASSUMED, *([note] if metrics else []))
     classifier = export(path, tmp_path / "out.ckpt")
     reproduced(checkpoints.load(tmp_path / "out.ckpt"), classifier, images)
     old, new = (checkpoints.read(p).states["state_dict",] for p in (path, tmp_path / "out.ckpt"))

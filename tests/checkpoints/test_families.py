@@ -389,7 +389,10 @@ def plain(prefix: str, head: str, arch: str = "resnet32") -> Layout:
     body = backbone(arch)
     w, b = randn(C, architectures.CATALOGUE[arch].features), randn(C)
     state = named(body, prefix) | {f"{prefix}{head}.weight": w, f"{prefix}{head}.bias": b}
-    return Layout(state, state, f"{prefix}{head}.weight", "state-dict", arch, linear(body, w, b))
+    return Layout(
+        state, state, f"{prefix}{head}.weight", "state-dict", arch, linear(body, w, b),
+        notes=(made.ASSUMED,),
+    )  # fmt: skip
 
 
 LAYOUTS: dict[str, Callable[[], Layout]] = {

@@ -141,7 +141,8 @@ LOSSES = {
 def test_losses_and_metrics_are_left_out_and_named(path, prefix):
     losses = {prefix + name: t for name, t in LOSSES.items()}
     found = reproduced(path, saved={"state_dict": network(prefix, f"{prefix}fc.") | losses})
-    (note,) = found.notes
+    assumed, note = found.notes
+    assert assumed == made.ASSUMED
     assert note.startswith(f"left out: {len(LOSSES)} tensors of ")
     assert all(name in note for name in beside.first_words(losses))
 
@@ -177,7 +178,7 @@ def test_one_of_two_networks_is_named_by_its_head(path):
     reproduced(path, LoadSettings(head="model.fc"), saved=two)
     found = reproduced(path, LoadSettings(head="teacher.fc"), seed=3)
     assert found.stored["head.bias"].place == ("teacher",)
-    assert found.notes == ("left out: model, beside the network",)
+    assert found.notes == ("left out: model, beside the network", made.ASSUMED)
 
 
 @pytest.mark.parametrize(
@@ -186,11 +187,11 @@ def test_one_of_two_networks_is_named_by_its_head(path):
 def test_averages_and_best_weights(path, key):
     saved = {"model": network(), key: network("module.", "module.fc.", 2)}
     found = reproduced(path, seed=2, saved=saved)
-    assert found.notes == ("weights: ema taken; --weights raw takes others",)
+    assert found.notes == ("weights: ema taken; --weights raw takes others", made.ASSUMED)
     reproduced(path, LoadSettings(weights="raw"))
     best = {"model": network(), "best_state": network(seed=2)}
     found = reproduced(path, saved=best)
-    assert found.notes == ("weights: raw taken; --weights best takes others",)
+    assert found.notes == ("weights: raw taken; --weights best takes others", made.ASSUMED)
     reproduced(path, LoadSettings(weights="best"), seed=2)
     reproduced(path, saved={"best_model": network()})
 

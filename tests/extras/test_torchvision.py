@@ -91,7 +91,8 @@ def test_from_file_to_file(path, name):
     model = network(name)
     torch.save(model.state_dict(), path)
     found = check(path, model, of_file, reloading(name), size=64)
-    assert found.notes[-1].startswith("images are cut as for torchvision's IMAGENET1K_V1")
+    assert found.notes[0].startswith("images are cut as for torchvision's IMAGENET1K_V1")
+    assert found.notes[1] == made.ASSUMED
 
 
 def reference(name, averaged, changes=None, **settings):

@@ -43,6 +43,9 @@ class Text(nn.Module):
     def forward(self, tokens):
         return self.out(self.table(tokens))
 
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
 def halved(image):
     import numpy as np
     small = np.asarray(image.resize((16, 16))) / 127.5 - 1
@@ -185,6 +188,22 @@ def test_arguments_are_literals_or_text(own, tmp_path):
     assert checkpoints.load(tmp_path / "w.pt", given).head.num_classes == 5
     named = settings("Late", head="answer")
     assert checkpoints.load(tmp_path / "m.pt", named).head.num_classes == 3
+
+
+@pytest.mark.parametrize("said", [{}, {"mean": (0.2,), "std": (0.3,)}])
+def test_a_network_of_ones_own_may_see_grey_pictures(own, tmp_path, said):
+    import my_networks
+
+    network = my_networks.grey().eval()
+    torch.save(network.state_dict(), tmp_path / "g.pt")
+    model = checkpoints.load(tmp_path / "g.pt", settings("grey", **said))
+    assert (model.mean, model.std) == (said.get("mean", (0.5,)), said.get("std", (0.5,)))
+    noted = "mean and std: 0.5 / 0.5; --mean and --std say others" in model.notes
+    assert noted == (not said)
+    images = torch.randn(2, 1, 20, 20)
+    torch.testing.assert_close(model.network(images), network(images))
+    with pytest.raises(InputError, match="found 3 and 3, expected 1 each"):
+        checkpoints.load(tmp_path / "g.pt", settings("grey", mean=(0.5,) * 3, std=(1.0,) * 3))
 
 
 def test_there_and_back(own, pictures, tmp_path, ltkit):

@@ -21,7 +21,7 @@ from ltkit.checkpoints.last_layers import HEADLESS, in_sequence, last_layers
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.plain import DEPTH, Names
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, complete
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, assumed, complete
 from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -108,6 +108,7 @@ def fitted(
         InputError: when there are two such networks.
 
     Example:
+        >>> from ltkit.checkpoints.recognised import Stored
         >>> state = {"a.b.conv1.weight": torch.zeros(1), "a.b.fc.bias": torch.zeros(1)}
         >>> content = Content(Path("m.pt"), "torch", {}, {(): state}, "")
         >>> names = {name: plain.Stored((), name) for name in state}
@@ -196,6 +197,7 @@ class Preparation:
     size: a side length in pixels that the network is known to accept.
     said: whether the file says so; else it is usual for the architecture.
     bgr: channels in the order of blue, green, red.
+    channels: how many the network takes.
     """
 
     size: int
@@ -204,6 +206,7 @@ class Preparation:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     bgr: bool = False
+    channels: int = 3
 
 
 def check_depth(content: Content, said: object) -> None:
@@ -333,7 +336,10 @@ def recognise_model(
     absent = [head for head in heads if not any((f"{n}.").startswith(f"{head}.") for n in layers)]
     if absent:
         raise SettingError(f"head {absent[0]}", f"no linear layer of {arch}", f"{content.path}: ")
-    normalisation = statistics(content.path, images.mean, images.std, 3, wanted, arch)
+    usual, notes = (images.mean, images.std), [*notes]
+    normalisation = statistics(content.path, *usual, images.channels, wanted, arch)
+    if not images.said and not any("--mean" in note for note in notes):
+        notes.append(assumed(usual, wanted))
     stored = {
         f"model.{own}": there
         for head in heads

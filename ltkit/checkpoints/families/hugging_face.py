@@ -280,7 +280,7 @@ def _prepared(
         >>> _prepared(Path("p.json"), said, 8, LoadSettings())
         Preparation(size=8, view=ImageView(resize=8, crop=8, interpolation='bilinear',
                 fit='squeeze', window=None), said=True, mean=(0.2, 0.2, 0.2), std=(1.0, 1.0, 1.0),
-                bgr=False)
+                bgr=False, channels=3)
     """
     unit = 255.0
     if said.get("do_rescale", True):

@@ -58,10 +58,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     notes = [gathered.note]
     if beside:
         notes.append(f"left out, as {name} has no such tensors: {', '.join(beside)[:160]}")
-    if not wanted.mean:
-        notes.append("mean and std: ImageNet's; --mean, --std or --transform say others")
-    usual = IMAGENET if channels == 3 else ((0.5,), (0.5,))
-    images = Preparation(size, usual_view(size), False, *usual)
+    mean, std = IMAGENET if channels == 3 else ((0.5,), (0.5,))
+    images = Preparation(size, usual_view(size), mean=mean, std=std, channels=channels)
     return recognise_model(content, "own-network", name, model, heads, names, images, wanted, notes)
 
 

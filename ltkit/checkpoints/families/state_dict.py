@@ -19,7 +19,7 @@ from ltkit.checkpoints import plain
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.last_layers import last_layers
 from ltkit.checkpoints.plain import LIKE, Names
-from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, assemble
+from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, assemble, assumed
 from ltkit.settings import LoadSettings
 
 SUMMARY = "state dicts of ResNets with any wrappers: CIFAR ResNets, torchvision's names, CDB"
@@ -68,7 +68,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         notes.append("3x3 stem: stride 1 and no max-pool taken, as no tensor tells")
     return assemble(
         content, "state-dict", arch, last.head, stored, wanted, normalisation=IMAGENET,
-        notes=[*notes, *last.notes], neck=last.neck,
+        notes=[*notes, *last.notes, assumed(IMAGENET, wanted)], neck=last.neck,
     )  # fmt: skip
 
 
