@@ -282,6 +282,7 @@ class ExtractSettings:
     """How features are extracted.
 
     bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
+    no_head: whether the model's last layer is left out, since it is for other classes.
     """
 
     batch_size: int = 256
@@ -290,6 +291,7 @@ class ExtractSettings:
     amp: Amp = "off"
     on_error: Literal["fail", "skip"] = "fail"
     bins: StoredBins = None
+    no_head: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +40,12 @@ OutputFile = Annotated[Path, typer.Option("--output", "-o", help="Output file.")
 Checkpoint = Annotated[Path, typer.Argument(metavar="CKPT", help="The model's checkpoint.")]
 
 
+NoHead = Annotated[
+    bool,
+    typer.Option("--no-head", help="Leave out the last layer: it is for other classes than these."),
+]
+
+
 def extract(
     checkpoint: Checkpoint,
     data: Data = None,
@@ -65,6 +71,7 @@ def extract(
     model_arg: _options.ModelArgs = None,
     transform: _options.Transform = None,
     classes: _options.ClassOrder = None,
+    no_head: NoHead = False,
     bins: _options.StoredBins = None,
     splits: Splits = None,
     dtype: StoredType = ExtractSettings.dtype,
@@ -85,19 +92,17 @@ def extract(
     from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
-    from ltkit.sources import extraction
-    from ltkit.sources.preparation import prepare
+    from ltkit.sources import extraction, preparation
     from ltkit.sources.published_alphanet import import_alphanet
 
     if (data is None) == (from_alphanet is None):
         raise InputError("extract: expected --data, or --from-alphanet")
-    _options.one_of(dtype, ("float32", "float16"), "--dtype")
-    _options.one_of(on_error, ("fail", "skip"), "--on-error")
-    settings = ExtractSettings(
-        batch_size, workers, cast(Any, dtype), amp, cast(Any, on_error), _options.stored_bins(bins)
-    )
-    finished = resume and is_finished(output)
-    check_output(output, overwrite=overwrite or finished, inputs=(checkpoint,))
+    kind: Any = _options.one_of(dtype, ("float32", "float16"), "--dtype")
+    broken: Any = _options.one_of(on_error, ("fail", "skip"), "--on-error")
+    groups = _options.stored_bins(bins)
+    settings = ExtractSettings(batch_size, workers, kind, amp, broken, groups, no_head)
+    done = resume and is_finished(output)
+    check_output(output, overwrite=overwrite or done, inputs=(checkpoint,))
     if data is None or from_alphanet is not None:
         files = checkpoint, Path(str(from_alphanet)), output
         import_alphanet(*files, dtype=settings.dtype, command=_output.command_line())
@@ -107,9 +112,9 @@ def extract(
         arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model, model_arg
     )
     view = _options.view_settings(image_size, resize, crop, fit, window)
-    made = prepare(
+    made = preparation.prepare(
         checkpoint, data, root, wanted=said, view=view, transform=transform, classes=classes,
-        follow_links=follow_links, columns=_options.columns(columns),
+        no_head=no_head, follow_links=follow_links, columns=_options.columns(columns),
     )  # fmt: skip
     _say_what(checkpoint, made, names := _splits(splits, made.dataset), quiet)
     with _output.resumable("blocks"):

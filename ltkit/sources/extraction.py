@@ -73,11 +73,11 @@ def extract(
             the model's logits, features are not finite, the disk is full or one image does not fit
             the device's memory.
     """
-    head = model.head
+    head = None if settings.no_head else model.head
     if head is not None and head.num_classes != len(dataset.classes):
         raise InputError(
             f"{model.path}: head: found {head.num_classes} classes, expected "
-            f"{len(dataset.classes)} of {dataset.record['spec']}"
+            f"{len(dataset.classes)} of {dataset.record['spec']}; --no-head takes features alone"
         )
     seen = seen or resolve(dataset, ViewSettings(), Known(model.view, model.view_said, model.arch))
     chosen = {name: _readable(dataset.split(name), settings, seen) for name in splits}

@@ -34,6 +34,7 @@ def prepare(
     view: ViewSettings | None = None,
     transform: str | Callable[..., object] | None = None,
     classes: Path | None = None,
+    no_head: bool = False,
     follow_links: bool = False,
     columns: Mapping[str, str] | None = None,
 ) -> Prepared:
@@ -48,6 +49,7 @@ def prepare(
         transform: the user's own function from a PIL image to the network's input, or its name, as
             ``package.module:function``.
         classes: a file of the classes' names in the order of the head.
+        no_head: whether the model's last layer is left out, and with it the order of its classes.
         follow_links: whether links may lead out of the folder of images.
         columns: what the columns of a CSV are called.
 
@@ -71,8 +73,9 @@ def prepare(
             f"note: the checkpoint was trained on other images ({trained.get('spec')}); "
             "validation images may be among them"
         )
-    names, source = stated or model.class_names, str(classes or checkpoint)
-    if names is not None and model.head is not None:
+    own = None if no_head or model.head is None else model.class_names
+    names, source = stated or own, str(classes or checkpoint)
+    if names is not None:
         dataset, said = in_order(dataset, names, source)
         if said:
             notes.append(f"note: {said}")
