@@ -1,4 +1,4 @@
-"""Pages of documentation are run: their commands print what they show, their Python does as said."""
+"""Pages of documentation are run: commands print what is shown, Python does as it says."""
 
 import doctest
 import re
@@ -13,8 +13,8 @@ CUT, REFUSED = "…", "ltkit: "
 def run(path, ltkit):
     """Run a page's blocks in order, in the current folder; return what its Python has defined.
 
-    A command must print the lines shown below it, in this order, others only where ``…`` cuts; it is
-    refused where such a line says so. Numbers with a decimal point may differ.
+    A command must print the lines shown below it, in this order, others only where ``…`` cuts; it
+    is refused where such a line says so. Numbers with a decimal point may differ.
 
     Args:
         path: of the page.

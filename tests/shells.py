@@ -35,7 +35,7 @@ def write(root, test=20):
 
 
 def fit(network, head, root):
-    """Let a network of random weights know the pictures: its norms and its last layer are fitted."""
+    """Fit the norms and the last layer of a network of random weights to the pictures."""
     files = [sorted((root / "train" / name).iterdir()) for name in COUNTS]
     pixels = np.stack([np.asarray(Image.open(file)) for part in files for file in part])
     labels = np.repeat(np.arange(len(COUNTS)), [len(part) for part in files])

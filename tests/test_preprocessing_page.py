@@ -11,6 +11,7 @@ import shells
 from PIL import Image
 
 from ltkit.datasets import view
+from ltkit.datasets.images import ImageFiles, Transformed
 from ltkit.files import features as features_file
 from ltkit.records import ImageView
 from ltkit.settings import Fit
@@ -62,6 +63,24 @@ def test_the_page(folder, ltkit):
     np.testing.assert_array_equal(one, other)
     kept = features_file.read(Path("narrow.h5")).settings["view"]
     assert kept["window"] == [100, 3000]
+
+
+def test_a_transform_is_given_wide_pictures_as_they_are(tmp_path):
+    values = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    grey(tmp_path, {"wide": 1}, "png", iter([values]))
+    grey(tmp_path, {"usual": 1}, "png", iter([(values >> 4).astype(np.uint8)]))
+    modes = []
+
+    def function(picture):
+        modes.append(picture.mode)
+        return np.asarray(picture, dtype=np.float32).reshape(-1, 8, 8)
+
+    for name in ("wide", "usual"):
+        files = ImageFiles([tmp_path / name / "000.png"], ImageView(8, 8))
+        seen = Transformed(files, function, "function")[0:1][0]
+        if name == "wide":
+            np.testing.assert_array_equal(seen[0], values)
+    assert modes == ["I;16", "RGB"]
 
 
 def test_the_page_names_everything():

@@ -25,6 +25,8 @@ INATURALIST = ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192))
 WRAPPERS = re.compile(r"^((module|_orig_mod|model|backbone|encoder|network|net)\.)+")
 """Prefixes that training scripts and wrappers add to a network's own names."""
 
+ANOTHER_ARCH = "name the right one with --arch"
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -330,8 +332,17 @@ def complete(
     )  # fmt: skip
 
 
-def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
+def fill(
+    path: Path, network: nn.Module, tensors: State, arch: str, advice: str = ANOTHER_ARCH
+) -> None:
     """Load tensors into a network, half precision as float32, and switch to evaluation mode.
+
+    Args:
+        path: of the file, for messages.
+        network: to be filled.
+        tensors: by the network's names.
+        arch: what the network is called.
+        advice: what to do where they do not fit.
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
@@ -343,7 +354,7 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
     if missing or extra:
         raise FormatError(
             f"{path}: does not fit {arch}: {len(missing)} tensors missing ({_first(missing)}), "
-            f"{len(extra)} unexpected ({_first(extra)}); name the right one with --arch"
+            f"{len(extra)} unexpected ({_first(extra)}); {advice}"
         )
     for name, tensor in tensors.items():
         needed = expected[name]
@@ -351,7 +362,7 @@ def fill(path: Path, network: nn.Module, tensors: State, arch: str) -> None:
         if tensor.shape != needed.shape or not same_kind or tensor.is_complex():
             raise FormatError(
                 f"{path}: {name}: found {tensor.dtype} {tuple(tensor.shape)}, expected "
-                f"{needed.dtype} {tuple(needed.shape)} for {arch}; name the right one with --arch"
+                f"{needed.dtype} {tuple(needed.shape)} for {arch}; {advice}"
             )
     for name, tensor in tensors.items():
         expected[name] = tensor.float() if tensor.is_floating_point() else tensor

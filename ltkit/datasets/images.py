@@ -149,7 +149,8 @@ class Transformed:
     """(N, channels, H, W) float32 images, made by the user's own code as they are asked for.
 
     images: files, or pictures of one size.
-    function: gives what the network gets for a PIL image.
+    function: gives what the network gets for a PIL image: RGB, but as it is stored where it has
+        more than eight bits, which Pillow would cut off.
     name: of the function, for messages.
     """
 
@@ -182,7 +183,7 @@ class Transformed:
         files = self.images
         if isinstance(files, ImageFiles):
             with files.opened(index) as opened_:
-                picture = opened_.convert("RGB")
+                picture = opened_.copy() if is_wide(opened_) else opened_.convert("RGB")
         else:
             pixels = np.asarray(files[index : index + 1])[0]
             picture = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])

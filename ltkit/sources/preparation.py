@@ -7,9 +7,12 @@ from pathlib import Path
 from ltkit import checkpoints, datasets
 from ltkit.checkpoints import Recognised
 from ltkit.datasets.order import in_order, read_names
-from ltkit.datasets.view import Known, SeenAs, resolve, transformed
+from ltkit.datasets.view import USUAL, Known, SeenAs, resolve, transformed
 from ltkit.records import Dataset
 from ltkit.settings import LoadSettings, ViewSettings
+
+OWN = "own-network"
+"""The family of networks of the user's own code, of whose pictures nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -84,4 +87,9 @@ def prepare(
     else:
         known = Known(model.view, model.view_said, model.arch)
         seen = resolve(dataset, view or ViewSettings(), known)
+        if model.family == OWN and seen.origin.get("crop") == USUAL and seen.view is not None:
+            notes.append(
+                f"note: nothing says which size {model.arch} was trained with; {seen.view.crop} "
+                "pixels are the first that it takes: --image-size says others"
+            )
     return Prepared(model, dataset, seen, (*notes, seen.line(), *seen.notes))

@@ -53,7 +53,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     values = {own: plain.value(content, there) for own, there in names.items()}
     if not any(own in names for own in expected if not own.endswith(COUNTER)):
         values |= {own: plain.value(content, every[own]) for own in beside}  # `fill` says how far
-    fill(content.path, model, values, f"{name}, built by your code")
+    advice = "build the one that was saved; --model-arg NAME=VALUE sets its arguments"
+    fill(content.path, model, values, f"{name}, built by your code", advice)
     size, channels, heads = _run(content, model, wanted)
     notes = [gathered.note]
     if beside:
