@@ -94,8 +94,8 @@ def sweep(
         features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
         seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
-        parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
-        note=_output.note(quiet),
+        parts=parts, device=chosen_device, note=_output.note(quiet),
+        report=lambda line: _output.say(line, quiet),
     )  # fmt: skip
     best = swept.chosen
     rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]
