@@ -5,6 +5,7 @@ fitted to a file, or by hand, without the two.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,15 @@ from ltkit.alphanet.reduction import reduce
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.neighbors import nearest_of_groups
-from ltkit.records import NEVER, Classifier, ClassTable, FeatureSplit, Present, note_of_left_out
+from ltkit.records import (
+    NEVER,
+    Base,
+    Classifier,
+    ClassTable,
+    FeatureSplit,
+    Present,
+    note_of_left_out,
+)
 from ltkit.settings import HeadSettings, NeighborSettings, TrainPlan
 from ltkit.sources.arrays import import_arrays
 from ltkit.training import runs
@@ -294,6 +303,8 @@ def test_a_sweep_and_what_is_applied_leave_them_out_too(folder, ltkit):
     assert "left out" not in said
     _, said = run(ltkit, "alphanet", "apply", "o.h5", "f.h5", "--of", "6", "-o", "x.h5", code=2)
     assert "class 6: no training sample" in said
+    _, said = run(ltkit, "alphanet", "fit", "f.h5", *FIT, "--leave-out", "2,6", "-o", "l.h5")
+    assert "left out" not in said
     _, said = run(ltkit, "alphanet", "apply", "w.h5", "f.h5", "-o", "x.h5", code=2)
     assert "corrects all 2 rare classes" in said
 
@@ -339,6 +350,21 @@ def test_a_head_that_starts_from_one_keeps_its_rows(folder):
     assert said == [NOTE + "never predicted"]
 
 
+def test_a_head_that_starts_from_a_base_that_never_predicts_them(folder, ltkit):
+    run(ltkit, "posthoc", "ridge", "f.h5", "--set", "penalty=0.1", "-o", "base.h5", "-q")
+    run(ltkit, "train", "ce", "f.h5", "--init", "head", "--base", "base.h5", "--epochs", "2",
+        "--device", "cpu", "-o", "o.h5", "-q")  # fmt: skip
+    assert (one("o.h5")[1][EMPTY] == np.float32(NEVER)).all()
+    assert (one("o.h5")[1][THERE] > -100).all()
+
+
+def test_class_means_of_another_file_are_those_of_the_others(folder, ltkit):
+    for name in "fs":
+        run(ltkit, "train", "swrm", f"{name}.h5", "--class-means", f"{name}.h5", "--epochs", "2",
+            "--set", "window=3", "--device", "cpu", "-o", f"{name}.o.h5", "-q")  # fmt: skip
+    np.testing.assert_array_equal(one("f.o.h5")[0][THERE], one("s.o.h5")[0])
+
+
 def test_val_samples_of_these_classes_are_not_watched(folder, ltkit):
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(8), 9)
@@ -374,7 +400,9 @@ def test_every_command_works_on_such_a_file(folder, ltkit):
     run(ltkit, "analyze", "distance", "d/f.h5", "--k", "2")
     run(ltkit, "analyze", "deltas", "d/f.h5", "d/f.alphanet.h5")
     run(ltkit, "report", "d/f.h5", "-o", "r.html", "--replicates", "100")
-    assert "1e+30" not in Path("r.html").read_text()
+    page = Path("r.html").read_text()
+    assert "1e+30" not in page
+    assert "found no training image" not in page
     run(ltkit, "validate", "d/f.h5")
     run(ltkit, "inspect", "d/f.h5")
     for form in ("npz", "csv", "safetensors"):
@@ -395,6 +423,21 @@ def test_some_rows_are_read_as_of_the_whole():
     np.testing.assert_array_equal(np.concatenate(found), values[labels > 0])
     assert split.features[0:0].shape == (0, 40)
     assert split.features.dtype == np.float64
+
+
+def test_everything_of_some_classes(folder):
+    features = features_file.read(Path("f.h5"))
+    names, coarse = tuple("abcdefgh"), tuple("xxyyzzww")
+    table = ClassTable(features.classes.train_count, names, coarse=coarse)
+    base = Base("base", features.classifier())
+    named = replace(features, classes=table, base=base)
+    found = Present.of(named).features(named)
+    assert found.classes.names == tuple("abdefh")
+    assert found.classes.coarse == tuple("xxyzzw")
+    assert found.classes.wnids is None
+    assert found.classes.train_count.tolist() == COUNTS[THERE].tolist()
+    np.testing.assert_array_equal(found.head.weight, features.head.weight[THERE])
+    np.testing.assert_array_equal(found.base.classifier.bias, features.head.bias[THERE])
 
 
 def test_a_note_names_the_first_three():

@@ -118,8 +118,9 @@ def study_of_groups(
         raise SettingError(
             "leave_out", f"class {outside[0]} is not among the corrected classes ({asked})"
         )
-    if len(empty):
-        note(note_of_left_out(features.classes, empty, "their rows stay as they are"))
+    unsaid = np.setdiff1d(empty, absent)
+    if len(unsaid):
+        note(note_of_left_out(features.classes, unsaid, "their rows stay as they are"))
     return study(features, corrected, among, absent), groups
 
 

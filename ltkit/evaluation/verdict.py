@@ -58,7 +58,10 @@ def verdict(features: FeatureSet) -> list[str]:
 
 
 def of_groups(features: FeatureSet) -> list[str]:
-    """Return a line where a shot group has no class, which leaves figures empty."""
+    """Return a line on the groups that a file keeps, or where one of the usual ones is empty."""
+    if "bins" in features.settings:
+        sizes = ", ".join(f"{name} {len(ids)}" for name, ids in features.groups().items())
+        return [f"shot groups: {sizes} classes, with bins {','.join(map(str, features.bins))}"]
     empty = [name for name, ids in features.groups().items() if not len(ids)]
     counts = features.classes.train_count
     others = shot_groups(counts, automatic_bins(counts))

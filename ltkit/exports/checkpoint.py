@@ -11,7 +11,7 @@ from ltkit import checkpoints
 from ltkit.errors import InputError
 from ltkit.files.atomic import replacing
 from ltkit.files.tables import as_csv
-from ltkit.records import NEVER, Classifier, Correction
+from ltkit.records import Classifier, Correction
 from ltkit.settings import LoadSettings
 from ltkit.sources.extraction import TOLERANCE
 
@@ -67,7 +67,12 @@ def export_into(
             )
         there = model.stored[name]
         old = content.states[there.place][there.name]
-        changes[there.place, there.name] = _stored_as(old, values, there.transposed)
+        new = changes[there.place, there.name] = _stored_as(old, values, there.transposed)
+        if not torch.isfinite(new).all():
+            raise InputError(
+                f"{checkpoint}: {name}: found {np.abs(values).max():.2g} in the correction, which "
+                f"{str(old.dtype).removeprefix('torch.')} does not hold; use --to npz"
+            )
     with replacing(output) as temporary:
         checkpoints.rewrite(content, temporary, changes)
         _check(content, temporary, changes, corrected, model.wanted)
@@ -75,8 +80,7 @@ def export_into(
 
 def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:
     """Return new values with the type, orientation and shape of the old ones."""
-    most = torch.finfo(old.dtype).max  # of half precision, less than a bias that is never predicted
-    new = torch.from_numpy(np.array(values)).clamp(-most, most).to(old.dtype)
+    new = torch.from_numpy(np.array(values)).to(old.dtype)
     return (new.T if transposed else new).reshape(old.shape).contiguous()
 
 
@@ -102,7 +106,7 @@ def _check(
     probes = torch.randn(PROBES, channels, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features, logits = model.network.features_and_logits(probes)
-    told = corrected.bias > NEVER  # beside such a bias any other difference is small
+    told = corrected.told
     expected, found = corrected.logits(features.numpy())[:, told], logits.numpy()[:, told]
     difference = float(np.abs(expected - found).max() / np.abs(expected).max())
     limit = 1e-2 if half else TOLERANCE

@@ -36,6 +36,7 @@ from ltkit.records.groups import (
     stored_bins,
 )
 from ltkit.records.heads import (
+    NEVER,
     Classifier,
     Correction,
     Head,
@@ -48,7 +49,7 @@ from ltkit.records.images import (
     ImageSplit,
     ImageView,
 )
-from ltkit.records.present import NEVER, Present, never_predicted, note_of_left_out
+from ltkit.records.present import Present, never_predicted, note_of_left_out
 
 __all__ = [
     "BLOCK_BYTES",

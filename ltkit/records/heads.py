@@ -12,6 +12,9 @@ from ltkit.records.arrays import Floats, Ints, products, shifted, unit_rows
 
 Normalize = Literal["none", "features", "cosine"]
 
+NEVER = -1e30
+"""Bias of a class that is never predicted: below every logit, and finite in float32."""
+
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
@@ -47,6 +50,15 @@ class Classifier:
     def feature_size(self) -> int:
         """D."""
         return int(self.weight.shape[1])
+
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """(C,) whether a class is ever predicted; if none is, all.
+
+        Beside the logits of the others any difference is small.
+        """
+        told: NDArray[np.bool_] = self.bias > NEVER
+        return told if told.any() else ~told
 
     def prepare(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """Return the (B, D) float32 features that `weight` acts on."""

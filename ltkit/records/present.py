@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from ltkit.records.arrays import Ints, Rows, block_rows, blocks
 from ltkit.records.features import Base, ClassTable, FeatureSet, FeatureSplit
-from ltkit.records.heads import Classifier
-
-NEVER = -1e30
-"""Bias of a class that is never predicted: below every logit, and finite in float32."""
+from ltkit.records.heads import NEVER, Classifier
 
 NAMED = 3
 """Most classes named in a note."""

@@ -229,13 +229,14 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
         )
     if head is None:
         return features.shape[1]
-    own = logits.float().cpu().numpy()
-    ours = head.fold().logits(features.float().cpu().numpy())
+    own, folded = logits.float().cpu().numpy(), head.fold()
+    ours = folded.logits(features.float().cpu().numpy())
     if ours.shape != own.shape:
         raise InputError(
             f"head: features times head are {ours.shape}, the model's logits {own.shape}; name the "
             "last layer with --head"
         )
+    ours, own = ours[:, folded.told], own[:, folded.told]
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))
     if not difference < TOLERANCE:
         raise InputError(

@@ -193,14 +193,14 @@ def train_heads(
     data = features_file.read(features)
     if base is not None:
         data = bases.read(base, data)
-    means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     every, present = data, Present.of(data)
     if not present.whole:
         started = plan.init in heads.KEPT
         then = "their rows stay as they are" if started else "never predicted"
         note(note_of_left_out(data.classes, present.left_out, then))
         data = present.features(data)
-        means = means and (means[0], means[1][torch.from_numpy(present.ids)])
+    counts = torch.from_numpy(data.classes.train_count)
+    means = _means_of(runs.recipes[0], class_means, counts, present)
     corrections = []
     with distributed.group(device) as own:
         held = functools.cache(lambda: stores(data, own))
@@ -232,8 +232,16 @@ def _kept(first: Recipe) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _means_of(made: Recipe, path: Path | None, counts: Tensor) -> tuple[str, Tensor] | None:
+def _means_of(
+    made: Recipe, path: Path | None, counts: Tensor, present: Present | None = None
+) -> tuple[str, Tensor] | None:
     """Return a features file's digest and the (C, D) class means of its train split.
+
+    Args:
+        made: whose loss takes them.
+        path: the file; None: there are no means.
+        counts: (C,) training images.
+        present: which classes of the file the C are; None: all.
 
     Raises:
         SettingError: when the loss takes none, or they are of other classes.
@@ -243,10 +251,8 @@ def _means_of(made: Recipe, path: Path | None, counts: Tensor) -> tuple[str, Ten
     if not getattr(made.loss_of(counts), "takes_class_means", False):
         raise SettingError("class_means", f"{made.method} takes none; swrm does")
     features = features_file.read(path)
-    if len(features.classes) != len(counts):
-        raise SettingError(
-            "class_means",
-            f"{path}: found {len(features.classes)} classes, expected {len(counts)}",
-        )
-    means, _ = means_of(features.split("train"), len(counts))
-    return features.digest, torch.from_numpy(means)
+    found, expected = len(features.classes), present.num_classes if present else len(counts)
+    if found != expected:
+        raise SettingError("class_means", f"{path}: found {found} classes, expected {expected}")
+    means, _ = means_of(features.split("train"), found)
+    return features.digest, torch.from_numpy(means if present is None else means[present.ids])

@@ -5,6 +5,11 @@ from bad_inputs import makers
 from bad_inputs.makers import corrected, file, nothing, pictures, put, several
 from bad_inputs.rows import BROKEN, DIGITS, FIT, RGB, SWEEP, Row
 
+UNSEEN = put(
+    "b.h5", train_counts=np.array([*makers.COUNTS, 0]), weight=np.ones((7, 8)), bias=np.zeros(7)
+)
+"""A seventh class, which the head has and the data has not."""
+
 NEIGHBORS_AND_ALPHANET = [
     Row("k above base", "neighbors feats.h5 --k 9", ["--k: found 9", "1..4"]),
     Row("k 0", "neighbors feats.h5 --k 0", ["--k: found 0"]),
@@ -26,6 +31,14 @@ NEIGHBORS_AND_ALPHANET = [
     Row("class without samples", "alphanet fit b.h5 --k 2", ["class 6", "no training sample"],
         put("b.h5", train_counts=np.array([*makers.COUNTS, 3]), weight=np.ones((7, 8)),
             bias=np.zeros(7))),
+    Row("fit of a class without images", "alphanet fit b.h5 --k 2 --epochs 1 --device cpu",
+        ["note: 1 of 7 classes has no training image (6)"], UNSEEN, 0),
+    Row("neighbours of a class without images", "neighbors b.h5 --k 2",
+        ["note: 1 of 7 classes has no training image (6)", "no neighbours"], UNSEEN, 0),
+    Row("no few classes but without images", "neighbors b.h5 --k 2 --bins 1,100",
+        ["--of: found no few class with training images"], UNSEEN),
+    Row("nothing to fit but without images", "alphanet fit b.h5 --k 2 --bins 1,100",
+        ["found no few-shot class with training images"], UNSEEN),
     Row("no few classes", f"{FIT} --bins 2,100", ["no few-shot class"]),
     Row("all few", f"{FIT} --bins 900,1000", ["no base class"]),
     Row("k 1", f"{FIT} --k 1 --epochs 1", ["k = 1", "nothing is learned"], nothing, 0),
@@ -67,9 +80,18 @@ POSTHOC = [
         put("b.h5", val_features=None, val_labels=None), 0),
     Row("method that learns from train", "posthoc ncm b.h5", ["no train split"],
         makers.test_only("b.h5")),
-    Row("class without images", "posthoc logit-adjust b.h5 --set tau=1",
+    Row("class with samples but a count of 0", "posthoc logit-adjust b.h5 --set tau=1",
         ["class 5", "no training image"],
         put("b.h5", train_counts=np.array([300, 150, 60, 30, 10, 0]))),
+    Row("class without images", "posthoc logit-adjust b.h5 --set tau=1",
+        ["note: 1 of 7 classes has no training image (6)", "rows stay"], UNSEEN, 0),
+    Row("class without images, anew", "posthoc ncm b.h5",
+        ["note: 1 of 7 classes has no training image (6)", "never predicted"], UNSEEN, 0),
+    Row("target without the class that has no images", "posthoc pc-softmax b.h5 --set target=1,2,3",
+        ["target: found 3 numbers", "expected 7 positive"], UNSEEN),
+    Row("no class with images", "posthoc logit-adjust b.h5 --set tau=1",
+        ["class 0", "no training image"],
+        put("b.h5", train_features=None, train_labels=None, train_counts=np.zeros(6, int))),
     Row("unknown variant", "posthoc ncm feats.h5 --set variant=l1", ["found 'l1'", "cosine"]),
     Row("penalty 0", "posthoc ridge feats.h5 --set penalty=0", ["penalty: found 0"]),
     Row("penalty negative", "posthoc ridge feats.h5 --set penalty=-1", ["penalty: found -1"]),

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ltkit import checkpoints, datasets
+from ltkit.checkpoints import Recognised
 from ltkit.cli import app
 from ltkit.errors import InputError
 from ltkit.exports.checkpoint import export_into
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
-from ltkit.records import Classifier, Correction, Head
+from ltkit.records import NEVER, Classifier, Correction, Head
 from ltkit.training import checkpoint as training_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -239,3 +240,49 @@ def test_onnx_is_asked_for_where_it_is_missing(folder, monkeypatch):
     result = run("export", "feats.logit-adjust.h5", "--to", "onnx", "-o", "head.onnx", code=2)
     assert "pip install 'ltkit[onnx]'" in str(result.exception)
     assert not Path("head.onnx").exists()
+
+
+def test_a_class_that_is_never_predicted(folder, monkeypatch):
+    """Beside its bias of -1e30 a wrong row of another class must not pass for a right one."""
+    features = features_file.read(Path("feats.h5"))
+    base = features.classifier()
+    weight, bias = base.weight.copy(), base.bias.copy()
+    weight[3], bias[3] = 0, NEVER
+    made = Correction("made", np.arange(10), weight[None], bias[None], ({},))
+    digest = checkpoints.load(Path("model.pt")).digest
+    export_into(Path("model.pt"), made, 0, Path("fixed.pt"), made_from=digest)
+    run("extract", "fixed.pt", "--data", "digits_lt", "-o", "again.h5", "-q")
+    again = features_file.read(Path("again.h5")).classifier()
+    np.testing.assert_array_equal(again.bias, bias)
+    assert again.told.tolist() == [n != 3 for n in range(10)]
+    assert Classifier(weight, np.full(10, NEVER, np.float32)).told.all()
+
+    found = checkpoints.load(Path("fixed.pt")).head
+    rows = found.weight.copy()
+    rows[4] += 1
+    monkeypatch.setattr(Recognised, "head", Head(rows, found.bias))
+    result = run("extract", "fixed.pt", "--data", "digits_lt", "-o", "no.h5", "-q", code=2)
+    assert "features times head differ" in str(result.exception)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    whole = checkpoints.rewrite
+
+    def double(content, output, tensors):
+        key = (("state_dict",), "head.weight")
+        whole(content, output, {**tensors, key: tensors[key] * 2})
+
+    monkeypatch.setattr(checkpoints, "rewrite", double)
+    with pytest.raises(InputError, match="logits are off by"):
+        export_into(Path("model.pt"), made, 0, Path("o.pt"), made_from=digest)
+
+
+def test_what_half_precision_does_not_hold_is_refused(folder):
+    content = torch.load("model.pt", weights_only=True)
+    half = {k: v.half() if v.is_floating_point() else v for k, v in content["state_dict"].items()}
+    torch.save(content | {"state_dict": half}, "half.pt")
+    model = checkpoints.load(Path("half.pt"))
+    bias = np.full((1, 1), NEVER, np.float32)
+    made = Correction("made", np.array([3]), np.zeros((1, 1, 64), np.float32), bias, ({},))
+    with pytest.raises(InputError, match=r"head\.bias: found 1e\+30 .* float16 does not hold"):
+        export_into(Path("half.pt"), made, 0, Path("o.pt"), made_from=model.digest)
+    assert not Path("o.pt").exists()

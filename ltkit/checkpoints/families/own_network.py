@@ -56,7 +56,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     advice = "build the one that was saved; --model-arg NAME=VALUE sets its arguments"
     fill(content.path, model, values, f"{name}, built by your code", advice)
     size, channels, heads = _run(content, model, wanted)
-    notes = [gathered.note]
+    notes = [f"--model runs your code: {name}", gathered.note]
     if beside:
         notes.append(f"left out, as {name} has no such tensors: {', '.join(beside)[:160]}")
     mean, std = IMAGENET if channels == 3 else ((0.5,), (0.5,))

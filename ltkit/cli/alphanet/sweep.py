@@ -84,16 +84,15 @@ def sweep(
     check_output(target, overwrite=overwrite, inputs=(path,))
     if csv is not None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
-    asked = {"rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of}
-    asked = as_json(settings) | asked
+    asked = as_json(settings) | {"rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of}
     kept = _plain(asked | features.inputs)
     parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
+    say = partial(_output.say, quiet=quiet)
     swept = alphanet.sweep_features(
         features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
         seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
-        parts=parts, device=chosen_device, report=lambda line: _output.say(line, quiet),
-        note=_output.note(quiet),
+        parts=parts, device=chosen_device, report=say, note=_output.note(quiet),
     )  # fmt: skip
     best = swept.chosen
     rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]

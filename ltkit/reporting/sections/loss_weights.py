@@ -19,16 +19,18 @@ TITLE = "Loss weights"
 def gather(source: Source) -> dict[str, Any]:
     """Return a sample's weight for each class in weighted losses; the mean over classes is 1.
 
-    A loss's weight is what a sample costs at equal logits, over the cost without weights.
+    Classes without training images have none, and are left out. A loss's weight is what a sample
+    costs at equal logits, over the cost without weights.
     """
     import torch
 
     from ltkit.losses import class_balanced, similarity_window, swrm, weighted
 
-    count = len(source.names)
+    present = np.flatnonzero(source.train_count)
+    count = len(present)
     if count < 2:
-        raise InputError("a single class, whose weight is 1")
-    counts = torch.from_numpy(source.subject.classes.train_count)
+        raise InputError("a single class with training images, whose weight is 1")
+    counts = torch.from_numpy(source.subject.classes.train_count[present])
     zeros = torch.zeros(1, count, dtype=torch.float64)
 
     def weights(loss: Callable[..., Any], **parameters: Any) -> NDArray[np.float64]:
@@ -42,15 +44,16 @@ def gather(source: Source) -> dict[str, Any]:
     for scheme in ("inverse", "square-root", "logarithm"):
         found[f"weighted, {scheme}"] = weights(weighted.loss, scheme=scheme, reduction="batch")
     means, trained = source.subject.means
-    if len(trained) == count:
-        positions = torch.from_numpy(swrm.project(means, source.seed))
+    if np.isin(present, trained).all():
+        positions = torch.from_numpy(swrm.project(means[present], source.seed))
         window = min(15, count)
         raw, _ = similarity_window(counts.double(), positions, window=window, beta=1.0)
         found[f"swrm, window {window}"] = raw.numpy() / raw.numpy().mean()
-    order = source.order
+    order = source.order[:count]  # the others come last
+    places = np.searchsorted(present, order)
     return {
         "class": order.tolist(),
-        "curves": [{"name": n, "weight": numbers(w[order])} for n, w in found.items()],
+        "curves": [{"name": n, "weight": numbers(w[places])} for n, w in found.items()],
     }
 
 
