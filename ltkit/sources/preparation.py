@@ -14,9 +14,6 @@ from ltkit.settings import LoadSettings, ViewSettings
 OWN = "own-network"
 """The family of networks of the user's own code, of whose pictures nothing is known."""
 
-OF_PICTURES = ("mean and std", "nothing says which size")
-"""How notes begin that say nothing where the user's own function makes the network's input."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -73,12 +70,8 @@ def prepare(
         if same.record["index_digest"] == model.trained_on.get("index_digest"):
             dataset = same
     if transform is not None:  # it takes care of them
-        others = [
-            note
-            for note in model.notes
-            if not note.startswith(("mean and std", "nothing says which size"))
-        ]
-        model = replace(model, notes=tuple(others))
+        told = tuple(note for note in model.notes if not note.startswith("mean and std"))
+        model = replace(model, notes=told)
     notes = [f"note: {line}" for line in dataset.notes]
     trained = model.trained_on
     if trained and trained.get("index_digest") != dataset.record["index_digest"]:
