@@ -6,6 +6,7 @@ A message is one line: where, what was found, what was expected, what to do. `cl
 
 import difflib
 from collections.abc import Iterable
+from itertools import accumulate
 
 
 class LtkitError(Exception):
@@ -44,6 +45,27 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+LISTED, LONGEST_NAME = 120, 60
+"""Characters of a list in a message, at most, and of a name in it."""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return names with commas, as many as fit in a message, and how many more there are.
+
+    Example:
+        >>> listed(["a", 2]), listed([]), listed(["x" * 90])[-5:]
+        ('a, 2', 'none', 'xx...')
+        >>> listed(range(100, 2000))
+        '100, 101, ..., 123 and 1876 more'
+    """
+    texts = [str(name) for name in names]
+    texts = [text if len(text) <= LONGEST_NAME else f"{text[:LONGEST_NAME]}..." for text in texts]
+    ends = accumulate(len(text) + 2 for text in texts)
+    fitting = max(sum(end <= LISTED for end in ends), 1)
+    more = len(texts) - fitting
+    return (", ".join(texts[:fitting]) + (f" and {more} more" if more > 0 else "")) or "none"
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return a clause that suggests the known names nearest to an unknown one.
 
@@ -64,5 +86,5 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.6)
     if close:
-        return f"did you mean {', '.join(close)}?"
-    return f"there are: {', '.join(names)}"
+        return f"did you mean {listed(close)}?"
+    return f"there are: {listed(names)}"

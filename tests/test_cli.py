@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from ltkit import __version__, cli
-from ltkit.cli import _options, _output, _paths, _process, app
+from ltkit.cli import _options, _output, _paths, app
 from ltkit.errors import InputError, SettingError
 from ltkit.files import classifiers
 
@@ -71,7 +71,7 @@ def test_a_message_stays_one_short_line(monkeypatch, capsys):
     assert said.startswith("ltkit: m.pt: é\\né")
     assert said.endswith("the end\n")
     assert said.count("\n") == 1
-    assert len(said) <= _process.LONGEST + len("ltkit: \n")
+    assert len(said) <= _output.LONGEST + len("ltkit: \n")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.errors import InputError, SettingError, nearest
+from ltkit.errors import InputError, SettingError, listed, nearest
 from ltkit.evaluation import Entry, pick, predict_classes, settings_of
 from ltkit.evaluation.analysis import ClassChange, class_changes, mean_and_std
 from ltkit.records import ClassTable, Correction, FeatureSet
@@ -97,7 +97,7 @@ def _runs_of(entry: Entry, rho: float | None, run: Mapping[str, float]) -> list[
     if len(found) != 1:
         rhos = dict.fromkeys(f"{r['rho']:g}" for r in entry.correction.runs)
         asked = "several rho" if rho is None else f"no rho {rho:g}"
-        raise InputError(f"{entry.file}: found {asked}; choose one rho of {', '.join(rhos)}")
+        raise InputError(f"{entry.file}: found {asked}; choose one rho of {listed(rhos)}")
     return found[0][1]
 
 
@@ -119,7 +119,7 @@ def class_of(text: str, classes: ClassTable, correction: Correction, file: str) 
     if len(same) > 1:
         raise SettingError(
             "class",
-            f"found {len(same)} classes named {text!r}; give one's id: {', '.join(map(str, same))}",
+            f"found {len(same)} classes named {text!r}; give one's id: {listed(same)}",
         )
     if same[0] not in correction.class_id:
         as_those = "".join(f", as {classes.name(int(c))}" for c in correction.class_id[:1])

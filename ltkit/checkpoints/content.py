@@ -19,7 +19,7 @@ Place = tuple[str, ...]
 LONGEST = 200
 """Most characters of a tensor's name."""
 
-DEPTH = 3
+DEPTH = 6
 """How many nested mappings deep state dicts are searched for."""
 
 

@@ -18,7 +18,7 @@ from ltkit.architectures.normed_heads import BatchNormHead, WeightNormHead
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.plain import Names, shapes, value
 from ltkit.checkpoints.recognised import Stored
-from ltkit.errors import InputError
+from ltkit.errors import InputError, listed
 from ltkit.settings import LoadSettings
 
 LEAVES = re.compile(
@@ -106,7 +106,7 @@ def last_layers(content: Content, rest: Names, width: int, wanted: LoadSettings)
     if not chains and (not rest or beside) and wanted.head is None:
         _refuse_a_loss(content, width)
         left = {name for name in rest if name.split(".")[0] in beside}
-        notes = [f"left out: {', '.join(beside)}, a projection; --head takes it"] if beside else []
+        notes = [f"left out: {listed(beside)}, a projection; --head takes it"] if beside else []
         notes.append(HEADLESS)
         return LastLayers(
             None, rest={n: t for n, t in rest.items() if n not in left}, notes=tuple(notes)

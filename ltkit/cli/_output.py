@@ -21,10 +21,26 @@ if TYPE_CHECKING:
     from ltkit.records import Dataset
 
 
+LONGEST, CUT = 300, " ... "
+"""Most characters of a message, and what replaces the middle of a longer one."""
+
+
+def one_line(message: str) -> str:
+    r"""Return a message on one line that is not too long, whatever names there are in it.
+
+    Example:
+        >>> one_line("a\nb"), len(one_line("x" * 1000))
+        ('a\\nb', 299)
+    """
+    line = printable(message)
+    half = (LONGEST - len(CUT)) // 2
+    return line if len(line) <= LONGEST else f"{line[:half]}{CUT}{line[-half:]}"
+
+
 def say(message: str, quiet: bool = False) -> None:
     """Print a message to stderr, unless asked to be quiet."""
     if not quiet:
-        typer.echo(printable(message), err=True)
+        typer.echo(one_line(message), err=True)
 
 
 def note(quiet: bool) -> Callable[[str], None]:

@@ -16,9 +16,6 @@ from ltkit.errors import LtkitError, SettingError
 from ltkit.files import atomic
 from ltkit.settings import flag
 
-LONGEST, CUT = 300, " ... "
-"""Most characters of a message, and what replaces the middle of a longer one."""
-
 OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocate [0-9.]+ [KMGT]iB")
 """torch's words for lack of memory, on the CPU and on the GPU."""
 
@@ -66,10 +63,6 @@ def _unraisable(event: Any) -> None:
 def _fail(message: str) -> None:
     """Print what was wrong, in one line, and exit."""
     _streams.give_up_stdout()
-    line = _output.printable(message)
-    if len(line) > LONGEST:  # a name out of a damaged file
-        half = (LONGEST - len(CUT)) // 2
-        line = f"{line[:half]}{CUT}{line[-half:]}"
     with contextlib.suppress(OSError):  # there is nowhere else to say it
-        typer.echo(f"ltkit: {line}", err=True)
+        typer.echo(f"ltkit: {_output.one_line(message)}", err=True)
     sys.exit(2)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import FormatError
+from ltkit.errors import FormatError, listed
 from ltkit.files.blocks import StoredRows
 from ltkit.files.narrowing import first_lost
 from ltkit.records import Ints
@@ -66,8 +66,10 @@ class Contents:
             FormatError: when it is absent (the message lists those present), or differs.
         """
         if name not in self.datasets:
-            present = ", ".join(sorted(self.datasets)) or "none"
-            raise FormatError(f"{self.path}: {name}: absent; found {present}; make the file again")
+            raise FormatError(
+                f"{self.path}: {name}: absent; found {listed(sorted(self.datasets))}; make the "
+                "file again"
+            )
         rows = self.datasets[name]
         fits = len(shape) == len(rows.shape) and all(
             wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import FormatError
+from ltkit.errors import FormatError, listed
 from ltkit.files import strict_json
 from ltkit.files.atomic import replacing, uninterrupted
 from ltkit.files.blocks import StoredRows, block_checksums, bytes_of, put
@@ -254,7 +254,7 @@ def _root(file: Any, path: Path) -> dict[str, str]:
     for name in REQUIRED:
         if name not in file.attrs:
             raise FormatError(
-                f"{path}: {name}: attribute absent; found {', '.join(sorted(file.attrs))}; "
+                f"{path}: {name}: attribute absent; found {listed(sorted(file.attrs))}; "
                 "make the file again"
             )
         value = _plain(file.attrs[name])

@@ -58,6 +58,7 @@ PLACES = {
     "params": {"params": network()},
     "nested": {"state_dict": {"model": network()}, "epoch": torch.tensor(3)},
     "deep": {"checkpoint": {"student_model": {"weights": network("module.")}}},
+    "deeper": {"run": {"state": {"trainer": {"net": {"module": {"weights": network()}}}}}},
     "own key": {"my_resnet_v2": network(), "lr": 0.1, "optimizer_state": {"a": torch.zeros(9)}},
     "twice": {"state_dict": network(), "model": network("module.", "module.fc.")},
     "backbone and head": {"backbone": body().state_dict(), "head": HEAD},

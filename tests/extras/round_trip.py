@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ltkit import checkpoints
+from ltkit.datasets.view import SeenAs
 from ltkit.exports.checkpoint import export_into
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, Correction, Dataset, ImageSplit
@@ -86,7 +87,8 @@ def check(
     """
     model = checkpoints.load(path, wanted)
     data, output = dataset(size or model.image_size), path.parent / "feats.h5"
-    extraction.extract(model, data, ("train", "test"), output, ExtractSettings())
+    as_they_are = SeenAs(None, {})
+    extraction.extract(model, data, ("train", "test"), output, ExtractSettings(), seen=as_they_are)
     found = features_file.read(output)
     for name in ("train", "test"):
         images = normalised(data.split(name).images, model.mean, model.std)

@@ -213,9 +213,8 @@ def test_images_in_another_order_of_channels(folder):
      ({"crop_size": 80, "do_center_crop": False, "size": 96}, (96, 96, "bilinear"), True)],
 )  # fmt: skip
 def test_older_processors(said, view, squeezed):
-    images, notes = family._prepared(Path("p.json"), said, None, LoadSettings())
-    assert images.view == ImageView(*view)
-    assert any("squeezes" in note for note in notes) == squeezed
+    images = family._prepared(Path("p.json"), said, None, LoadSettings())
+    assert images.view == ImageView(*view, "squeeze" if squeezed else "crop")
 
 
 @pytest.mark.parametrize(
@@ -430,6 +429,9 @@ def test_the_command(ltkit, tmp_path, monkeypatch):
     assert code == 0, said
     assert "classifier.weight" in out
     code, _, said = ltkit("extract", "hub", "--data", "pictures")
+    assert (code, "found no class a among its 7" in said) == (2, True)  # the folder has names, too
+    Path("order.txt").write_text("\n".join("abcdefg"), encoding="utf-8")
+    code, _, said = ltkit("extract", "hub", "--data", "pictures", "--classes", "order.txt")
     assert code == 0, said
     assert "hugging-face checkpoint, ViTForImageClassification, head 7 x 16" in said
     assert ltkit("posthoc", "tau-norm", "--set", "tau=1", "-q")[0] == 0

@@ -165,15 +165,21 @@ def test_parts_that_are_not_on_this_machine(path, monkeypatch):
     assert logging.root.level != logging.ERROR
 
 
-def test_what_open_clip_squeezes_is_said(path, monkeypatch):
+@pytest.mark.parametrize(
+    ("mode", "fit", "noted"),
+    [("squash", "squeeze", False), ("longest", "pad", False), ("shortest", "crop", False),
+     ("other", "crop", True)],
+)  # fmt: skip
+def test_how_open_clip_brings_images_to_a_square(path, monkeypatch, mode, fit, noted):
     import open_clip
 
     config = open_clip.get_model_preprocess_cfg(network("made-clip"))
-    squash = config | {"resize_mode": "squash", "size": (SIZE, SIZE)}
+    squash = config | {"resize_mode": mode, "size": (SIZE, SIZE)}
     torch.save(network("made-clip").state_dict(), path)
     monkeypatch.setattr(open_clip, "get_model_preprocess_cfg", lambda model: squash)
     found = load(path, mean=(0.1, 0.2, 0.3))
-    assert any(note.startswith("open_clip squeezes images to 32 x 32") for note in found.notes)
+    said = any(note.startswith("open_clip squeezes images to 32 x 32") for note in found.notes)
+    assert (found.view.fit, said) == (fit, noted)
     assert found.mean == (0.1, 0.2, 0.3)
 
 

@@ -202,16 +202,18 @@ def test_the_view_is_timms(path, name):
     assert notes == []
 
 
-def test_what_timm_squeezes_is_said(path):
+def test_what_timm_squeezes_is_squeezed_and_its_borders_are_said(path):
     import timm
 
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_siglip_224", num_classes=C)
     content = checkpoints.Content(path, "torch", {}, {}, "")
-    _, (note,) = family.images_of(content, model, {"crop_mode": "squash", "crop_pct": 1.0})
+    images, notes = family.images_of(content, model, {"crop_mode": "squash", "crop_pct": 1.0})
+    assert (images.view, notes) == (ImageView(224, 224, "bicubic", "squeeze"), [])
+    _, (note,) = family.images_of(content, model, {"crop_mode": "border", "crop_pct": 1.0})
     assert note.startswith("timm squeezes images to 224 x 224; here the shorter side becomes 224")
     assert family.images_of(content, model, {"crop_mode": "center"})[1] == []
-    with pytest.raises(FormatError, match="what it says of its images"):
+    with pytest.raises(FormatError, match="timm does not know its image settings"):
         family.images_of(content, model, {"mean": (0.5, 0.5)})
     for said, words in (
         ({"crop_pct": math.nan}, "crop_pct: found nan"), ({"crop_pct": -1}, "crop_pct: found -1"),

@@ -16,7 +16,7 @@ from torch import nn
 from ltkit.architectures.heads import AlignedHead, LinearHead
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, recognise_weights
-from ltkit.errors import SettingError
+from ltkit.errors import SettingError, listed
 from ltkit.settings import LoadSettings
 
 SUMMARY = "DisAlign, cvpods classification ('model', 'network.linear')"
@@ -76,7 +76,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         return kind(width, count, bias=bias)
 
     notes = ["BGR images, as cvpods reads them by default: the first layer is turned to RGB"]
-    notes += [f"left out: {', '.join(left_out)}"] if left_out else []
+    notes += [f"left out: {listed(left_out)}"] if left_out else []
     found = recognise_weights(
         content, "disalign", stored, make, wanted, normalisation=IMAGENET, notes=notes,
         weight="head.linear.weight" if aligned else "head.weight",

@@ -123,8 +123,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     if missing or extra:
         raise FormatError(
             f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
-            f"({', '.join(missing[:5]) or 'none'}), {len(extra)} unexpected "
-            f"({', '.join(extra[:5]) or 'none'}); fetch config.json and the weights again"
+            f"({', '.join(missing[:5])[:80] or 'none'}), {len(extra)} unexpected "
+            f"({', '.join(extra[:5])[:80] or 'none'}); fetch config.json and the weights again"
         )
     choose(content, wanted, {"raw": ()})
     names = {name: Stored((), name) for name in content.tensors}

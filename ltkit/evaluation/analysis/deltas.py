@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, listed
 from ltkit.evaluation import metrics
 from ltkit.evaluation.analysis.subject import Case, Note, Subject, known, mean_and_std, silent
 from ltkit.records import Ints, ShotGroups
@@ -122,11 +122,11 @@ def analyze_deltas(subject: Subject, *, strict: bool = True, note: Note = silent
     for curve in every:
         if curve not in curves and (strict or not curves):
             raise InputError(
-                f"{', '.join(curve.files)}: found one rho ({curve.rho[0]:g}) of {curve.name}, "
+                f"{listed(curve.files)}: found one rho ({curve.rho[0]:g}) of {curve.name}, "
                 "expected several for a curve; fit with several rhos"
             )
         if curve not in curves:
-            note(f"{', '.join(curve.files)}: one rho of {curve.name}: left out")
+            note(f"{listed(curve.files)}: one rho of {curve.name}: left out")
     if not curves:
         raise InputError(
             f"{subject.features.source}: found no fit beside it, expected one of several rho; make "
