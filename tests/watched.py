@@ -246,12 +246,12 @@ KEPT = []
 def _warm() -> None:
     """Read sound files, so that what is imported on the way is there."""
     import torch
-    from extras import conftest  # declares what torchvision's import needs
+    from extras import missing_operators  # declares what torchvision's import needs
     from fuzz import readers
     from safetensors.torch import save_file
 
     readers.prepare()
-    KEPT.append(conftest.DECLARED)
+    KEPT.append(missing_operators.DECLARED)
     state = {"conv1.weight": torch.zeros(1)}
     with tempfile.TemporaryDirectory() as folder:
         for number, save in enumerate((torch.save, _save_old, save_file)):
