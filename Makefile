@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: help setup demo test test-extras test-lowest dist check slow fuzz faults gpu bench results
+.PHONY: help setup demo test more test-extras test-lowest dist check slow fuzz faults gpu bench results
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -59,6 +59,9 @@ check: setup ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/mypy --strict examples/typed.py
 	$(BIN)/lint-imports
+
+more: setup ## other parameters of the tests
+	$(PYTEST) -m 'more and not slow and not gpu and not extras'
 
 slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow

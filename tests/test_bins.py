@@ -70,7 +70,7 @@ def test_extract_stores_them_and_says_what_is_empty(tmp_path, monkeypatch, ltkit
     assert "note: no few class with bins 20,100, of classes with 57 to 114 training" in said
     code, _, said = ltkit("extract", "m.pt", "--data", data, "-o", "g.h5", "--bins", "auto")
     assert code == 0
-    assert "shot groups: few 4, medium 3, many 3 classes, with bins 71,90" in said
+    assert "shot groups: few 3, medium 4, many 3 classes, with bins 71,90" in said
     assert all(len(ids) for _, ids in features_file.read(tmp_path / "g.h5").groups().items())
 
 

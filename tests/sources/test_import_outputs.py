@@ -200,7 +200,10 @@ def test_embeddings_of_classes_make_a_cosine_head(tmp_path, kind):
         ({"a": np.ones((5, 5)), "b": np.ones((5, 5))}, ["found 2 tables (a, b)"]),
         ({"a": np.ones(5)}, ["found 0 tables (a)", "expected one of (5, 5)"]),
         ({"a": np.ones((4, 5))}, ["found (4, 5), expected (5, 5)"]),
-        ({"a": np.ones((5, 5))}, ["weight_rows: absent", "text_features: found (5, 5)"]),
+        (
+            {"a": np.arange(25.0).reshape(5, 5)},
+            ["weight_rows: absent", "text_features: found (5, 5)"],
+        ),
         ({"a": np.diag([1, 1, 0, 1, 1.0])[:, [0, 1, 2, 3, 4]]}, ["row 2: found zeros alone"]),
         ({"a": np.full((5, 5), np.nan)}, ["NaN or infinity"]),
     ],

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ltkit.errors import SettingError
 from ltkit.sources.arrays.stored import Stored
 
+SMALL = 1e-4
+"""What zeros among probabilities count as at most, where the least positive one is larger."""
+
 TOLERANCE = 2e-3
 """How far a row of probabilities may be from its sum: half precision, and four printed digits."""
 
@@ -115,7 +118,7 @@ def of_outputs(
 
 
 def _softmax(seen: _Seen, notes: list[str]) -> Change:
-    least = min(seen.smallest, float(np.finfo(np.float32).eps))  # one-hot rows have no other
+    least = min(seen.smallest, SMALL)  # one-hot rows have none but 1
     zeros = f"; {seen.zeros} zeros as {least:.2g}" if seen.zeros else ""
     notes.append(f"a value a class, rows sum to 1: probabilities, their log is taken{zeros}")
     return lambda block: np.log(np.maximum(block.astype(np.float64), least))
