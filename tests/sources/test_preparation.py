@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltkit import checkpoints, datasets
+from ltkit import architectures, checkpoints, datasets
 from ltkit.datasets.order import in_order, read_names
 from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.evaluation.verdict import verdict
@@ -389,47 +389,32 @@ def test_no_verdict_is_found_by_luck():
     )
 
 
-def test_a_head_whose_rows_were_exchanged_is_warned_of(pictures, tmp_path, ltkit):
-    train = [
-        "train",
-        "ce",
-        "--data",
-        pictures,
-        "--arch",
-        "resnet20",
-        "--epochs",
-        "40",
-        "--lr",
-        "0.02",
-        "--batch-size",
-    ]
-    assert ltkit(*train, "6", "-o", tmp_path / "m.pt", "-q")[0] == 0
-    content = torch.load(tmp_path / "m.pt", weights_only=True)
-    state = content["state_dict"]
-    state = {k.removeprefix("backbone."): v for k, v in state.items()}
-    good, bad = ({k: v for k, v in state.items() if not k.startswith("head")} for _ in range(2))
-    for leaf in ("weight", "bias"):
-        good[f"fc.{leaf}"] = state[f"head.{leaf}"]
-        bad[f"fc.{leaf}"] = state[f"head.{leaf}"][[1, 2, 0]]
-    mean = [
-        "--mean",
-        ",".join(map(str, content["mean"])),
-        "--std",
-        ",".join(map(str, content["std"])),
-    ]
+def nearest_means(network, pictures):
+    """Return the head that gives the class whose mean feature is nearest, in its linear form."""
+    means = []
+    for name in NAMES:
+        files = sorted((pictures / "train" / name).glob("*.png"))
+        batch = torch.tensor(np.stack([np.asarray(Image.open(file)) for file in files])) / 127.5 - 1
+        with torch.no_grad():
+            means.append(network.backbone(batch.permute(0, 3, 1, 2)).mean(0))
+    weight = torch.stack(means)
+    return weight, -(weight**2).sum(1) / 2
+
+
+def test_a_head_whose_rows_were_exchanged_is_warned_of(pictures, tmp_path, monkeypatch, ltkit):
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = architectures.build("resnet20", 3).eval()
+    weight, bias = nearest_means(network, pictures)
+    body = {k.removeprefix("backbone."): v for k, v in network.backbone.state_dict().items()}
     said = {}
-    for name, weights in (("good", good), ("bad", bad)):
-        torch.save(weights, tmp_path / f"{name}.pt")
-        words = [
-            "extract",
-            tmp_path / f"{name}.pt",
-            "--data",
-            pictures,
-            "-o",
-            tmp_path / f"{name}.h5",
-        ]
-        code, _, said[name] = ltkit(*words, *mean)
+    for name, order in (("good", [0, 1, 2]), ("bad", [1, 2, 0])):
+        torch.save({**body, "fc.weight": weight[order], "fc.bias": bias[order]}, f"{name}.pt")
+        words = ["extract", f"{name}.pt", "--data", pictures, "-o", f"{name}.h5"]
+        code, _, said[name] = ltkit(*words, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
         assert code == 0
+    assert "test 100.0 %" in said["good"]
     assert "warning" not in said["good"]
-    assert "warning: test: " in said["bad"]
+    assert "warning: test: 0.0 %, but 100.0 % if output 0 is bee" in said["bad"]
     assert "another order than the head's" in said["bad"]
