@@ -7,8 +7,8 @@ import numpy as np
 from ltkit import architectures
 from ltkit.datasets.images import SMALL, ImageFiles, usual_view
 from ltkit.datasets.view import SAMPLE, Known, resolve
-from ltkit.records import Dataset
-from ltkit.settings import ViewSettings
+from ltkit.records import Dataset, ImageView
+from ltkit.settings import ViewSettings, as_json
 
 GREY, TINY, LARGE = "digits_net", "resnet32", "resnet18"
 """Networks for one channel, for pictures up to `SMALL` pixels, and for larger ones."""
@@ -50,8 +50,10 @@ def as_seen(dataset: Dataset, arch: str, view: ViewSettings) -> tuple[Dataset, l
     usual = usual_view(architectures.spec(arch).image_size)
     seen = resolve(dataset, view, Known(usual, name=arch))
     lines = [seen.line(), *seen.notes]
-    if seen.view is None:
-        return dataset, lines
+    if seen.view is None:  # what a folder of pictures has to be brought to, later
+        side = next(s.images[0:1].shape[1] for s in dataset.splits.values() if len(s))
+        record = {**dataset.record, "view": as_json(ImageView(side, side))}
+        return replace(dataset, record=record), lines
     splits = {name: seen.of(split) for name, split in dataset.splits.items()}
     record = {**dataset.record, "view": seen.record()}
     padding = seen.view.crop // 8

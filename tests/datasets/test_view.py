@@ -301,6 +301,15 @@ def test_a_network_is_trained_at_its_size_and_extracted_so(pictures, tmp_path, l
     assert "note: the checkpoint says 24 pixels, 64 are taken, as you said" in said
 
 
+def test_a_network_trained_on_stored_pictures_sees_a_folder_at_their_size(tmp_path, ltkit):
+    train = ["train", "ce", "--data", "digits_lt", "--epochs", "1", "-o", tmp_path / "m.pt"]
+    assert ltkit(*train)[0] == 0
+    model = checkpoints.load(tmp_path / "m.pt")
+    assert (model.view, model.view_said) == (ImageView(8, 8), True)
+    seen = of(folder(tmp_path / "a", side=20), known=Known(model.view, model.view_said))
+    assert (seen.view.crop, seen.origin["crop"]) == (8, "checkpoint")
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

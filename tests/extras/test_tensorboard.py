@@ -30,11 +30,10 @@ def logged(path):
     """Return the same of the log."""
     found = {}
     for line in map(json.loads, path.read_text().splitlines()):
-        epoch = line.pop("epoch")
+        epoch, _ = line.pop("epoch"), line.pop("run")  # whose log it is
         val = {f"val/{name}": value for name, value in line.pop("val").items()}
         for name, value in (line | val).items():
-            if not isinstance(value, str):
-                found.setdefault(name, []).append((epoch, pytest.approx(value, rel=1e-6)))
+            found.setdefault(name, []).append((epoch, pytest.approx(value, rel=1e-6)))
     return found
 
 
