@@ -25,6 +25,10 @@ DRAWN_AT_ONCE = 1 << 22
 LEVEL = 0.95
 """Of all intervals."""
 
+LEAST_DIFFERENT = 3
+"""Samples on which one of two is right at least, in the variance of their difference. Where none of
+n was seen, up to three in n happen with a chance of 5 %."""
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -79,7 +83,7 @@ def moments(values: NDArray[Any], labels: Ints, num_classes: int) -> Moments:
     inside, freedom = np.maximum(count, 1), np.maximum(count - 1, 1)
 
     def sums(of: NDArray[Any]) -> Floats:
-        return np.bincount(labels, of.astype(np.float64), minlength=num_classes)
+        return np.bincount(labels, of, num_classes).astype(np.float64)
 
     mean = values.mean(axis=0, dtype=np.float64)
     runs = np.stack([sums(row) for row in values]) / inside
@@ -132,14 +136,12 @@ def accuracy_estimate(found: Moments, weights: Floats) -> Estimate:
 def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments] = ()) -> Estimate:
     r"""Return a paired difference of two accuracies with its interval, as `accuracy_estimate`.
 
-    The samples' part is a t interval with two more samples, one on which only the first is right
-    and one on which only the second is, of :math:`n = 1 / \sum_c w_c^2 / n_c`:
+    The samples' part is a t interval, of at least the variance that `LEAST_DIFFERENT` samples give
+    on which only one is right: so two that agree on all samples at hand have an interval too.
 
     .. math::
-        \frac{n d}{n + 2} \pm t \sqrt{v'}, \quad v' = \frac{n^2 v + 2}{(n + 2)^2}, \quad
-        v = \sum_c w_c^2 s_c^2 / n_c
-
-    so two that agree on all samples at hand have an interval too.
+        d \pm t \sqrt{\max(v, 3 / n^2)}, \quad v = \sum_c w_c^2 s_c^2 / n_c, \quad
+        n = 1 / \sum_c w_c^2 / n_c
 
     Args:
         found: of differences of hits, -1..1, by `moments`; of two methods whose seeds have nothing
@@ -148,22 +150,19 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
         seeds: what the seeds' part is taken from, if not from `found`: both methods' hits.
 
     Example:
-        >>> none = moments(np.zeros((1, 10)), np.zeros(10, int), 1)  # 2.262 * sqrt(2) / 12
+        >>> none = moments(np.zeros((1, 10)), np.zeros(10, int), 1)  # 2.262 * sqrt(3) / 10
         >>> low, high = difference_estimate(none, np.ones(1)).interval
-        >>> round(low, 3), round(high, 3)
-        (-0.267, 0.267)
-
-    Source:
-        Bonett and Price, Journal of Educational and Behavioral Statistics 37, 2012 (one class).
+        >>> round(low, 2), round(high, 2)
+        (-0.39, 0.39)
     """
     value = float(found.runs.mean(axis=0) @ weights)
     between = _between_samples(found, weights)
     if between is None:
         return Estimate(_rounded(value), None)
     variance, freedom, size = between
-    variance = (size**2 * variance + 2) / (size + 2) ** 2
-    centre, half = value * size / (size + 2), _quantile(freedom) * sqrt(variance)
-    ends = min(centre - half, value), max(centre + half, value)
+    variance = max(variance, LEAST_DIFFERENT / size**2)
+    half = _quantile(freedom) * sqrt(variance)
+    ends = value - half, value + half
     parts = [_between_seeds(each, weights) for each in seeds or [found]]
     return _widened(value, ends, variance, parts, -1.0)
 
@@ -181,7 +180,7 @@ def mean_difference(values: NDArray[Any], labels: Ints, weights: Floats) -> Esti
         >>> better = np.tile([1, 0, 0, 0, 0], 20)[None]
         >>> found = mean_difference(better, labels, weights)
         >>> found.value, [round(end, 2) for end in found.interval]
-        (0.2, [0.11, 0.28])
+        (0.2, [0.12, 0.28])
     """
     return difference_estimate(moments(values, labels, len(weights)), weights)
 
@@ -220,15 +219,15 @@ def _between_seeds(found: Moments, weights: Floats) -> tuple[float, int]:
     """Return the variance that seeds give a figure beyond that of samples, and their number.
 
     The variance between the S runs' figures over S has a part that is in the samples' variance
-    already: how differently runs treat single samples. Of that, (S - 1) / S is taken off; with all
-    of it, the rest is nothing too often where seeds are few (docs/statistics.md).
+    already: how differently runs treat single samples. Of that, ((S - 1) / S)² is taken off; with
+    all of it, nothing is left too often where seeds are few (docs/statistics.md).
     """
     runs = len(found.runs)
     if runs == 1:
         return 0.0, 1
     figures = (found.runs @ weights).round(12)
     mixed = float((weights**2 / np.maximum(found.count, 1)) @ found.mixed)
-    return max(float(figures.var(ddof=1)) - (runs - 1) / runs * mixed, 0.0) / runs, runs
+    return max(float(figures.var(ddof=1)) - (1 - 1 / runs) ** 2 * mixed, 0.0) / runs, runs
 
 
 def _widened(
