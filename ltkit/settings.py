@@ -31,6 +31,9 @@ Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
 
 Select = Literal["all", "balanced", "few", "harmonic"]
+Counts = Literal["file", "estimate"]
+"""Where a training prior is from."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 
@@ -49,6 +52,9 @@ StoredBins = tuple[int, int] | Literal["auto"] | None
 
 REPLICATES = 2000
 """Bootstrap replicates."""
+
+FOLDS = 5
+"""Folds of the validation split, where a method learns from it and is chosen on it, too."""
 
 RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),

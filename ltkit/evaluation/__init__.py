@@ -14,6 +14,7 @@ from ltkit.evaluation.entries import (
 )
 from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
+from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "knobs",
     "label",
     "labels",
+    "mean_softmax",
     "objective",
     "pick",
     "predict",

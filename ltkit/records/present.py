@@ -77,7 +77,7 @@ class Present:
         if len(rows) == len(labels):
             return replace(split, labels=labels)
         ids = None if split.ids is None else split.ids[rows]
-        return FeatureSplit(_SomeRows(split.features, rows), labels[rows], ids)
+        return FeatureSplit(SomeRows(split.features, rows), labels[rows], ids)
 
     def features(self, features: FeatureSet) -> FeatureSet:
         """Return everything of these classes, as a file without the others would have it."""
@@ -139,7 +139,7 @@ def note_of_left_out(classes: ClassTable, ids: Ints, then: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _SomeRows:
+class SomeRows:
     """Some rows of others, read as they are asked for, a few blocks of the file at a time.
 
     rows: (M,) their numbers, ascending.
@@ -150,13 +150,16 @@ class _SomeRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(M, ...)."""
         return (len(self.rows), *self.every.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The element type as stored."""
         return self.every.dtype
 
     def __getitem__(self, wanted: slice) -> NDArray[Any]:
+        """Read the rows of a contiguous slice."""
         used = self.rows[wanted]
         values = np.empty((len(used), *self.shape[1:]), self.dtype)
         if not len(used):
