@@ -33,6 +33,8 @@ Profile = Literal["exponential", "step", "pareto"]
 Select = Literal["all", "balanced", "few", "harmonic"]
 Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
 """What a recommendation maximises."""
+Counts = Literal["file", "estimate"]
+"""Where a training prior is from."""
 
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
@@ -75,6 +77,8 @@ accuracy, for within one error the better of two is mostly better (docs/recommen
 
 KEEP_OF_RARE = {"all": -0.5}
 """Limits, in points, where an objective of the rare classes alone is given none."""
+FOLDS = 5
+"""Folds of the validation split, where a method learns from it and is chosen on it, too."""
 
 RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),

@@ -15,6 +15,7 @@ from ltkit.evaluation.entries import (
 )
 from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
+from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "label",
     "labels",
     "mean_heads",
+    "mean_softmax",
     "objective",
     "pick",
     "predict",

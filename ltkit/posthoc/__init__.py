@@ -10,6 +10,10 @@
   classifier of features that have no head;
 - ``HEAD_ONLY = True``, where a class's row is corrected without images of it: such a method is
   fitted among all classes, others among those that have training images;
+- ``ON_VAL = True``, where the method learns from the validation split, which is then given to it in
+  the place of train; its parameters are chosen on the samples of each fold that it did not learn
+  from;
+- ``PRIOR = True``, where training counts serve for nothing but the prior, which may be estimated;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
   without one, and the base stays the features' own head.
 
@@ -110,6 +114,20 @@ def check_train(train: FeatureSplit | None, num_classes: int) -> FeatureSplit:
             "split, or choose a method that needs none"
         )
     return train
+
+
+def check_val(val: FeatureSplit | None) -> FeatureSplit:
+    """Return the validation split of a method that learns from it.
+
+    Raises:
+        InputError: when there is none, or it is empty.
+    """
+    if val is None or not len(val):
+        raise InputError(
+            "no val split, whose samples this method learns from; extract it, or choose a method "
+            "that learns from train"
+        )
+    return val
 
 
 def log_prior(class_counts: Ints) -> NDArray[np.float64]:

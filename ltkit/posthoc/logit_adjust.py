@@ -6,6 +6,7 @@ from ltkit.posthoc import log_prior
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import RANGES
 
+PRIOR = True
 GRID = {"tau": tuple(i / 10 for i in range(31))}
 """0 to 2 in steps of 0.1; the source sweeps tau on validation data."""
 

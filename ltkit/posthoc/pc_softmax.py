@@ -5,6 +5,8 @@ import numpy as np
 from ltkit.posthoc import log_prior, log_target
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+PRIOR = True
+
 
 def fit(
     base: Classifier, train: FeatureSplit | None, class_counts: Ints, *, target: str = "uniform"

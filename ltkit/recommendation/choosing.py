@@ -12,37 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.recommendation.objectives import Aim, Floats, Limit, Tally
-from ltkit.records import Ints
+from ltkit.records import Ints, stratified_folds
 from ltkit.settings import AHEAD
 
 Bools = NDArray[np.bool_]
-
-
-def folds_of(labels: Ints, folds: int, rng: np.random.Generator) -> Ints:
-    """Deal the samples of each class out to folds, at random and as evenly as they go.
-
-    Args:
-        labels: (N,) true classes.
-        folds: F.
-        rng: draws the order within a class, and the fold that a class begins with.
-
-    Returns:
-        (N,) from 0 to F - 1.
-
-    Example:
-        >>> dealt = folds_of(np.array([0, 0, 0, 0, 1]), 2, np.random.default_rng(0))
-        >>> np.bincount(dealt[:4]).tolist()
-        [2, 2]
-    """
-    shuffled = rng.permutation(len(labels))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    sizes = np.bincount(labels)
-    starts = np.cumsum(sizes) - sizes
-    within = np.arange(len(labels)) - np.repeat(starts, sizes)
-    first = rng.integers(0, folds, size=len(sizes))
-    dealt: Ints = np.empty(len(labels), np.int64)
-    dealt[order] = (within + np.repeat(first, sizes)) % folds
-    return dealt
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +70,8 @@ class Chooser:
         methods = np.unique(self.method)
         sums, count = np.zeros(len(self.labels)), len(self.labels)
         by_method, picks = np.zeros((len(methods), count)), []
-        rng = np.random.default_rng(seed)
-        for _ in range(repeats):
-            dealt = folds_of(self.labels, folds, rng)
+        for repeat in range(repeats):
+            dealt = stratified_folds(self.labels, folds, seed + repeat)
             for fold in range(folds):
                 inside = dealt == fold
                 picked, settings, _ = self._pick(~inside)

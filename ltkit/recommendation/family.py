@@ -171,8 +171,7 @@ def fit_of(name: str, parameters: Mapping[str, Any] | None = None) -> tuple[Fit,
     given = {} if parameters is None else parameters
     sweep = any(knob not in given for knob in getattr(module, "GRID", {}))
     wanted = posthoc.plan(name, given, sweep=sweep)
-    on_val = bool(getattr(module, "ON_VAL", False))
-    return lambda features: posthoc.fit_features(features, wanted).correction, on_val
+    return lambda features: posthoc.fit_features(features, wanted).correction, wanted.on_val
 
 
 def _alphanet(parameters: Mapping[str, Any] | None) -> Fit:

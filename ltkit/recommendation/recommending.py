@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.evaluation import metrics
 from ltkit.recommendation import documents
-from ltkit.recommendation.choosing import Chooser, folds_of
+from ltkit.recommendation.choosing import Chooser
 from ltkit.recommendation.family import (
     BASELINE,
     Candidate,
@@ -22,7 +22,7 @@ from ltkit.recommendation.family import (
 )
 from ltkit.recommendation.objectives import Aim, Floats, Limit
 from ltkit.recommendation.wanted import Wanted
-from ltkit.records import Correction, FeatureSet
+from ltkit.records import Correction, FeatureSet, stratified_folds
 from ltkit.settings import KEEP_OF_RARE, Objective
 
 WITHOUT_VAL = "logit-adjust"
@@ -90,7 +90,7 @@ def recommend(
         weights["all"] = _known(prior, weights["balanced"])
     aim = Aim(wanted.objective, weights)
     limits = _limits(aim.name, wanted.keep)
-    dealt = folds_of(val.labels, wanted.folds, np.random.default_rng(wanted.seed))
+    dealt = stratified_folds(val.labels, wanted.folds, wanted.seed)
     shift = None if prior is None else _log_prior(prior)
     family = gather(
         features, methods, dealt, strict=wanted.methods is not None, shift=shift, report=report

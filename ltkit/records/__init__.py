@@ -28,6 +28,7 @@ from ltkit.records.features import (
     FeatureSplit,
     Neighbors,
 )
+from ltkit.records.folds import stratified_folds
 from ltkit.records.groups import (
     ShotGroups,
     automatic_bins,
@@ -86,5 +87,6 @@ __all__ = [
     "shifted",
     "shot_groups",
     "stored_bins",
+    "stratified_folds",
     "unit_rows",
 ]
