@@ -1,7 +1,8 @@
 """Datasets: catalogued ones, folders, links that lead out of them."""
 
 from bad_inputs import makers
-from bad_inputs.makers import file, folder, pictures, several
+from bad_inputs import torch_makers as torched
+from bad_inputs.makers import file, folder, link, pictures, several
 from bad_inputs.rows import EXTRACT, OWN, RGB, Row
 
 DATA = [
@@ -90,6 +91,7 @@ DATA = [
 ]  # fmt: skip
 
 TAIL = "resize=32,crop=32,val=none"
+CIFAR = "data info cifar10_lt:ir=1,val=none"
 LEADS_OUT = ["a link leads out of pics", "--follow-links"]
 
 FOLDERS = [
@@ -117,6 +119,25 @@ FOLDERS = [
     Row("linked image in a table", f"data info pics/c.csv:{TAIL}", ["pics/bee/9.png", *LEADS_OUT],
         several(makers.linked_picture("bee/9.png", "../../other/cow/9.png"),
                 file("pics/c.csv", "path,label\nant/0.png,0\nbee/9.png,1\n"))),
+    Row("linked file of an archive", f"{CIFAR} --root data",
+        ["test_batch: a link leads out of data", "--follow-links"],
+        torched.linked_archive("cifar-10-batches-py/test_batch", "other")),
+    Row("linked archive", f"{CIFAR} --root data",
+        ["data_batch_1: a link leads out of data", "--follow-links"],
+        torched.linked_archive("cifar-10-batches-py", "other")),
+    Row("linked archive to train on", "train ce --data cifar10_lt:ir=1,val=none --root data",
+        ["a link leads out of data", "--follow-links"],
+        torched.linked_archive("cifar-10-batches-py", "other")),
+    Row("linked archive that is named", f"{CIFAR} --root data/cifar-10-batches-py",
+        ["10 classes"], torched.linked_archive("cifar-10-batches-py", "other"), 0),
+    Row("linked archive followed", f"{CIFAR} --root data --follow-links", ["10 classes"],
+        torched.linked_archive("cifar-10-batches-py", "other"), 0),
+    Row("linked annotations", "data info tiny_imagenet_lt --root .",
+        ["wnids.txt: a link leads out of .", "--follow-links"],
+        several(folder("tiny-imagenet-200"), link("tiny-imagenet-200/wnids.txt", "/etc/hostname"))),
+    Row("linked file of small pictures", "data info tiny_imagenet_lt --root .",
+        ["tiny_imagenet32_lt.npz: a link leads out of ."],
+        link("tiny_imagenet32_lt.npz", "/etc/hostname")),
     Row("links followed", f"data info pics:{TAIL} --follow-links", ["train 9", "2 classes"],
         makers.linked_picture("bee/9.png", "../../other/cow/9.png"), 0),
     Row("link within the folder", f"data info pics:{TAIL}", ["train 9", "2 classes"],

@@ -439,3 +439,17 @@ def test_the_command(ltkit, tmp_path, monkeypatch):
     assert code == 0, said
     weight = transformers.ViTForImageClassification.from_pretrained("fixed").classifier.weight
     np.testing.assert_allclose(weight.detach().norm(dim=1), 1, atol=1e-5)
+
+
+def test_doubles_that_float32_loses(folder):
+    network("ResNetForImageClassification").save_pretrained(folder)
+    processor(folder, size={"height": 32}, do_normalize=False)
+    weights = folder / "model.safetensors"
+    state = safetensors.torch.load_file(weights)
+    state = {n: t.double() if t.is_floating_point() else t for n, t in state.items()}
+    state["classifier.1.weight"] *= 1e-50
+    safetensors.torch.save_file(state, weights, metadata={"format": "pt"})
+    made.refused(
+        lambda: checkpoints.load(folder, LoadSettings()),
+        "classifier.1.weight: values of", "save weights that float32 holds", error=InputError,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
-from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.numbers import statistics
 from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
 from ltkit.datasets.images import usual_view
@@ -142,6 +142,9 @@ def recognise_program(
             f"{content.path}: takes images of {height} x {width}, {batch or 'any number'} at once; "
             f"expected squares, and {LARGEST} pixels at most; extract from a checkpoint of weights"
         )
+    for name, tensor in content.states[PLACE].items():
+        if tensor.is_floating_point() and tensor.ndim > 1:  # beside weights small vectors are zeros
+            single(tensor, f"{content.path}: {name}")
     size, found = _probe(content, program, (batch or 2, channels), (height,) if height else SIZES)
     features, weight, bias = pooled(found[1]), torch.flatten(found[2], 1).float(), found[3]
     weight = weight.T if layer.columns else weight
