@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.evaluation import metrics
 from ltkit.recommendation import documents
+from ltkit.recommendation.answers import answer
 from ltkit.recommendation.choosing import Chooser
 from ltkit.recommendation.family import (
     BASELINE,
@@ -41,6 +42,10 @@ class Recommendation:
     correction: Correction
     keep: bool
     document: dict[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return what it says to a person, line by line."""
+        return "\n".join(answer(self.document))
 
 
 def recommend(
