@@ -221,6 +221,7 @@ def _said(wanted: Wanted) -> dict[str, Any]:
     """Return what of a wish differs from the usual one, as the command takes it."""
     usual = asdict(Wanted())
     said = {k: v for k, v in asdict(wanted).items() if v != usual[k]}
+    said |= {name: tuple(said[name]) for name in ("methods", "bins") if name in said}
     if "keep" in said:
         said["keep"] = [f"{k}={v:g}" for k, v in (wanted.keep or {}).items()] or "none"
     return said
