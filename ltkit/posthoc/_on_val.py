@@ -228,9 +228,7 @@ def learned(
     """Return the classifier of each setting, each penalty's search from the next stronger's end.
 
     Args:
-        base: the classifier to correct.
-        val: the split to learn from.
-        class_counts: (C,) training images per class.
+        base, val, class_counts: as of ``fit``.
         tried: settings that have a penalty, a weighting, and the bounds of the groups.
         one_scale: whether all classes share a scale.
     """
