@@ -71,7 +71,7 @@ def error_interval(
     """
     bins = equal_mass_bins(confidence)
     count, right, squares = (np.bincount(bins, v, ECE_BINS) for v in (None, correct, weights**2))
-    gaps = np.bincount(bins, weights * (confidence - correct), ECE_BINS)
+    gaps = np.bincount(bins, weights * (confidence - correct), ECE_BINS).astype(np.float64)
     chance = (right + 0.5) / (count + 1)
     noise = np.random.default_rng(seed).normal(size=(replicates, ECE_BINS))
     noise *= np.sqrt(squares * chance * (1 - chance))

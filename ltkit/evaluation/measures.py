@@ -166,9 +166,9 @@ def of_predictions(
     return dict(zip(("recall", "precision", "f1", "taken"), means, strict=True))
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     """Return a quotient, 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
 
 
 def worst_classes(recall: Floats, weights: Mapping[str, Floats]) -> dict[str, int | None]:
