@@ -41,6 +41,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ltkit import alphanet, neighbors, posthoc, registry
 from ltkit.errors import InputError
+from ltkit.narrowing import as_float32
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Head
 from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
@@ -79,10 +80,10 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _split(self, X: ArrayLike, y: ArrayLike) -> FeatureSplit:
         """Check the training samples and learn the classes."""
-        features, given = validate_data(self, X, y, dtype=np.float32, copy=True)
+        features, given = validate_data(self, X, y, copy=True)
         check_classification_targets(given)
         self.classes_, labels = np.unique(given, return_inverse=True)
-        return FeatureSplit(features, labels.astype(np.int64))
+        return FeatureSplit(_single(features, "X"), labels.astype(np.int64))
 
     def _base(self, train: FeatureSplit) -> Classifier:
         if self.base is None and self.anew:
@@ -101,7 +102,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             if len(weight) == 1:  # two classes have one row, the difference
                 weight, bias = np.concatenate([-weight, weight]) / 2, np.append(-bias, bias) / 2
-            found = Classifier(weight.astype(np.float32), bias.astype(np.float32))
+            found = Classifier(_single(weight, "coef_"), _single(bias, "intercept_"))
         expected = (len(self.classes_), self.n_features_in_)
         if found.weight.shape != expected:
             raise InputError(
@@ -121,7 +122,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return (N, C) logits in float64, so that a sample's do not depend on the others."""
         check_is_fitted(self)
-        head, features = self.classifier_, validate_data(self, X, dtype=np.float32, reset=False)
+        head, features = self.classifier_, _single(validate_data(self, X, reset=False), "X")
         prepared, weight = (x.astype(np.float64) for x in (head.prepare(features), head.weight))
         logits: NDArray[np.float64] = prepared @ weight.T + head.bias
         return logits
@@ -230,14 +231,19 @@ class AlphaNetClassifier(_Corrected):
     def _validation(self, X: ArrayLike | None, y: ArrayLike | None) -> FeatureSplit | None:
         if X is None or y is None:
             return None
-        features, given = validate_data(self, X, y, dtype=np.float32, reset=False, copy=True)
+        features, given = validate_data(self, X, y, reset=False, copy=True)
         labels = np.searchsorted(self.classes_, given).clip(max=len(self.classes_) - 1)
         unknown = np.flatnonzero(self.classes_[labels] != given)
         if len(unknown):
             raise InputError(
                 f"y_val: row {unknown[0]}: found {given[unknown[0]]}, not a class of y"
             )
-        return FeatureSplit(features, labels.astype(np.int64))
+        return FeatureSplit(_single(features, "X_val"), labels.astype(np.int64))
+
+
+def _single(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Return numbers as float32, or refuse those that it loses."""
+    return as_float32(values, name, "multiply all of them by one large number")
 
 
 def names() -> list[str]:

@@ -91,9 +91,34 @@ cli.main()
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    assert done.returncode != 0
+    assert done.returncode == 130
     assert "Exception ignored" not in done.stderr
-    assert "KeyboardInterrupt" in done.stderr
+
+
+def test_ctrl_c_while_the_locks_are_given_back(folder):
+    """The command itself has ended by then, and click no longer catches it."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from ltkit import cli
+from ltkit.files import atomic
+
+def app():
+    atomic.hold(Path("o.h5"))
+    unlink = Path.unlink
+    Path.unlink = lambda *a, **k: (signal.raise_signal(signal.SIGINT), unlink(*a, **k))
+    sys.exit(0)
+
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == ""
+    assert not list(folder.glob(".ltkit-*"))
 
 
 def test_closed_pipe_is_quiet(folder):

@@ -35,7 +35,6 @@ from ltkit.records import (
     FeatureSet,
     FeatureSplit,
     Head,
-    some_samples,
     stratified_folds,
 )
 from ltkit.sources.arrays import import_arrays
@@ -245,7 +244,7 @@ def test_what_is_held_does_not_matter(monkeypatch):
 def test_what_is_refused(monkeypatch):
     val, base = drawn(3), head()
     for module in (temperature, bias, vector_scaling):
-        for none in (None, some_samples(val, np.arange(0))):
+        for none in (None, val.at(np.arange(0))):
             with pytest.raises(InputError, match="no val split, whose samples"):
                 module.fit(base, none, COUNTS)
         large = Classifier(base.weight * np.float32(1e9), base.bias)
@@ -276,7 +275,7 @@ def test_the_penalty_is_chosen_on_samples_that_taught_nothing():
     for penalty in bias.GRID["penalty"]:
         right = np.zeros(len(val))
         for number in range(5):
-            rest, held = (some_samples(val, np.flatnonzero(w)) for w in
+            rest, held = (val.at(np.flatnonzero(w)) for w in
                           (fold != number, fold == number))  # fmt: skip
             fitted = bias.fit(head(2.0), rest, COUNTS, penalty=penalty)
             right[fold == number] = logits(fitted, held).argmax(axis=1) == held.labels
@@ -415,7 +414,7 @@ def test_folds_are_even_in_every_class():
 def test_some_samples_are_those():
     split = replace(drawn(40), ids=np.array([str(i) for i in range(240)]))
     rows = np.flatnonzero(np.arange(240) % 3 == 1)
-    some = some_samples(split, rows)
+    some = split.at(rows)
     np.testing.assert_array_equal(some.features[3:40], split.features[rows[3:40]])
     np.testing.assert_array_equal(some.labels, split.labels[rows])
     assert some.ids.tolist() == [str(i) for i in rows]

@@ -38,12 +38,23 @@ def setting(name: str, help: str = "", *declared: str, called: str = "", **more:
     )  # fmt: skip
 
 
+BESIDE = "all files next to FEATS made from it"
+"""Which classifier files are taken where none is named."""
+
 Feats = Annotated[
     str | None,
     typer.Argument(
         metavar="[FEATS]",
         help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
         "the only features file in this folder.",
+        show_default=False,
+    ),
+]
+FeatsAndClassifiers = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATS] [CLASSIFIER...]",
+        help=f"Features file, as for evaluate, then classifier files; default: {BESIDE}.",
         show_default=False,
     ),
 ]
@@ -59,7 +70,7 @@ Classifiers = Annotated[
     list[Path] | None,
     typer.Option(
         "--classifier",
-        help="Classifier file; may be repeated; default: all files next to FEATS made from it.",
+        help=f"Classifier file; may be repeated; default: {BESIDE}.",
         show_default=False,
     ),
 ]

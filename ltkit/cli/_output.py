@@ -94,6 +94,11 @@ def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
         )
 
 
+def answer(line: str) -> None:
+    """Print a line of an answer: on stdout, or on stderr where stdout takes a written path."""
+    typer.echo(printable(line), err=not sys.stdout.isatty())
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ltkit.errors import SettingError
 from ltkit.records import Correction
 
@@ -48,6 +50,30 @@ def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[i
         settings = {k: v for k, v in sorted(run.items()) if k != "seed"}
         found.setdefault(repr(settings), (settings, []))[1].append(number)
     yield from sorted(found.values(), key=lambda item: [float(v) for _, v in shown(item[0])])
+
+
+def mean_heads(correction: Correction) -> Correction:
+    """Return each setting's mean over its seeds: one run, the mean of the heads.
+
+    Logits are linear in the rows, so that its logits are the mean of the runs' logits.
+
+    Example:
+        >>> rows = np.float32([[[1]], [[3]]])
+        >>> runs = ({"seed": 0}, {"seed": 1})
+        >>> mean = mean_heads(Correction("m", np.array([0]), rows, rows[:, :, 0], runs))
+        >>> mean.weight.tolist(), mean.runs
+        ([[[2.0]]], ({'seeds': 2},))
+    """
+    every = list(settings_of(correction))
+    weight, bias = (
+        np.stack([values[runs].astype(np.float64).mean(axis=0) for _, runs in every])
+        for values in (correction.weight, correction.bias)
+    )
+    settings = tuple({**settings, "seeds": len(runs)} for settings, runs in every)
+    return Correction(
+        correction.method, correction.class_id, weight.astype(np.float32),
+        bias.astype(np.float32), settings, correction.normalize_features,
+    )  # fmt: skip
 
 
 def shown(settings: Mapping[str, Any]) -> list[tuple[str, float]]:

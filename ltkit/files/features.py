@@ -12,7 +12,7 @@ from ltkit.errors import FormatError
 from ltkit.files import hdf5
 from ltkit.files.blocks import StoredRows
 from ltkit.files.contents import Contents
-from ltkit.files.narrowing import narrowed
+from ltkit.narrowing import narrowed
 from ltkit.records import SPLITS, ClassTable, FeatureSet, FeatureSplit, Head, Normalize
 
 

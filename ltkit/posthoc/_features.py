@@ -21,7 +21,6 @@ from ltkit.records import (
     joined,
     never_predicted,
     note_of_left_out,
-    some_samples,
     stratified_folds,
 )
 from ltkit.records.priors import as_text, in_words, names_file
@@ -226,10 +225,10 @@ def _out_of_fold(
     found = np.empty((len(wanted.runs), len(val)), np.int32)
     for number in np.unique(fold):
         held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        others = replace(features, splits={**features.splits, "val": some_samples(val, rest)})
+        others = replace(features, splits={**features.splits, "val": val.at(rest)})
         fits = _fit(wanted, others, present, base, None, "file")
         correction = joined([Correction.whole(wanted.name, fitted) for fitted in fits])
-        (predicted,) = evaluation.predict_classes(some_samples(val, held), base, [correction])
+        (predicted,) = evaluation.predict_classes(val.at(held), base, [correction])
         found[:, held] = predicted
     return found
 

@@ -29,7 +29,7 @@ from ltkit.records.features import (
     FeatureSplit,
     Neighbors,
 )
-from ltkit.records.folds import some_samples, stratified_folds
+from ltkit.records.folds import stratified_folds
 from ltkit.records.groups import (
     ShotGroups,
     automatic_bins,
@@ -89,7 +89,6 @@ __all__ = [
     "products",
     "shifted",
     "shot_groups",
-    "some_samples",
     "stored_bins",
     "stratified_folds",
     "unit_rows",

@@ -1,8 +1,9 @@
 """Neighbours, fits, evaluation, training and export, each with settings it cannot take."""
 
 import numpy as np
-from bad_inputs import makers
-from bad_inputs.makers import corrected, file, nothing, pictures, put, several
+from bad_inputs import makers, picture_makers
+from bad_inputs.makers import corrected, file, nothing, put, several
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import BROKEN, DIGITS, FIT, RGB, SWEEP, Row
 
 UNSEEN = put(
@@ -203,7 +204,7 @@ TRAIN = [
     Row("corrupt image in training", f"{RGB} pics:resize=32,crop=32", ["2.png", "decoded"],
         pictures(BROKEN)),
     Row("image of too many pixels", f"{RGB} pics:resize=32,crop=32",
-        ["2.png", "11000 x 11000 pixels", "at most"], pictures(makers.bomb)),
+        ["2.png", "11000 x 11000 pixels", "at most"], pictures(picture_makers.bomb)),
 ]  # fmt: skip
 
 EXPORT = [
