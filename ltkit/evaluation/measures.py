@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ltkit.errors import SettingError, nearest
 from ltkit.evaluation import calibration, choice, metrics, probabilities
+from ltkit.numerals import shown
 from ltkit.records import Classifier, ClassTable, FeatureSplit, Ints, ShotGroups
-from ltkit.settings import GROUPS, METRICS, OF_PREDICTIONS, REPLICATES
+from ltkit.settings import GROUPS, METRICS, REPLICATES
 
 Floats = NDArray[np.float64]
 
@@ -93,6 +94,11 @@ class Judge:
         asked = [name for name in METRICS if name in by_group]
         return Figures(by_class, {name: by_group[name] for name in asked}, worst, interval)
 
+    def columns(self, row: str, found: Figures) -> dict[str, Floats]:
+        """Return the figures of classes that were asked for, by the names of their columns."""
+        asked = [name for name in OF_CLASSES if name in self.names and name != "recall"]
+        return {f"{row} {name}": found.by_class[name] for name in asked}
+
     def _of_probabilities(self, classifier: Classifier) -> dict[str, Floats]:
         labels, size = self.split.labels, classifier.num_classes
         nll, brier, normaliser = probabilities.likelihoods(self.split, classifier)
@@ -168,7 +174,8 @@ def of_predictions(
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     """Return a quotient, 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    found: Floats = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return found
 
 
 def worst_classes(recall: Floats, weights: Mapping[str, Floats]) -> dict[str, int | None]:
@@ -222,34 +229,5 @@ def checked(names: Sequence[str], known: Sequence[str] = METRICS) -> Sequence[st
     """
     for name in names:
         if name not in known:
-            raise SettingError("metrics", f"found {name!r:.60}; {nearest(name, known)}")
+            raise SettingError("metrics", f"found {shown(name)}; {nearest(name, known)}")
     return names
-
-
-def confusion_table(
-    rows: Mapping[str, NDArray[Any]], labels: Ints, classes: ClassTable
-) -> tuple[list[str], list[list[Any]]]:
-    """Return the heading and the rows of a table of confusions, pairs that occur, one a line.
-
-    Args:
-        rows: (S, N) predictions by name.
-        labels: (N,) true classes.
-        classes: all classes.
-    """
-    counts = np.bincount(labels, minlength=len(classes))
-    heading = [
-        "classifier", "true", "true_name", "predicted", "predicted_name", "samples", "share",
-    ]  # fmt: skip
-    table = []
-    for name, predicted in rows.items():
-        for true, other, mean in zip(*metrics.confusions(predicted, labels), strict=True):
-            table.append(
-                [
-                    name, true, classes.name(int(true)), other, classes.name(int(other)), mean,
-                    mean / counts[true],
-                ]
-            )  # fmt: skip
-    return heading, table
-
-
-__all__ = ["METRICS", "OF_PREDICTIONS", "Figures", "Judge", "averages", "checked", "of_predictions"]

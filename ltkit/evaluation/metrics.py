@@ -185,7 +185,9 @@ def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats
     return count, said.astype(np.float64), right.astype(np.float64)
 
 
-def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+def calibration_error(
+    confidence: Floats, correct: NDArray[np.bool_], weights: Floats | None = None
+) -> float:
     """Return the expected calibration error with `ECE_BINS` equal bins.
 
     .. math:: ECE = sum_b (n_b / N) |accuracy_b - confidence_b|
@@ -193,6 +195,7 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     Args:
         confidence: (N,) largest softmax probability, 0..1.
         correct: (N,) whether the prediction is right.
+        weights: (N,) of the samples; None: all count the same.
 
     Example:
         >>> calibration_error(np.array([0.9, 0.9]), np.array([True, False]))  # |0.5 - 0.9|
@@ -201,8 +204,9 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     Source:
         Guo et al., ICML 2017, arXiv:1706.04599, eq. 3.
     """
-    gaps = np.bincount(_bins(confidence), confidence - correct, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(correct))
+    weights = np.ones(len(correct)) if weights is None else weights
+    gaps = np.bincount(_bins(confidence), weights * (confidence - correct), minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def _bins(confidence: Floats) -> Ints:
