@@ -13,6 +13,9 @@ from ltkit.settings import GROUPS, METRICS
 if TYPE_CHECKING:
     from rich.table import Table
 
+LONGEST = 9
+"""Most characters of a class name in a cell."""
+
 RAW = ("nll", "brier")
 """Figures that are no shares."""
 
@@ -98,7 +101,9 @@ def _cells(row: dict[str, Any], name: str, look: _output.Look) -> list[str]:
         if ends is not None:
             shown += "\n" + look.interval(*(f"{100 * end:.1f}" for end in ends))
         if name == "worst-class" and value is not None:
-            shown += f"\n{_tables.safe(row['worst_class'][group]['name'])[:8]}"
+            named = row["worst_class"][group]["name"]
+            short = named if len(named) <= LONGEST else f"{named[: LONGEST - 1]}…"
+            shown += f"\n{_tables.safe(short)}"
         cells.append(shown)
     return cells
 

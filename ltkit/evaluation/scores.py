@@ -88,15 +88,9 @@ def evaluate(
     )
     rows, by_class, more = _score(features, data, entries, scorer, judge)
     if shifts:
-        for row, shifted in zip(rows, _shifted(features, split, by_class), strict=True):
-            row["priors"] = shifted
+        _add_shifts(rows, features, split, by_class)
     if references:
-        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
-        relative = {
-            f"{name} relative": metrics.relative_accuracy(accuracy, best)
-            for name, accuracy in by_class.items()
-        }
-        by_class |= {"reference": best.max(axis=0)} | relative
+        by_class |= _relative_columns(reference, data.labels, by_class)
     by_class |= more
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "untested_classes": documents.untested(data.labels, base.num_classes),
@@ -109,6 +103,17 @@ def evaluate(
             for r, hits in zip(references, reference, strict=True)
         ]
     return document, by_class
+
+
+def _relative_columns(
+    reference: NDArray[np.float64], labels: Ints, by_class: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the class accuracies of (M, N) references' hits, and those relative to them."""
+    best = metrics.class_accuracy(reference, labels, len(next(iter(by_class.values()))))
+    return {"reference": best.max(axis=0)} | {
+        f"{name} relative": metrics.relative_accuracy(accuracy, best)
+        for name, accuracy in by_class.items()
+    }
 
 
 def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]:
@@ -127,10 +132,16 @@ def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]
     return topk
 
 
-def _shifted(
-    features: FeatureSet, split: str, by_class: Mapping[str, NDArray[np.float64]]
-) -> list[dict[str, float]]:
-    return priors.shifted_accuracies(by_class, priors.shifts(features, split))
+def _add_shifts(
+    rows: Sequence[dict[str, Any]],
+    features: FeatureSet,
+    split: str,
+    by_class: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Add each row's accuracy under test priors forward and backward."""
+    found = priors.shifted_accuracies(by_class, priors.shifts(features, split))
+    for row, shifted in zip(rows, found, strict=True):
+        row["priors"] = shifted
 
 
 ByClass = dict[str, NDArray[np.float64]]
