@@ -39,6 +39,9 @@ OF_PREDICTIONS = METRICS[:7]
 Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
 
+Heads = Literal["best", "mean"]
+"""Which head of several runs: the best on validation data, or the mean of the heads."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
 Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
 """What a recommendation maximises."""
@@ -65,11 +68,11 @@ REPLICATES = 2000
 """Bootstrap replicates."""
 
 RECOMMENDED = (
-    "logit-adjust", "tau-norm", "group-bias", "ncm", "ridge", "logistic", "lws", "marc", "crt",
-    "weight-balancing", "blend",
+    "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "logistic",
+    "lws", "marc", "crt", "weight-balancing", "blend",
 )  # fmt: skip
-"""What a recommendation chooses among, the simplest first: one number, a number a class, a row a
-class from the class means, rows fitted anew, rows fitted anew and combined with the head's."""
+"""What a recommendation chooses among, the simplest first: one number, one a group, one or two a
+class, a row a class from the class means, rows fitted anew, these combined with the head's."""
 
 RECOMMENDED_ALPHANET: Mapping[str, Any] = {"rhos": (0.25, 0.5, 1.0, 2.0), "seeds": 5}
 """The runs of AlphaNet among them; the heads of a rho's seeds are averaged."""

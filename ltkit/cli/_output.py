@@ -136,8 +136,10 @@ class Progress:
         self.shown = now
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         line = f"{what} {done}/{total}"
+        if rate >= 1:
+            line += f", {rate:.0f} {self.unit}/s"
         if rate > 0:
-            line += f", {rate:.0f} {self.unit}/s, {(total - done) / rate:.0f} s left"
+            line += f", {(total - done) / rate:.0f} s left"
         if terminal:
             line = f"\r\x1b[K{line}"
         typer.echo(line, err=True, nl=finished or not terminal)

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from ltkit.records import FeatureSet
 
 Corrected = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
-        metavar="CLASSIFIER", help="Classifier file, or a features file for the own head."
+        metavar="[CLASSIFIER]",
+        help="Classifier file, or a features file for the own head; default: what ltkit recommend "
+        "wrote for the features here.",
+        show_default=False,
     ),
 ]
 To = Annotated[
@@ -31,12 +34,17 @@ Into = Annotated[
 ]
 Runs = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
+    typer.Option(
+        metavar="NAME=VALUE|best|mean",
+        help="Run to export, e.g. rho=1; may be repeated. best: of the balanced accuracy on val; "
+        "mean: the mean of the heads over the seeds.",
+        show_default=False,
+    ),
 ]
 
 
 def export(
-    classifier: Corrected,
+    classifier: Corrected = None,
     into: Into = None,
     to: To = None,
     base: _options.Base = None,
@@ -74,6 +82,8 @@ def export(
         raise InputError("--output: absent, expected the name of the new file")
     if to is not None:
         _options.one_of(to, forms, "--to")
+    classifier = classifier or _paths.recommended(quiet)
+    wanted_run, how = _options.run_of(run or [], "--run")
     path = _paths.features_path(str(classifier), quiet)
     inputs = (classifier, path, *([into] if into else []))
     check_output(output, overwrite=overwrite, inputs=inputs)
@@ -90,7 +100,7 @@ def export(
         correction = Correction.whole("baseline", features.classifier())
     else:
         correction = classifiers.read_for(classifier, features)
-    number = evaluation.pick(correction, _options.settings(run or [], "--run"))
+    correction, number = evaluation.one_run(correction, wanted_run, how, features), 0
     if features.base is not None:  # the checkpoint has another head than what is corrected
         correction, number = Correction.whole("", features.corrected(correction, number)), 0
     if into is not None:

@@ -90,7 +90,7 @@ def recommend(
         with_alphanet, confidence, repeats, folds, seed, _options.bins(bins),
     )  # fmt: skip
     path = _paths.features_path(feats, quiet)
-    target = _paths.output_path(output, path, "recommended")
+    target = _paths.output_path(output, path, _paths.RECOMMENDED)
     check_output(target, overwrite=overwrite, inputs=(path,))
     features, others = _read(path, base, recalibrate_on, quiet)
     found = recommendation.recommend(features, wanted, report=_output.Progress("methods", quiet))

@@ -5,6 +5,7 @@ Beside the dimensions of `ltkit.records`: `K` candidates, the first of which is 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ltkit.alphanet import fit_features as fit_alphanet
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import mean_heads, predict_classes
 from ltkit.records import Classifier, Correction, FeatureSet, Ints, joined
-from ltkit.settings import RECOMMENDED, RECOMMENDED_ALPHANET
+from ltkit.settings import RECOMMENDED, RECOMMENDED_ALPHANET, NeighborSettings
 
 BASELINE, ALPHANET = "baseline", "alphanet"
 
@@ -91,6 +92,7 @@ def gather(
     *,
     strict: bool = False,
     shift: NDArray[np.float64] | None = None,
+    bins: Sequence[int] | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Family:
     """Fit every method's grid, and note where each setting is right on the validation split.
@@ -103,6 +105,7 @@ def gather(
         dealt: (N,) the fold of each validation sample, for methods that learn from that split.
         strict: whether a method that refuses these features is an error; else it is left out.
         shift: (C,) log of the prior in use, for each setting with and without it.
+        bins: bounds of the medium shot group; None: the file's own.
         report: called with what is fitted, how many methods are done, and how many there are.
 
     Raises:
@@ -111,27 +114,32 @@ def gather(
     val, base = features.split("val"), features.classifier()
     (predicted,) = predict_classes(val, base, [Correction.baseline(base)])
     candidates, right, notes = [Candidate(BASELINE, {})], [predicted == val.labels], list[str]()
+    order = [BASELINE]
     for number, name in enumerate(methods):
         report("methods", number, len(methods))
         try:
-            found, hits = _tried(features, name, dealt, shift)
+            found, hits = _tried(features, fit_of(name, bins=bins), name, dealt, shift)
         except InputError as error:
             if strict:
                 raise
             notes.append(f"{name} is left out: {error}")
             continue
+        order.append(name)
         candidates += found
         right.append(hits)
     report("methods", len(methods), len(methods))
-    order = [BASELINE, *methods]
     return Family(candidates, np.concatenate(right), order, notes)
 
 
 def _tried(
-    features: FeatureSet, name: str, dealt: Ints, shift: NDArray[np.float64] | None
+    features: FeatureSet,
+    fitting: tuple[Fit, bool],
+    name: str,
+    dealt: Ints,
+    shift: NDArray[np.float64] | None,
 ) -> tuple[list[Candidate], NDArray[np.bool_]]:
     """Return a method's settings and the (K, N) validation samples that each is right on."""
-    fit, on_val = fit_of(name)
+    fit, on_val = fitting
     val, base = features.split("val"), features.classifier()
     parts: list[tuple[Correction, Ints]] = list(_fits(features, fit, dealt if on_val else None))
     runs = parts[0][0].runs
@@ -158,31 +166,35 @@ def _fits(features: FeatureSet, fit: Fit, dealt: Ints | None) -> Iterator[tuple[
         )
 
 
-def fit_of(name: str, parameters: Mapping[str, Any] | None = None) -> tuple[Fit, bool]:
+def fit_of(
+    name: str, parameters: Mapping[str, Any] | None = None, bins: Sequence[int] | None = None
+) -> tuple[Fit, bool]:
     """Return what fits a method, and whether it learns from the validation split.
 
     Args:
         name: of the method.
         parameters: of one setting; None: every setting on the method's grid.
+        bins: bounds of the medium shot group; None: the file's own.
     """
     if name == ALPHANET:
-        return _alphanet(parameters), True
-    module = registry.load(posthoc, name)
+        return partial(_alphanet, parameters, bins), True
+    grid = getattr(registry.load(posthoc, name), "GRID", {})
     given = {} if parameters is None else parameters
-    sweep = any(knob not in given for knob in getattr(module, "GRID", {}))
-    wanted = posthoc.plan(name, given, sweep=sweep)
-    return lambda features: posthoc.fit_features(features, wanted).correction, wanted.on_val
+    wanted = posthoc.plan(name, given, sweep=any(knob not in given for knob in grid))
+    return (
+        lambda features: posthoc.fit_features(features, wanted, bins=bins).correction,
+        wanted.on_val,
+    )
 
 
-def _alphanet(parameters: Mapping[str, Any] | None) -> Fit:
-    """Return what fits AlphaNet with several rhos, each the mean of its heads over seeds."""
-    rhos, seeds = RECOMMENDED_ALPHANET["rhos"], int(RECOMMENDED_ALPHANET["seeds"])
-    chosen = rhos if parameters is None else (float(parameters["rho"]),)
-
-    def fit(features: FeatureSet) -> Correction:
-        return mean_heads(fit_alphanet(features, rhos=chosen, seeds=seeds))
-
-    return fit
+def _alphanet(
+    parameters: Mapping[str, Any] | None, bins: Sequence[int] | None, features: FeatureSet
+) -> Correction:
+    """Fit AlphaNet with one rho or several, each the mean of its heads over seeds."""
+    known = RECOMMENDED_ALPHANET
+    rhos = known["rhos"] if parameters is None else (float(parameters["rho"]),)
+    k = min(NeighborSettings.k, len(features.groups(bins).base))
+    return mean_heads(fit_alphanet(features, k=k, rhos=rhos, seeds=known["seeds"], bins=bins))
 
 
 def shifted(correction: Correction, base: Classifier, shift: NDArray[np.float64]) -> Correction:

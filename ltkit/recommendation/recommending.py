@@ -1,6 +1,6 @@
 """The recommendation: a correction of a features file, and the document that explains it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,7 +93,13 @@ def recommend(
     dealt = stratified_folds(val.labels, wanted.folds, wanted.seed)
     shift = None if prior is None else _log_prior(prior)
     family = gather(
-        features, methods, dealt, strict=wanted.methods is not None, shift=shift, report=report
+        features,
+        methods,
+        dealt,
+        strict=wanted.methods is not None,
+        shift=shift,
+        bins=wanted.bins,
+        report=report,
     )
     if len(family.candidates) == 1:
         raise InputError(f"{features.source}: no method fits it; {family.notes[0]}")
@@ -103,7 +109,9 @@ def recommend(
     chosen = family.candidates[choice.candidate]
     if document["choice"]["keep"]:
         chosen = family.candidates[0]
-    return Recommendation(_fitted(features, chosen, shift), chosen.method == BASELINE, document)
+    return Recommendation(
+        _fitted(features, chosen, shift, wanted.bins), chosen.method == BASELINE, document
+    )
 
 
 def _known(prior: Floats, balanced: Floats) -> Floats:
@@ -131,12 +139,14 @@ def _limits(objective: Objective, keep: Mapping[str, float] | None) -> list[Limi
     return [Limit(group, points / 100) for group, points in keep.items()]
 
 
-def _fitted(features: FeatureSet, chosen: Candidate, shift: Floats | None) -> Correction:
+def _fitted(
+    features: FeatureSet, chosen: Candidate, shift: Floats | None, bins: Sequence[int] | None
+) -> Correction:
     """Return the chosen candidate's correction, fitted on all there is."""
     base = features.classifier()
     if chosen.method == BASELINE:
         return replace(Correction.baseline(base), method="recommended (keep)")
-    fit, _ = fit_of(chosen.method, chosen.parameters)
+    fit, _ = fit_of(chosen.method, chosen.parameters, bins)
     correction = fit(features)
     if chosen.offset and shift is not None:
         correction = shifted(correction, base, shift)
@@ -154,4 +164,4 @@ def _without_val(
     shift = None if prior is None else _log_prior(prior)
     chosen = Candidate(WITHOUT_VAL, {"tau": 1.0}, offset=prior is not None)
     document = documents.without_val(features, wanted, chosen)
-    return Recommendation(_fitted(features, chosen, shift), False, document)
+    return Recommendation(_fitted(features, chosen, shift, wanted.bins), False, document)
