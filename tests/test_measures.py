@@ -287,7 +287,7 @@ def test_a_prior_in_json_and_as_a_call(demo, ltkit):
         (("--metrics", ""), "--metrics: found '', expected words with , between"),
         (("--prior", "uniorm"), "--prior: found 'uniorm', expected numbers, as 3,1,2, or one of"),
         (("--prior", "forward:x"), "--prior: found forward:x, expected a number from 1 to 1000000"),
-        (("--prior", "1,2"), "--prior: found 2 numbers, expected 100 that are positive"),
+        (("--prior", "1,2"), "--prior: found 2 numbers, expected 100 positive ones"),
         (("--confusion", "feats.h5"), "feats.h5"),
     ],
 )

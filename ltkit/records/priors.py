@@ -90,7 +90,7 @@ def class_prior(
     if len(weights) != len(train_counts) or not any(weights):
         raise SettingError(
             name,
-            f"found {len(weights)} numbers, expected {len(train_counts)} that are positive, one "
+            f"found {len(weights)} numbers, expected {len(train_counts)} positive ones, one "
             "per class",
         )
     return _shares(np.array(weights))
