@@ -27,6 +27,15 @@ SHOT_GROUPS = ("few", "medium", "many")
 GROUPS = (*SHOT_GROUPS, "all", "balanced")
 """Groups with accuracies; all is the mean over samples, balanced the mean over classes."""
 
+METRICS = (
+    "recall", "precision", "f1", "taken", "worst-class", "harmonic", "harmonic-groups", "auroc",
+    "ap", "nll", "brier", "ece",
+)  # fmt: skip
+"""Figures beside accuracy that evaluation has a name for; see `ltkit.evaluation.measures`."""
+
+OF_PREDICTIONS = METRICS[:7]
+"""Those that need predictions only."""
+
 Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
 
@@ -132,6 +141,7 @@ What a value costs is another matter: `ltkit.alphanet` estimates it before it st
 FLAGS = {
     "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
     "features": "FEATS", "method": "METHOD", "momentum": "momentum",
+    "target": "target",
 }  # fmt: skip
 """Settings whose command-line name differs from their own."""
 

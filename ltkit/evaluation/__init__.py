@@ -2,6 +2,7 @@
 
 from ltkit.evaluation.choice import best, objective, run_accuracies
 from ltkit.evaluation.comparison import compare
+from ltkit.evaluation.confusion import confusion_table
 from ltkit.evaluation.entries import (
     Entry,
     entries_of,
@@ -26,6 +27,7 @@ __all__ = [
     "check_fit",
     "class_table",
     "compare",
+    "confusion_table",
     "entries_of",
     "evaluate",
     "grouping_of",

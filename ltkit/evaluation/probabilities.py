@@ -13,6 +13,12 @@ Floats = NDArray[np.float64]
 AT_ONCE = 8 * BLOCK_BYTES
 """Bytes of a block of logits, in float64."""
 
+RANKED_AT_ONCE = 64 << 20
+"""Bytes of the scores of all samples for some classes, one at least."""
+
+LEAST = float(np.finfo(np.float64).eps)
+"""Probability below which a likelihood counts as this, as in scikit-learn."""
+
 
 def logit_blocks(
     split: FeatureSplit, classifier: Classifier
@@ -63,3 +69,68 @@ def mean_softmax(split: FeatureSplit, classifier: Classifier) -> Floats:
     for _, logits, _ in logit_blocks(split, classifier):
         total += softmax(logits).sum(axis=0)
     return total / len(split)
+
+
+def likelihoods(split: FeatureSplit, classifier: Classifier) -> tuple[Floats, Floats, Floats]:
+    r"""Return (N,) negative log-likelihoods, Brier scores, and normalisers of the logits.
+
+    .. math:: -\log p_y, \quad \sum_c (p_c - [c = y])^2, \quad \log \sum_c e^{z_c}
+
+    Example:
+        >>> split = FeatureSplit(np.float32([[1]]), np.array([0]))
+        >>> head = Classifier(np.zeros((2, 1), np.float32), np.log(np.float32([1, 3])))
+        >>> nll, brier, _ = likelihoods(split, head)  # p = 1/4, 3/4
+        >>> round(float(np.exp(-nll[0])), 6), round(float(brier[0]), 6)
+        (0.25, 1.125)
+    """
+    nll, brier, normaliser = (np.empty(len(split)) for _ in range(3))
+    for rows, logits, labels in logit_blocks(split, classifier):
+        samples, most = np.arange(len(labels)), logits.max(axis=1)
+        own = logits[samples, labels]
+        p = softmax(logits)
+        true = p[samples, labels]
+        normaliser[rows] = most - np.log(p.max(axis=1))
+        nll[rows] = np.minimum(normaliser[rows] - own, -np.log(LEAST))
+        brier[rows] = np.einsum("bc,bc->b", p, p) - 2 * true + 1
+    return nll, brier, normaliser
+
+
+def one_against_rest(
+    split: FeatureSplit,
+    classifier: Classifier,
+    normaliser: Floats,
+    weights: Floats,
+) -> tuple[Floats, Floats]:
+    """Return each class's (C,) area under the ROC curve, and average precision.
+
+    Samples are ranked by the class's probability. All samples of some classes at a time, so that
+    the features are read once for each such part.
+
+    Args:
+        split: N samples.
+        classifier: with C classes.
+        normaliser: (N,) of `likelihoods`.
+        weights: (N,) of the samples.
+
+    Returns:
+        NaN for a class without a sample, and for one without a sample of any other.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    size = classifier.num_classes
+    auroc, precision = np.full(size, np.nan), np.full(size, np.nan)
+    counts = np.bincount(split.labels, minlength=size)
+    for part in blocks(size, max(1, RANKED_AT_ONCE // (8 * len(split)))):
+        some = Classifier(
+            classifier.weight[part], classifier.bias[part], classifier.normalize_features,
+            classifier.experts,
+        )  # fmt: skip
+        scores = np.empty((len(split), part.stop - part.start))
+        for rows, logits, _ in logit_blocks(split, some):
+            scores[rows] = logits - normaliser[rows, None]
+        for column, class_id in enumerate(range(part.start, part.stop)):
+            if 0 < counts[class_id] < len(split):
+                true, score = split.labels == class_id, scores[:, column]
+                auroc[class_id] = roc_auc_score(true, score, sample_weight=weights)
+                precision[class_id] = average_precision_score(true, score, sample_weight=weights)
+    return auroc, precision

@@ -31,7 +31,6 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
 from ltkit.posthoc._calling import Method, Methods
@@ -39,9 +38,7 @@ from ltkit.posthoc._features import Fitted as Fitted
 from ltkit.posthoc._features import Plan as Plan
 from ltkit.posthoc._features import fit_features as fit_features
 from ltkit.posthoc._features import plan as plan
-from ltkit.records import FeatureSplit, Ints
-
-TARGETS = ("uniform", "train", "inverse")
+from ltkit.records import FeatureSplit, Ints, class_prior
 
 sys.modules[__name__].__class__ = Methods
 
@@ -149,13 +146,13 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
     """Return the (C,) log frequency of each class in the classifier's use.
 
     Args:
-        target: ``uniform``, ``train`` (as in training), ``inverse`` (in proportion to one over
-            the training count), or C positive numbers, comma-separated, in proportion to which.
+        target: as `ltkit.records.class_prior` says it: ``uniform``, ``train``, ``inverse``,
+            ``forward:50``, ``backward:50``, C positive numbers, or a file.
         class_counts: (C,) training images per class.
 
     Raises:
         InputError: when the target is none of these; when it depends on the training counts and a
-            class has none.
+            class has none; when a class has no share.
 
     Example:
         >>> np.exp(log_target("inverse", np.array([3, 1]))).round(3).tolist()
@@ -163,20 +160,13 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
         >>> np.exp(log_target("4,1", np.array([3, 1]))).round(3).tolist()
         [0.8, 0.2]
     """
-    size = len(class_counts)
-    if target == "uniform":
-        return np.full(size, -np.log(size))
-    if target == "train":
-        return log_prior(class_counts)
-    if target == "inverse":
-        weights = np.exp(-log_prior(class_counts))
-    else:
-        example = f"3,1,2, or one of {', '.join(TARGETS)}"
-        weights = np.array(numerals.numbers(target, "target", once=False, example=example))
-        if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
-            raise InputError(
-                f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "
-                f"{size} positive ones, one per class"
-            )
-    logs: NDArray[np.float64] = np.log(weights) - np.log(weights.sum())
+    if target in ("train", "inverse"):
+        log_prior(class_counts)  # refuses a class without images
+    shares = class_prior(target, class_counts, name="target")
+    if not shares.all():
+        raise InputError(
+            f"target: found a share of 0 for class {np.argmin(shares)}, expected {len(shares)} "
+            "positive ones, one per class"
+        )
+    logs: NDArray[np.float64] = np.log(shares)
     return logs

@@ -17,11 +17,13 @@ from ltkit.records import (
     FeatureSet,
     FeatureSplit,
     Present,
+    class_prior,
     joined,
     never_predicted,
     note_of_left_out,
     stratified_folds,
 )
+from ltkit.records.priors import as_text, in_words, names_file
 from ltkit.settings import FOLDS, Counts, Select
 
 BOUNDS = ("few_below", "many_above")
@@ -179,7 +181,7 @@ def fit_features(
             for what the method refuses.
     """
     _check_counts(wanted, counts)
-    wanted = _with_bounds(wanted, features, bins)
+    wanted = _settled(wanted, features, bins)
     name, (base, beside) = wanted.name, _starts(features, wanted, start)
     if start is not None:
         name = f"{start[0].method}+{name}"
@@ -200,7 +202,11 @@ def fit_features(
         found = _out_of_fold(wanted, features, present, base, val)
     else:
         (found,) = evaluation.predict_classes(val, base, [correction])
-    every = [evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found]
+    target = wanted.every.get("target", "uniform")
+    prior = None if target == "uniform" else _target(target, features)
+    every = [
+        evaluation.objective(p, val.labels, base.num_classes, groups, select, prior) for p in found
+    ]
     of = [range(n, n + wanted.seeds) for n in range(0, len(wanted.runs), wanted.seeds)]
     best, scores = evaluation.best(every, of)
     chosen = wanted.tried[best]
@@ -241,12 +247,22 @@ def _check_counts(wanted: Plan, counts: Counts) -> None:
         )
 
 
-def _with_bounds(wanted: Plan, features: FeatureSet, bins: Sequence[int] | None) -> Plan:
-    """Return a plan with the bounds of the shot groups that were not given."""
+def _settled(wanted: Plan, features: FeatureSet, bins: Sequence[int] | None) -> Plan:
+    """Return a plan with what the features say: the bounds of the groups, a file's target."""
     usual = dict(zip(BOUNDS, features.bins if bins is None else bins, strict=True))
     named = registry.defaults(wanted.module.fit)
-    free = {name: usual[name] for name in BOUNDS if name in named and name not in wanted.every}
+    free: dict[str, Any] = {
+        name: usual[name] for name in BOUNDS if name in named and name not in wanted.every
+    }
+    target = wanted.every.get("target")
+    if target is not None and names_file(target):
+        free["target"] = as_text(_target(target, features))
     return replace(wanted, every={**wanted.every, **free})
+
+
+def _target(target: str, features: FeatureSet) -> NDArray[np.float64]:
+    table = features.classes
+    return class_prior(target, table.train_count, name="target", class_names=table.names)
 
 
 def _starts(
@@ -346,7 +362,7 @@ def _among(present: Present, run: Mapping[str, Any]) -> dict[str, Any]:
         InputError: when there is not one for each of all classes.
     """
     target = run.get("target")
-    if target is None or target in posthoc.TARGETS:
+    if target is None or in_words(target):
         return dict(run)
     posthoc.log_target(target, np.ones(present.num_classes, np.int64))
     numbers = target.split(",")

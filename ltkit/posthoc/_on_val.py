@@ -9,7 +9,7 @@ convex. Logits are held while they fit the budget of `ltkit.posthoc._stacked`, a
 computed again in each pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ class ValLogits:
             by_scale += p.sum(axis=0)
         return value, by_scale, by_shift
 
-    def _blocks(self) -> Any:
+    def _blocks(self) -> Iterator[tuple[Double, Ints]]:
         """Yield (B, C) float64 logits and (B,) labels, few enough for one array of them."""
         rows = max(1, 8 * BLOCK_BYTES // (8 * len(self.classes)))
         for logits, labels in self._inputs.blocks():
@@ -218,13 +218,9 @@ def rescaled(base: Classifier, scale: Double, shift: Double) -> Classifier:
 
 
 def learned(
-    base: Classifier,
-    val: FeatureSplit | None,
-    class_counts: NDArray[Any],
-    tried: Any,
-    *,
-    one_scale: bool,
-) -> list[Classifier]:
+    base: Classifier, val: FeatureSplit | None, class_counts: NDArray[Any],
+    tried: Sequence[Mapping[str, Any]], *, one_scale: bool,
+) -> list[Classifier]:  # fmt: skip
     """Return the classifier of each setting, each penalty's search from the next stronger's end.
 
     Args:
