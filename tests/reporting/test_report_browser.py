@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from reports import DEMO, HOSTILE, columns, correction, embedded, large, rendered, run, small
+from reports import HOSTILE, columns, correction, embedded, large, rendered, run, small
 
 from ltkit.evaluation import Entry
 from ltkit.files import classifiers
@@ -29,16 +29,13 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """The page of the bundled features with several kinds of corrections."""
-    folder = tmp_path_factory.mktemp("browser")
-    feats = shutil.copy(DEMO, folder / "feats.h5")
-    fit = ("alphanet", "fit", feats, "--rho", "0.5,1", "--seeds", "2", "--epochs", "6", "-q")
-    run(*fit)
-    run("posthoc", "logit-adjust", feats, "--sweep", "-q")
-    output = folder / "report.html"
-    run("report", feats, "-o", output, "--replicates", 100, "-q")
-    assert len(classifiers.read(folder / "feats.alphanet.h5")[0].runs) == 4
+def path(folder, tmp_path_factory):
+    """The page of the bundled features with two kinds of corrections."""
+    output = tmp_path_factory.mktemp("browser") / "report.html"
+    fit = folder / "feats.alphanet.h5"
+    named = ("--classifier", fit, "--classifier", folder / "feats.logit-adjust-sweep.h5")
+    run("report", folder / "feats.h5", *named, "-o", output, "--replicates", 100, "-q")
+    assert len(classifiers.read(fit)[0].runs) == 4
     return output
 
 
