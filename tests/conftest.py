@@ -7,9 +7,13 @@ import pytest
 from ltkit.cli import main
 
 EVERY = {
-    "checkpoints/test_families.py": 6, "checkpoints/test_native_architectures.py": 5,
-    "reporting/test_report_browser.py": 6, "test_architectures.py": 5, "test_faults.py": 5,
-    "test_fuzz.py": 5, "test_streams.py": 6, "untrusted/test_payloads.py": 6,
+    "checkpoints/test_families.py": 6, "checkpoints/test_last_layers.py": 4,
+    "checkpoints/test_layouts.py": 3, "checkpoints/test_native_architectures.py": 6,
+    "checkpoints/test_programs.py": 3, "reporting/test_report_browser.py": 6,
+    "sources/test_import_forms.py": 3, "test_architectures.py": 6,
+    "test_bad_inputs_catalogue.py": 2, "test_faults.py": 6, "test_fuzz.py": 6,
+    "test_numerals.py": 3, "test_pipeline_properties.py": 3, "test_streams.py": 6,
+    "untrusted/test_payloads.py": 6,
 }  # fmt: skip
 """Of the parameters of each test in these files, `make test` runs one of so many, `make more` the
 others."""

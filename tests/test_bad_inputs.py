@@ -46,7 +46,7 @@ def test_spreadsheet_formulas_are_quoted(folder, ltkit):
     assert "'=cmd()" in Path("p.csv").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("stage", ["train", "extract"])
+@pytest.mark.parametrize("stage", ["train", pytest.param("extract", marks=pytest.mark.more)])
 def test_ctrl_c_is_exit_130_and_leaves_no_final_file(folder, stage):
     train = ["train", "ce", "--data", "digits_lt", "--arch", "digits_net", "-o", "m.pt"]
     command = [sys.executable, "-m", "ltkit"]
