@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from makers import Maker, arrays, changed, file, npz, opened, several
+from bad_inputs.makers import Maker, arrays, changed, file, npz, opened, several
 
 
 def from_1():

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from makers import Maker, corrected, network, several
+from bad_inputs.makers import Maker, corrected, network, several
 from PIL import Image
 from safetensors.torch import save_file
 
