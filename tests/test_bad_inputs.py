@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -91,9 +92,12 @@ cli.main()
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    assert done.returncode != 0
-    assert "Exception ignored" not in done.stderr
-    assert "KeyboardInterrupt" in done.stderr
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_ctrl_c_before_the_command_begins_is_exit_130(ltkit, monkeypatch):
+    monkeypatch.setattr("ltkit.cli.app", mock.Mock(side_effect=KeyboardInterrupt))
+    assert ltkit("evaluate") == (130, "", "")
 
 
 def test_closed_pipe_is_quiet(folder):

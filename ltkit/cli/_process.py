@@ -32,6 +32,8 @@ def run(app: Callable[[], Any]) -> None:
     try:
         with atomic.command():
             app()
+    except KeyboardInterrupt:  # while the command is put together; later typer does the same
+        sys.exit(130)
     except SettingError as error:
         _fail(f"{error.where}{flag(error.name)}: {error.said}")
     except LtkitError as error:
