@@ -132,7 +132,7 @@ def test_compare_agrees_with_evaluate(feats):
     accuracies = {
         (row["name"], row["settings"].get("tau")): row["accuracy"] for row in evaluated["rows"]
     }
-    assert compared["schema"] == "ltkit.compare/1"
+    assert compared["schema"] == "ltkit.compare/2"
     assert (compared["features"], compared["split"], compared["n"]) == (
         "feats.h5", "test", evaluated["n"]
     )  # fmt: skip
@@ -160,6 +160,7 @@ def test_the_table_says_what_json_says(feats):
     for pair in found["pairs"]:
         assert f"{100 * pair['difference']['few']:+.1f}" in table
         assert f"{pair['mcnemar']['only_first']} : {pair['mcnemar']['only_second']}" in table
+        assert (f"{pair['p']['all']:.2g}" if pair["p"]["all"] >= 1e-4 else "<0.0001") in table
         wins, losses = (len(pair["classes"][part]) for part in ("wins", "losses"))
         assert f"{wins}, {losses}, {pair['classes']['ties']}" in table
     frontier = found["frontier"]
@@ -276,7 +277,7 @@ def test_classes_that_no_sample_tests(feats):
     assert "–" in table
 
 
-def test_one_sample_a_class_has_no_interval(feats):
+def test_figures_of_one_sample_have_no_interval(feats):
     arrays()
     with np.load("arrays.npz") as file:
         content = {n: v[:3] if n.startswith("test") else v for n, v in file.items()}

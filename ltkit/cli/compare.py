@@ -71,21 +71,22 @@ def compare(
 ) -> None:
     """Compare corrections with the model's own head and with each other, in pairs and as curves.
 
-    Pairs: differences in accuracy with 95 % intervals (test samples are resampled within classes,
-    the same ones for both; with several seeds the runs too), McNemar's test (with several seeds, on
-    whether most runs are right), classes won and lost. A file with several settings is represented
-    by the best one on the validation split. Curves: the settings on the hull of few-shot and
+    Pairs: paired differences in accuracy with 95 % intervals for new samples and new seeds, as in
+    evaluate; p of the overall difference (below 0.05 where its interval leaves out 0), with one
+    seed each the samples that only one is right on; classes won and lost. A file with several
+    settings is represented by the best one on the validation split. Curves: the settings on the hull of few-shot and
     overall accuracy on the validation split, measured on the compared split and joined by straight
     lines; methods are compared at equal overall accuracy. alphanet fit --rho 0.5,1,2 and posthoc
     METHOD --sweep write files with several settings.
 
     \b
     --json prints fractions in 0..1, null where there is none:
-      methods    name, file and points: label, settings, runs, accuracy, std and interval by group,
-                 val (accuracy by group, of several settings), in_pairs, on_curve, dominated_by
-      pairs      first, second, difference (first - second) and interval by group, mcnemar
-                 (only_first, only_second, statistic or null where exact, p), classes (wins and
-                 losses with id, name, gain; ties)
+      methods    name, file and points: label, settings, runs; accuracy, std, interval, seed_share
+                 (of the variance) by group; val (accuracy by group, of several settings),
+                 in_pairs, on_curve, dominated_by
+      pairs      first, second; difference (first - second), interval, seed_share and p by group;
+                 mcnemar (only_first, only_second, statistic or null where exact, p; null with
+                 several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
       and features, split, n, bins, groups, samples, bootstrap, select, against, untested_classes
@@ -208,7 +209,7 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
 
 
 def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    """Print differences with intervals, McNemar's test, and the classes won and lost."""
+    """Print differences with intervals, their p, and the classes won and lost."""
     looks: list[_output.Look] = []
 
     def make(look: _output.Look) -> "Table":
@@ -216,12 +217,13 @@ def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
         return _pairs(document["pairs"], columns, look)
 
     _output.print_fitting(
-        make, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
+        make,
+        "pairs: 95 % intervals and p for each pair alone; below p, samples only one is right on",
     )
     for pair in document["pairs"] if looks[-1].narrow else ():
         p, classes = (text.replace("\n", "; ") for text in _tests(pair))
         names = f"{pair['first']} - {pair['second']}"
-        typer.echo(_output.printable(f"{names}: McNemar p {p}; classes won, lost, tied {classes}"))
+        typer.echo(_output.printable(f"{names}: p of all {p}; classes won, lost, tied {classes}"))
 
 
 def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
@@ -229,7 +231,7 @@ def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.
     scale = _tables.scale_of(pairs, columns)
     table = _tables.table_of("difference in points", columns, look, scale)
     if not look.narrow:
-        table.add_column("McNemar p", justify="right")
+        table.add_column("p of all", justify="right")
         table.add_column("classes won, lost, tied")
     for pair in pairs:
         table.add_row(
@@ -251,8 +253,9 @@ def _tests(pair: dict[str, Any]) -> tuple[str, str]:
         for sign, part in (("+", "wins"), ("-", "losses"))
         if classes[part]
     ]
+    p = "–" if pair["p"]["all"] is None else _p_value(pair["p"]["all"])
     return (
-        f"{_p_value(test['p'])}\n{test['only_first']} : {test['only_second']}",
+        p if test is None else f"{p}\n{test['only_first']} : {test['only_second']}",
         f"{len(classes['wins'])}, {len(classes['losses'])}, {classes['ties']}\n{'; '.join(named)}",
     )
 

@@ -16,9 +16,16 @@ from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import choice, documents, metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
-from ltkit.evaluation.intervals import bootstrap, interval, mean_over_seeds
-from ltkit.evaluation.mcnemar import majority, mcnemar
+from ltkit.evaluation.intervals import (
+    Estimate,
+    Moments,
+    accuracy_estimate,
+    difference_estimate,
+    moments,
+)
+from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.evaluation.prediction import predict_classes
+from ltkit.evaluation.resampling import bootstrap, interval, mean_over_seeds, resampled_groups
 from ltkit.records import (
     Classifier,
     ClassTable,
@@ -30,7 +37,7 @@ from ltkit.records import (
 )
 from ltkit.settings import GROUPS, REPLICATES, Select
 
-SCHEMA = "ltkit.compare/1"
+SCHEMA = "ltkit.compare/2"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -40,18 +47,20 @@ Bools = NDArray[np.bool_]
 class Point:
     """One setting of a method on the compared split; means over its runs.
 
-    right: (N,) from `majority`.
+    seeds: number of the method, and the seeds of its S runs.
+    right: (S, N) whether each run is right.
     by_class: (C,) class accuracies, NaN where there is no sample.
+    found: what intervals need of `right`.
     accuracy, std: by group, None where it is absent; no std of a single run.
-    drawn: by group (R,) replicates; without groups whose classes have one sample each, which say
-        nothing of the spread within a class.
+    drawn: by group of `resampled_groups`, (R,) replicates.
     """
 
     label: str
     settings: Mapping[str, Any]
-    runs: int
+    seeds: tuple[int, tuple[Any, ...]]
     right: Bools
     by_class: Floats
+    found: Moments
     accuracy: Mapping[str, float | None]
     std: Mapping[str, float | None] | None
     drawn: Mapping[str, Floats]
@@ -95,11 +104,12 @@ def compare(
     Without few-shot samples for validation, a curve is the hull of all settings on `split` itself,
     where of many the best are partly lucky.
 
-    Runs that differ in the seed only are one setting, with their mean. All 95 % intervals are
-    percentiles over one set of replicates: samples of `split` are drawn within their classes, the
-    same ones for all methods (so differences are paired), and of several seeds the runs too
-    (`mean_over_seeds`; the settings of one method share the drawn seeds). So they hold for new
-    samples and new seeds; those of `ltkit.evaluation` are for the seeds at hand.
+    Runs that differ in the seed only are one setting, with their mean. The 95 % intervals of
+    accuracies and differences are those of ``evaluate``, for new samples and new seeds
+    (`ltkit.evaluation.intervals`), and p is of the same difference. Those of gaps between curves
+    are percentiles over one set of replicates: samples of `split` are drawn within their classes,
+    the same ones for all methods, and of several seeds the runs too (`mean_over_seeds`; the
+    settings of one method share the drawn seeds).
 
     Args:
         features: with a head.
@@ -150,9 +160,10 @@ def compare(
         "select": select,
         "against": other and other.label,
         "untested_classes": documents.untested(data.labels, base.num_classes),
-        "methods": _method_rows(methods),
+        "methods": _method_rows(methods, weights),
         "pairs": [
-            _pair_row(*pair, features.classes) for pair in _pairs([p for _, p in standing], other)
+            _pair_row(*pair, data.labels, weights, features.classes)
+            for pair in _pairs([p for _, p in standing], other)
         ],
         "frontier": frontier,
     }
@@ -218,7 +229,7 @@ def _measure(
     predicted = predict_classes(data, base, [e.correction for e in entries])
     right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
     drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
-    spread = metrics.spread_groups(data.labels, weights)
+    spread = resampled_groups(data.labels, weights)
     found, first = [], 0
     for number, entry in enumerate(entries):
         settings = list(settings_of(entry.correction))
@@ -232,9 +243,10 @@ def _measure(
                 Point(
                     label(entry.name, setting, [s for s, _ in settings]),
                     setting,
-                    len(runs),
-                    majority(right[rows]),
+                    (number, tuple(entry.correction.runs[run].get("seed") for run in runs)),
+                    right[rows],
                     hits.mean(axis=0),
+                    moments(right[rows], data.labels, base.num_classes),
                     metrics.summarize(hits.mean(axis=0), weights),
                     metrics.deviations(each),
                     {name: d for name, d in zip(weights, means, strict=True) if name in spread},
@@ -267,11 +279,16 @@ def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Metho
     return found[0]
 
 
-def _interval(drawn: Mapping[str, Floats], name: str) -> list[float | None] | None:
-    return interval(drawn[name]) if name in drawn else None
+def _told(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Return a document's entries of estimates by group."""
+    every = {name: found.get(name, Estimate(0.0, None)) for name in GROUPS}
+    return {
+        "interval": {name: e.interval and list(e.interval) for name, e in every.items()},
+        "seed_share": {name: e.seed_share for name, e in every.items()},
+    }
 
 
-def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
+def _method_rows(methods: Sequence[Method], weights: Mapping[str, Floats]) -> list[dict[str, Any]]:
     every = [point for method in methods for point in method.points]
     beaten = iter([-1] * len(every))
     if every[0].accuracy["few"] is not None:
@@ -284,10 +301,10 @@ def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
                 {
                     "label": p.label,
                     "settings": dict(p.settings),
-                    "runs": p.runs,
+                    "runs": len(p.right),
                     "accuracy": p.accuracy,
                     "std": p.std,
-                    "interval": {name: _interval(p.drawn, name) for name in GROUPS},
+                    **_told({name: accuracy_estimate(p.found, w) for name, w in weights.items()}),
                     "val": method.val and method.val[number],
                     "in_pairs": number in method.chosen,
                     "on_curve": number in method.walk,
@@ -300,27 +317,54 @@ def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
     ]
 
 
-def _pair_row(first: Point, second: Point, classes: ClassTable) -> dict[str, Any]:
-    gains = (first.by_class - second.by_class).round(12)  # (C,), NaN without samples
-
-    def named(ids: Ints) -> list[dict[str, Any]]:
-        order = ids[np.argsort(-np.abs(gains[ids]), kind="stable")]
-        return [{"id": int(c), "name": classes.name(c), "gain": float(gains[c])} for c in order]
-
+def _pair_row(
+    first: Point,
+    second: Point,
+    labels: Ints,
+    weights: Mapping[str, Floats],
+    classes: ClassTable,
+) -> dict[str, Any]:
     pair: dict[str, Any] = {"first": first.label, "second": second.label}
     pair["difference"] = {
         name: None if a is None or b is None else round(a - b, 12)
         for (name, a), b in zip(first.accuracy.items(), second.accuracy.values(), strict=True)
     }
-    drawn = {name: first.drawn[name] - second.drawn[name] for name in first.drawn}
-    pair["interval"] = {name: _interval(drawn, name) for name in GROUPS}
-    pair["mcnemar"] = asdict(mcnemar(first.right, second.right))
-    pair["classes"] = {
+    found = _differences(first, second, labels, weights)
+    pair |= _told(found)
+    pair["p"] = {name: found[name].p if name in found else None for name in GROUPS}
+    single = len(first.right) == len(second.right) == 1
+    pair["mcnemar"] = asdict(mcnemar(first.right[0], second.right[0])) if single else None
+    pair["classes"] = _classes_won(first.by_class - second.by_class, classes)
+    return pair
+
+
+def _differences(
+    first: Point, second: Point, labels: Ints, weights: Mapping[str, Floats]
+) -> dict[str, Estimate]:
+    """Return the paired differences; seeds of one method that both have are paired, too."""
+    seeds: list[Moments] = []
+    if first.seeds == second.seeds or 1 in (len(first.right), len(second.right)):
+        gains = first.right.astype(np.float64) - second.right
+    else:
+        gains = (first.right.mean(axis=0) - second.right.mean(axis=0))[None]
+        seeds = [first.found, second.found]
+    found = moments(gains, labels, len(first.by_class))
+    return {name: difference_estimate(found, w, seeds) for name, w in weights.items()}
+
+
+def _classes_won(gains: Floats, classes: ClassTable) -> dict[str, Any]:
+    """Return the classes won, lost and tied, from (C,) gains that are NaN without samples."""
+    gains = gains.round(12)
+
+    def named(ids: Ints) -> list[dict[str, Any]]:
+        order = ids[np.argsort(-np.abs(gains[ids]), kind="stable")]
+        return [{"id": int(c), "name": classes.name(c), "gain": float(gains[c])} for c in order]
+
+    return {
         "wins": named(np.flatnonzero(gains > 0)),
         "losses": named(np.flatnonzero(gains < 0)),
         "ties": int((gains == 0).sum()),
     }
-    return pair
 
 
 def _frontier(

@@ -12,12 +12,18 @@ from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import documents, metrics
 from ltkit.evaluation.entries import Entry, knobs, settings_of
 from ltkit.evaluation.grouping import Grouping
-from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
+from ltkit.evaluation.intervals import (
+    Estimate,
+    accuracy_estimate,
+    difference_estimate,
+    moments,
+)
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
+from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
 from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
 from ltkit.settings import GROUPS, REPLICATES
 
-SCHEMA = "ltkit.evaluate/1"
+SCHEMA = "ltkit.evaluate/2"
 
 EQUAL_SIZE = 0.05
 """Allowed deviation from an equally large balanced set: rounding, and images for val."""
@@ -37,10 +43,10 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Score the features file's own head and every correction on a split.
 
-    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its
-    difference to the baseline, come from a bootstrap over the test samples of each class, paired
-    for differences. A correction's runs that differ in the seed only make one row: the mean, and
-    the standard deviation over seeds.
+    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its paired
+    difference to the baseline, hold for new samples of the same classes and new seeds
+    (`ltkit.evaluation.intervals`). A correction's runs that differ in the seed only make one row:
+    the mean, and the standard deviation over seeds. Relative accuracies are resampled.
 
     Args:
         features: with a head.
@@ -217,11 +223,11 @@ class _Scorer:
         right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
         row: dict[str, Any] = {"runs": len(right), "accuracy": self.accuracy(right)}
         row["std"] = self._deviation(right)
-        row["interval"] = self._interval(right.mean(axis=0))
+        row["interval"], row["seed_share"] = _told(self._accuracies(right))
         if baseline is not None:
-            gain = right.mean(axis=0) - baseline
-            row["difference"] = self.accuracy(gain[None])
-            row["difference_interval"] = self._interval(gain)
+            row["difference"] = self.accuracy(right - baseline)
+            told = _told(self._differences(right - baseline))
+            row["difference_interval"], row["difference_seed_share"] = told
         for k in self.topk:
             if k > 1:
                 row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
@@ -241,7 +247,7 @@ class _Scorer:
                 **self.grouping.described,
                 "accuracy": self.accuracy(hits),
                 "std": self._deviation(hits),
-                "interval": self._interval(hits.mean(axis=0)),
+                "interval": _told(self._accuracies(hits))[0],
                 "mean_group_size": size,
                 "chance": size / self.num_classes,
             }
@@ -275,19 +281,18 @@ class _Scorer:
         every = metrics.class_accuracy(values, self.labels, self.num_classes)
         return metrics.deviations([metrics.summarize(row, self.weights) for row in every])
 
-    def _interval(self, values: NDArray[np.float64]) -> dict[str, list[float | None] | None]:
-        drawn = bootstrap_classes(
-            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
-        )
-        return {
-            name: interval(drawn @ self.weights[name]) if name in self.spread else None
-            for name in GROUPS
-        }
+    def _accuracies(self, hits: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(hits, self.labels, self.num_classes)
+        return {name: accuracy_estimate(found, weight) for name, weight in self.weights.items()}
+
+    def _differences(self, gains: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(gains, self.labels, self.num_classes)
+        return {name: difference_estimate(found, weight) for name, weight in self.weights.items()}
 
     @cached_property
     def spread(self) -> list[str]:
-        """The groups that have an interval."""
-        return metrics.spread_groups(self.labels, self.weights)
+        """The groups whose relative accuracy has an interval."""
+        return resampled_groups(self.labels, self.weights)
 
     def _ece(
         self,
@@ -297,3 +302,15 @@ class _Scorer:
     ) -> float:
         inside = weights[self.labels] > 0
         return metrics.calibration_error(confidence[inside], right[inside] > 0)
+
+
+def _told(
+    found: Mapping[str, Estimate],
+) -> tuple[dict[str, list[float] | None], dict[str, float | None]]:
+    """Return, for a document, the intervals of all groups and the seeds' share in each."""
+    none = Estimate(0.0, None)
+    every = {name: found.get(name, none) for name in GROUPS}
+    return (
+        {name: e.interval and list(e.interval) for name, e in every.items()},
+        {name: e.seed_share for name, e in every.items()},
+    )
