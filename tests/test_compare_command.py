@@ -167,12 +167,9 @@ def test_the_table_says_what_json_says(feats):
     for gap in frontier["gaps"]:
         if gap["gap"] is not None:
             assert f"{100 * gap['gap']:+.1f}" in table
-    hidden = sum(
-        not (p["on_curve"] or p["in_pairs"]) for m in found["methods"] for p in m["points"]
-    )
-    assert f"{hidden} other settings, on no curve" in table
+    hidden = sum(not p["in_pairs"] for m in found["methods"] for p in m["points"])
+    assert f"{hidden} other settings, of the curves" in table
     assert "* best on val by balanced accuracy" in table
-    assert "settings chosen on val" in table
     last = frontier["best"][-1]
     assert f"to {100 * last['to']:.1f} % {last['method']}" in table
 
@@ -235,7 +232,8 @@ def test_alphanets_rhos_make_a_curve_with_seeds(feats, one_thread):
     table = run("compare", "feats.h5", "a.h5", "--every-setting", "-q").stdout
     assert "± std over 2 seeds" in table
     assert "best on val" not in table
-    assert "2 other" not in table
+    assert "other settings" not in table
+    assert found["methods"][1]["knob"] == "rho"
 
 
 def test_which_files_are_read(feats, ltkit, monkeypatch):
@@ -260,6 +258,7 @@ def test_another_split_and_other_bins(feats):
     table = run("compare", "--bins", "1,5", "-q").stdout
     assert "no few-shot class in this split: no curves" in table
     assert "under" not in table
+    assert "beaten in" in table
     assert document("--bins", "1,5")["frontier"] is None
 
 

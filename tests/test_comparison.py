@@ -365,10 +365,32 @@ def knobs(val_right, test_right):
     return labels, own, runs
 
 
-def test_curves_and_settings_are_chosen_on_val_and_measured_on_the_split():
+def test_the_curve_of_one_knob_has_every_setting_in_its_order():
+    """Whatever val says of them: there setting 1 is under the line of 0 and 2."""
+    labels, own, runs = knobs([(20, 24), (11, 28), (10, 36)], [(18, 26), (14, 28), (8, 38)])
+    turned = [runs[1], runs[2], runs[0]]
+    for given, val in ((runs, labels), (turned, labels), (turned, None)):
+        splits = {"train" if val is None else "val": labels, "test": labels}
+        features, entries = told(splits, own, m=given)
+        document = compare(
+            features, "test", entries, select=None, at=[0.5, 0.535, 0.56], replicates=100
+        )
+        assert document["methods"][1]["knob"] == "tau"
+        assert all(p["on_curve"] for p in document["methods"][1]["points"])
+        # In samples of 80 and 40: (44, 18), (42, 14), (46, 8); 44.8 is 2.8 of 4 from 42 to 46.
+        few = document["frontier"]["few"]["m"]
+        assert few == pytest.approx([0.45, 0.45, (14 - 6 * 2.8 / 4) / 40])
+
+
+def two_knobs(runs):
+    """Settings of two knobs, which have no order."""
+    return [({"few": s["tau"], "medium": -(s["tau"] ** 2)}, p) for s, p in runs]
+
+
+def test_curves_of_several_knobs_are_chosen_on_val_and_measured_on_the_split():
     """On val setting 1 is under the line of 0 and 2; on test it would be the best of all."""
     labels, own, runs = knobs([(20, 24), (11, 28), (10, 36)], [(18, 26), (40, 40), (8, 34)])
-    features, entries = told({"val": labels, "test": labels}, own, m=runs)
+    features, entries = told({"val": labels, "test": labels}, own, m=two_knobs(runs))
     document = compare(features, "test", entries, select="all", at=[0.5, 0.535], replicates=100)
     points = document["methods"][1]["points"]
     assert [p["on_curve"] for p in points] == [True, False, True]
@@ -388,8 +410,9 @@ def test_curves_and_settings_are_chosen_on_val_and_measured_on_the_split():
     assert every["methods"][1]["points"][0]["val"]["few"] == 0.5
 
 
-def test_without_val_a_curve_is_the_hull_of_the_split_itself():
+def test_without_val_the_curve_of_several_knobs_is_the_hull_of_the_split_itself():
     labels, own, runs = knobs([(0, 0)] * 3, [(18, 26), (40, 40), (8, 34)])
+    runs = two_knobs(runs)
     features, entries = told({"train": labels, "test": labels}, own, m=runs)
     with pytest.raises(InputError, match="no validation split to choose a setting of m on"):
         compare(features, "test", entries, replicates=100)
@@ -447,6 +470,20 @@ def test_the_gap_of_curves_is_that_of_each_replicates_lines(level):
         None if np.isinf(bounds[1]) else pytest.approx(bounds[1], abs=0.01)
     )
     assert np.isinf(bounds[1]) == (level == 0.58)  # there the other often does not get
+
+
+def test_what_val_chose_is_drawn_again():
+    """Settings that are good on test and nearly equal on val: which are on the curve is luck."""
+    val, test = [(20, 20), (19, 22), (20, 20)], [(34, 6), (26, 22), (14, 40)]
+    labels, own, runs = knobs(val, test)
+    features, entries = told({"val": labels, "test": labels}, own, m=two_knobs(runs))
+    (gap,) = compare(features, "test", entries, against="baseline", at=[0.4], replicates=400,
+                     select="few")["frontier"]["gaps"]  # fmt: skip
+    fixed, entries = told({"val": labels, "test": labels}, own, m=runs)
+    (other,) = compare(fixed, "test", entries, against="baseline", at=[0.4], replicates=400,
+                       select="few")["frontier"]["gaps"]  # fmt: skip
+    (low, high), (least, most) = gap["interval"], other["interval"]
+    assert high - low > 1.3 * (most - least)
 
 
 def test_settings_that_are_right_alike_never_differ():

@@ -83,7 +83,12 @@ def bootstrap_jointly(
 
 
 def bootstrap(
-    right: Bools, labels: Ints, weights: Mapping[str, Floats], *, replicates: int, seed: int
+    right: Bools,
+    labels: Ints,
+    weights: Mapping[str, Floats],
+    *,
+    replicates: int,
+    seed: int | Sequence[int],
 ) -> Floats:
     """Resample each class's samples, the same for all runs; return every run's figures.
 
