@@ -158,7 +158,7 @@ def drawn(rng, per_class, seeds, of_seed):
     ],
 )  # fmt: skip
 def test_intervals_hold_for_new_samples_and_seeds(per_class, seeds, of_seed):
-    """In 400 draws; benchmarks/coverage.py has more of them, and more cells."""
+    """In 400 draws; benchmarks/interval_coverage.py has more of them, and more cells."""
     rng, held, draws = np.random.default_rng(0), Counter(), 400
     weights = np.full(len(per_class), 1 / len(per_class))
     for _ in range(draws):

@@ -132,7 +132,7 @@ def accuracy_estimate(found: Moments, weights: Floats) -> Estimate:
     n = min(odds / variance, most) if variance > 0 and odds > 0 else most
     centre = (value + t2 / (2 * n)) / (1 + t2 / n)
     half = sqrt(t2 * (odds / n + t2 / (4 * n * n))) / (1 + t2 / n)
-    seeds = _between_seeds(found, weights)
+    seeds = _together([_between_seeds(found, weights)])
     below, above = (
         sqrt(max(side, 0.0) ** 2 + _squared_half_width(seeds))
         for side in (value - (centre - half), centre + half - value)
@@ -170,7 +170,7 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
         return Estimate(_rounded(value), None)
     variance, freedom, size = between
     samples = max(variance, LEAST_DIFFERENT / size**2), freedom
-    of_seeds = [part for each in seeds or [found] for part in _between_seeds(each, weights)]
+    of_seeds = _together([_between_seeds(each, weights) for each in seeds or [found]])
     half = sqrt(_squared_half_width([samples, *of_seeds]))
     ends = _rounded(max(value - half, -1.0)), _rounded(min(value + half, 1.0))
     p = _p_value(_rounded(value), [samples, *of_seeds])
@@ -222,20 +222,33 @@ def _between_samples(found: Moments, weights: Floats) -> tuple[float, float, flo
     return float(parts @ spread), total**2 / float((parts**2 / freedom).sum()), 1 / total
 
 
-def _between_seeds(found: Moments, weights: Floats) -> list[Part]:
-    """Return the variance that seeds give a figure beyond that of samples; nothing of a single one.
+def _between_seeds(found: Moments, weights: Floats) -> tuple[float, int]:
+    """Return the variance that S seeds give a figure beyond that of samples, and S.
 
     The variance between the S runs' figures over S has a part that is in the samples' variance
-    already: how differently runs treat single samples. Of that, ((S - 1) / S)² is taken off; with
-    all of it, nothing is left too often where seeds are few (docs/statistics.md).
+    already: how differently runs treat single samples. Of that, (S - 1) / S is taken off; with all
+    of it, nothing is left too often where seeds are few (docs/statistics.md).
     """
     runs = len(found.runs)
     if runs == 1:
-        return []
+        return 0.0, 1
     figures = (found.runs @ weights).round(12)
     mixed = float((weights**2 / np.maximum(found.count, 1)) @ found.mixed)
-    rest = max(float(figures.var(ddof=1)) - (1 - 1 / runs) ** 2 * mixed, 0.0)
-    return [(rest / runs, runs - 1.0)]
+    rest = max(float(figures.var(ddof=1)) - (1 - 1 / runs) * mixed, 0.0)
+    return rest / runs, runs
+
+
+def _together(seeds: Sequence[tuple[float, int]]) -> list[Part]:
+    """Return the seeds' variances as one part; nothing without several seeds.
+
+    The degrees of freedom are Satterthwaite's for seeds of equal variance.
+    """
+    several = [(variance, runs) for variance, runs in seeds if runs > 1]
+    if not several:
+        return []
+    counts = np.array([runs for _, runs in several], dtype=np.float64)
+    freedom = float((1 / counts).sum() ** 2 / (1 / (counts**2 * (counts - 1))).sum())
+    return [(sum(variance for variance, _ in several), freedom)]
 
 
 def _squared_half_width(parts: Sequence[Part], level: float = LEVEL) -> float:

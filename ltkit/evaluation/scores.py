@@ -20,7 +20,7 @@ from ltkit.evaluation.intervals import (
 )
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
 from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
-from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
+from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
 from ltkit.settings import GROUPS, REPLICATES
 
 SCHEMA = "ltkit.evaluate/2"
@@ -77,7 +77,7 @@ def evaluate(
     weights = metrics.group_weights(data.labels, base.num_classes, groups)
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
-        data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
+        data.labels, base.num_classes, weights, groups, grouping, topk, reference, replicates, seed
     )
     rows, by_class = _score(data, base, features, entries, scorer)
     if references:
@@ -212,6 +212,7 @@ class _Scorer:
     labels: Ints
     num_classes: int
     weights: Mapping[str, NDArray[np.float64]]
+    groups: ShotGroups
     grouping: Grouping | None
     topk: Sequence[int]
     references: NDArray[np.float64]
@@ -231,12 +232,7 @@ class _Scorer:
         for k in self.topk:
             if k > 1:
                 row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
-        pairs = list(zip(found.confidence, right, strict=True))
-        row["calibration"] = {
-            name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
-            for name, weights in self.weights.items()
-            if name != "balanced"
-        }
+        row["calibration"] = self._calibration(found, right)
         if len(self.references):
             row["relative"] = self._relative(right)
         if self.grouping is not None:
@@ -294,14 +290,23 @@ class _Scorer:
         """The groups whose relative accuracy has an interval."""
         return resampled_groups(self.labels, self.weights)
 
-    def _ece(
-        self,
-        confidence: NDArray[np.float64],
-        right: NDArray[np.float64],
-        weights: NDArray[np.float64],
-    ) -> float:
-        inside = weights[self.labels] > 0
-        return metrics.calibration_error(confidence[inside], right[inside] > 0)
+    def _calibration(
+        self, found: Predictions, right: NDArray[np.float64]
+    ) -> dict[str, float | None]:
+        """Return the mean calibration error of the predictions in every group, None without any.
+
+        By the class that is predicted: a confidence is right or wrong of what was predicted; among
+        the samples of rare classes, known only to the labels, no confidence can be right.
+        """
+        every = np.arange(self.num_classes)
+        groups = [(name, ids) for name, ids in self.groups.items() if name in self.weights]
+        errors: dict[str, float | None] = {}
+        for name, ids in [*groups, ("all", every)]:
+            inside = np.isin(found.predicted, ids)  # (S, N)
+            parts = zip(found.confidence, right, inside, strict=True)
+            each = [metrics.calibration_error(c[i], r[i] > 0) for c, r, i in parts if i.any()]
+            errors[name] = float(np.mean(each)) if each else None
+        return errors
 
 
 def _told(
