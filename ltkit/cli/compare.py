@@ -214,7 +214,7 @@ def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
 
     _output.print_fitting(
         make,
-        "pairs: 95 % intervals and p for each pair alone; below p, samples only one is right on",
+        "pairs: 95 % intervals and p for each pair alone; samples only one is right on",
     )
     for pair in document["pairs"] if looks[-1].narrow else ():
         p, classes = (text.replace("\n", "; ") for text in _tests(pair))
