@@ -137,7 +137,7 @@ class Population:
         return right.mean(axis=1), right[:, few].mean(axis=1)
 
     def truth(self, name: str, above: float) -> float:
-        """Return the height of a method's curve among all images; of hulls, over draws of val."""
+        """Return the height of a method's curve among all images; of hulls, the median of vals."""
         number, everything = METHODS.index(name), np.arange(len(self.labels))
         level = np.array([[self.figures(0, everything)[0][0] + above]])
         overall, few = self.figures(number, everything)
@@ -145,7 +145,7 @@ class Population:
         if name == "group-bias":  # two knobs
             rng = np.random.default_rng(0)
             walks = [corners(*self.figures(number, self.draw(rng, 20))) for _ in range(500)]
-        return float(np.mean([height(overall[None, w], few[None, w], level) for w in walks]))
+        return float(np.median([height(overall[None, w], few[None, w], level) for w in walks]))
 
     def lookup(self, split: FeatureSplit, _: Any, corrections: Sequence[Correction]) -> list[Any]:
         """Return predictions as `predict_classes` does, from those of all images."""
