@@ -124,6 +124,8 @@ large effect of seeds, the bootstrap is too narrow: use the pairs' intervals the
 - **Calibration errors** are by the class that is *predicted*. Among images whose true class is
   rare, no confidence can be right: who knew that class would not need to ask. An
   expected calibration error is above 0 even for a perfect model, the more so the fewer predictions.
+- **`analyze deltas --json`** has the interval of each change, that of the same difference in
+  `evaluate`.
 - **± of flows, deltas and AlphaNet's sweep** is the standard deviation over seeds.
 
 ## What no interval covers
