@@ -145,7 +145,8 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
     r"""Return a paired difference of two accuracies with its interval, as `accuracy_estimate`.
 
     The samples' part is a t interval, of at least the variance that `LEAST_DIFFERENT` samples give
-    on which only one is right: so two that agree on all samples at hand have an interval too.
+    on which only one is right: so two that agree on all samples at hand have an interval too. Of
+    means over seeds, it is less by as much as the mean over seeds takes from the variance.
 
     .. math::
         d \pm t \sqrt{\max(v, 3 / n^2)}, \quad v = \sum_c w_c^2 s_c^2 / n_c, \quad
@@ -169,7 +170,8 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
     if between is None:
         return Estimate(_rounded(value), None)
     variance, freedom, size = between
-    samples = max(variance, LEAST_DIFFERENT / size**2), freedom
+    least = LEAST_DIFFERENT / size**2 * _kept(variance, seeds or [found], weights)
+    samples = max(variance, least), freedom
     of_seeds = _together([_between_seeds(each, weights) for each in seeds or [found]])
     half = sqrt(_squared_half_width([samples, *of_seeds]))
     ends = _rounded(max(value - half, -1.0)), _rounded(min(value + half, 1.0))
@@ -233,9 +235,24 @@ def _between_seeds(found: Moments, weights: Floats) -> tuple[float, int]:
     if runs == 1:
         return 0.0, 1
     figures = (found.runs @ weights).round(12)
-    mixed = float((weights**2 / np.maximum(found.count, 1)) @ found.mixed)
-    rest = max(float(figures.var(ddof=1)) - (1 - 1 / runs) * mixed, 0.0)
+    rest = max(float(figures.var(ddof=1)) - _mixed(found, weights), 0.0)
     return rest / runs, runs
+
+
+def _mixed(found: Moments, weights: Floats) -> float:
+    """Return the variance that a single run has beyond that of the mean over S runs.
+
+    By how differently runs treat single samples; (S - 1) / S of that.
+    """
+    of_samples = float((weights**2 / np.maximum(found.count, 1)) @ found.mixed)
+    return (1 - 1 / len(found.runs)) * of_samples
+
+
+def _kept(variance: float, seeds: Sequence[Moments], weights: Floats) -> float:
+    """Return how much of a single run's variance the mean over seeds has, from 1 / S to 1."""
+    single = variance + sum(_mixed(each, weights) for each in seeds)
+    least = 1 / max(len(each.runs) for each in seeds)
+    return max(variance / single, least) if single > 0 else 1.0
 
 
 def _together(seeds: Sequence[tuple[float, int]]) -> list[Part]:
