@@ -1,7 +1,8 @@
 """Post-hoc methods and AlphaNet as scikit-learn estimators: fit, predict, clone, grid search.
 
 There is one class for each module of `ltkit.posthoc`, ``TauNormClassifier`` for ``tau-norm``, made
-when it is first asked for (`names` lists them), and `AlphaNetClassifier`. A class's parameters are
+when it is first asked for (`names` lists them), and `AlphaNetClassifier`. Methods that learn from
+validation data have none: the samples of ``fit`` are training samples. A class's parameters are
 the keyword parameters of the module's ``fit``, and `base`, the classifier to correct:
 
 - a `Classifier` or `Head` of ltkit, with a row for each class of y in ascending order of labels;
@@ -40,6 +41,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ltkit import alphanet, neighbors, posthoc, registry
 from ltkit.errors import InputError
+from ltkit.narrowing import as_float32
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Head
 from ltkit.settings import BINS, AlphaNetSettings, Metric, NeighborSettings
@@ -78,10 +80,10 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _split(self, X: ArrayLike, y: ArrayLike) -> FeatureSplit:
         """Check the training samples and learn the classes."""
-        features, given = validate_data(self, X, y, dtype=np.float32, copy=True)
+        features, given = validate_data(self, X, y, copy=True)
         check_classification_targets(given)
         self.classes_, labels = np.unique(given, return_inverse=True)
-        return FeatureSplit(features, labels.astype(np.int64))
+        return FeatureSplit(_single(features, "X"), labels.astype(np.int64))
 
     def _base(self, train: FeatureSplit) -> Classifier:
         if self.base is None and self.anew:
@@ -100,7 +102,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 )
             if len(weight) == 1:  # two classes have one row, the difference
                 weight, bias = np.concatenate([-weight, weight]) / 2, np.append(-bias, bias) / 2
-            found = Classifier(weight.astype(np.float32), bias.astype(np.float32))
+            found = Classifier(_single(weight, "coef_"), _single(bias, "intercept_"))
         expected = (len(self.classes_), self.n_features_in_)
         if found.weight.shape != expected:
             raise InputError(
@@ -120,7 +122,7 @@ class _Corrected(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return (N, C) logits in float64, so that a sample's do not depend on the others."""
         check_is_fitted(self)
-        head, features = self.classifier_, validate_data(self, X, dtype=np.float32, reset=False)
+        head, features = self.classifier_, _single(validate_data(self, X, reset=False), "X")
         prepared, weight = (x.astype(np.float64) for x in (head.prepare(features), head.weight))
         logits: NDArray[np.float64] = prepared @ weight.T + head.bias
         return logits
@@ -229,14 +231,19 @@ class AlphaNetClassifier(_Corrected):
     def _validation(self, X: ArrayLike | None, y: ArrayLike | None) -> FeatureSplit | None:
         if X is None or y is None:
             return None
-        features, given = validate_data(self, X, y, dtype=np.float32, reset=False, copy=True)
+        features, given = validate_data(self, X, y, reset=False, copy=True)
         labels = np.searchsorted(self.classes_, given).clip(max=len(self.classes_) - 1)
         unknown = np.flatnonzero(self.classes_[labels] != given)
         if len(unknown):
             raise InputError(
                 f"y_val: row {unknown[0]}: found {given[unknown[0]]}, not a class of y"
             )
-        return FeatureSplit(features, labels.astype(np.int64))
+        return FeatureSplit(_single(features, "X_val"), labels.astype(np.int64))
+
+
+def _single(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Return numbers as float32, or refuse those that it loses."""
+    return as_float32(values, name, "multiply all of them by one large number")
 
 
 def names() -> list[str]:
@@ -250,8 +257,12 @@ def names() -> list[str]:
 
 
 def _methods() -> dict[str, str]:
-    """Return the methods of `ltkit.posthoc` by class name."""
-    return {f"{n.title().replace('-', '')}Classifier": n for n in registry.names(posthoc)}
+    """Return the methods of `ltkit.posthoc` that learn from training samples by class name."""
+    return {
+        f"{n.title().replace('-', '')}Classifier": n
+        for n in registry.names(posthoc)
+        if not hasattr(registry.load(posthoc, n), "ON_VAL")
+    }
 
 
 def __getattr__(name: str) -> Any:

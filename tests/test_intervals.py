@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from compared import hits, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -15,7 +16,6 @@ from ltkit.evaluation.intervals import (
     mean_difference,
     moments,
 )
-from tests.test_comparison import hits, told
 
 
 def of_one_class(values, of=accuracy_estimate):

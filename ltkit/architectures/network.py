@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ltkit.architectures.heads import AlignedHead, CosineHead, ExpertHeads, LinearHead
 from ltkit.errors import InputError
+from ltkit.narrowing import as_float32
 from ltkit.records import Classifier, Head
 
 NO_HEAD = InputError(
@@ -217,9 +218,15 @@ class Hooked(nn.Module):
             layer = self.model.get_submodule(name)
             weight = torch.flatten(layer.get_parameter("weight"), 1)
             bias = layer.get_parameter("bias") if self._has_bias(name) else torch.zeros(len(weight))
-            weights.append(weight.detach().float().cpu().numpy())
-            biases.append(bias.detach().float().cpu().numpy())
+            weights.append(_single(weight, f"{name}.weight"))
+            biases.append(_single(bias, f"{name}.bias"))
         return weights, biases
+
+
+def _single(tensor: Tensor, where: str) -> NDArray[np.float32]:
+    """Return weights as float32, or refuse those of doubles that it loses."""
+    held = tensor.detach().cpu()
+    return as_float32((held if held.dtype == torch.float64 else held.float()).numpy(), where)
 
 
 def _one_vector(inputs: Tensor) -> Tensor:

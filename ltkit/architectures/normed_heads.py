@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from ltkit.architectures.heads import LinearHead, Values
 from ltkit.errors import InputError
+from ltkit.narrowing import as_float32
 from ltkit.records import Classifier, Head
 
 
@@ -33,14 +34,20 @@ class WeightNormHead(nn.Module):
         """Return the plain layer with the same logits."""
         layer = LinearHead(self.v.shape[1], len(self.v), bias=self.bias is not None)
         with torch.no_grad():
-            layer.weight.copy_(self.g * functional.normalize(self.v))
+            layer.weight.copy_(self._rows())
             if self.bias is not None:
                 layer.bias.copy_(self.bias)
         return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, C) logits of (B, D) features."""
-        return functional.linear(features, self.g * functional.normalize(self.v), self.bias)
+        return functional.linear(features, self._rows(), self.bias)
+
+    def _rows(self) -> Tensor:
+        """Return the (C, D) rows; float64 holds the norms of directions of any size."""
+        direction = self.v.double()
+        rows: Tensor = self.g * direction / direction.norm(dim=1, keepdim=True)
+        return rows.to(self.v.dtype)
 
     def record(self) -> Head:
         """Return the plain linear form."""
@@ -103,7 +110,10 @@ class BatchNormHead(nn.Module):
         plain = self.linear.record()
         weight = plain.weight.astype(np.float64)
         bias = plain.bias + weight @ shift
-        return Head((weight * scale).astype(np.float32), bias.astype(np.float32))
+        where = "head: batch norm times weight"
+        return Head(
+            as_float32(weight * scale, where), as_float32(bias, "head: bias after the fold")
+        )
 
     def hold(self, classifier: Classifier) -> Values:
         """Return the linear layer's values: the fold is undone, batch norm stays.

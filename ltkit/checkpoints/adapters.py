@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from ltkit.checkpoints.containers import read
-from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.families import hugging_face
 from ltkit.checkpoints.numbers import number, shown
 from ltkit.errors import FormatError, InputError
@@ -82,7 +82,7 @@ def merged(content: Content, base_model: str | None) -> tuple[Content, dict[str,
                 "--base-model DIR"
             )
         change = _change(path, layer, pair, said, tensors[weight])
-        tensors[weight] = tensors[weight].float() + change
+        tensors[weight] = single(tensors[weight], f"{folder}: {weight}") + change
     digest = hashlib.sha256(f"{content.digest} {base.digest}".encode()).hexdigest()
     top = _with_classes(base.top, tensors, whole)
     if top.get("architectures") != base.top.get("architectures"):  # a classifier has no pooler
@@ -136,7 +136,8 @@ def _change(
         raise FormatError(f"{path}: {layer[:100]}: lora_A and lora_B do not fit; fetch it again")
     alpha = number(path, "lora_alpha", _alpha(path, layer, said), do="fetch it again")
     scale = alpha / (sqrt(rank) if said.get("use_rslora") else rank)
-    change = scale * (b.float().flatten(1) @ a.float().flatten(1))
+    a, b = (single(factor, f"{path}: {layer[:100]}").flatten(1) for factor in (a, b))
+    change = scale * (b @ a)
     if said.get("fan_in_fan_out"):
         change = change.T
     if change.numel() != weight.numel() or len(change) != len(weight):

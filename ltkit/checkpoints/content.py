@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ltkit.checkpoints.containers.inert import Odd
 from ltkit.errors import FormatError
+from ltkit.narrowing import as_float32
 from ltkit.untrusted.budget import Budget
 
 State = Mapping[str, Tensor]
@@ -91,6 +92,28 @@ def states_in(
         if isinstance(key, str) and isinstance(value, Mapping) and depth:
             for place, state in states_in(value, budget, depth - 1):
                 yield (key, *place), state
+
+
+def single(tensor: Tensor, where: str) -> Tensor:
+    """Return a tensor of floating-point numbers as float32, in which networks compute here.
+
+    Args:
+        tensor: of any precision.
+        where: file and name, for messages.
+
+    Raises:
+        InputError: when float32 loses it.
+
+    Example:
+        >>> single(torch.tensor([1e-50], dtype=torch.float64), "m.pt: fc.weight")
+        Traceback (most recent call last):
+        ...
+        ltkit.errors.InputError: m.pt: fc.weight: values of at most 1e-50 are lost in float32; save
+        weights that float32 holds
+    """
+    if tensor.dtype == torch.float64:
+        as_float32(tensor.detach().numpy().ravel(), where, "save weights that float32 holds")
+    return tensor.float()
 
 
 def check(path: Path, states: Mapping[Place, State]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ltkit import architectures
 from ltkit.architectures.network import Hooked, Network
 from ltkit.checkpoints import numbers
-from ltkit.checkpoints.content import Content, Place, State
+from ltkit.checkpoints.content import Content, Place, State, single
 from ltkit.datasets.images import usual_view
 from ltkit.errors import FormatError, SettingError
 from ltkit.records import Head, ImageView
@@ -346,6 +346,7 @@ def fill(
 
     Raises:
         FormatError: when tensors are missing, left over or of another shape; the first are named.
+        InputError: when float32 loses one.
     """
     expected = network.state_dict()
     counters = {name for name in expected if name.endswith(architectures.COUNTER)}
@@ -365,7 +366,8 @@ def fill(
                 f"{needed.dtype} {tuple(needed.shape)} for {arch}; {advice}"
             )
     for name, tensor in tensors.items():
-        expected[name] = tensor.float() if tensor.is_floating_point() else tensor
+        floating = tensor.is_floating_point()
+        expected[name] = single(tensor, f"{path}: {name}") if floating else tensor
     network.load_state_dict(expected)  # with its layers' versions, which some look at
     network.eval()
 

@@ -95,6 +95,11 @@ def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
         )
 
 
+def answer(line: str) -> None:
+    """Print a line of an answer: on stdout, or on stderr where stdout takes a written path."""
+    typer.echo(printable(line), err=not sys.stdout.isatty())
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
@@ -132,8 +137,10 @@ class Progress:
         self.shown = now
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         line = f"{what} {done}/{total}"
+        if rate >= 1:
+            line += f", {rate:.0f} {self.unit}/s"
         if rate > 0:
-            line += f", {rate:.0f} {self.unit}/s, {(total - done) / rate:.0f} s left"
+            line += f", {(total - done) / rate:.0f} s left"
         if terminal:
             line = f"\r\x1b[K{line}"
         typer.echo(line, err=True, nl=finished or not terminal)

@@ -22,6 +22,9 @@ OUT_OF_MEMORY = re.compile(r"you tried to allocate [0-9]+ bytes|Tried to allocat
 MENDED = {errno.ENOSPC: "; free some space, or write elsewhere"}
 """Advice for system errors whose own text gives none."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells and click have it."""
+
 LESS = "take less at a time, or a machine with more"
 
 
@@ -32,6 +35,8 @@ def run(app: Callable[[], Any]) -> None:
     try:
         with atomic.command():
             app()
+    except KeyboardInterrupt:  # before typer takes over, or when it has let go
+        sys.exit(INTERRUPTED)
     except SettingError as error:
         _fail(f"{error.where}{flag(error.name)}: {error.said}")
     except LtkitError as error:

@@ -17,15 +17,6 @@ NAMED = 3
 """Most classes named among those won and those lost, in the table."""
 
 
-Files = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file, as for evaluate, then the classifier files to compare; default: all "
-        "files next to FEATS made from it.",
-        show_default=False,
-    ),
-]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -51,7 +42,7 @@ Csv = Annotated[
 
 
 def compare(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",

@@ -153,7 +153,7 @@ def load(
     if name in CATALOGUE:
         tables.check_columns(columns, name)
         parameters = _parameters(name, text, CATALOGUE[name].parameters, val, like)
-        dataset, folder = _load_named(name, parameters, root)
+        dataset, folder = _load_named(name, parameters, root, follow_links)
     else:
         path = Path(name)
         if not path.exists():
@@ -189,7 +189,9 @@ def _inside(splits: Mapping[str, ImageSplit], folder: Path) -> dict[str, ImageSp
     return found
 
 
-def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tuple[Dataset, Path]:
+def _load_named(
+    name: str, parameters: dict[str, Any], root: Path | None, follow_links: bool
+) -> tuple[Dataset, Path]:
     """Load a dataset of the catalogue; also return the folder that its images stay in."""
     from ltkit.datasets import cifar, digits, tiny_imagenet
 
@@ -197,6 +199,10 @@ def _load_named(name: str, parameters: dict[str, Any], root: Path | None) -> tup
     if name == "digits_lt":
         return digits.load(**parameters), Path()
     root = _root(name, root)
+    if not spec.lists and not follow_links:
+        tiny = name == "tiny_imagenet_lt"
+        own = tiny_imagenet.files(root) if tiny else cifar.files(root, spec.num_classes)
+        check_links(root, (path for path in own if path.exists()))
     if name == "tiny_imagenet_lt":
         return tiny_imagenet.load(root, **parameters), root
     if not spec.lists:

@@ -30,6 +30,9 @@ PIXELS = 3 * 32 * 32
 MOST_RECORDS = 60_000
 """Most images in a file, which is the size of the whole dataset."""
 
+NAMES = ("coarse_label_names.txt", "meta")
+"""Files of the superclasses' names, in the binary form and in the Python one."""
+
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """The normalisation of the reference schedule, for both datasets."""
 
@@ -137,6 +140,18 @@ def load(
         flip=True,
         record={"index_digest": longtail.index_digest(drawn.train, drawn.val)},
     )
+
+
+def files(root: Path, num_classes: int) -> list[Path]:
+    """Return the files that are read, some of which may be absent.
+
+    Raises:
+        InputError: when the archive is not there.
+    """
+    layout = LAYOUTS[num_classes]
+    folder, read = _find(root, layout)
+    parts = layout.binary_files if read is _read_binary else layout.python_files
+    return [folder / name for names in (*parts.values(), NAMES) for name in names]
 
 
 def _find(root: Path, layout: Layout) -> tuple[Path, Any]:
@@ -295,7 +310,7 @@ def _class_names(layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _coarse_names(train: Part, folder: Path, num_classes: int) -> tuple[str, ...] | None:
     if train.coarse is None:
         return None
-    text, meta = folder / "coarse_label_names.txt", folder / "meta"
+    text, meta = (folder / name for name in NAMES)
     written = lines(text, "the names of superclasses") if text.exists() else ()
     names = [name.strip() for name in written if name.strip()]
     if meta.is_file():

@@ -140,6 +140,12 @@ def _taken(part: tuple[Any, Ints, Sequence[str]], rows: Ints) -> ImageSplit:
     return ImageSplit(chosen, labels[rows], np.array([ids[row] for row in rows.tolist()]))
 
 
+def files(root: Path) -> list[Path]:
+    """Return the files beside the images that may be read; some of them are absent."""
+    inside = ("wnids.txt", "val/val_annotations.txt")
+    return [root / FILE, *(folder / name for folder in (root / FOLDER, root) for name in inside)]
+
+
 def _find(root: Path) -> Whole:
     """Read whichever form is there.
 

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry
-from ltkit.records import Correction
+from ltkit.narrowing import as_float32
+from ltkit.records import Correction, Floats, Ints
 
 Array = Any
 """A NumPy array, a list, or a tensor."""
@@ -23,15 +25,36 @@ COMMAND = "import ltkit"
 """The command recorded in files written from Python."""
 
 
-def array_of(values: Array, dtype: type[Any]) -> Any:
-    """Return an array of a type; integers must be whole numbers."""
+def whole_numbers(values: Array) -> Ints:
+    """Return an array of int64; the numbers must be whole."""
+    held = numbers(values)
+    found = held.astype(np.int64)
+    if not np.array_equal(found, held):
+        raise InputError("found numbers with fractions, expected whole ones")
+    return found
+
+
+def single(values: Array, name: str) -> Floats:
+    """Return an array of float32.
+
+    Args:
+        values: finite numbers.
+        name: of the parameter.
+
+    Raises:
+        InputError: when they are not finite, or float32 loses them.
+    """
+    return as_float32(numbers(values), name, "multiply all of them by one large number")
+
+
+def numbers(values: Array) -> NDArray[Any]:
+    """Return an array of numbers of the type they have."""
+    narrow = str(getattr(values, "dtype", "")) == "torch.bfloat16"  # NumPy has none
+    values = values.float() if narrow else values
     held = values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
     if held.dtype.kind not in "biuf":
         raise InputError(f"found an array of {held.dtype}, expected numbers")
-    found = held.astype(dtype)
-    if dtype is np.int64 and not np.array_equal(found, held):
-        raise InputError("found numbers with fractions, expected whole ones")
-    return found
+    return held
 
 
 def entries_of(corrections: Sequence[Judged]) -> list[Entry]:

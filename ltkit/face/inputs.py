@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ltkit.errors import InputError
-from ltkit.face.arrays import COMMAND, Array, Split, array_of
+from ltkit.face.arrays import COMMAND, Array, Split, numbers, single, whole_numbers
 from ltkit.records import (
     SPLITS,
     ClassTable,
@@ -90,7 +90,7 @@ def extract(
             raise InputError(
                 f"data: found batches for {model}, expected a dataset for a checkpoint"
             )
-        counts = None if train_counts is None else array_of(train_counts, np.int64)
+        counts = None if train_counts is None else whole_numbers(train_counts)
         names = None if class_names is None else tuple(map(str, class_names))
         extract_batches(
             model, data, target, head=head, class_names=names, train_counts=counts, device=device,
@@ -154,17 +154,17 @@ def features(
     if train_counts is None and "train" not in splits:
         raise InputError("train_counts: absent; without train they must be given")
     most = 1 + max(int(split.labels.max(initial=-1)) for split in splits.values())
-    rows = None if weight is None else array_of(weight, np.float32)
+    rows = None if weight is None else single(weight, "weight")
     most = max(most, 0 if rows is None else len(rows))
     if train_counts is None:
         counts: Ints = np.bincount(splits["train"].labels, minlength=most)
     else:
-        counts = array_of(train_counts, np.int64)
+        counts = whole_numbers(train_counts)
     if len(counts) < most:
         raise InputError(f"train_counts: found {len(counts)}, expected {most}, one per class")
     head = None
     if rows is not None:
-        biases = np.zeros(len(rows), np.float32) if bias is None else array_of(bias, np.float32)
+        biases = np.zeros(len(rows), np.float32) if bias is None else single(bias, "bias")
         width = next(iter(splits.values())).features.shape[1]
         if rows.shape != (len(counts), width) or biases.shape != (len(counts),):
             raise InputError(
@@ -180,11 +180,11 @@ def features(
 
 
 def _split(name: str, x: Array, y: Array) -> FeatureSplit:
-    rows, labels = array_of(x, np.float32), array_of(y, np.int64)
+    rows, labels = numbers(x), whole_numbers(y)
     if rows.ndim != 2 or labels.shape != rows.shape[:1]:
         raise InputError(
             f"{name}: found features {rows.shape} and labels {labels.shape}, expected (N, D), (N,)"
         )
     if not np.isfinite(rows).all() or labels.min(initial=0) < 0:
         raise InputError(f"{name}: found NaN, infinity or a negative label, expected neither")
-    return FeatureSplit(rows, labels)
+    return FeatureSplit(single(rows, name), labels)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import FormatError, listed
 from ltkit.files.blocks import StoredRows
-from ltkit.files.narrowing import first_lost
+from ltkit.narrowing import first_lost
 from ltkit.records import Ints
 from ltkit.untrusted.budget import Budget
 from ltkit.untrusted.texts import in_array

@@ -19,8 +19,8 @@ from ltkit.files import hdf5, isolated, scratch
 from ltkit.files.atomic import flock, locked, publish, stranger, temporary_beside, usual_mode
 from ltkit.files.blocks import block_checksums, bytes_of, checksum, put
 from ltkit.files.contents import encode
-from ltkit.files.narrowing import narrowed
 from ltkit.files.opening import MAGIC
+from ltkit.narrowing import narrowed
 from ltkit.records import BLOCK_BYTES, ClassTable, Head, Ints, block_rows
 
 SYNC_BYTES = 64 << 20

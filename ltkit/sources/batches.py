@@ -16,9 +16,9 @@ from ltkit.architectures.network import Hooked
 from ltkit.checkpoints.families.own_network import last_layer, outputs_of
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
-from ltkit.files.narrowing import narrowed
+from ltkit.narrowing import narrowed
 from ltkit.records import SPLITS, ClassTable, Head, Ints, blocks
-from ltkit.sources.extraction import check_head
+from ltkit.sources.extraction import check_head, in_numpy
 
 LABELS = ("labels", "label", "targets", "target", "y")
 """What labels are called in a batch that is a mapping."""
@@ -120,7 +120,7 @@ class _Source:
             if not self.network.heads:
                 self.network = _hooked(self.model, moved, self.head)
             with torch.inference_mode():
-                rows = self.network.features_and_logits(moved)[0].float().cpu().numpy()
+                rows = in_numpy(self.network.features_and_logits(moved)[0])
             if len(rows) != len(own):
                 raise InputError(
                     f"{where}: found {len(rows)} rows of features and {len(own)} labels, expected "

@@ -19,6 +19,7 @@ from ltkit.datasets.images import ImageFiles
 from ltkit.datasets.view import Known, SeenAs, resolve
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_finished, is_finished
+from ltkit.narrowing import narrowed
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks, stored_bins
 from ltkit.settings import ExtractSettings, ViewSettings, as_json
 
@@ -93,10 +94,10 @@ def extract(
     if resume and is_finished(output):
         return check_finished(output, plan)
 
-    def features_of(images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    def features_of(images: NDArray[np.uint8], size: int) -> NDArray[Any]:
         with torch.inference_mode(), _autocast(device, settings.amp):
             parts = [
-                network.features_and_logits(view(images[rows]))[0].float().cpu().numpy()
+                in_numpy(network.features_and_logits(view(images[rows]))[0])
                 for rows in blocks(len(images), size)
             ]
         return np.concatenate(parts)
@@ -229,8 +230,9 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
         )
     if head is None:
         return features.shape[1]
-    own, folded = logits.float().cpu().numpy(), head.fold()
-    ours = folded.logits(features.float().cpu().numpy())
+    own, folded = in_numpy(logits), head.fold()
+    rows = narrowed(in_numpy(features), np.dtype(np.float32), "head: features of row", 0)
+    ours = folded.logits(rows)
     if ours.shape != own.shape:
         raise InputError(
             f"head: features times head are {ours.shape}, the model's logits {own.shape}; name the "
@@ -244,6 +246,12 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
             f"largest, expected below {TOLERANCE:g}; the head was not recognised correctly"
         )
     return features.shape[1]
+
+
+def in_numpy(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; of types that NumPy lacks, or that are narrow, as float32."""
+    held = tensor if tensor.dtype == torch.float64 else tensor.float()
+    return held.cpu().numpy()
 
 
 class _Normalise:

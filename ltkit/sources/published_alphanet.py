@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ltkit.checkpoints import read_object, values_of
 from ltkit.errors import FormatError, InputError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
+from ltkit.narrowing import as_float32
 from ltkit.records import SPLITS, ClassTable, Head, Ints
 
 
@@ -95,7 +96,7 @@ def _head(path: Path, *, expert: bool = False) -> Head:
         )
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise FormatError(f"{path}: weight, bias: hold NaN or infinity; the model is damaged")
-    return Head(weight.astype(np.float32), bias.astype(np.float32))
+    return Head(as_float32(weight, f"{path}: weight"), as_float32(bias, f"{path}: bias"))
 
 
 def _beside(path: Path, entry: Any) -> Path:

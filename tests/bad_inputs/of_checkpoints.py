@@ -6,7 +6,8 @@ import payloads
 import torch
 from bad_inputs import makers
 from bad_inputs import torch_makers as torched
-from bad_inputs.makers import file, pictures, several
+from bad_inputs.makers import file, several
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import BROKEN, EXTRACT, OWN, Row
 
 CHECKPOINTS = [
@@ -100,6 +101,35 @@ def everywhere(case, program, said, places=tuple(PLACES)):
 
 
 TORCH_FILES = [
+    # what is no regular file
+    Row("pipe for a checkpoint", EXTRACT, ["bad.pt: is a device or pipe"], makers.pipe("bad.pt")),
+    Row("pipe for a checkpoint to look at", "inspect x.pt", ["x.pt: is a device or pipe"],
+        makers.pipe("x.pt")),
+    Row("pipe for published features", ALPHANET, ["train.pkl: is a device or pipe"],
+        several(torched.heads(), makers.pipe("train.pkl"))),
+    Row("pipe for a part of them", ALPHANET, ["train_2.pkl: is a device or pipe"],
+        several(torched.heads(), makers.pipe("train_2.pkl"))),
+    Row("folder for published features", ALPHANET, ["test.pkl: is a folder"],
+        several(torched.heads(), makers.folder("test.pkl"))),
+    Row("pipe for a published classifier", ALPHANET, ["c.pth: is a device or pipe"],
+        several(torched.heads(), makers.pipe("c.pth"))),
+    Row("pipe for an expert", "extract e.pth --from-alphanet . -o o.h5", ["x.pth: not found"],
+        several(torched.heads(e=["x.pth"]), makers.pipe("x.pth"))),
+    Row("pipe for the order of classes", f"{OWN} --classes fifo", ["fifo: is a device or pipe"],
+        makers.pipe("fifo")),
+    # doubles that float32 loses
+    Row("published classifier of tiny doubles", ALPHANET,
+        ["c.pth: weight: row 0: values of", "lost in float32", "multiply"],
+        torched.heads(weight=torch.full((4, 6), 1e-50, dtype=torch.float64))),
+    Row("published classifier of huge doubles", ALPHANET, ["c.pth", "NaN or infinity"],
+        torched.heads(weight=torch.full((4, 6), 1e50, dtype=torch.float64))),
+    Row("published bias of tiny doubles", ALPHANET, ["c.pth: bias: values of", "lost in float32"],
+        torched.heads(bias=torch.full((4,), 1e-50, dtype=torch.float64))),
+    Row("head of tiny doubles", EXTRACT, ["head.weight: values of", "lost in float32", "save"],
+        torched.head(lambda w: w.double() * 1e-50)),
+    Row("head of doubles between float32's smallest", EXTRACT, ["head.weight: values of", "lost"],
+        torched.head(lambda w: w.double() * 1e-44)),
+    Row("head of doubles", EXTRACT, ["wrote o.h5"], torched.head(lambda w: w.double()), 0),
     # wrong bytes
     Row("torch zip with a flipped bit", EXTRACT, ["the checksum of its member", "is wrong"],
         torched.raw(torched.flipped)),

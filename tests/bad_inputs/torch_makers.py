@@ -191,6 +191,20 @@ def cifar(more):
         more = {}
 
 
+def linked_archive(name: str, target: str) -> Maker:
+    """Make the Python archive of CIFAR-10 in ``data``, something of it elsewhere."""
+
+    def make():
+        cifar({})
+        Path("data").mkdir()
+        Path("cifar-10-batches-py").rename("data/cifar-10-batches-py")
+        here = Path("data", name)
+        here.rename(target)
+        here.symlink_to(Path(target).resolve())
+
+    return make
+
+
 def labels(program: bytes) -> Maker:
     """Make the Python archive of CIFAR-10 with labels that some opcodes make."""
 

@@ -24,7 +24,6 @@ pytestmark = [pytest.mark.extras, pytest.mark.usefixtures("one_thread")]
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 32, "image_size": 32, "patch_size": 8}  # fmt: skip
-VISION = {**SMALL, "projection_dim": 8}
 
 NETWORKS = {
     "ViTForImageClassification": ("vit", SMALL, ["classifier"], 16),
@@ -41,7 +40,8 @@ NETWORKS = {
     "SwinForImageClassification": (
         "swin", {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "image_size": 32,
                  "window_size": 4}, ["classifier"], 16),
-    "CLIPForImageClassification": ("clip", {"vision_config": VISION}, ["classifier"], 16),
+    "CLIPForImageClassification": (
+        "clip", {"vision_config": {**SMALL, "projection_dim": 8}}, ["classifier"], 16),
     "MobileNetV2ForImageClassification": (
         "mobilenet_v2", {"depth_multiplier": 0.1, "image_size": 32}, ["classifier"], 1280),
     "LevitForImageClassificationWithTeacher": (
@@ -57,7 +57,7 @@ NETWORKS = {
     "HGNetV2ForImageClassification": ("hgnet_v2", {}, ["fc"], 2048),
     "TimmWrapperForImageClassification": ("timm_wrapper", {}, ["timm_model.head"], 64),
 }  # fmt: skip
-"""A small configuration of each, its last layers, and the features over all of them."""
+"""A small configuration of each, its last layers, the features over all of them."""
 
 
 @pytest.fixture(autouse=True)
@@ -439,3 +439,12 @@ def test_the_command(ltkit, tmp_path, monkeypatch):
     assert code == 0, said
     weight = transformers.ViTForImageClassification.from_pretrained("fixed").classifier.weight
     np.testing.assert_allclose(weight.detach().norm(dim=1), 1, atol=1e-5)
+
+
+def test_doubles_that_float32_loses(folder):
+    network("ResNetForImageClassification").save_pretrained(folder)
+    processor(folder, size={"height": 32}, do_normalize=False)
+    file = folder / "model.safetensors"
+    state = {n: t.double() * 1e-50 for n, t in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file(state, file, metadata={"format": "pt"})
+    made.refused(lambda: checkpoints.load(folder, LoadSettings()), "save weights", error=InputError)

@@ -34,7 +34,7 @@ SAID = {
 def folders():
     """Sound folders of transformers: a ViT and a ResNet."""
     import torch
-    from extras import conftest  # noqa: F401  declares what torchvision's import needs
+    from extras import missing_operators  # noqa: F401  declares what torchvision's import needs
     from safetensors.torch import save
     from transformers import AutoConfig, AutoModelForImageClassification
 

@@ -183,7 +183,8 @@ def values_of(thing: Any) -> NDArray[Any] | None:
     if isinstance(thing, Array):
         return thing.values
     if isinstance(thing, torch.Tensor) and not thing.is_complex():
-        return thing.detach().float().numpy() if thing.is_floating_point() else thing.numpy()
+        narrow = thing.dtype in (torch.float16, torch.bfloat16)
+        return (thing.detach().float() if narrow else thing.detach()).numpy()
     if isinstance(thing, list | tuple) and all(isinstance(v, int | float) for v in thing):
         values = np.asarray(thing)
         return values if values.dtype.kind in "fiub" else None  # no numbers of 65 bits

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
-from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.numbers import statistics
+from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
 from ltkit.datasets.images import usual_view
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
 PLACE = ("program",)
@@ -109,6 +110,13 @@ def last_layer(content: Content, output: Any, made: Callable[[Any], Made]) -> La
     return LastLayer(logits, features, weight, bias, kind == "columns", probabilities)
 
 
+def not_loaded(content: Content, error: Exception) -> FormatError:
+    """Return what to raise where torch does not load a program."""
+    return FormatError(
+        f"{content.path}: torch does not load the program ({reason(error)}); fetch it again"
+    )
+
+
 def recognise_program(
     content: Content,
     family: str,
@@ -142,6 +150,9 @@ def recognise_program(
             f"{content.path}: takes images of {height} x {width}, {batch or 'any number'} at once; "
             f"expected squares, and {LARGEST} pixels at most; extract from a checkpoint of weights"
         )
+    for name, tensor in content.states[PLACE].items():
+        if tensor.is_floating_point() and tensor.ndim > 1:  # beside weights small vectors are zeros
+            single(tensor, f"{content.path}: {name}")
     size, found = _probe(content, program, (batch or 2, channels), (height,) if height else SIZES)
     features, weight, bias = pooled(found[1]), torch.flatten(found[2], 1).float(), found[3]
     weight = weight.T if layer.columns else weight

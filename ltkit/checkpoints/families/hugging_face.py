@@ -19,7 +19,7 @@ from torch import nn
 
 from ltkit.checkpoints.containers.folder import beside, json_of
 from ltkit.checkpoints.containers.inert import plain_values
-from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.families import timm as timm_family
 from ltkit.checkpoints.families._library import (
     Preparation,
@@ -180,7 +180,10 @@ def _built(content: Content, kind: Any) -> tuple[nn.Module, Mapping[str, Any]]:
     """
     said = {key: value for key, value in content.top.items() if key not in UNSAID}
     check_depth(content, said)
-    tensors = dict(content.tensors)
+    tensors = {
+        name: single(tensor, f"{content.path}: {name}") if tensor.dtype == torch.float64 else tensor
+        for name, tensor in content.tensors.items()
+    }
     try:
         known = {*kind.config_class().to_dict(), "num_labels", "num_classes"}
         _check_sizes(content, said, known)

@@ -13,7 +13,7 @@ import torch
 
 from ltkit.architectures.heads import CausalHead
 from ltkit.checkpoints.containers.inert import values_of
-from ltkit.checkpoints.content import Content, Place
+from ltkit.checkpoints.content import Content, Place, single
 from ltkit.checkpoints.recognised import Recognised, Stored, bare, choose, recognise_weights, under
 from ltkit.errors import FormatError
 from ltkit.settings import LoadSettings
@@ -69,7 +69,7 @@ def _mean_feature(content: Content) -> torch.Tensor:
             f"{content.path}: embed: absent, expected the mean training feature; the prediction "
             "takes its direction off, so save it with the weights"
         )
-    return torch.as_tensor(value).float().flatten()
+    return single(torch.as_tensor(value), f"{content.path}: embed").flatten()
 
 
 def _classifier(content: Content, place: Place) -> dict[str, Stored]:

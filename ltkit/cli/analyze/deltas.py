@@ -3,13 +3,13 @@
 from typing import Any
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._reading import Csv, Files, read
+from ltkit.cli.analyze._reading import Csv, read
 from ltkit.cli.analyze._results import give, percent, table_of, title
 from ltkit.settings import GROUPS
 
 
 def deltas(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     split: _options.Split = "test",
     bins: _options.Bins = None,

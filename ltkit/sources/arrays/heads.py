@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
-from ltkit.files.narrowing import as_float32
+from ltkit.narrowing import as_float32
 from ltkit.records import Head
 from ltkit.settings import ImportSettings
 from ltkit.sources.arrays.stored import Stored

@@ -74,12 +74,17 @@ def narrowed(features: NDArray[Any], dtype: np.dtype[Any], where: str, first: in
     return stored
 
 
-def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
+def as_float32(
+    values: NDArray[Any],
+    where: str,
+    advice: str = "multiply weight and bias by one large number",
+) -> NDArray[np.float32]:
     """Return weights as float32.
 
     Args:
-        values: (C, ...).
+        values: (C, ...), of which no row may be lost; or a vector, not lost as a whole.
         where: what they are, for messages.
+        advice: what to do where float32 loses them.
 
     Raises:
         InputError: when they are not finite, or float32 cannot hold them.
@@ -94,8 +99,9 @@ def as_float32(values: NDArray[Any], where: str) -> NDArray[np.float32]:
     rows = np.atleast_2d(values)
     row = first_lost(rows, np.atleast_2d(stored))
     if row is not None:
+        place = f"row {row}: " if values.ndim > 1 else ""
         raise InputError(
-            f"{where}: row {row}: values of at most {np.abs(rows[row]).max():.2g} are lost in "
-            "float32; multiply weight and bias by one large number"
+            f"{where}: {place}values of at most {np.abs(rows[row]).max():.2g} are lost in float32; "
+            f"{advice}"
         )
     return stored

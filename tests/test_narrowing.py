@@ -7,7 +7,7 @@ import pytest
 from ltkit.errors import FormatError, InputError
 from ltkit.files import features, hdf5
 from ltkit.files.features_writer import FeaturesWriter
-from ltkit.files.narrowing import as_float32, first_lost
+from ltkit.narrowing import as_float32, first_lost
 
 
 def rows(scale=1.0, dtype=np.float32):
@@ -56,8 +56,11 @@ def test_features_that_vanish_are_not_stored(tmp_path, scale, dtype):
 
 
 def test_weights_that_vanish_are_refused():
-    for values in (rows(1e-50, np.float64), rows(1e-50, np.float64)[0]):
-        made.refused(lambda v=values: as_float32(v, "a: weight"), "a: weight: row 0: values of at")
+    for values, said in (
+        (rows(1e-50, np.float64), "a: weight: row 0: values of at"),
+        (rows(1e-50, np.float64)[0], "a: weight: values of at"),
+    ):
+        made.refused(lambda v=values: as_float32(v, "a: weight", "mend it"), said, "; mend it")
     np.testing.assert_array_equal(as_float32(rows(1e-20, np.float64), "w"), rows(1e-20))
 
 

@@ -1,0 +1,44 @@
+"""What a recommendation is asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ltkit.errors import SettingError
+from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, RANGES, REPEATS, Objective
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a recommendation is asked for.
+
+    objective: the accuracy to maximise.
+    keep: by group, the least change in points, as -0.5; None: `KEEP_OF_RARE` for an objective of
+        the rare classes alone, else no limit.
+    methods: names of post-hoc methods; None: all that are cheap. with_alphanet: AlphaNet, too.
+    confidence: with which limits must hold.
+    repeats, folds, seed: of the cross-validation inside the validation split.
+    bins: bounds of the medium shot group; None: the file's own.
+    """
+
+    objective: Objective = "balanced"
+    keep: Mapping[str, float] | None = None
+    methods: Sequence[str] | None = None
+    with_alphanet: bool = False
+    confidence: float = CONFIDENCE
+    repeats: int = REPEATS
+    folds: int = FOLDS
+    seed: int = 0
+    bins: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the groups.
+
+        Raises:
+            SettingError: naming the first that is out of its range.
+        """
+        for name in ("confidence", "repeats", "folds", "seed"):
+            RANGES[name].check(getattr(self, name), name)
+        for group, points in (self.keep or {}).items():
+            if group not in GROUPS:
+                raise SettingError("keep", f"found {group}, expected one of {', '.join(GROUPS)}")
+            RANGES["keep"].check(points, f"keep {group}")
