@@ -242,10 +242,17 @@ def _between_seeds(found: Moments, weights: Floats) -> tuple[float, int]:
 def _mixed(found: Moments, weights: Floats) -> float:
     """Return the variance that a single run has beyond that of the mean over S runs.
 
-    By how differently runs treat single samples; (S - 1) / S of that.
+    By how differently runs treat single samples; (S - 1) / S of that. Classes with one sample are
+    pooled here, too: what runs do to classes is then in their variance between samples already.
     """
-    of_samples = float((weights**2 / np.maximum(found.count, 1)) @ found.mixed)
-    return (1 - 1 / len(found.runs)) * of_samples
+    runs = len(found.runs)
+    mixed = found.mixed.copy()
+    alone = (weights != 0) & (found.count == 1)
+    if runs > 1 and alone.sum() > 1:
+        values = found.runs[:, alone]  # (S, m)
+        left = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+        mixed[alone] = (left**2).sum() / (len(left[0]) - 1) / (runs - 1)
+    return (1 - 1 / runs) * float((weights**2 / np.maximum(found.count, 1)) @ mixed)
 
 
 def _kept(variance: float, seeds: Sequence[Moments], weights: Floats) -> float:
