@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from screens import on_terminal
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -252,6 +253,16 @@ def test_the_command(demo, ltkit):
             assert line["true_name"] == file.classes.name(int(line["true"]))
     np.testing.assert_array_equal(found, matrix)
     assert {line["classifier"] for line in table} == {"baseline", "logit-adjust tau 1"}
+
+
+def test_on_a_terminal_of_80_columns(demo, monkeypatch):
+    words = ("evaluate", "feats.h5", "--metrics", "all", "--priors", "--replicates", 100)
+    lines = on_terminal(monkeypatch, words)
+    assert max(map(len, lines)) <= 80
+    narrow = [line.split() for line in lines if line.startswith(("   forward", "   backward"))]
+    assert narrow[0] == ["forward", "60.8", "58.1", "53.7", "49.8", "44.1", "39.5"]
+    assert narrow[1] == ["backward", "19.0", "21.6", "25.7", "29.4", "35.0", "39.5"]
+    assert sum("worst class" in line for line in lines) == 2
 
 
 def test_a_prior_in_json_and_as_a_call(demo, ltkit):

@@ -112,7 +112,7 @@ def print_priors(document: dict[str, Any]) -> None:
     """Print each row's accuracy under the priors of LADE and SADE."""
     _output.print_fitting(
         partial(_priors, document["rows"]),
-        "under test priors: forward 50 is a tail as of training, 50 to 1; backward its reverse",
+        "test priors: forward 50 is a tail as of training, 50 to 1; backward its reverse",
     )
 
 
