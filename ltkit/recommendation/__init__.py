@@ -5,8 +5,9 @@ the gain in folds that the choice was not made in, and returns the correction wi
 says what it gains, what it costs and how sure that is. The test split is never read.
 """
 
+from ltkit.recommendation.answers import answer as answer
 from ltkit.recommendation.recommending import Recommendation as Recommendation
 from ltkit.recommendation.recommending import recommend as recommend
 from ltkit.recommendation.wanted import Wanted as Wanted
 
-__all__ = ["Recommendation", "Wanted", "recommend"]
+__all__ = ["Recommendation", "Wanted", "answer", "recommend"]

@@ -18,7 +18,7 @@ TRUSTED = LoadSettings(trust_code=True)
 
 def published(prefix="", head="fc", seed=0):
     """The tensors of a CIFAR ResNet-20 with a linear head, as others write them."""
-    state = {f"{prefix}{n}": t.clone() for n, t in backbone(seed=seed).state_dict().items()}
+    state = {f"{prefix}{n}": t.clone() for n, t in backbone("resnet20", seed).state_dict().items()}
     return state | {f"{head}.weight": randn(C, 64), f"{head}.bias": randn(C, seed=2)}
 
 
