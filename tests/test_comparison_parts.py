@@ -8,9 +8,9 @@ from compared import COUNTS, noisy, some_rows
 from scipy import stats
 
 from ltkit.errors import InputError
-from ltkit.evaluation import intervals, predict, predict_classes
-from ltkit.evaluation.intervals import bootstrap, mean_over_seeds
-from ltkit.evaluation.mcnemar import majority, mcnemar
+from ltkit.evaluation import predict, predict_classes, resampling
+from ltkit.evaluation.mcnemar import mcnemar
+from ltkit.evaluation.resampling import bootstrap, mean_over_seeds
 from ltkit.records import (
     Classifier,
     Correction,
@@ -114,13 +114,6 @@ def test_mcnemar_of_many_is_scipys_chi_square(b, c):
         assert found.p == pytest.approx(exact, abs=0.02)
 
 
-def test_majority_is_a_typical_run():
-    right = np.array([[1, 1, 0, 0], [1, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 1]], bool)
-    assert majority(right[:3]).tolist() == [True, False, False, False]
-    assert majority(right).tolist() == [True, True, False, False]  # halves go to the first run
-    assert majority(right[:1]).tolist() == right[0].tolist()
-
-
 # Bootstrap
 
 
@@ -135,7 +128,9 @@ def test_the_bootstrap_of_a_difference_has_the_spread_of_its_closed_form():
     for g, weight in enumerate(weights.values()):
         gain = first.astype(float) - second
         mean = sum(w * gain[labels == c].mean() for c, w in enumerate(weight))
-        parts = [w**2 * gain[labels == c].var() / (labels == c).sum() for c, w in enumerate(weight)]
+        parts = [
+            w**2 * gain[labels == c].var(ddof=1) / (labels == c).sum() for c, w in enumerate(weight)
+        ]
         found = drawn[g, :, 0] - drawn[g, :, 1]
         assert found.mean() == pytest.approx(mean, abs=4 * np.sqrt(sum(parts) / 20_000))
         assert found.std() == pytest.approx(np.sqrt(sum(parts)), rel=0.03)
@@ -166,7 +161,7 @@ def test_what_is_drawn_at_once_makes_no_difference(monkeypatch):
     labels, right = rng.integers(0, 3, size=70), rng.random((4, 70)) < 0.5
     weights = {"all": np.full(3, 1 / 3)}
     whole = bootstrap(right, labels, weights, replicates=101, seed=0)
-    monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", 200)
+    monkeypatch.setattr(resampling, "DRAWN_AT_ONCE", 200)
     np.testing.assert_array_equal(whole, bootstrap(right, labels, weights, replicates=101, seed=0))
 
 

@@ -85,11 +85,12 @@ def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
     frontier = (compared or {}).get("frontier")
     if compared is None or frontier is None or frontier["chosen_on"] == "val":
         return
-    if any(len(method["points"]) > 1 for method in compared["methods"]):
+    several = [m for m in compared["methods"] if len(m["points"]) > 1 and m["knob"] is None]
+    if several:
         split = compared["split"]
         say(
-            f"note: no val images of few-shot classes: the settings of the curves are chosen on "
-            f"{split}, on which they are measured, so that curves of many settings look too good",
+            "note: no val images of few-shot classes: the settings on the curves of methods with "
+            f"several knobs are chosen on {split}, on which they are measured: they look too good",
             quiet,
         )
 

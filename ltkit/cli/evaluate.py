@@ -79,6 +79,8 @@ def evaluate(
 ) -> None:
     """Print many / medium / few accuracy of a model and its corrections, with 95 % intervals.
 
+    The intervals hold for new samples of the same classes and new seeds; docs/statistics.md.
+
     Example: ltkit evaluate feats.h5 --group wordnet
     """  # fmt: skip
     from ltkit import evaluation

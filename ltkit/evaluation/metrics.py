@@ -111,17 +111,6 @@ def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
     }
 
 
-def spread_groups(labels: Ints, weights: Mapping[str, Floats]) -> list[str]:
-    """Return the groups whose accuracy has a spread; classes of one sample have none.
-
-    Args:
-        labels: (N,) true classes of the split.
-        weights: of `group_weights`.
-    """
-    counts = np.bincount(labels, minlength=len(next(iter(weights.values()))))
-    return [name for name, weight in weights.items() if counts[weight > 0].max() > 1]
-
-
 def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
     """Return accuracies relative to the best from balanced training; NaN where that is 0.
 

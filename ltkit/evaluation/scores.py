@@ -12,12 +12,18 @@ from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import documents, measures, metrics, priors
 from ltkit.evaluation.entries import Entry, knobs, settings_of
 from ltkit.evaluation.grouping import Grouping
-from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
+from ltkit.evaluation.intervals import (
+    Estimate,
+    accuracy_estimate,
+    difference_estimate,
+    moments,
+)
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
-from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints
+from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
+from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
 from ltkit.settings import GROUPS, REPLICATES
 
-SCHEMA = "ltkit.evaluate/1"
+SCHEMA = "ltkit.evaluate/2"
 
 EQUAL_SIZE = 0.05
 """Allowed deviation from an equally large balanced set: rounding, and images for val."""
@@ -40,10 +46,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Score the features file's own head and every correction on a split.
 
-    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its
-    difference to the baseline, come from a bootstrap over the test samples of each class, paired
-    for differences. A correction's runs that differ in the seed only make one row: the mean, and
-    the standard deviation over seeds.
+    Each accuracy is a weighted mean of class accuracies, and has, like its paired difference to the
+    baseline, the 95 % interval of `ltkit.evaluation.intervals`. A correction's runs that differ in
+    the seed only make one row: the mean, and the standard deviation over seeds.
 
     Args:
         features: with a head.
@@ -84,8 +89,9 @@ def evaluate(
     )
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
-        data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed, samples
-    )
+        data.labels, base.num_classes, weights, groups, grouping, topk, reference,
+        replicates, seed, samples,
+    )  # fmt: skip
     rows, by_class, more = _score(features, data, entries, scorer, judge)
     if shifts:
         _add_shifts(rows, features, split, by_class)
@@ -250,6 +256,7 @@ class _Scorer:
     labels: Ints
     num_classes: int
     weights: Mapping[str, NDArray[np.float64]]
+    groups: ShotGroups
     grouping: Grouping | None
     topk: Sequence[int]
     references: NDArray[np.float64]
@@ -262,20 +269,15 @@ class _Scorer:
         right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
         row: dict[str, Any] = {"runs": len(right), "accuracy": self.accuracy(right)}
         row["std"] = self._deviation(right)
-        row["interval"] = self._interval(right.mean(axis=0))
+        row["interval"], row["seed_share"] = _told(self._accuracies(right))
         if baseline is not None:
-            gain = right.mean(axis=0) - baseline
-            row["difference"] = self.accuracy(gain[None])
-            row["difference_interval"] = self._interval(gain)
+            row["difference"] = self.accuracy(right - baseline)
+            told = _told(self._differences(right - baseline))
+            row["difference_interval"], row["difference_seed_share"] = told
         for k in self.topk:
             if k > 1:
                 row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
-        pairs = list(zip(found.confidence, right, strict=True))
-        row["calibration"] = {
-            name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
-            for name, weights in self.weights.items()
-            if name != "balanced"
-        }
+        row["calibration"] = self._calibration(found, right)
         if len(self.references):
             row["relative"] = self._relative(right)
         if self.grouping is not None:
@@ -286,7 +288,7 @@ class _Scorer:
                 **self.grouping.described,
                 "accuracy": self.accuracy(hits),
                 "std": self._deviation(hits),
-                "interval": self._interval(hits.mean(axis=0)),
+                "interval": _told(self._accuracies(hits))[0],
                 "mean_group_size": size,
                 "chance": size / self.num_classes,
             }
@@ -320,27 +322,48 @@ class _Scorer:
         every = metrics.class_accuracy(values, self.labels, self.num_classes)
         return metrics.deviations([metrics.summarize(row, self.weights) for row in every])
 
-    def _interval(self, values: NDArray[np.float64]) -> dict[str, list[float | None] | None]:
-        drawn = bootstrap_classes(
-            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
-        )
-        return {
-            name: interval(drawn @ self.weights[name]) if name in self.spread else None
-            for name in GROUPS
-        }
+    def _accuracies(self, hits: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(hits, self.labels, self.num_classes)
+        return {name: accuracy_estimate(found, weight) for name, weight in self.weights.items()}
+
+    def _differences(self, gains: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(gains, self.labels, self.num_classes)
+        return {name: difference_estimate(found, weight) for name, weight in self.weights.items()}
 
     @cached_property
     def spread(self) -> list[str]:
-        """The groups that have an interval."""
-        return metrics.spread_groups(self.labels, self.weights)
+        """The groups whose relative accuracy has an interval."""
+        return resampled_groups(self.labels, self.weights)
 
-    def _ece(
-        self,
-        confidence: NDArray[np.float64],
-        right: NDArray[np.float64],
-        weights: NDArray[np.float64],
-    ) -> float:
-        inside = weights[self.labels] > 0
-        return metrics.calibration_error(
-            confidence[inside], right[inside] > 0, self.samples[inside]
-        )
+    def _calibration(
+        self, found: Predictions, right: NDArray[np.float64]
+    ) -> dict[str, float | None]:
+        """Return the mean calibration error of the predictions in every group, None without any.
+
+        By the class that is predicted: a confidence is right or wrong of what was predicted; among
+        the samples of rare classes, known only to the labels, no confidence can be right.
+        """
+        every = np.arange(self.num_classes)
+        groups = [(name, ids) for name, ids in self.groups.items() if name in self.weights]
+        errors: dict[str, float | None] = {}
+        for name, ids in [*groups, ("all", every)]:
+            inside = np.isin(found.predicted, ids)  # (S, N)
+            each = [
+                metrics.calibration_error(c[i], r[i] > 0, self.samples[i])
+                for c, r, i in zip(found.confidence, right, inside, strict=True)
+                if self.samples[i].any()  # a prior may leave classes out
+            ]
+            errors[name] = float(np.mean(each)) if each else None
+        return errors
+
+
+def _told(
+    found: Mapping[str, Estimate],
+) -> tuple[dict[str, list[float] | None], dict[str, float | None]]:
+    """Return, for a document, the intervals of all groups and the seeds' share in each."""
+    none = Estimate(0.0, None)
+    every = {name: found.get(name, none) for name in GROUPS}
+    return (
+        {name: e.interval and list(e.interval) for name, e in every.items()},
+        {name: e.seed_share for name, e in every.items()},
+    )

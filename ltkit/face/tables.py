@@ -102,7 +102,7 @@ def compare(
 
     Returns:
         A row for each pair, "first - second"; columns (figure, group) with the figures difference,
-        low and high. McNemar's test, classes won and curves are in the document.
+        low and high. Their p, classes won and curves are in the document.
 
     Raises:
         InputError: as `ltkit.evaluation.compare`.

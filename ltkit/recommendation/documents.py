@@ -8,7 +8,8 @@ import numpy as np
 
 from ltkit.evaluation import label
 from ltkit.evaluation.documents import untested
-from ltkit.evaluation.intervals import Estimate, bootstrap_jointly, interval, mean_difference
+from ltkit.evaluation.intervals import Estimate, mean_difference
+from ltkit.evaluation.resampling import bootstrap_jointly, interval
 from ltkit.recommendation.choosing import Choice, Chooser
 from ltkit.recommendation.family import Candidate, Family
 from ltkit.recommendation.objectives import Aim, Floats

@@ -28,7 +28,7 @@ def deltas(
     \b
     --json prints fractions, null where there is none:
       baseline   accuracy by group
-      curves     name, files, metric, k, and points: rho, runs, change and std by group
+      curves     name, files, metric, k, and points: rho, runs; change, std and interval by group
 
     Example: ltkit analyze deltas feats.h5 feats.alphanet.h5 feats.random.h5
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
