@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from ltkit import evaluation
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, evaluate, metrics, predict
+from ltkit.evaluation import Entry, Grouping, entries_of, evaluate, metrics, predict
 from ltkit.neighbors import wordnet
 from ltkit.posthoc import logit_adjust
 from ltkit.records import (
@@ -220,3 +221,25 @@ def test_calibration_is_of_what_is_predicted():
     rows = evaluate(features, "test", [Entry("never", "x.h5", never)])[0]["rows"]
     assert rows[1]["calibration"]["few"] is None
     assert rows[1]["calibration"]["all"] > 0
+
+
+def test_corrections_of_one_method_are_told_apart():
+    def of(method, *runs):
+        rows = np.zeros((len(runs), 1, 2), np.float32)
+        return Correction(method, np.array([0]), rows, rows[:, :, 0], runs)
+
+    def names(*read, taken=()):
+        files = [(Path(file), correction) for file, correction in read]
+        return [entry.name for entry in entries_of(files, taken, "feats")]
+
+    one, other = of("m", {"tau": 1.0, "kind": "a"}), of("m", {"tau": 1.0, "kind": "b"})
+    sweep = of("m", {"tau": 1.0}, {"tau": 2.0})
+    seeds = of("m", {"tau": 2.0, "seed": 0}, {"tau": 2.0, "seed": 1})
+    assert names(("any.h5", one), ("feats.x.h5", of("x", {}))) == ["m", "x"]
+    assert names(("p.h5", one), ("q.h5", other)) == ["m kind a", "m kind b"]
+    assert names(("feats.m.h5", of("m", {"tau": 1.0})), ("q.h5", seeds)) == ["m tau 1", "m tau 2"]
+    assert names(("feats.m.h5", one), ("feats.m-sweep.h5", sweep)) == ["m", "m-sweep"]
+    assert names(("feats.m.h5", one), ("feats.try.h5", sweep)) == ["m", "m try"]
+    assert names(("feats.m.h5", one), ("feats.n.h5", one)) == ["m", "m n"]
+    assert names(("p/m.h5", one), ("q/m.h5", one)) == ["p/m.h5", "q/m.h5"]
+    assert names(("feats.m.h5", one), taken=["m"]) == ["feats.m"]

@@ -18,7 +18,7 @@ from screens import STYLE, on_terminal, read_all
 
 import ltkit as package
 from ltkit.cli import _output, _tables, app
-from ltkit.evaluation import knobs, label, labels
+from ltkit.evaluation import knobs, label
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import ClassTable
 
@@ -93,13 +93,30 @@ def test_evaluate_fits_eighty_columns(here, terminal, ltkit):
 
 
 def test_a_wide_terminal_has_the_columns_of_a_pipe(here, terminal, ltkit):
-    lines = terminal(*EVALUATE, columns=150)
-    _, piped, _ = ltkit(*EVALUATE)
+    words = (*EVALUATE, "--all")
+    lines = terminal(*words, columns=150)
+    _, piped, _ = ltkit(*words)
     same = [line.split() for line in lines]
     rows = piped.splitlines()
     assert all(row.split() in same for row in rows[start_of(rows, "baseline") :])
     bars = [BAR.findall(line) for line in lines if BAR.search(line)]
     assert [[len(bar) for bar in row] for row in bars] == [[15] * 4] * 5
+
+
+def test_a_sweep_is_a_row_with_its_curve(here, tmp_path, terminal, ltkit):
+    sweep = tmp_path / "s.h5"
+    ltkit("posthoc", "logit-adjust", "feats.h5", "--sweep", "-o", sweep, "-q")
+    for words in ("evaluate", "compare"):
+        lines = terminal(words, "feats.h5", sweep, "-q", "--replicates", 100)
+        first = next(n for n, line in enumerate(lines) if "logit-adjust tau 1.6 *" in line)
+        shown = "\n".join(lines[first : first + 5])
+        assert "best of 31, tau 0…3" in shown
+        curve = re.search("few ([▁▂▃▄▅▆▇█]+) 12…40", shown)[1]
+        assert len(curve) == 12
+        assert list(curve) == sorted(curve)
+        piped = ltkit(words, "feats.h5", sweep, "-q", "--replicates", 100)[1]
+        assert "few 12 to 40 %" in piped
+        assert not set("▁▂▃▄▅▆▇█") & set(piped)
 
 
 def test_colour_is_for_those_who_have_not_said_no(here, monkeypatch, terminal):
@@ -219,7 +236,7 @@ def test_posthoc_draws_what_it_tried(here, tmp_path, terminal):
 def test_other_tables_have_bars_too(here, terminal):
     lines = terminal(*EVALUATE, "--group", "wordnet")
     first = next(n for n, line in enumerate(lines) if line.startswith("grouped by"))
-    assert len([line for line in lines[first:] if len(BAR.findall(line)) == 4]) == 5
+    assert len([line for line in lines[first:] if len(BAR.findall(line)) == 4]) == 4
     assert "grouped accuracy" in lines[first + 2]
 
 
@@ -260,11 +277,8 @@ def test_labels_tell_settings_apart():
     assert label("m", every[0], every) == "m k 5 kind a rho 1"
     assert label("m", every[0], every[:1]) == "m k 5 rho 1"
     assert knobs(every[1], every) == {"k": "5", "kind": "b", "rho": "1"}
-    rows = [
-        {"name": "m", "file": file, "settings": s}
-        for file, s in zip("aab", (*every, every[0]), strict=True)
-    ]
-    assert labels(rows) == ["m k 5 kind a rho 1", "m k 5 kind b rho 1", "m k 5 rho 1"]
+    assert label("m rho 1", every[0], every) == "m rho 1 k 5 kind a"
+    assert label("m rho 1.5", every[0], every[:1]) == "m rho 1.5 k 5 rho 1"
 
 
 def test_names_that_are_wordnet_ids_are_read():

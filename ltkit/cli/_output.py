@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -196,10 +196,27 @@ def interval_bar(low: float, high: float, scale: tuple[float, float], width: int
     return "".join(cells)
 
 
+HEIGHTS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """Return a curve as text of at most a given width: heights from the lowest to the highest.
+
+    Example:
+        >>> sparkline([0.1, 0.2, 0.3, 0.4]), sparkline([0.5, 0.5]), sparkline(range(100), 4)
+        ('▁▃▆█', '▁▁', '▁▃▆█')
+    """
+    size = min(width, len(values))
+    some = [values[round(n * (len(values) - 1) / max(size - 1, 1))] for n in range(size)]
+    low, high = min(some), max(some)
+    steps = (len(HEIGHTS) - 1) / (high - low) if high > low else 0.0
+    return "".join(HEIGHTS[round(steps * (value - low))] for value in some)
+
+
 def for_people() -> bool:
-    """Return whether stdout is a terminal that can show bars."""
+    """Return whether stdout is a terminal that can show bars and curves."""
     try:
-        "─█▌▐┃".encode(sys.stdout.encoding)
+        f"─▌▐┃{HEIGHTS}".encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         return False
     return sys.stdout.isatty()

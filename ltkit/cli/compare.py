@@ -46,10 +46,7 @@ def compare(
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
-    every_setting: Annotated[
-        bool,
-        typer.Option("--every-setting", help="Compare every setting of a file, not only the best."),
-    ] = False,
+    every_setting: _options.EverySetting = False,
     at: Levels = None,
     prior: _measures.PriorOption = None,
     split: _options.Split = "test",
@@ -91,7 +88,7 @@ def compare(
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
-    path, named = _inputs.features_and_named(files or [], quiet)
+    path, named = _inputs.features_and_named(files, quiet)
     features, entries = _inputs.read_judged(path, base, named, quiet)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
@@ -164,28 +161,39 @@ def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
     every = [point for method in methods for point in method["points"]]
     others = sum(not point["in_pairs"] for point in every)
     if others:
-        typer.echo(f"{others} other settings, of the curves, are in --json and --csv")
+        typer.echo(f"{others} other settings: --all, or --csv")
+
+
+def _standing(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the settings in the pairs, each with its method."""
+    return [(m, p) for m in document["methods"] for p in m["points"] if p["in_pairs"]]
+
+
+def _label(
+    method: dict[str, Any], point: dict[str, Any], select: str | None, look: _output.Look
+) -> str:
+    """Return a setting's name, with lines on its seeds and on those it was chosen of."""
+    label, points = _tables.safe(point["label"]), method["points"]
+    seeds = f"\n± std over {point['runs']} seeds" if point["runs"] > 1 else ""
+    if len(points) == 1 or select is None:
+        return label + seeds
+    settings = [other["settings"] for other in points]
+    few = [other["accuracy"]["few"] for other in points]
+    return f"{label} *{seeds}{_tables.of_sweep(settings, few, look)}"
 
 
 def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
     """Return the table of settings; the narrow one says below the names what beats them."""
-    sizes, chosen = document["groups"], document["select"]
-    every = [point for method in document["methods"] for point in method["points"]]
-    several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
-    scale = _tables.scale_of([point for point in every if point["in_pairs"]], columns)
+    sizes = document["groups"]
+    scale = _tables.scale_of([point for _, point in _standing(document)], columns)
     table = _tables.table_of("accuracy in %", columns, look, scale)
     for column in table.columns[1:]:
         count = sizes.get(str(column.header))
         column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
     if not look.narrow:
         table.add_column("beaten in\nfew and all by")
-    for point in every:
-        if not point["in_pairs"]:
-            continue
-        star = " *" if point["in_pairs"] and point["label"] in several and chosen else ""
-        label = f"{_tables.safe(point['label'])}{star}"
-        if point["runs"] > 1:
-            label += f"\n± std over {point['runs']} seeds"
+    for method, point in _standing(document):
+        label = _label(method, point, document["select"], look)
         cells = [
             _tables.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
             for name in columns

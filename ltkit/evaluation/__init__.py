@@ -8,13 +8,13 @@ from ltkit.evaluation.entries import (
     entries_of,
     knobs,
     label,
-    labels,
     mean_heads,
     one_run,
     pick,
     settings_of,
     siblings,
 )
+from ltkit.evaluation.frontier import knob_of
 from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
 from ltkit.evaluation.probabilities import mean_softmax
@@ -31,9 +31,9 @@ __all__ = [
     "entries_of",
     "evaluate",
     "grouping_of",
+    "knob_of",
     "knobs",
     "label",
-    "labels",
     "mean_heads",
     "mean_softmax",
     "objective",
