@@ -176,6 +176,26 @@ def test_compare_fits_eighty_columns(here, terminal, ltkit):
     assert "classes won, lost, tied" in wide
 
 
+def test_compare_fits_a_screen(here, tmp_path, terminal, ltkit):
+    sweep = tmp_path / "s.h5"
+    ltkit("posthoc", "logit-adjust", "feats.h5", "--sweep", "-o", sweep, "-q")
+    words = ("compare", "feats.h5", "feats.alphanet.h5", sweep, "feats.tau-norm.h5", "-q",
+             "--replicates", 100)  # fmt: skip
+    lines = terminal(*words, rows=24)
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    piped = ltkit(*words)[1]
+    assert " ".join(lines).endswith(piped.splitlines()[-1])
+    assert "is ahead of baseline by" in " ".join(lines)
+    place = next(n for n, line in enumerate(lines) if line.startswith("logit-adjust tau 1.6 *"))
+    first = next(n for n, line in enumerate(piped.splitlines()) if line.startswith(" - baseline"))
+    for low, high in re.findall(r"([+-][\d.]+)…([+-][\d.]+)", lines[place + 2]):
+        assert f"{low} to {high}" in "\n".join(piped.splitlines()[first:])
+    assert len(re.findall(r"[+-][\d.]+…", lines[place + 2])) == 4
+    assert "pairs: 95 %" in "\n".join(terminal(*words, rows=200))
+    assert "pairs: 95 %" in piped
+
+
 def test_neighbors_as_a_table(here, terminal, ltkit):
     lines = terminal("neighbors", "feats.h5", "-q")
     assert max(map(len, lines)) <= 80

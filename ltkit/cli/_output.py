@@ -4,7 +4,9 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -242,9 +244,14 @@ def print_table(table: Any, title: str) -> None:
 
 
 def print_fitting(make: Callable[[Look], Any], title: str) -> None:
-    """Print the table that suits stdout: plain in a pipe, with bars on a terminal.
+    """Print the table that suits stdout, as `fitting` returns it."""
+    typer.echo(fitting(make, title))
 
-    On a terminal with too few columns, the narrow table is printed.
+
+def fitting(make: Callable[[Look], Any], title: str) -> str:
+    """Return, as text, the table that suits stdout: plain in a pipe, with bars on a terminal.
+
+    On a terminal with too few columns, it is the narrow table.
     """
     from rich.console import Console
 
@@ -254,5 +261,19 @@ def print_fitting(make: Callable[[Look], Any], title: str) -> None:
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     if people and needed > console.width:
         table = make(Look(bars=True, narrow=True))
-    typer.echo(printable(title))
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    return f"{printable(title)}\n{captured.get()}".removesuffix("\n")
+
+
+def is_longer_than_screen(text: str) -> bool:
+    """Return whether a text has more lines than a terminal shows at once."""
+    return len(text.splitlines()) >= shutil.get_terminal_size().lines
+
+
+def wrapped(text: str) -> str:
+    """Return a sentence in lines as wide as a terminal; elsewhere as one line."""
+    line = printable(text)
+    if not for_people():
+        return line
+    return textwrap.fill(line, shutil.get_terminal_size().columns, break_on_hyphens=False)
