@@ -200,8 +200,14 @@ def test_same_command_same_bytes(feats):
 
 
 def test_posthoc_says_what_it_tried_and_takes_what_is_set(feats):
-    result = run("posthoc", "tau-norm", "-o", "a.h5")
+    result = run("posthoc", "tau-norm", "--all", "-o", "a.h5")
     assert "tau 0.3: balanced accuracy" in result.stderr
+    short = run("posthoc", "tau-norm", "-o", "a.h5", "--overwrite").stderr
+    assert "tau 0.3:" not in short
+    assert " (best of 21), " in short
+    assert not set("▁▂▃▄▅▆▇█") & set(short)
+    both = run("posthoc", "group-bias", "-o", "g.h5").stderr
+    assert re.search(r"on val: [\d.]+ at few \S+, medium \S+ \(best of 91\)$", both, re.MULTILINE)
     run("posthoc", "tau-norm", "--set", "tau=0.25", "-o", "b.h5", "-q")
     correction, _ = classifiers.read(Path("b.h5"))
     assert correction.runs[0]["tau"] == 0.25

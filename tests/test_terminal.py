@@ -243,7 +243,7 @@ def test_a_sweep_shows_what_it_chose_by(here, tmp_path, terminal):
 
 
 def test_posthoc_draws_what_it_tried(here, tmp_path, terminal):
-    lines = terminal("posthoc", "tau-norm", "feats.h5", "-o", tmp_path / "t.h5")
+    lines = terminal("posthoc", "tau-norm", "feats.h5", "--all", "-o", tmp_path / "t.h5")
     tried = [line for line in lines if line.startswith("tau ")]
     assert len(tried) == 21
     heights = [BAR.search(line)[0].index(next(c for c in BAR.search(line)[0] if c in "▌▐"))
@@ -251,6 +251,18 @@ def test_posthoc_draws_what_it_tried(here, tmp_path, terminal):
     values = [float(re.search(r"accuracy ([\d.]+)", line)[1]) for line in tried]
     assert heights[values.index(max(values))] == max(heights)
     assert heights[-1] < max(heights)
+    short = terminal("posthoc", "tau-norm", "feats.h5", "--overwrite", "-o", tmp_path / "t.h5")
+    (line,) = [line for line in short if "accuracy on val" in line]
+    numbers = re.search(
+        r": ([\d.]+) at tau 0, ([\d.]+) at (tau .*?) \(best of 21\), ([\d.]+) at", line
+    )
+    ends = values[0], max(values), values[-1]
+    wanted = [f"{100 * value:.1f}" for value in ends]
+    assert [numbers[1], numbers[2], numbers[4]] == wanted
+    assert f"chosen: {numbers[3]}" in short
+    curve = re.search("[▁▂▃▄▅▆▇█]+$", line)[0]
+    assert len(curve) == 21
+    assert curve[values.index(max(values))] == "█"
 
 
 def test_other_tables_have_bars_too(here, terminal):

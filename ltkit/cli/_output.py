@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -123,9 +123,9 @@ class Progress:
     On a terminal it is redrawn; elsewhere a line is printed every ten seconds at most.
     """
 
-    def __init__(self, unit: str, quiet: bool) -> None:
-        """Set the unit that is counted."""
-        self.unit, self.quiet = unit, quiet
+    def __init__(self, unit: str, quiet: bool, after: float = 0.0) -> None:
+        """Set the unit that is counted; what takes fewer than `after` seconds is not shown."""
+        self.unit, self.quiet, self.after = unit, quiet, after
         self.what, self.begun, self.start, self.shown = "", 0, 0.0, 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -133,6 +133,8 @@ class Progress:
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if what != self.what:
             self.what, self.start, self.begun = what, now, done
+        if now - self.start < self.after:
+            return
         finished = done >= total
         if self.quiet or (not finished and now - self.shown < (0.2 if terminal else 10)):
             return
@@ -215,13 +217,14 @@ def sparkline(values: Sequence[float], width: int = 12) -> str:
     return "".join(HEIGHTS[round(steps * (value - low))] for value in some)
 
 
-def for_people() -> bool:
-    """Return whether stdout is a terminal that can show bars and curves."""
+def for_people(stream: TextIO | None = None) -> bool:
+    """Return whether stdout, or another stream, is a terminal that can show bars and curves."""
+    stream = stream or sys.stdout
     try:
-        f"─▌▐┃{HEIGHTS}".encode(sys.stdout.encoding)
+        f"─▌▐┃{HEIGHTS}".encode(stream.encoding)
     except UnicodeEncodeError:
         return False
-    return sys.stdout.isatty()
+    return stream.isatty()
 
 
 def scale_of(

@@ -16,6 +16,7 @@ from ltkit.evaluation.entries import (
 )
 from ltkit.evaluation.frontier import knob_of
 from ltkit.evaluation.grouping import Grouping, grouping_of
+from ltkit.evaluation.on_val import OnVal, on_val
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
 from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
@@ -23,6 +24,7 @@ from ltkit.evaluation.scores import class_table, evaluate
 __all__ = [
     "Entry",
     "Grouping",
+    "OnVal",
     "best",
     "check_fit",
     "class_table",
@@ -37,6 +39,7 @@ __all__ = [
     "mean_heads",
     "mean_softmax",
     "objective",
+    "on_val",
     "one_run",
     "pick",
     "predict",
