@@ -243,3 +243,31 @@ def test_corrections_of_one_method_are_told_apart():
     assert names(("feats.m.h5", one), ("feats.n.h5", one)) == ["m", "m n"]
     assert names(("p/m.h5", one), ("q/m.h5", one)) == ["p/m.h5", "q/m.h5"]
     assert names(("feats.m.h5", one), taken=["m"]) == ["feats.m"]
+
+
+def test_several_seeds_as_the_head_that_is_shipped():
+    features = made()
+    rng = np.random.default_rng(1)
+    base = features.classifier()
+    heads = [base.weight + rng.normal(0, 0.6, base.weight.shape).astype(np.float32) for _ in "abc"]
+    runs = tuple({"rho": 1.0, "seed": n} for n in range(3))
+    bias = np.repeat(base.bias[None], 3, axis=0)
+    seeds = Entry("m", "m.h5", Correction("m", np.arange(6), np.stack(heads), bias, runs))
+    (mean,) = evaluation.of_seeds([seeds], "mean", features)
+    assert mean.name == "m mean"
+    document, _ = evaluate(features, "test", [mean], replicates=100)
+    row = document["rows"][1]
+    test = features.split("test")
+    logits = test.features @ np.mean(heads, axis=0).T + base.bias
+    assert row["accuracy"]["all"] == pytest.approx((logits.argmax(axis=1) == test.labels).mean())
+    assert row["runs"] == 1
+    assert row["label"] == "m mean rho 1"
+    val = FeatureSet(features.splits | {"val": test}, features.classes, features.head)
+    (best,) = evaluation.of_seeds([seeds], "best", val)
+    each = [((test.features @ w.T + base.bias).argmax(axis=1) == test.labels).mean() for w in heads]
+    assert best.name == "m best"
+    assert [run["seed"] for run in best.correction.runs] == [int(np.argmax(each))]
+    with pytest.raises(InputError, match="no validation split"):
+        evaluation.of_seeds([seeds], "best", features)
+    single = Entry("one", "one.h5", seeds.correction.only([0]))
+    assert evaluation.of_seeds([single], "mean", features) == [single]

@@ -106,3 +106,27 @@ def test_without_val_nothing_is_measured(tmp_path, monkeypatch):
     run("import", "b.npz", "-o", "feats.h5", "-q", "--overwrite")
     said = run("posthoc", "ncm", "--overwrite").stderr  # of no head there is no baseline
     assert re.search(r"^ncm: few [\d.]+, all [\d.]+ on val$", said, re.MULTILINE)
+
+
+def test_evaluate_scores_the_head_that_export_writes(feats):
+    run("alphanet", "fit", "--rho", "0.5,1", "--seeds", "2", "--epochs", "2", "-q")
+    run("posthoc", "ncm", "-q")
+    for how, shown in (("best", "the best on val"), ("mean", "the mean of the heads")):
+        words = ("evaluate", "--replicates", "100", "-q", "--run", how)
+        document = json.loads(run(*words, "--json").stdout)
+        assert document["run"] == how
+        names = [row["name"] for row in document["rows"]]
+        assert names == ["baseline", *[f"alphanet {how}"] * {"best": 1, "mean": 2}[how], "ncm"]
+        assert all(row["runs"] == 1 for row in document["rows"])
+        rho = next(r["settings"]["rho"] for r in document["rows"][1:] if r["chosen"])
+        wanted = ("--run", f"rho={rho:g}") if how == "mean" else ()
+        run("export", "feats.alphanet.h5", "--run", how, *wanted, "--to", "npz", "-o", f"{how}.npz")
+        with np.load(f"{how}.npz") as head:
+            weight, bias = head["weight"], head["bias"]
+        test = features_file.read(Path("feats.h5")).split("test")
+        logits = np.asarray(test.features[:], np.float32) @ weight.T + bias
+        right = (logits.argmax(axis=1) == test.labels).mean()
+        (row,) = [row for row in document["rows"][1:-1] if row["chosen"]]
+        assert row["accuracy"]["all"] == pytest.approx(right, abs=2e-4)
+        assert f"of several seeds {shown}" in run(*words).stdout
+    assert json.loads(run("evaluate", "--replicates", "100", "--json").stdout)["run"] is None

@@ -10,7 +10,7 @@ import typer
 
 from ltkit import numerals
 from ltkit.cli import _inputs, _measures, _options, _output, _tables
-from ltkit.settings import GROUPS, REPLICATES
+from ltkit.settings import GROUPS, REPLICATES, Heads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +52,21 @@ FailUnder = Annotated[
         help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
     ),
 ]
+HEADS = {
+    "best": "; of several seeds the best on val",
+    "mean": "; of several seeds the mean of the heads",
+}
+"""What a title says of ``--run``."""
+
+Seeds = Annotated[
+    Heads | None,
+    typer.Option(
+        "--run",
+        help="Of several seeds, score the best on the validation split, or the mean of the heads, "
+        "as export writes them. Default: the mean of their accuracies.",
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
@@ -65,6 +80,7 @@ def evaluate(
     topk: TopK = None,
     relative_to: RelativeTo = None,
     every_setting: _options.EverySetting = False,
+    run: Seeds = None,
     metrics: _measures.Metrics = None,
     prior: _measures.PriorOption = None,
     priors: _measures.Priors = False,
@@ -93,6 +109,8 @@ def evaluate(
     limits, asked = _limits(fail_under or []), _measures.names(metrics)
     path, named = _inputs.features_and_named(files, quiet, classifier)
     features, entries = _inputs.read_judged(path, base, named, quiet)
+    if run is not None:
+        entries = evaluation.of_seeds(entries, run, features)
     references = relative_to or []
     read = (path, *(Path(entry.file) for entry in entries), *references)
     for output in (per_class, confusion):
@@ -110,7 +128,7 @@ def evaluate(
         replicates=replicates,
         seed=seed,
     )  # fmt: skip
-    document["features"] = str(path)
+    document |= {"features": str(path), "run": run}
     shown = document if every_setting else _chosen(document)
     failures = _failures(shown, limits)
     if per_class is not None:
@@ -174,6 +192,7 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
     hidden = document.get("hidden", 0)
     by = "; * best on val by balanced accuracy" if hidden else ""
+    by += HEADS.get(document["run"], "")
     _output.print_fitting(
         partial(_accuracies, document, columns), f"{title}{_measures.under(document['prior'])}{by}"
     )

@@ -208,6 +208,27 @@ def one_run(
     return some.only([int(np.argmax([found["balanced"] or 0.0 for found in every]))])
 
 
+def of_seeds(entries: Sequence[Entry], how: Heads, features: FeatureSet) -> list[Entry]:
+    """Return corrections with one head in the place of several seeds; others as they are.
+
+    Args:
+        entries: corrections.
+        how: as for `one_run`; the mean is of each setting's seeds. The entry's name says it.
+        features: whose head is corrected.
+
+    Raises:
+        SettingError: for ``best`` without a validation split.
+    """
+    found = []
+    for entry in entries:
+        one = entry.correction
+        if any(len(runs) > 1 for _, runs in settings_of(one)):
+            one = mean_heads(one) if how == "mean" else one_run(one, {}, how, features)
+            entry = Entry(f"{entry.name} {how}", entry.file, one)
+        found.append(entry)
+    return found
+
+
 def _fitting(correction: Correction, wanted: Mapping[str, float]) -> list[int]:
     """Return the runs that have the wanted settings."""
     return [
