@@ -6,6 +6,7 @@ its parameters.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -21,6 +22,17 @@ def names(package: ModuleType) -> list[str]:
     """Return a package's public module names, with dashes, sorted."""
     modules = pkgutil.iter_modules(package.__path__)
     return sorted(m.name.replace("_", "-") for m in modules if not m.name.startswith("_"))
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a package of ltkit, as `names` does, without importing the package.
+
+    Example:
+        >>> "tau-norm" in names_in("posthoc")
+        True
+    """
+    found = importlib.util.find_spec(f"ltkit.{folder}")
+    return names(importlib.util.module_from_spec(found)) if found is not None else []
 
 
 def load(package: ModuleType, name: str) -> ModuleType:

@@ -61,7 +61,6 @@ app = typer.Typer(
     name="ltkit",
     cls=_commands.Commands,
     help="Long-tailed classification on cached features: extract, diagnose, correct, compare.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -15,6 +15,14 @@ UsageError: Any = typer.BadParameter.__base__
 class Commands(TyperGroup):
     """A group that lists commands by section and reports a wrong command line in one line."""
 
+    def get_params(self, context: Any) -> list[Any]:
+        """Return the options, of which --help leaves out what few need."""
+        params: list[Any] = super().get_params(context)
+        for param in params:
+            if param.name == "show_completion":
+                param.hidden = True
+        return params
+
     def make_context(self, *words: Any, **named: Any) -> Any:
         """Parse the options before the command."""
         return _in_one_line(super().make_context, *words, **named)

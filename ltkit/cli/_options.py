@@ -1,6 +1,7 @@
 """The options that several commands share: one wording per idea."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -44,6 +45,17 @@ def setting(name: str, help: str = "", *declared: str, called: str = "", **more:
         *declared, parser=read, metavar="<int>" if within.whole else "<float>",
         help=f"{help.removesuffix('.')}; {within.span}." if help else span, **more,
     )  # fmt: skip
+
+
+def begun(folder: str) -> Callable[[str], list[str]]:
+    """Return what completes the name of a method in a package of ltkit."""
+
+    def names(incomplete: str) -> list[str]:
+        from ltkit.registry import names_in
+
+        return [name for name in names_in(folder) if name.startswith(incomplete)]
+
+    return names
 
 
 BESIDE = "all files next to FEATS made from it"

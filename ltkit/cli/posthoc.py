@@ -19,15 +19,21 @@ PriorFrom = Annotated[
         "softmax over the train split."
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Argument(
+        help="Correction method; see --list.",
+        show_default=False,
+        autocompletion=_options.begun("posthoc"),
+    ),
+]
 Every = Annotated[
     bool, typer.Option("--all", help="Print the accuracy of every value that was tried.")
 ]
 
 
 def posthoc(
-    method: Annotated[
-        str | None, typer.Argument(help="Correction method; see --list.", show_default=False)
-    ] = None,
+    method: Method = None,
     feats: _options.Feats = None,
     set_: _options.SetParameter = None,
     select: Annotated[

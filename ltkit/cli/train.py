@@ -42,7 +42,12 @@ def _defaults(name: str) -> str:
 
 
 Method = Annotated[
-    str | None, typer.Argument(help="Training loss; see --list.", show_default=False)
+    str | None,
+    typer.Argument(
+        help="Training loss; see --list.",
+        show_default=False,
+        autocompletion=_options.begun("losses"),
+    ),
 ]
 Feats = Annotated[
     str | None,
