@@ -218,7 +218,10 @@ def cells(small: bool) -> Iterator[tuple[str, Callable[[str, int], dict[str, Any
 
 def main(target: Path, small: bool) -> None:
     """Compute the cells that are not there yet, and write after each."""
-    done: dict[str, Any] = {"command": "OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py", "cells": {}}
+    done: dict[str, Any] = {
+        "command": "OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py",
+        "cells": {},
+    }
     if target.is_file():
         done = json.loads(target.read_text(encoding="utf-8"))
     done["machine"] = machine()

@@ -92,11 +92,12 @@ seed by seed: what a seed does to both cancels.
 
 - Down to two images a class, intervals hold as they should, see the table.
 - **Classes with one image** have no spread of their own. The variance between them, over the group,
-  takes its place. It is at least as large as what it stands for, so the interval is a little wide.
-  A single such class gets the variance between all images.
+  takes its place. It is at least as large as what it stands for, so the interval is a little wide:
+  it holds in 97 to 99 % of draws. A single such class gets the variance between all images.
 - **A figure of a single image** has no interval: there is nothing to see it from. `no interval` in
   tables, null in JSON.
 - With 20 images or fewer in all, intervals of differences are wide, and hold more often than 95 %.
+  So do those of several seeds where the seeds differ by no more than images explain.
 
 ## Curves
 
@@ -122,8 +123,15 @@ large effect of seeds, the bootstrap is too narrow: use the pairs' intervals the
 - **Relative accuracy** (`--relative-to`) is a ratio, of the seeds at hand. Images are drawn anew,
   as for curves, for both models together.
 - **Calibration errors** are by the class that is *predicted*. Among images whose true class is
-  rare, no confidence can be right: who knew that class would not need to ask. An
-  expected calibration error is above 0 even for a perfect model, the more so the fewer predictions.
+  rare, no confidence can be right: who knew that class would not need to ask. An expected
+  calibration error is above 0 even for a perfect model, the more so the fewer predictions.
+  `--metrics ece` has bins of equal mass and an interval that allows for this: it has the errors
+  from which the one found is no surprise, and reaches 0 where the model may be calibrated. It is
+  for the seeds at hand.
+- **Under a prior** (`--prior`), accuracies have other weights, and intervals follow from them.
+- **`recommend`**: each validation image is judged by what was chosen without it, and a gain has the
+  interval of a difference, over validation images. Objectives that are no mean of class accuracies
+  (harmonic, worst) are resampled within classes.
 - **`analyze deltas --json`** has the interval of each change, that of the same difference in
   `evaluate`.
 - **± of flows, deltas and AlphaNet's sweep** is the standard deviation over seeds.

@@ -172,3 +172,13 @@ def test_intervals_hold_for_new_samples_and_seeds(per_class, seeds, of_seed):
         held["difference"] += estimate.p >= 0.05
     for what, count in held.items():
         assert 0.92 <= count / draws <= 1, what
+
+
+def test_what_runs_do_to_classes_of_one_sample_counts_once():
+    """Runs that are right on such classes by chance: seeds have next to no part of their own."""
+    rng, labels, shares = np.random.default_rng(0), np.arange(200), []
+    for _ in range(100):
+        runs = rng.random((5, 200)) < 0.5
+        found = accuracy_estimate(moments(runs, labels, 200), np.full(200, 1 / 200))
+        shares.append(found.seed_share)
+    assert np.median(shares) < 0.3  # of the variance between runs, where nothing is taken off: 0.5
