@@ -68,8 +68,8 @@ REPLICATES = 2000
 """Bootstrap replicates."""
 
 RECOMMENDED = (
-    "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "logistic",
-    "lws", "marc", "crt", "weight-balancing", "blend",
+    "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "lws",
+    "marc", "crt", "weight-balancing", "blend",
 )  # fmt: skip
 """What a recommendation chooses among, the simplest first: one number, one a group, one or two a
 class, a row a class from the class means, rows fitted anew, these combined with the head's."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
+from screens import on_terminal
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -252,6 +253,55 @@ def test_the_command(demo, ltkit):
             assert line["true_name"] == file.classes.name(int(line["true"]))
     np.testing.assert_array_equal(found, matrix)
     assert {line["classifier"] for line in table} == {"baseline", "logit-adjust tau 1"}
+
+
+def test_compare_under_a_prior_agrees_with_evaluate(demo, ltkit):
+    under = ("--prior", "backward:20", "--replicates", 100)
+    rows = json.loads(ltkit("evaluate", "feats.h5", *under, "--json")[1])["rows"]
+    code, out, err = ltkit("compare", "feats.h5", "feats.logit-adjust.h5", *under, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["prior"] == {"prior": "backward:20", "untested": 0.0}
+    (base,), (adjusted,) = (method["points"] for method in found["methods"])
+    for point, row in zip((base, adjusted), rows, strict=True):
+        assert point["accuracy"] == pytest.approx(row["accuracy"])
+        assert point["metrics"]["taken"] == row["metrics"]["taken"]
+        assert point["interval"]["all"] == pytest.approx(row["interval"]["all"])
+    (pair,) = found["pairs"]
+    assert pair["difference"]["all"] == pytest.approx(rows[1]["difference"]["all"])
+    code, out, _ = ltkit("compare", "feats.h5", "feats.logit-adjust.h5", *under)
+    assert "weighted to prior backward:20" in out
+    frame = face.compare(
+        features_file.read(Path("feats.h5")), "feats.logit-adjust.h5", prior="backward:20",
+        replicates=100,
+    )  # fmt: skip
+    assert frame["difference"]["all"].iloc[0] == pytest.approx(pair["difference"]["all"])
+
+
+def test_a_curve_and_its_choice_under_a_prior(demo, ltkit):
+    """Of a sweep, what is best on val under the prior stands for the method."""
+    ltkit("posthoc", "logit-adjust", "feats.h5", "--sweep", "-o", "sweep.h5", "-q")
+    words = ("compare", "feats.h5", "sweep.h5", "--replicates", 100, "--json", "--prior")
+    taus = []
+    for prior in ("forward:50", "uniform", "backward:50"):
+        code, out, err = ltkit(*words, prior)
+        assert code == 0, err
+        points = json.loads(out)["methods"][1]["points"]
+        (chosen,) = [point for point in points if point["in_pairs"]]
+        best = max(points, key=lambda point: point["val"]["all"])
+        assert chosen["val"]["all"] == pytest.approx(best["val"]["all"])
+        taus.append(chosen["settings"]["tau"])
+    assert taus[0] < taus[1] < taus[2]
+
+
+def test_on_a_terminal_of_80_columns(demo, monkeypatch):
+    words = ("evaluate", "feats.h5", "--metrics", "all", "--priors", "--replicates", 100)
+    lines = on_terminal(monkeypatch, words)
+    assert max(map(len, lines)) <= 80
+    narrow = [line.split() for line in lines if line.startswith(("   forward", "   backward"))]
+    assert narrow[0] == ["forward", "60.8", "58.1", "53.7", "49.8", "44.1", "39.5"]
+    assert narrow[1] == ["backward", "19.0", "21.6", "25.7", "29.4", "35.0", "39.5"]
+    assert sum("worst class" in line for line in lines) == 2
 
 
 def test_a_prior_in_json_and_as_a_call(demo, ltkit):

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from ltkit.recommendation import Wanted
 
 Goal = Annotated[
-    Objective, typer.Option("--objective", help="Accuracy to maximise on the validation split.")
+    Objective | None,
+    typer.Option(
+        "--objective",
+        help="Accuracy to maximise. Default: balanced; with --prior all, which is that under it.",
+        show_default=False,
+    ),
 ]
 Keep = Annotated[
     list[str] | None,
@@ -37,7 +42,7 @@ WithAlphaNet = Annotated[
 
 
 def wanted(
-    objective: Objective, keep: list[str] | None, methods: str | None, with_alphanet: bool,
+    objective: Objective | None, keep: list[str] | None, methods: str | None, with_alphanet: bool,
     **more: Any,
 ) -> "Wanted":  # fmt: skip
     """Return what is asked for.

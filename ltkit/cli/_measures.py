@@ -69,6 +69,14 @@ def names(text: str | None) -> Sequence[str]:
     return [_options.one_of(w, METRICS, "--metrics") for w in _options.words(text, "--metrics")]
 
 
+def under(prior: dict[str, Any] | None) -> str:
+    """Return what a table's title says of a prior."""
+    if prior is None:
+        return ""
+    left_out = f", {100 * prior['untested']:.1f} % of it in classes without a sample: left out"
+    return f", weighted to prior {prior['prior']}{left_out if prior['untested'] else ''}"
+
+
 def print_figures(document: dict[str, Any], asked: Sequence[str]) -> None:
     """Print the figures that were asked for, a line for each below each row's name."""
     _output.print_fitting(
@@ -112,7 +120,7 @@ def print_priors(document: dict[str, Any]) -> None:
     """Print each row's accuracy under the priors of LADE and SADE."""
     _output.print_fitting(
         partial(_priors, document["rows"]),
-        "under test priors: forward 50 is a tail as of training, 50 to 1; backward its reverse",
+        "test priors: forward 50 is a tail as of training, 50 to 1; backward its reverse",
     )
 
 

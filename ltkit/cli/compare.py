@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit import numerals
-from ltkit.cli import _inputs, _options, _output, _tables
+from ltkit.cli import _inputs, _measures, _options, _output, _tables
 from ltkit.settings import GROUPS, REPLICATES, Select
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def compare(
         typer.Option("--every-setting", help="Compare every setting of a file, not only the best."),
     ] = False,
     at: Levels = None,
+    prior: _measures.PriorOption = None,
     split: _options.Split = "test",
     bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
@@ -81,7 +82,8 @@ def compare(
                  several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
-      and features, split, n, bins, groups, samples, bootstrap, select, against, untested_classes
+      and features, split, n, bins, groups, samples, bootstrap, select, against, prior (null without
+      one), untested_classes; metrics of points as evaluate has them, of predictions
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
@@ -97,7 +99,7 @@ def compare(
     document = evaluation.compare(
         features, split, entries,
         bins=_options.bins(bins), select=None if every_setting else select,
-        against=against, at=levels, replicates=replicates, seed=seed,
+        against=against, at=levels, prior=prior, replicates=replicates, seed=seed,
     )  # fmt: skip
     document["features"] = str(path)
     _output.say_of_choice(document, quiet)
@@ -155,6 +157,7 @@ def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
     """Print the settings in the pairs, with intervals."""
     chosen, methods = document["select"], document["methods"]
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    title += _measures.under(document["prior"])
     if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"
     _output.print_fitting(partial(_points, document, columns), title)

@@ -161,7 +161,7 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     _output.print_fitting(
         partial(_accuracies, document, columns),
         f"{document['features']}, {document['split']} split, {document['n']} samples"
-        f"{_under(document['prior'])}",
+        f"{_measures.under(document['prior'])}",
     )
     if asked:
         _measures.print_figures(document, asked)
@@ -173,14 +173,6 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
         _print_grouped(rows, columns)
     if document["untested_classes"]:
         typer.echo(f"{document['untested_classes']} classes have no sample in this split: left out")
-
-
-def _under(prior: dict[str, Any] | None) -> str:
-    """Return what a table's title says of a prior."""
-    if prior is None:
-        return ""
-    left_out = f", {100 * prior['untested']:.1f} % of it in classes without a sample: left out"
-    return f", weighted to prior {prior['prior']}{left_out if prior['untested'] else ''}"
 
 
 def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":

@@ -76,13 +76,9 @@ def export(
     from ltkit.records import Correction
     from ltkit.settings import LoadSettings
 
-    forms = (*checkpoint.FORMS, *tables.FORMS)
-    if (into is None) == (to is None):
-        raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
+    _check_form(into, to)
     if output is None:
         raise InputError("--output: absent, expected the name of the new file")
-    if to is not None:
-        _options.one_of(to, forms, "--to")
     classifier = classifier or _paths.recommended(quiet)
     wanted_run, how = _options.run_of(run or [], "--run")
     path = _paths.features_path(str(classifier), quiet)
@@ -111,13 +107,9 @@ def export(
             base_model=None if base_model is None else str(base_model),
         )  # fmt: skip
         checkpoint.export_into(
-            into,
-            correction,
-            number,
-            output,
+            into, correction, number, output, wanted=wanted,
             made_from=features_file.checkpoint_of(features),
-            wanted=wanted,
-        )
+        )  # fmt: skip
     elif to in checkpoint.FORMS:
         checkpoint.export_head(features.corrected(correction, number), str(to), output)
     else:
@@ -126,6 +118,22 @@ def export(
             features.classes, features.groups(),
         )  # fmt: skip
     return _output.wrote(output, quiet)
+
+
+def _check_form(into: Path | None, to: str | None) -> None:
+    """Refuse no form of output, two, or an unknown one.
+
+    Raises:
+        InputError: naming the known ones.
+    """
+    from ltkit.errors import InputError
+    from ltkit.exports import checkpoint, tables
+
+    forms = (*checkpoint.FORMS, *tables.FORMS)
+    if (into is None) == (to is None):
+        raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
+    if to is not None:
+        _options.one_of(to, forms, "--to")
 
 
 def _features(path: Path, base: Path | None, classifier: Path | None, quiet: bool) -> "FeatureSet":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltkit.cli import _advice, _loading, _options, _output
+from ltkit.cli import _advice, _loading, _measures, _options, _output
 from ltkit.settings import Amp, ExtractSettings
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ def fix(
         int, _options.setting("batch_size", "Images per batch.")
     ] = ExtractSettings.batch_size,
     amp: Annotated[Amp, typer.Option(help="Mixed precision.")] = ExtractSettings.amp,
-    objective: _advice.Goal = "balanced",
+    objective: _advice.Goal = None,
     keep: _advice.Keep = None,
     methods: _advice.Methods = None,
     with_alphanet: _advice.WithAlphaNet = False,
+    prior: _measures.PriorOption = None,
     features_only: Alone = False,
     device: _options.Device = "auto",
     overwrite: _options.Overwrite = False,
@@ -80,7 +81,7 @@ def fix(
     """
     from ltkit import face
 
-    wanted = _advice.wanted(objective, keep, methods, with_alphanet)
+    wanted = _advice.wanted(objective, keep, methods, with_alphanet, prior=prior)
     source: Model | Path = checkpoint
     if data is not None:
         said = _loading.load_settings(

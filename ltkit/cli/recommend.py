@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _advice, _inputs, _options, _output, _paths, _tables
+from ltkit.cli import _advice, _inputs, _measures, _options, _output, _paths, _tables
 from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, REPEATS
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ RecalibrateOn = Annotated[
 
 def recommend(
     feats: _options.Feats = None,
-    objective: _advice.Goal = "balanced",
+    objective: _advice.Goal = None,
     keep: _advice.Keep = None,
     methods: _advice.Methods = None,
     with_alphanet: _advice.WithAlphaNet = False,
+    prior: _measures.PriorOption = None,
     recalibrate_on: RecalibrateOn = None,
     base: _options.Base = None,
     bins: _options.Bins = None,
@@ -64,7 +65,7 @@ def recommend(
 
     wanted = _advice.wanted(
         objective, keep, methods, with_alphanet, confidence=confidence, folds=folds,
-        repeats=repeats, seed=seed, bins=_options.bins(bins),
+        repeats=repeats, seed=seed, bins=_options.bins(bins), prior=prior,
     )  # fmt: skip
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, _paths.RECOMMENDED)

@@ -24,6 +24,7 @@ from ltkit.evaluation.intervals import (
 )
 from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.evaluation.measured import Method, Point, few_on_val, methods_of, overall_and_few
+from ltkit.evaluation.priors import described, prior_of
 from ltkit.evaluation.resampling import interval
 from ltkit.records import (
     Classifier,
@@ -48,6 +49,7 @@ def compare(
     select: Select | None = "balanced",
     against: str | None = None,
     at: Sequence[float] | None = None,
+    prior: str | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -71,6 +73,8 @@ def compare(
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
+        prior: how often classes occur in use, as `ltkit.records.class_prior` has it, under which
+            settings are chosen and compared; None: as in the split.
         replicates: bootstrap replicates.
         seed: bootstrap seed.
 
@@ -91,8 +95,9 @@ def compare(
         )
     entries = [_own(features, base), *entries]
     groups = features.groups(bins)
-    weights = metrics.group_weights(data.labels, base.num_classes, groups)
-    methods = methods_of(features, split, entries, groups, select, replicates, seed)
+    share = None if prior is None else prior_of(features, split, prior)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
+    methods = methods_of(features, split, entries, groups, select, replicates, seed, share)
     standing = [(m, m.points[p]) for m in methods for p in m.chosen]
     rival, other = (None, None) if against is None else _named(against, standing)
     frontier = None
@@ -103,6 +108,7 @@ def compare(
         "select": select,
         "against": other and other.label,
         "untested_classes": documents.untested(data.labels, base.num_classes),
+        "prior": None if share is None else described(str(prior), share, data.labels),
         "methods": _method_rows(methods, weights),
         "pairs": [
             _pair_row(*pair, data.labels, weights, features.classes)
@@ -164,6 +170,7 @@ def _method_rows(methods: Sequence[Method], weights: Mapping[str, Floats]) -> li
                     "accuracy": p.accuracy,
                     "std": p.std,
                     **_told({name: accuracy_estimate(p.found, w) for name, w in weights.items()}),
+                    "metrics": p.figures.by_group,
                     "val": method.val and method.val[number],
                     "in_pairs": number in method.chosen,
                     "on_curve": number in method.walk,

@@ -16,7 +16,9 @@ from ltkit.evaluation import choice, metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, knob_of
 from ltkit.evaluation.intervals import Moments, moments
+from ltkit.evaluation.measures import Figures, Judge
 from ltkit.evaluation.prediction import predict_classes
+from ltkit.evaluation.priors import sample_weights
 from ltkit.evaluation.resampling import bootstrap, mean_over_seeds, resampled_groups
 from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
 from ltkit.settings import Select
@@ -35,6 +37,7 @@ class Point:
     found: what intervals need of `right`.
     accuracy, std: by group, None where it is absent; no std of a single run.
     drawn: by group of `resampled_groups`, (R,) replicates.
+    figures: beside accuracy, of predictions.
     """
 
     label: str
@@ -46,6 +49,7 @@ class Point:
     accuracy: Mapping[str, float | None]
     std: Mapping[str, float | None] | None
     drawn: Mapping[str, Floats]
+    figures: Figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +104,17 @@ def methods_of(
     select: Select | None,
     replicates: int,
     seed: int,
+    prior: Floats | None = None,
 ) -> list[Method]:
     """Return every file's settings, measured on the split, and what was chosen on val."""
     data, base = features.split(split), features.classifier()
-    weights = metrics.group_weights(data.labels, base.num_classes, groups)
-    measured = _measure(data, base, entries, weights, replicates, seed)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups, prior)
+    shares = sample_weights(data.labels, prior, base.num_classes)
+    judge = Judge(data, groups, weights, shares)
+    measured = _measure(judge, base, entries, replicates, seed)
     found = []
     for number, (entry, points) in enumerate(zip(entries, measured, strict=True)):
-        val, chosen, right = _validate(features, base, entry.correction, groups, select)
+        val, chosen, right = _validate(features, base, entry.correction, groups, select, prior)
         settings = [point.settings for point in points]
         knob, redrawn = knob_of(settings), None
         if knob is not None or len(points) == 1:
@@ -115,10 +122,10 @@ def methods_of(
         else:
             there = val if few_on_val(features, groups) else None
             walk = corners(*overall_and_few(there or [point.accuracy for point in points]))
-            if there and right is not None:
+            if there and there[0]["few"] is not None and right is not None:
                 of = [runs for _, runs in settings_of(entry.correction)]
                 redrawn = _redrawn(
-                    features.splits["val"], right, of, groups, replicates, (seed, number)
+                    features.splits["val"], right, of, groups, replicates, (seed, number), prior
                 )
         walk = walk if points[0].accuracy["few"] is not None else np.arange(0)
         found.append(Method(entry.name, entry.file, points, val, chosen, knob, walk, redrawn))
@@ -132,12 +139,14 @@ def _redrawn(
     groups: ShotGroups,
     replicates: int,
     seed: tuple[int, int],
+    prior: Floats | None,
 ) -> tuple[Floats, Floats]:
     """Return (R, P) overall and few-shot accuracies of settings on replicates of val.
 
     The runs drawn are those drawn on the compared split.
     """
-    weights = metrics.group_weights(val.labels, sum(len(ids) for _, ids in groups.items()), groups)
+    size = sum(len(ids) for _, ids in groups.items())
+    weights = metrics.group_weights(val.labels, size, groups, prior)
     wanted = {name: weights[name] for name in ("all", "few")}
     drawn = bootstrap(right, val.labels, wanted, replicates=replicates, seed=(*seed, 1))
     means = np.stack([mean_over_seeds(drawn[:, :, runs], seed) for runs in settings], axis=-1)
@@ -151,6 +160,7 @@ def _validate(
     correction: Correction,
     groups: ShotGroups,
     select: Select | None,
+    prior: Floats | None,
 ) -> tuple[list[dict[str, float | None]] | None, Sequence[int], Bools | None]:
     """Return the settings' validation accuracies, and which represent the method in pairs.
 
@@ -167,25 +177,23 @@ def _validate(
             "on; compare every setting, or files with one setting each"
         )
     (predicted,) = predict_classes(val, base, [correction])
-    weights = metrics.group_weights(val.labels, base.num_classes, groups)
+    weights = metrics.group_weights(val.labels, base.num_classes, groups, prior)
     right = predicted == val.labels
     hits = metrics.class_accuracy(right, val.labels, base.num_classes)
     accuracy = [metrics.summarize(hits[runs].mean(axis=0), weights) for runs in settings]
     if select is None:
         return accuracy, range(len(settings)), right
-    scores = [choice.objective(p, val.labels, base.num_classes, groups, select) for p in predicted]
+    scores = [
+        choice.objective(p, val.labels, base.num_classes, groups, select, prior) for p in predicted
+    ]
     return accuracy, [choice.best(scores, settings)[0]], right
 
 
 def _measure(
-    data: FeatureSplit,
-    base: Classifier,
-    entries: Sequence[Entry],
-    weights: Mapping[str, Floats],
-    replicates: int,
-    seed: int,
+    judge: Judge, base: Classifier, entries: Sequence[Entry], replicates: int, seed: int
 ) -> list[list[Point]]:
     """Return the points of every method; all runs are resampled together."""
+    data, weights = judge.split, judge.weights
     predicted = predict_classes(data, base, [e.correction for e in entries])
     right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
     drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
@@ -210,6 +218,7 @@ def _measure(
                     metrics.summarize(hits.mean(axis=0), weights),
                     metrics.deviations(each),
                     {name: d for name, d in zip(weights, means, strict=True) if name in spread},
+                    judge.figures(predicted[number][runs]),
                 )
             )
         found.append(points)

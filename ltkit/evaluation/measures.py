@@ -70,13 +70,16 @@ class Judge:
     seed: int = 0
 
     def figures(
-        self, predicted: NDArray[Any], confidence: Floats, classifiers: Iterable[Classifier]
+        self,
+        predicted: NDArray[Any],
+        confidence: Floats | None = None,
+        classifiers: Iterable[Classifier] = (),
     ) -> Figures:
         """Measure a setting.
 
         Args:
             predicted: (S, N) class ids.
-            confidence: (S, N) largest softmax probability.
+            confidence: (S, N) largest softmax probability, which a calibration error needs.
             classifiers: of the S runs; none is asked for where predictions suffice.
         """
         labels, size = self.split.labels, len(next(iter(self.weights.values())))
@@ -89,7 +92,7 @@ class Judge:
         worst = worst_classes(by_class["recall"], self.weights)
         by_group |= averages(by_class["recall"], self.weights, worst)
         interval: dict[str, dict[str, list[float]]] = {}
-        if "ece" in self.names:
+        if "ece" in self.names and confidence is not None:
             by_group["ece"], interval["ece"] = self._error(predicted, confidence)
         asked = [name for name in METRICS if name in by_group]
         return Figures(by_class, {name: by_group[name] for name in asked}, worst, interval)

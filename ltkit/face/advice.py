@@ -11,12 +11,13 @@ from ltkit.settings import CONFIDENCE, FOLDS, REPEATS, Objective
 
 def recommend(
     features: FeatureSet,
-    objective: Objective = "balanced",
+    objective: Objective | None = None,
     *,
     keep: Mapping[str, float] | None = None,
     methods: Sequence[str] | None = None,
     with_alphanet: bool = False,
     recalibrate_on: FeatureSet | None = None,
+    prior: str | None = None,
     bins: Sequence[int] | None = None,
     confidence: float = CONFIDENCE,
     folds: int = FOLDS,
@@ -28,12 +29,13 @@ def recommend(
 
     Args:
         features: with a head, or with `base`, and a validation split; test is never read.
-        objective: the accuracy to maximise.
+        objective: the accuracy to maximise; None: balanced, or under a prior all.
         keep: by group, the least change in points, as ``{"all": -0.5}``; None: all -0.5 for an
             objective of the rare classes alone, else no limit.
         methods: names of post-hoc methods; None: all that fit in seconds.
         with_alphanet: whether AlphaNet is one of them.
         recalibrate_on: features whose val stands for that of these.
+        prior: how often classes occur in use, as ``ltkit recommend --prior``.
         bins: bounds of the medium shot group; None: the file's own.
         confidence: with which limits must hold.
         folds: parts of the validation split.

@@ -83,6 +83,7 @@ def compare(
     select: Select | None = "balanced",
     split: str = "test",
     bins: Sequence[int] | None = None,
+    prior: str | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     base: Start | None = None,
@@ -96,6 +97,7 @@ def compare(
         select: what a correction's setting is chosen by on the validation split.
         split: which split.
         bins: bounds of the medium shot group; None: the file's own.
+        prior: how often classes occur in use, as ``forward:50`` or a file; None: as in the split.
         replicates: of the bootstrap.
         seed: of the bootstrap.
         base: a classifier in the place of the head, or its file; it is the baseline.
@@ -112,7 +114,7 @@ def compare(
     features = with_base(features, base)
     document = comparison.compare(
         features, split, entries_of(corrections), bins=bins, select=select, against=against,
-        replicates=replicates, seed=seed,
+        prior=prior, replicates=replicates, seed=seed,
     )  # fmt: skip
     pairs = document["pairs"]
     return _frame(

@@ -1,11 +1,13 @@
 """The document of a recommendation: plain data, what ``ltkit recommend --json`` prints."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ltkit.evaluation import label
+from ltkit.evaluation.documents import untested
 from ltkit.evaluation.intervals import Estimate, mean_difference
 from ltkit.evaluation.resampling import bootstrap_jointly, interval
 from ltkit.recommendation.choosing import Choice, Chooser
@@ -33,31 +35,24 @@ def of_choice(
         choice: what it chose.
         family: what it chose among.
     """
-    aim, labels = chooser.aim, chooser.labels
-    gain, ends = _by_group(choice.gains, labels, aim)
+    labels = chooser.labels
+    gain, ends = _by_group(choice.gains, labels, chooser.aim)
     value, value_ends = _objective(chooser, choice.gains)
-    rows = _rows(chooser, choice, family)
     candidate = family.candidates[choice.candidate]
-    kept = candidate.method == family.order[0] or not _above(value_ends)
     return _opening(features, wanted) | {
         "n": len(labels),
-        "untested_classes": int((np.bincount(labels, minlength=len(features.classes)) == 0).sum()),
-        "limits": [
-            {"group": limit.group, "least": limit.least, "confidence": chooser.confidence}
-            for limit in chooser.limits
-        ],
+        "untested_classes": untested(labels, len(features.classes)),
+        "limits": [asdict(x) | {"confidence": chooser.confidence} for x in chooser.limits],
         "choice": _described(candidate, family) | {
-            "keep": kept,
+            "keep": candidate.method == family.order[0] or not _above(value_ends),
             "reason": _reason(candidate, family, value, value_ends),
             "wins": _wins(choice, chooser, candidate, family),
         },
-        "gain": gain,
-        "interval": ends,
-        "objective_gain": value,
-        "objective_interval": value_ends,
+        "gain": gain, "interval": ends,
+        "objective_gain": value, "objective_interval": value_ends,
         "accuracy": _accuracies(chooser, gain),
         "runner_up": _runner_up(chooser, choice, family),
-        "rows": rows,
+        "rows": _rows(chooser, choice, family),
         "notes": list(family.notes),
     }  # fmt: skip
 
@@ -99,7 +94,8 @@ def _opening(features: FeatureSet, wanted: Wanted) -> dict[str, Any]:
         "split": "val",
         "bins": list(features.bins if wanted.bins is None else wanted.bins),
         "groups": {name: len(ids) for name, ids in groups.items()},
-        "objective": wanted.objective,
+        "objective": wanted.aim,
+        "prior": wanted.prior,
         "folds": {"repeats": wanted.repeats, "folds": wanted.folds, "seed": wanted.seed},
     }
 

@@ -97,7 +97,7 @@ def gather(
 ) -> Family:
     """Fit every method's grid, and note where each setting is right on the validation split.
 
-    Of a setting nothing else is kept, so that memory grows with the samples, not with the rows.
+    Nothing else of a setting is kept.
 
     Args:
         features: with a head and a validation split.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.evaluation import metrics
@@ -23,7 +22,7 @@ from ltkit.recommendation.family import (
 )
 from ltkit.recommendation.objectives import Aim, Floats, Limit
 from ltkit.recommendation.wanted import Wanted
-from ltkit.records import Correction, FeatureSet, stratified_folds
+from ltkit.records import Correction, FeatureSet, class_prior, stratified_folds
 from ltkit.settings import KEEP_OF_RARE, Objective
 
 WITHOUT_VAL = "logit-adjust"
@@ -52,7 +51,6 @@ def recommend(
     features: FeatureSet,
     wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
     *,
-    prior: NDArray[np.float64] | None = None,
     report: Report = lambda what, done, total: None,
 ) -> Recommendation:
     """Choose the correction to ship, on validation data, and say how sure the choice is.
@@ -61,8 +59,6 @@ def recommend(
         features: with a head, or a base in its place. Without a validation split nothing can be
             chosen: the answer is then logit adjustment with tau 1, without an estimate.
         wanted: the objective, its limits, and what is tried.
-        prior: (C,) class frequencies in use, sum 1, by which ``all`` is weighted and every
-            correction is tried with the log prior added; None: those of the validation split.
         report: called with what is fitted, how many methods are done, and how many there are.
 
     Raises:
@@ -84,51 +80,42 @@ def recommend(
         (False, 'logit-adjust')
     """
     methods = methods_of(wanted.methods, wanted.with_alphanet)
-    base = features.classifier()
+    prior = _prior(features, wanted)
+    shift = None if prior is None else _log_prior(prior)
     if "val" not in features.splits or not len(features.splits["val"]):
-        return _without_val(features, wanted, prior)
+        return _without_val(features, wanted, shift)
     val = features.split("val")
-    weights = dict(
-        metrics.group_weights(val.labels, base.num_classes, features.groups(wanted.bins))
+    weights = metrics.group_weights(
+        val.labels, len(features.classes), features.groups(wanted.bins), prior
     )
-    if prior is not None:
-        weights["all"] = _known(prior, weights["balanced"])
-    aim = Aim(wanted.objective, weights)
+    aim = Aim(wanted.aim, weights)
     limits = _limits(aim.name, wanted.keep)
     dealt = stratified_folds(val.labels, wanted.folds, wanted.seed)
-    shift = None if prior is None else _log_prior(prior)
     family = gather(
-        features,
-        methods,
-        dealt,
-        strict=wanted.methods is not None,
-        shift=shift,
-        bins=wanted.bins,
-        report=report,
-    )
+        features, methods, dealt, strict=wanted.methods is not None, shift=shift,
+        bins=wanted.bins, report=report,
+    )  # fmt: skip
     if len(family.candidates) == 1:
         raise InputError(f"{features.source}: no method fits it; {family.notes[0]}")
     chooser = Chooser(family.right, val.labels, family.method, aim, limits, wanted.confidence)
     choice = chooser.choose(wanted.repeats, wanted.folds, wanted.seed + 1)
     document = documents.of_choice(features, wanted, chooser, choice, family)
-    chosen = family.candidates[choice.candidate]
-    if document["choice"]["keep"]:
-        chosen = family.candidates[0]
-    return Recommendation(
-        _fitted(features, chosen, shift, wanted.bins), chosen.method == BASELINE, document
-    )
+    keep = document["choice"]["keep"]
+    chosen = family.candidates[0 if keep else choice.candidate]
+    return Recommendation(_fitted(features, chosen, shift, wanted.bins), keep, document)
 
 
-def _known(prior: Floats, balanced: Floats) -> Floats:
-    """Return the prior among the classes that have samples.
+def _prior(features: FeatureSet, wanted: Wanted) -> Floats | None:
+    """Return the (C,) shares of the classes in use, where they are said.
 
     Raises:
-        InputError: when none of them is in use.
+        InputError: for what is no prior of these classes.
+        SettingError: for that of test, which is never read.
     """
-    found = np.where(balanced > 0, prior, 0)
-    if not found.sum():
-        raise InputError("prior: no class in use has a validation image; add some, or leave it out")
-    return np.asarray(found / found.sum())
+    if wanted.prior is None:
+        return None
+    table = features.classes
+    return class_prior(wanted.prior, table.train_count, class_names=table.names)
 
 
 def _log_prior(prior: Floats) -> Floats:
@@ -162,11 +149,8 @@ def _fitted(
     )  # fmt: skip
 
 
-def _without_val(
-    features: FeatureSet, wanted: Wanted, prior: NDArray[np.float64] | None
-) -> Recommendation:
+def _without_val(features: FeatureSet, wanted: Wanted, shift: Floats | None) -> Recommendation:
     """Recommend what needs no choice."""
-    shift = None if prior is None else _log_prior(prior)
-    chosen = Candidate(WITHOUT_VAL, {"tau": 1.0}, offset=prior is not None)
+    chosen = Candidate(WITHOUT_VAL, {"tau": 1.0}, offset=shift is not None)
     document = documents.without_val(features, wanted, chosen)
     return Recommendation(_fitted(features, chosen, shift, wanted.bins), False, document)

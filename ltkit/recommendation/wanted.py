@@ -11,16 +11,18 @@ from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, RANGES, REPEATS, Objective
 class Wanted:
     """What a recommendation is asked for.
 
-    objective: the accuracy to maximise.
+    objective: the accuracy to maximise; None: balanced, or under a prior all.
     keep: by group, the least change in points, as -0.5; None: `KEEP_OF_RARE` for an objective of
         the rare classes alone, else no limit.
     methods: names of post-hoc methods; None: all that are cheap. with_alphanet: AlphaNet, too.
     confidence: with which limits must hold.
     repeats, folds, seed: of the cross-validation inside the validation split.
     bins: bounds of the medium shot group; None: the file's own.
+    prior: how often classes occur in use, as `ltkit.records.class_prior` has it: ``all`` is the
+        accuracy under it, and every correction is tried with its logarithm added, too.
     """
 
-    objective: Objective = "balanced"
+    objective: Objective | None = None
     keep: Mapping[str, float] | None = None
     methods: Sequence[str] | None = None
     with_alphanet: bool = False
@@ -29,6 +31,12 @@ class Wanted:
     folds: int = FOLDS
     seed: int = 0
     bins: Sequence[int] | None = None
+    prior: str | None = None
+
+    @property
+    def aim(self) -> Objective:
+        """The objective, also where none is said."""
+        return self.objective or ("balanced" if self.prior is None else "all")
 
     def __post_init__(self) -> None:
         """Check the numbers and the groups.

@@ -9,7 +9,14 @@ from ltkit import posthoc
 from ltkit.errors import InputError, SettingError
 from ltkit.recommendation import Wanted, recommend
 from ltkit.recommendation.family import gather, methods_of
-from ltkit.records import ClassTable, Correction, FeatureSet, Head, stratified_folds
+from ltkit.records import (
+    ClassTable,
+    Correction,
+    FeatureSet,
+    Head,
+    class_prior,
+    stratified_folds,
+)
 
 QUICK = ("logit-adjust", "tau-norm", "bias")
 
@@ -164,3 +171,29 @@ def test_unknown_methods():
     refused(lambda: methods_of(["logit-adjst"], False), "methods: logit-adjst", "logit-adjust",
             error=SettingError)  # fmt: skip
     assert methods_of(["blend", "logit-adjust"], True) == ["logit-adjust", "blend", "alphanet"]
+
+
+def test_under_the_prior_of_training_the_head_is_right():
+    """It is Bayes' rule for that; for balanced use it is not."""
+    features = problem(val=100)
+    found = recommend(features, Wanted(prior="train", methods=QUICK))
+    assert found.document["objective"] == "all"
+    assert found.document["prior"] == "train"
+    assert found.keep
+
+
+def test_a_prior_in_use_is_taken_into_the_biases():
+    """What is right for that use beats what is right for balanced use."""
+    features = problem(val=200)
+    rare = "1,30,1,30,1,30"  # which no tau gives
+    found = recommend(features, Wanted(prior=rare, methods=QUICK))
+    assert not found.keep
+    assert found.document["choice"]["settings"]["offset"] == 1
+    rng, shares = np.random.default_rng(5), class_prior(rare, COUNTS)
+    test = split_of((4000 * shares).astype(int), rng)
+    even = recommend(features, Wanted(methods=QUICK))
+    gain = accuracy(found.correction, features, test) - accuracy(even.correction, features, test)
+    assert gain > 0.02
+    refused(lambda: recommend(features, Wanted(prior="test")), "prior: found test")
+    none = recommend(problem(splits=("train",)), Wanted(prior="backward:50"))
+    assert none.document["choice"]["settings"] == {"tau": 1.0, "offset": 1}
