@@ -13,6 +13,8 @@ import, lists, CSVs, groups of classes, CIFAR's archives, folders and images.
   block and its rows named.
 - ``headers``: of arrays to import and of features files what they say of themselves: types, shapes,
   orders, all other numbers being right. Each must give the same result, or be refused.
+- ``import-<form>``: what other programs write: arrays and tables in every form that `import` reads,
+  probabilities, class embeddings. All of them together have a reader's count.
 - ``<kind>-crafted``: what HDF5 can do, and ltkit does not: links, virtual and external data,
   filters, other types and shapes, loops; wrong values. Half have a right digest.
 
@@ -27,6 +29,7 @@ is that of ``ltkit validate``, which has it happen in a child process; "isolated
 
 import contextlib
 import gzip
+import importlib.util
 import io
 import json
 import math
@@ -49,6 +52,7 @@ import numpy as np
 from PIL import Image, features
 
 sys.path.append(str(Path(__file__).parents[1]))
+import foreign
 import made
 import payloads
 import readers
@@ -56,7 +60,9 @@ import strange_types
 from damage import (
     BYTES,
     NUMBERS,
+    members,
     mutate_pickle,
+    mutate_safetensors,
     mutate_zip,
     place,
     zipped,
@@ -233,7 +239,7 @@ class Own(Plain):
             watched, folder, files, note, number, **{"seconds": PATIENCE, **limits}
         )
         if found.kind in ("hang", "crash"):
-            return isolated(folder / "f.h5")
+            return isolated("validate", folder / "f.h5")
         return found
 
     def damage(self, name, raw, others, rng, canary):
@@ -247,18 +253,23 @@ class Own(Plain):
         return raw[:at] + rng.randbytes(size) + raw[at + size :], True
 
 
-def isolated(path):
-    """Read a file as ``ltkit validate`` does; return what became of it."""
+def isolated(*words, sound="changed"):
+    """Run a command in a process of its own, as a user does; return what became of it.
+
+    Args:
+        *words: the command.
+        sound: what it is when the command finds nothing wrong.
+    """
     begun = processor_seconds()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ltkit", "validate", path],
+            [sys.executable, "-m", "ltkit", *words],
             capture_output=True, text=True, timeout=ISOLATED,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Outcome("hang", ISOLATED)
     one = done.stdout.count("\n") + done.stderr.count("\n") == 1
-    kind = {0: "changed", 1: "refused", 2: "refused"}.get(done.returncode, "crash")
+    kind = {0: sound, 1: "refused", 2: "refused"}.get(done.returncode, "crash")
     if kind == "refused" and not one:
         kind = "traceback"
     return Outcome(kind, processor_seconds() - begun, done.stderr, isolated=True)
@@ -349,6 +360,83 @@ class Crafted(Own):
             )
 
 
+# What `import` reads of other programs
+
+
+class Foreign(Plain):
+    """Arrays and tables of other programs; all kinds together have a reader's mutants."""
+
+    share = 1 / len(foreign.WORDS)
+    own_words = re.compile(r"H5\w+: ")
+
+    def sound(self):
+        """See `foreign`."""
+        return foreign.sound(self.kind)
+
+    @property
+    def kind(self):
+        """The form of the files."""
+        return self.name.removeprefix("import-")
+
+    def command(self, folder, files):
+        """Import them."""
+        words = [
+            ",".join(str(folder / name) for name in word.split(",")) if "." in word else word
+            for word in foreign.WORDS[self.kind]
+        ]
+        output = folder / "o.hdf5"
+        more = ["-o", str(output), "--overwrite", "--quiet"]
+        return "imported", {"words": ["import", *words, *more], "output": output}
+
+    def read(self, watched, folder, files, note, number, **limits):
+        """Where it hangs or crashes the library, read it as a user does, in its own process."""
+        found = super().read(watched, folder, files, note, number, **limits)
+        if found.kind in ("hang", "crash") and self.kind in ("hdf5", "parquet"):
+            return isolated(*self.command(folder, files)[1]["words"], sound="ok")
+        return found
+
+    def damage(self, name, raw, others, rng, canary):
+        """Damage bytes, or what such a file is made of."""
+        if rng.random() < 0.4:
+            return bytes_damaged(raw, others, rng), False
+        match name.rpartition(".")[2]:
+            case "csv":
+                return text_damaged(raw, rng), False
+            case "npy":
+                return craft_array(name, raw, rng, canary), False
+            case "npz":
+                entries = members(raw)
+                at = rng.randrange(len(entries))
+                entries[at] = entries[at][0], craft_array(*entries[at], rng, canary)
+                return zipped(entries), False
+            case "safetensors":
+                return mutate_safetensors(raw, rng), False
+            case "pt":
+                return foreign.pickled(raw, rng, canary), False
+            case "parquet":
+                return foreign.table(rng), False
+        return crafted(raw, rng), False
+
+
+def crafted(raw, rng):
+    """Change a file of HDF5 with the library."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "f.h5"
+        path.write_bytes(raw)
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                mock.patch("sys.unraisablehook"),
+                h5py.File(path, "r+") as file,
+            ):
+                name = any_dataset(file, rng)
+                if name is not None:
+                    rng.choice(CRAFTS)(file, name, rng)
+        except (*hdf5.DAMAGED, KeyError):
+            return raw  # this change cannot be made here
+        return path.read_bytes()
+
+
 # What is left of an interrupted command
 
 
@@ -431,7 +519,10 @@ class Sweep(Own):
         """Where it hangs or crashes the library, read the fits as `validate` does."""
         found = Plain.read(self, watched, folder, files, note, number, **limits)
         if found.kind in ("hang", "crash"):
-            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").glob("*.h5"))]
+            parts = [
+                isolated("validate", path)
+                for path in sorted((folder / "out.h5.parts").glob("*.h5"))
+            ]
             return next((part for part in parts if part.kind != "changed"), parts[0])
         return found
 
@@ -942,7 +1033,7 @@ TARGETS = {
         *(kind(f"{name}{more}") for name in OWN
           for kind, more in ((Own, ""), (Values, "-values"), (Crafted, "-crafted"))),
         Resumed("extraction"), Sweep("sweep"), Training("training"), Arrays("arrays"),
-        Headers("headers"),
+        Headers("headers"), *(Foreign(f"import-{kind}") for kind in foreign.WORDS),
         Lists("lists"), Groups("groups"), Cifar("cifar-python"), Cifar("cifar-binary"),
         Folder("folder"), Pictures("images"),
         Records("run-records"),
@@ -950,6 +1041,12 @@ TARGETS = {
 }  # fmt: skip
 
 
+def available():
+    """The names of what can be read here: Parquet needs pyarrow."""
+    there = importlib.util.find_spec("pyarrow") is not None
+    return [name for name in TARGETS if there or name != "import-parquet"]
+
+
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main(__doc__, "python tests/fuzz/fuzz_files.py", TARGETS, list(TARGETS), "kind")
+    main(__doc__, "python tests/fuzz/fuzz_files.py", TARGETS, available(), "kind")

@@ -19,7 +19,7 @@ from ltkit import architectures, records
 from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
-from ltkit.files import classifiers, features, hdf5, scratch, soundness
+from ltkit.files import classifiers, features, hdf5, isolated, scratch, soundness
 from ltkit.files.blocks import StoredRows
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
@@ -187,6 +187,22 @@ def arrays(folder):
         )  # fmt: skip
         contents = features.read(folder / "o.h5")
         validate.validate([folder / "o.h5"], isolate=False)
+    show(contents.splits, contents.classes, contents.head)
+
+
+def imported(words, output):
+    """Import files of others, then validate and read what came of them.
+
+    Libraries read in this process what they read in one of their own otherwise, which costs a start
+    of Python each time.
+    """
+    here = mock.patch.object(
+        isolated, "call", lambda function, path, *more, **_: function(path, *more)
+    )
+    with here, contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        COMMANDS.main(words, standalone_mode=False)
+    contents = features.read(output)
+    validate.validate([output], isolate=False)
     show(contents.splits, contents.classes, contents.head)
 
 
