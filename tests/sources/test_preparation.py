@@ -1,5 +1,6 @@
 """A checkpoint and images brought together: own networks, transforms, classes by name, verdicts."""
 
+import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -307,6 +308,35 @@ def test_names_that_disagree_are_refused_and_said_by_a_file(own, pictures, tmp_p
     made = prepare(file, str(pictures), wanted=settings(), classes=order)
     assert made.dataset.classes.names == ("cat", "bee", "ant")
     assert made.dataset.split("test").labels.tolist() == [2] * 8 + [1] * 8 + [0] * 8
+
+
+def test_a_class_may_be_tested_that_is_never_trained(own, pictures, tmp_path, ltkit):
+    shutil.rmtree(pictures / "train" / "cat")
+    Path("order.txt").write_text("cat\nant\nbee\n")
+    words = [
+        "extract",
+        "m.pt",
+        "--model",
+        "my_networks:Net",
+        "--data",
+        "pics",
+        "--image-size",
+        "32",
+    ]
+    code, _, said = ltkit(*words, "-o", "o.h5")
+    assert code == 2
+    assert "class cat is not in the train split; extract takes a class to test alone" in said
+    code, _, said = ltkit(*words, "--classes", "order.txt", "-o", "o.h5")
+    assert code == 0, said
+    assert "note: 1 of 3 classes has no training image (cat) and is left out: it is tested" in said
+    found = features_file.read(Path("o.h5"))
+    assert found.classes.train_count.tolist() == [0, 6, 6]
+    assert np.bincount(found.split("test").labels).tolist() == [8, 8, 8]
+    code, _, said = ltkit("posthoc", "logit-adjust", "o.h5", "--set", "tau=1")
+    assert code == 0, said
+    assert "1 of 3 classes has no training image (cat) and is left out: their rows" in said or (
+        "1 of 3 classes has no training image (cat) and is left out: its row" in said
+    )
 
 
 def test_classes_without_images_are_there_where_the_names_have_them():
