@@ -9,7 +9,17 @@ import typer
 from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range, check_once, shown
-from ltkit.settings import BINS, RANGES, Fit, LoadSettings, PathRule, ViewSettings, Weights, flag
+from ltkit.settings import (
+    BINS,
+    RANGES,
+    Fit,
+    Interpolation,
+    LoadSettings,
+    PathRule,
+    ViewSettings,
+    Weights,
+    flag,
+)
 from ltkit.settings import StoredBins as StoredBinsOf
 
 if TYPE_CHECKING:
@@ -206,6 +216,10 @@ FitKind = Annotated[
         show_default=False,
     ),
 ]
+InterpolationKind = Annotated[
+    Interpolation | None,
+    typer.Option("--interpolation", help="How a picture is scaled.", show_default=False),
+]
 Window = Annotated[
     str | None,
     typer.Option(
@@ -262,6 +276,7 @@ def view_settings(
     crop: int | None,
     fit: Fit | None,
     window: str | None,
+    interpolation: Interpolation | None,
 ) -> ViewSettings:
     """Return what the user says of how pictures are brought to size.
 
@@ -274,7 +289,7 @@ def view_settings(
         if len(found) != 2:
             raise InputError(f"--window: found {len(found)} numbers, expected LOW,HIGH, as 0,4095")
         ends = found[0], found[1]
-    return ViewSettings(image_size, resize, crop, fit, ends)
+    return ViewSettings(image_size, resize, crop, fit, ends, interpolation)
 
 
 POSITIVE = Range(0, above=True)

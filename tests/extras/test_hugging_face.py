@@ -207,6 +207,8 @@ def test_images_in_another_order_of_channels(folder):
 @pytest.mark.parametrize(
     ("said", "view", "squeezed"),
     [({"size": 224, "resample": 3}, (224, 224, "bicubic"), True),
+     ({"size": 224, "resample": 1}, (224, 224, "lanczos"), True),
+     ({"size": 224, "resample": [1]}, (224, 224, "bilinear"), True),
      ({"size": 256, "crop_size": 224, "do_center_crop": True}, (256, 224, "bilinear"), False),
      ({"size": {"shortest_edge": 96}, "crop_size": {"height": 80, "width": 80}},
       (96, 80, "bilinear"), False),
