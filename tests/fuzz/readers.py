@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 from unittest import mock
 
 import made
@@ -190,19 +191,31 @@ def arrays(folder):
     show(contents.splits, contents.classes, contents.head)
 
 
+def said(words, folder):
+    """Run a command line in a folder."""
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        COMMANDS.main(words, standalone_mode=False)
+
+
 def imported(words, output):
     """Import files of others, then validate and read what came of them.
 
     Libraries read in this process what they read in one of their own otherwise, which costs a start
     of Python each time.
     """
-    here = mock.patch.object(
-        isolated, "call", lambda function, path, *more, **_: function(path, *more)
-    )
-    with here, contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+
+    def here(function, path, *more, **limits):
+        return function(path, *more)
+
+    with (
+        mock.patch.object(isolated, "call", here),
+        mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES),
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())),
+    ):
         COMMANDS.main(words, standalone_mode=False)
-    contents = features.read(output)
-    validate.validate([output], isolate=False)
+        contents = features.read(output)
+        validate.validate([output], isolate=False)
     show(contents.splits, contents.classes, contents.head)
 
 
