@@ -170,6 +170,9 @@ def load(
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in said.items()
     )
     record = {"spec": f"{name}:{described}", **said, **dataset.record}
+    if val == "holdout" or like is not None:  # trained without them, here or before
+        notes = tuple(note.removesuffix(lists.SEEN) for note in dataset.notes)
+        dataset = replace(dataset, notes=notes)
     if columns:
         record["columns"] = dict(columns)
     if follow_links:
@@ -227,12 +230,8 @@ def _load_path(
 ) -> tuple[Dataset, Path]:
     """Load a user's dataset; also return the folder that its images stay in."""
     if path.is_dir():
-        if not follow_links:  # else all that a class folder leads to would be listed first
-            parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
-            for folder in (path, *parts):
-                check_links(path, [folder])
-                inside = (p for p in folder.iterdir() if not hidden(p.name))
-                check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
+        if not follow_links:
+            _check_class_folders(path)
         return folders.load_folder(path, parameters, classes), path
     root = root or path.parent
     files = lists.beside(path)
@@ -249,6 +248,15 @@ def _load_path(
         path, root, parameters, columns=columns, files=read, notes=notes, classes=classes
     )
     return dataset, root
+
+
+def _check_class_folders(path: Path) -> None:
+    """Refuse folders that are links elsewhere; else all they lead to would be listed first."""
+    parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
+    for folder in (path, *parts):
+        check_links(path, [folder])
+        inside = (p for p in folder.iterdir() if not hidden(p.name))
+        check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
 
 
 def _root(name: str, root: Path | None) -> Path:

@@ -84,14 +84,7 @@ def load_folder(root: Path, parameters: Mapping[str, Any], classes: Sequence[str
     ignored = Ignored()
     folders, notes = _splits(root, ignored)
     there = {split: _subfolders(folder, ignored) for split, folder in folders.items()}
-    if not there["train"]:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
-    for split, folder in folders.items():
-        if extra := sorted({*there[split]} - {*there["train"], *classes}):
-            raise InputError(
-                f"{folder}: class {shown(extra[0])} is not in the train split; extract takes a "
-                "class to test alone, if --classes FILE names it"
-            )
+    _check_trained(folders, there, classes)
     every = {name for split in there.values() for name in split}
     names, said = in_order(every, parameters["order"])
     listings = {
@@ -101,6 +94,24 @@ def load_folder(root: Path, parameters: Mapping[str, Any], classes: Sequence[str
     notes = (*notes, *map(shown, said), *ignored.note())
     named = tuple(map(shown, names))
     return dataset_of(root, listings, named, parameters, notes=notes, classes=classes)
+
+
+def _check_trained(
+    folders: Mapping[str, Path], there: Mapping[str, list[str]], stated: Sequence[str]
+) -> None:
+    """Refuse splits without classes to train, and a class that neither train nor the user has.
+
+    Raises:
+        InputError: see above.
+    """
+    if not there["train"]:
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
+    for split, folder in folders.items():
+        if extra := sorted({*there[split]} - {*there["train"], *stated}):
+            raise InputError(
+                f"{folder}: class {shown(extra[0])} is not in the train split; extract takes a "
+                "class to test alone, if --classes FILE names it"
+            )
 
 
 def _listing(

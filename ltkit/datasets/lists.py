@@ -37,6 +37,9 @@ MOST_PATH = 4096
 
 WHAT = "a list of images"
 
+SEEN = "; a model that was trained on them has seen them: choose nothing on them for it"
+"""End of the note on images that are held out, where it is not known to be trained without them."""
+
 
 class Listing(NamedTuple):
     """Relative image paths and their labels; `source` is where they are listed, for messages."""
@@ -343,8 +346,7 @@ def _validated(
     kept, held_out = longtail.hold_out(train.labels, seed)
     note = (
         f"val=holdout: {len(held_out)} of the {len(train.paths)} training images are val, and not "
-        "counted as training images; a model that was trained on them has seen them: choose "
-        "nothing on them for it"
+        f"counted as training images{SEEN}"
     )
     split = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
     return split, "holdout", (note,)

@@ -1002,3 +1002,17 @@ def test_far_labels_stay_refused(tmp_path):
         datasets.load(f"{train}:val=none", classes=("x",))
     with pytest.raises(InputError, match="no training image of class 2"):
         datasets.load(f"{train}:val=none", classes=("x", "y"))
+
+
+def test_what_is_held_out_has_not_been_seen_by_what_is_trained_without_it(tmp_path):
+    """Of a user's checkpoint that is not known."""
+    write_images(tmp_path, [f"{c}/{i}.png" for c in "ab" for i in range(5)])
+    seen = "a model that was trained on them has seen them"
+    said = datasets.load(f"{tmp_path}:val=holdout")
+    assert any(seen in note for note in said.notes)
+    trained = datasets.load(str(tmp_path), val="holdout")
+    again = datasets.load(str(tmp_path), like=said.record)
+    for found in (trained, again):
+        assert found.record["val"] == "holdout"
+        (note,) = [note for note in found.notes if note.startswith("val=holdout: 2 of the 10")]
+        assert seen not in note

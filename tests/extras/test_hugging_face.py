@@ -311,12 +311,12 @@ def test_tensors_that_do_not_fit_are_named(folder):
     state["extra"] = torch.zeros(3)
     del state["classifier.bias"]
     safetensors.torch.save_file(state, folder / "model.safetensors")
-    words = ("does not fit ViTForImageClassification", "1 tensors missing (classifier.bias)",
-             "1 unexpected (extra)")  # fmt: skip
+    words = ("does not fit ViTForImageClassification", "tensors missing: 1 (classifier.bias)",
+             "unexpected: 1 (extra)")  # fmt: skip
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     state = of_folder(vit(folder)) | {"extra": torch.zeros(3)}
     safetensors.torch.save_file(state, folder / "model.safetensors")
-    words = ("0 tensors missing (none)", "1 unexpected (extra)")
+    words = ("tensors missing: 0 (none)", "unexpected: 1 (extra)")
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     state = of_folder(vit(folder))
     state["classifier.weight"] = torch.zeros(C, 5)

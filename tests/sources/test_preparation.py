@@ -346,7 +346,7 @@ def test_classes_without_images_are_there_where_the_names_have_them():
     assert in_order(bare, names, "m.pt") == (bare, "")  # numbers are the head's
     named_ = replace(dataset, classes=ClassTable(dataset.classes.train_count, tuple("abcdefghij")))
     moved, said = in_order(named_, [*"zjihgfedcbay"], "m.pt")
-    assert said.endswith("2 of them have no images here")
+    assert said.endswith("2 of them without images here")
     assert moved.classes.train_count[[0, 11]].tolist() == [0, 0]
     assert moved.classes.names == tuple("zjihgfedcbay")
     labels, before = moved.split("train").labels, named_.split("train").labels

@@ -126,8 +126,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         missing = [name for name in missing if not name.startswith("pooler.")]
     if missing or extra:
         raise FormatError(
-            f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
-            f"({', '.join(missing[:5])[:80] or 'none'}), {len(extra)} unexpected "
+            f"{content.path}: does not fit {named}: tensors missing: {len(missing)} "
+            f"({', '.join(missing[:5])[:80] or 'none'}), unexpected: {len(extra)} "
             f"({', '.join(extra[:5])[:80] or 'none'}); fetch config.json and the weights again"
         )
     choose(content, wanted, {"raw": ()})
