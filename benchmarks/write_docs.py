@@ -141,16 +141,16 @@ expected.
 UNPROMISED = """\
 ## What is not promised
 
-- **Code that you trust.** `--trust-code` loads a program, and `--model` and `--transform` run yours.
-  What they do is not limited and not watched, in the tables above neither.
+- **Code that you trust.** `--trust-code` loads a program, `--model` and `--transform` run yours.
+  What they do is not limited, and not watched in the tables above.
 - **Files that change while they are read.** A file is taken for what it is when it is opened.
   Nothing keeps another program from writing into it meanwhile.
 - **A folder that others may write to.** Names are made only where nothing is, and links are not
   followed; but who may write there may also remove or replace what was written.
 - **HDF5 itself.** See above: `validate` survives what other commands may not.
-- **A bound on all memory.** What a stranger's file makes ltkit allocate is bounded by its size and
-  512 MB; the libraries that decode, and the data themselves, come on top. The suite holds every
-  refused file of its catalogue to 1.5 GB.
+- **A bound on all memory.** What a stranger's file makes ltkit allocate is bounded by 512 MB and
+  four times its size; the libraries that decode, and the data themselves, come on top. The suite
+  holds every refused file of its catalogue to 1.5 GB.
 - **The same last digits elsewhere.** "Identical" above is of one machine, one set of versions and
   one number of threads.
 - **Faults nobody tried:** bad memory, clocks that jump, file systems other than the two above.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ltkit as library
 from ltkit import architectures, checkpoints, datasets
 from ltkit.datasets.order import in_order, read_names
 from ltkit.errors import FormatError, InputError, SettingError
@@ -32,6 +33,15 @@ class Net(nn.Module):
         self.answer = nn.Linear(2 * width, classes)
     def forward(self, x):
         return self.answer(torch.relu(self.mix(self.stem(x))).mean((2, 3)))
+
+class Zoo(Net):
+    """As packages have it: made by a class method, from a name; dropout before the head."""
+    @classmethod
+    def from_name(cls, name, **override):
+        return cls(width={"small": 4, "large": 8}[name], **override)
+    def forward(self, x):
+        x = torch.relu(self.mix(self.stem(x))).mean((2, 3))
+        return self.answer(nn.functional.dropout(x.view(len(x), -1), 0.5, self.training))
 
 class Late(Net):
     def forward(self, x):
@@ -227,6 +237,43 @@ def test_there_and_back(own, pictures, tmp_path, ltkit):
     code, out, _ = ltkit("inspect", "m.pt", *model)
     assert code == 0
     assert "own-network" in out
+
+
+def test_a_packages_network_there_and_back_in_plain_torch(own, pictures, tmp_path, ltkit):
+    import my_networks
+
+    network = my_networks.Zoo.from_name("small", classes=3)
+    state = {f"module.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 7, "best": 0.5}, tmp_path / "z.pth")
+    model = [
+        "--model",
+        "my_networks:Zoo.from_name",
+        "--model-arg",
+        "name=small",
+        "--model-arg",
+        "classes=3",
+    ]
+    size = ["--image-size", "32"]
+    assert ltkit("extract", "z.pth", *model, *size, "--data", "pics", "-o", "f.h5")[0] == 0
+    assert ltkit("posthoc", "ncm", "f.h5", "-o", "c.h5")[0] == 0
+    code, _, said = ltkit("export", "c.h5", "--into", "z.pth", *model, "-o", "fixed.pth")
+    assert code == 0, said
+    fixed = torch.load("fixed.pth", weights_only=True)
+    assert (fixed["epoch"], fixed["best"]) == (7, 0.5)
+    assert {n for n, v in fixed["state_dict"].items() if not torch.equal(v, state[n])} == {
+        "module.answer.weight", "module.answer.bias",
+    }  # fmt: skip
+    mine = my_networks.Zoo.from_name("small", classes=3).eval()
+    mine.load_state_dict({n.removeprefix("module."): v for n, v in fixed["state_dict"].items()})
+    split = features_file.read(Path("f.h5")).split("test")
+    images = np.stack([np.asarray(Image.open(pictures / str(name))) for name in split.ids])
+    mean, std = (np.array(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    inputs = torch.tensor((images / 255 - mean) / std).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        theirs = mine(inputs).numpy()
+    base = library.read("f.h5").classifier()
+    ours = library.read_correction("c.h5").classifier(base, 0)
+    np.testing.assert_allclose(ours.logits(split.features[:]), theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_no_file_names_code_to_run(own, pictures, tmp_path, ltkit):
