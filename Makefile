@@ -3,8 +3,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# With COVERAGE=1 `test` begins a record of the lines that are reached, and `more` adds to it.
+TRACE := $(if $(COVERAGE),--cov --cov-report=)
 
-.PHONY: help setup demo test more test-extras test-lowest dist check slow fuzz faults gpu bench results
+.PHONY: help setup demo test more coverage test-extras test-lowest dist check slow fuzz faults gpu bench results
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -20,8 +22,8 @@ setup: $(READY) ## install everything into .venv
 demo: setup ## the whole workflow on bundled real features
 	$(BIN)/ltkit demo --overwrite
 
-test: setup ## the tests, a few minutes on two cores
-	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=93
+test: setup ## the tests, five minutes on two cores
+	$(PYTEST) $(TRACE)
 
 # A second environment, so that the tests of the core show that it needs none of the extras.
 # onnxscript makes the ONNX files that the tests read.
@@ -61,7 +63,13 @@ check: setup ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 more: setup ## other parameters of the tests
-	$(PYTEST) -m 'more and not slow and not gpu and not extras'
+	$(PYTEST) -m 'more and not slow and not gpu and not extras' $(TRACE) $(if $(COVERAGE),--cov-append)
+
+coverage: setup ## the lines that test and more reach, at least 95 % of all
+ifndef COVERAGE
+	$(MAKE) COVERAGE=1 test more
+endif
+	$(BIN)/coverage report --skip-covered --fail-under=95
 
 slow: setup ## the tests that take minutes
 	$(PYTEST) -m slow

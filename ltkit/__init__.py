@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "compare", "evaluate", "export", "extract", "features", "loss", "nearest", "read",
-    "read_correction", "save", "with_base",
+    "Model", "compare", "evaluate", "export", "extract", "features", "fix", "loss", "nearest",
+    "read", "read_correction", "recommend", "report", "save", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -34,15 +34,19 @@ if TYPE_CHECKING:
     from ltkit import posthoc as posthoc
     from ltkit import records as records
     from ltkit import training as training
+    from ltkit.face import Model as Model
     from ltkit.face import compare as compare
     from ltkit.face import evaluate as evaluate
     from ltkit.face import export as export
     from ltkit.face import extract as extract
     from ltkit.face import features as features
+    from ltkit.face import fix as fix
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
+    from ltkit.face import recommend as recommend
+    from ltkit.face import report as report
     from ltkit.face import save as save
     from ltkit.face import with_base as with_base
     from ltkit.sources.arrays import import_arrays as import_arrays

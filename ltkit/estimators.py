@@ -1,7 +1,8 @@
 """Post-hoc methods and AlphaNet as scikit-learn estimators: fit, predict, clone, grid search.
 
 There is one class for each module of `ltkit.posthoc`, ``TauNormClassifier`` for ``tau-norm``, made
-when it is first asked for (`names` lists them), and `AlphaNetClassifier`. A class's parameters are
+when it is first asked for (`names` lists them), and `AlphaNetClassifier`. Methods that learn from
+validation data have none: the samples of ``fit`` are training samples. A class's parameters are
 the keyword parameters of the module's ``fit``, and `base`, the classifier to correct:
 
 - a `Classifier` or `Head` of ltkit, with a row for each class of y in ascending order of labels;
@@ -256,8 +257,12 @@ def names() -> list[str]:
 
 
 def _methods() -> dict[str, str]:
-    """Return the methods of `ltkit.posthoc` by class name."""
-    return {f"{n.title().replace('-', '')}Classifier": n for n in registry.names(posthoc)}
+    """Return the methods of `ltkit.posthoc` that learn from training samples by class name."""
+    return {
+        f"{n.title().replace('-', '')}Classifier": n
+        for n in registry.names(posthoc)
+        if not hasattr(registry.load(posthoc, n), "ON_VAL")
+    }
 
 
 def __getattr__(name: str) -> Any:

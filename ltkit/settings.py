@@ -27,10 +27,27 @@ SHOT_GROUPS = ("few", "medium", "many")
 GROUPS = (*SHOT_GROUPS, "all", "balanced")
 """Groups with accuracies; all is the mean over samples, balanced the mean over classes."""
 
+METRICS = (
+    "recall", "precision", "f1", "taken", "worst-class", "harmonic", "harmonic-groups", "auroc",
+    "ap", "nll", "brier", "ece",
+)  # fmt: skip
+"""Figures beside accuracy that evaluation has a name for; see `ltkit.evaluation.measures`."""
+
+OF_PREDICTIONS = METRICS[:7]
+"""Those that need predictions only."""
+
 Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
 
+Heads = Literal["best", "mean"]
+"""Which head of several runs: the best on validation data, or the mean of the heads."""
+
 Select = Literal["all", "balanced", "few", "harmonic"]
+Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
+"""What a recommendation maximises."""
+Counts = Literal["file", "estimate"]
+"""Where a training prior is from."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 
@@ -53,27 +70,56 @@ StoredBins = tuple[int, int] | Literal["auto"] | None
 REPLICATES = 2000
 """Bootstrap replicates."""
 
+RECOMMENDED = (
+    "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "lws",
+    "marc", "crt", "weight-balancing", "blend",
+)  # fmt: skip
+"""What a recommendation chooses among, the simplest first: one number, one a group, one or two a
+class, a row a class from the class means, rows fitted anew, these combined with the head's."""
+
+RECOMMENDED_ALPHANET: Mapping[str, Any] = {"rhos": (0.25, 0.5, 1.0, 2.0), "seeds": 5}
+"""The runs of AlphaNet among them; the heads of a rho's seeds are averaged."""
+
+FOLDS, REPEATS = 5, 10
+"""Parts of the validation split, and how often it is divided anew."""
+
+CONFIDENCE = 0.8
+"""With which a limit on what a correction may cost must hold."""
+
+AHEAD = 0.25
+"""Standard errors by which a method must be ahead of a simpler one to be recommended; more costs
+accuracy, for within one error the better of two is mostly better (docs/recommend.md)."""
+
+KEEP_OF_RARE = {"all": -0.5}
+"""Limits, in points, where an objective of the rare classes alone is given none."""
+FOLDS = 5
+"""Folds of the validation split, where a method learns from it and is chosen on it, too."""
+
 RANGES: Mapping[str, Range] = {
     "batch_size": Range(1, 1 << 20, whole=True),
     "at_most_loss": Range(0, 100),
     "bins": Range(1, 10**15, whole=True),
+    "confidence": Range(0.5, 0.999),
     "crop": Range(1, 4096, whole=True),
     "decay_every": Range(1, 100_000, whole=True),
     "decay_factor": Range(0, 1, above=True),
     "drw": Range(0, 100_000, whole=True),
     "epochs": Range(1, 100_000, whole=True),
     "first_label": Range(0, 1, whole=True),
+    "folds": Range(2, 100, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
     "image_size": Range(1, 4096, whole=True),
     "imbalance": Range(1, 10**6),
     "k": Range(1, 100_000, whole=True),
+    "keep": Range(-100, 100),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
     "logit_scale": Range(0, 1e30, above=True),
     "min_epochs": Range(1, 100_000, whole=True),
     "momentum": Range(0, 1),
     "most": Range(0, 10**6, whole=True),
+    "repeats": Range(1, 1000, whole=True),
     "replicates": Range(100, 1_000_000, whole=True),
     "resize": Range(1, 4096, whole=True),
     "rho": Range(0, 100, above=True),
@@ -98,6 +144,7 @@ What a value costs is another matter: `ltkit.alphanet` estimates it before it st
 FLAGS = {
     "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
     "features": "FEATS", "method": "METHOD", "momentum": "momentum",
+    "target": "target",
 }  # fmt: skip
 """Settings whose command-line name differs from their own."""
 

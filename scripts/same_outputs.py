@@ -84,9 +84,8 @@ def keep(folder: Path) -> None:
                 cwd=scratch, env=environment, capture_output=True, text=True,
             )  # fmt: skip
             print(f"{done.returncode} ltkit {command}", flush=True)
-            kept = (
-                f"$ ltkit {command}\n{done.stdout}--- stderr\n{done.stderr}--- {done.returncode}\n"
-            )
+            said = SPEED.sub("(speed)", done.stderr)
+            kept = f"$ ltkit {command}\n{done.stdout}--- stderr\n{said}--- {done.returncode}\n"
             (folder / f"{number:02}.txt").write_text(kept, encoding="utf-8")
         files = sorted(path for path in Path(scratch).iterdir() if path.suffix not in CHANGING)
         lines = [f"{_digest(path)}  {path.name}" for path in files]

@@ -1,6 +1,6 @@
 """List the ``raise`` statements of ltkit that no test reached.
 
-It reads coverage data, several files together: ``make test`` leaves ``.coverage``, and so can
+It reads coverage data, several files together: ``make coverage`` leaves ``.coverage``, and so can
 ``make test-extras``, for what only the optional libraries reach.
 
     python scripts/unreached_raises.py .coverage .coverage.extras
@@ -48,7 +48,7 @@ def main() -> int:
     files = parser.parse_args().data
     absent = [file for file in files if not file.is_file()]
     if absent:
-        parser.error(f"{absent[0]}: not found; run make test first")
+        parser.error(f"{absent[0]}: not found; run make coverage first")
     lines, count, unreached = executed(files), 0, 0
     for path in sorted((ROOT / "ltkit").rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()

@@ -63,20 +63,28 @@ def commands(block):
         yield command, lines
 
 
-def missing(shown, printed):
-    """Return the first line that is not printed in its place; nothing where all are."""
+def alike(line, found):
+    """Return whether a line shown is one printed, but for figures with a point and what is cut."""
+    pattern = re.sub(r"\d+\\\.\d+", r"[\\d.]+", re.escape(line)).replace(CUT, ".*")
+    return re.fullmatch(pattern, found) is not None
+
+
+def missing(shown, printed, same=alike, whole=False):
+    """Return the first line that is not printed in its place; nothing where all are.
+
+    With `whole`, nothing else may be printed but where a line says that it is cut.
+    """
     rest, free = iter(printed), False
     for line in shown:
         if line == CUT:
             free = True
             continue
-        pattern = re.sub(r"\d+\\\.\d+", r"[\\d.]+", re.escape(line)).replace(CUT, ".*")
         for found in rest:
-            if re.fullmatch(pattern, found):
+            if same(line, found):
                 break
             if not free:
                 return f"shown {line!r}, printed {found!r}"
         else:
             return f"not printed: {line!r}"
         free = False
-    return ""
+    return "printed more" if whole and not free and next(rest, None) is not None else ""

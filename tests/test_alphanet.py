@@ -8,44 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from six_classes import BINS, COUNTS, NONE, QUICK, made, neighbors_of
 from torch import nn
 
 from ltkit import alphanet
-from ltkit.alphanet.fitting import _times
 from ltkit.alphanet.networks import Networks
 from ltkit.alphanet.reduction import Draws, reduce, sample_losses
 from ltkit.errors import InputError
-from ltkit.neighbors import nearest
-from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Neighbors, shot_groups
-from ltkit.settings import ALPHANET_VARIANTS, AlphaNetSettings, NeighborSettings
-
-NONE = np.arange(0)
-BINS = (8, 30)
-COUNTS = np.array([40, 35, 20, 12, 9, 6, 4, 3])
-QUICK = AlphaNetSettings(epochs=6, min_epochs=2, batch_size=8, learning_rate=5e-3, decay_every=4)
-
-
-def made(seed: int = 0, normalize: bool = False, experts: int = 1):
-    """A small long-tailed problem whose classes overlap, and a classifier for it."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(len(COUNTS), 12))
-
-    def split(counts):
-        labels = np.repeat(np.arange(len(counts)), counts)
-        features = centres[labels] + rng.normal(size=(len(labels), 12))
-        order = rng.permutation(len(labels))
-        return FeatureSplit(features[order].astype(np.float32), labels[order])
-
-    weight = (centres + 0.5 * rng.normal(size=centres.shape)).astype(np.float32)
-    bias = rng.normal(size=len(COUNTS)).astype(np.float32)
-    return Classifier(weight, bias, normalize, experts), split(COUNTS), split(np.full(8, 15))
-
-
-def neighbors_of(train: FeatureSplit, k: int = 3) -> Neighbors:
-    groups = shot_groups(COUNTS, BINS)
-    means, _ = class_means(train, len(COUNTS))
-    return nearest(means, groups.few, groups.base, NeighborSettings(k))
+from ltkit.settings import ALPHANET_VARIANTS
 
 
 class Naive:
@@ -337,123 +308,3 @@ def test_a_few_class_without_training_sample_is_named():
     without = FeatureSplit(train.features[kept], train.labels[kept])
     with pytest.raises(InputError, match="class 7: no training sample"):
         alphanet.fit(base, near, without, val, [QUICK])
-
-
-# Variants
-
-
-@pytest.mark.parametrize("network_input", ["neighbors", "own+neighbors"])
-def test_applied_to_the_classes_of_the_fit_it_gives_their_rows(network_input):
-    base, train, val = made()
-    near = neighbors_of(train)
-    runs = [replace(QUICK, seed=s, network_input=network_input) for s in (0, 1)]
-    fitted = alphanet.fit(base, near, train, val, runs)
-    again = alphanet.apply(fitted, base, near)
-    np.testing.assert_allclose(again.extra["alpha"], fitted.extra["alpha"], atol=1e-6)
-    np.testing.assert_allclose(again.weight, fitted.weight, atol=1e-5)
-    np.testing.assert_array_equal(again.bias, np.tile(base.bias[near.few_class], (2, 1)))
-
-
-def test_classes_that_were_not_there_are_corrected_afterwards():
-    """Whatever the absent classes' rows and samples are, the fit of the others is the same."""
-    base, train, val = made()
-    near = neighbors_of(train)
-    gone, left = near.few_class[[1]], np.array([0, 2])
-    kept = Neighbors(near.few_class[left], near.base_class[left], near.distance[left])
-    fitted = alphanet.fit(base, kept, train, val, [QUICK], absent=gone)
-    weight, features = base.weight.copy(), train.features.copy()
-    weight[gone] = 100.0
-    features[train.labels == gone[0]] = -7.0
-    other = Classifier(weight, base.bias, base.normalize_features, base.experts)
-    changed = FeatureSplit(features, train.labels)
-    same = alphanet.fit(other, kept, changed, val, [QUICK], absent=gone)
-    np.testing.assert_array_equal(same.extra["alpha"], fitted.extra["alpha"])
-    np.testing.assert_array_equal(same.extra["val_accuracy"], fitted.extra["val_accuracy"])
-    new = alphanet.apply(fitted, base, Neighbors(gone, near.base_class[[1]], near.distance[[1]]))
-    assert new.class_id.tolist() == gone.tolist()
-    np.testing.assert_allclose(np.abs(new.extra["alpha"]).sum(axis=2), 1, rtol=1e-5)
-
-
-def test_what_cannot_be_applied():
-    base, train, val = made()
-    near = neighbors_of(train)
-    fitted = alphanet.fit(base, near, train, val, [QUICK])
-    fewer = Neighbors(near.few_class, near.base_class[:, :2], near.distance[:, :2])
-    with pytest.raises(InputError, match=r"found 24 inputs and 2 neighbours.* take 36 and 3"):
-        alphanet.apply(fitted, base, fewer)
-    with pytest.raises(InputError, match="holds no network"):
-        alphanet.apply(replace(fitted, extra={}), base, near)
-
-
-@pytest.mark.parametrize(("activation", "module"), [("relu", nn.ReLU), ("tanh", nn.Tanh)])
-def test_other_activations(activation, module):
-    base, train, _ = made()
-    near = neighbors_of(train)
-    run = replace(QUICK, activation=activation)
-    stack = Networks(base, near, [run], "cpu")
-    layers = []
-    for weight, bias in zip(stack.parameters[::2], stack.parameters[1::2], strict=True):
-        layer = nn.Linear(weight.shape[2], weight.shape[1])
-        layer.weight, layer.bias = nn.Parameter(weight[0]), nn.Parameter(bias[0])
-        layers += [layer, module()]
-    raw = nn.Sequential(*layers[:-1])(stack.inputs)
-    expected = raw / raw.abs().sum(dim=1, keepdim=True)
-    torch.testing.assert_close(stack.alphas()[0], expected.detach())
-
-
-def test_logits_times_a_factor():
-    """Logits of a tenth with the factor 10 give the rows of a tenth."""
-    base, train, val = made()
-    near = neighbors_of(train)
-    tenth = Classifier(base.weight / 10, base.bias / 10, base.normalize_features, base.experts)
-    plain = replace(QUICK, learning_rate=1e-12)  # the inputs differ, so only the start is alike
-    first = alphanet.fit(tenth, near, train, val, [replace(plain, logit_scale=10.0)])
-    alpha = first.extra["alpha"]
-    np.testing.assert_allclose(first.weight, alphanet.combine(tenth, near, alpha), rtol=1e-5)
-    np.testing.assert_allclose(first.bias[0], tenth.bias[near.few_class], rtol=1e-4)
-    scaled = _times(tenth, 10.0)
-    index = torch.arange(20)[None]
-    losses = [
-        sample_losses(
-            reduce(c, near, train, None, NONE), index, torch.from_numpy(alpha),
-            torch.from_numpy(c.bias[None, near.few_class]),
-        )
-        for c in (base, scaled)
-    ]  # fmt: skip
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
-
-
-def test_base_samples_may_be_equally_likely():
-    _, train, _ = made()
-    few = shot_groups(COUNTS, BINS).few
-    base = np.setdiff1d(np.arange(len(COUNTS)), few)
-    for sampling in ("uniform", "class-balanced"):
-        run = replace(QUICK, rho=200.0, epochs=1, base_sampling=sampling)
-        rows = Draws(train.labels, few, len(COUNTS), run, NONE).rows[0]
-        drawn = np.bincount(train.labels[rows], minlength=len(COUNTS))[base]
-        share = COUNTS[base] / COUNTS[base].sum() if sampling == "uniform" else 1 / len(base)
-        np.testing.assert_allclose(drawn / drawn.sum(), share, atol=0.03)
-
-
-def test_the_last_epoch_may_be_taken():
-    base, train, val = made()
-    last = alphanet.fit(
-        base, neighbors_of(train), train, val, [replace(QUICK, epoch_choice="last")]
-    )
-    without = alphanet.fit(base, neighbors_of(train), train, None, [QUICK])
-    assert last.extra["epoch"].tolist() == [6]
-    assert "val_accuracy" not in last.extra
-    np.testing.assert_array_equal(last.weight, without.weight)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [({"logit_scale": 0.0}, "logit_scale: found 0.0"), ({"hidden": ()}, "hidden: found 0 layers"),
-     ({"hidden": (4, 0)}, "hidden: found 0, expected"),
-     ({"logit_scale": float("inf")}, "logit_scale: found inf")],
-)  # fmt: skip
-def test_more_settings_out_of_range(change, said):
-    base, train, val = made()
-    with pytest.raises(InputError) as caught:
-        alphanet.fit(base, neighbors_of(train), train, val, [replace(QUICK, **change)])
-    assert said in str(caught.value)

@@ -221,7 +221,7 @@ def test_evaluate_table_and_json_say_the_same(feats):
     for row in document["rows"]:
         assert f"{100 * row['accuracy']['few']:.1f}" in table
     assert document["rows"][1]["name"] == "logit-adjust"
-    assert document["rows"][1]["settings"] == {"tau": 1.0}
+    assert document["rows"][1]["settings"] == {"tau": 1.0, "target": "uniform"}
     grouped = document["rows"][0]["grouped"]
     assert (grouped["by"], grouped["rule"], grouped["level"]) == ("wordnet", "path", 4)
     assert f"chance {100 * grouped['chance']:.1f} %" in table

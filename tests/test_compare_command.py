@@ -132,7 +132,7 @@ def test_compare_agrees_with_evaluate(feats):
     accuracies = {
         (row["name"], row["settings"].get("tau")): row["accuracy"] for row in evaluated["rows"]
     }
-    assert compared["schema"] == "ltkit.compare/1"
+    assert compared["schema"] == "ltkit.compare/2"
     assert (compared["features"], compared["split"], compared["n"]) == (
         "feats.h5", "test", evaluated["n"]
     )  # fmt: skip
@@ -160,18 +160,16 @@ def test_the_table_says_what_json_says(feats):
     for pair in found["pairs"]:
         assert f"{100 * pair['difference']['few']:+.1f}" in table
         assert f"{pair['mcnemar']['only_first']} : {pair['mcnemar']['only_second']}" in table
+        assert (f"{pair['p']['all']:.2g}" if pair["p"]["all"] >= 1e-4 else "<0.0001") in table
         wins, losses = (len(pair["classes"][part]) for part in ("wins", "losses"))
         assert f"{wins}, {losses}, {pair['classes']['ties']}" in table
     frontier = found["frontier"]
     for gap in frontier["gaps"]:
         if gap["gap"] is not None:
             assert f"{100 * gap['gap']:+.1f}" in table
-    hidden = sum(
-        not (p["on_curve"] or p["in_pairs"]) for m in found["methods"] for p in m["points"]
-    )
-    assert f"{hidden} other settings, on no curve" in table
+    hidden = sum(not p["in_pairs"] for m in found["methods"] for p in m["points"])
+    assert f"{hidden} other settings, of the curves" in table
     assert "* best on val by balanced accuracy" in table
-    assert "settings chosen on val" in table
     last = frontier["best"][-1]
     assert f"to {100 * last['to']:.1f} % {last['method']}" in table
 
@@ -195,17 +193,17 @@ def test_a_gap_that_not_every_replicate_has_is_open(feats):
     """Just below where a curve ends, it falls short in some replicates."""
     ends = {m["name"]: max(p["accuracy"]["all"] for p in m["points"] if p["on_curve"])
             for m in document()["methods"]}  # fmt: skip
-    assert ends["baseline"] < ends["logit-adjust"] < ends["tau-norm"]
-    words = ("--at", f"{100 * ends['logit-adjust'] - 0.01:.2f}", "--against")
-    (_, gap) = document(*words, "tau-norm")["frontier"]["gaps"]
-    assert gap["first"] == "logit-adjust"
+    assert ends["baseline"] < ends["tau-norm"] < ends["logit-adjust"]
+    words = ("--at", f"{100 * ends['tau-norm'] - 0.01:.2f}", "--against")
+    (_, gap) = document(*words, "logit-adjust")["frontier"]["gaps"]
+    assert gap["first"] == "tau-norm"
     assert gap["interval"][0] is None
     shown = f"-∞ to {100 * gap['interval'][1]:+.1f} "
-    assert shown in run("compare", *words, "tau-norm", "--replicates", "200", "-q").stdout
-    (_, turned) = document(*words, "logit-adjust")["frontier"]["gaps"]
+    assert shown in run("compare", *words, "logit-adjust", "--replicates", "200", "-q").stdout
+    (_, turned) = document(*words, "tau-norm")["frontier"]["gaps"]
     assert turned["interval"] == [-gap["interval"][1], None]
     shown = f"{-100 * gap['interval'][1]:+.1f} to ∞ "
-    assert shown in run("compare", *words, "logit-adjust", "--replicates", "200", "-q").stdout
+    assert shown in run("compare", *words, "tau-norm", "--replicates", "200", "-q").stdout
 
 
 def test_csv_has_every_setting(feats):
@@ -234,7 +232,8 @@ def test_alphanets_rhos_make_a_curve_with_seeds(feats, one_thread):
     table = run("compare", "feats.h5", "a.h5", "--every-setting", "-q").stdout
     assert "± std over 2 seeds" in table
     assert "best on val" not in table
-    assert "2 other" not in table
+    assert "other settings" not in table
+    assert found["methods"][1]["knob"] == "rho"
 
 
 def test_which_files_are_read(feats, ltkit, monkeypatch):
@@ -259,6 +258,7 @@ def test_another_split_and_other_bins(feats):
     table = run("compare", "--bins", "1,5", "-q").stdout
     assert "no few-shot class in this split: no curves" in table
     assert "under" not in table
+    assert "beaten in" in table
     assert document("--bins", "1,5")["frontier"] is None
 
 
@@ -276,7 +276,7 @@ def test_classes_that_no_sample_tests(feats):
     assert "–" in table
 
 
-def test_one_sample_a_class_has_no_interval(feats):
+def test_figures_of_one_sample_have_no_interval(feats):
     arrays()
     with np.load("arrays.npz") as file:
         content = {n: v[:3] if n.startswith("test") else v for n, v in file.items()}

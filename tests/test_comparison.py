@@ -1,264 +1,18 @@
-from math import comb
+"""Whole comparisons, against a naive form."""
 
 import numpy as np
 import pytest
+from compared import COUNTS, hits, noisy, some_rows, told
 from scipy import stats
 
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, compare, intervals, metrics, predict, predict_classes
-from ltkit.evaluation.intervals import bootstrap, mean_over_seeds
-from ltkit.evaluation.mcnemar import majority, mcnemar
+from ltkit.evaluation import Entry, compare, metrics
+from ltkit.evaluation.resampling import bootstrap
 from ltkit.records import (
-    Classifier,
-    ClassTable,
-    Correction,
     FeatureSet,
     FeatureSplit,
-    Head,
     shot_groups,
 )
-
-COUNTS = np.array([300, 120, 60, 30, 10, 5])
-"""Two classes in each shot group."""
-
-
-def noisy(seed=0, per_class=40, **head):
-    """Features of six classes around their centres, in all splits."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(6, 8))
-    splits = {}
-    for name in ("val", "test"):
-        labels = rng.permutation(np.repeat(np.arange(6), per_class))
-        noise = rng.normal(size=(len(labels), 8))
-        splits[name] = FeatureSplit((centres[labels] + noise).astype(np.float32), labels)
-    weight = (centres + 0.3 * rng.normal(size=(6, 8))).astype(np.float32)
-    return FeatureSet(
-        splits, ClassTable(COUNTS), Head(weight, np.log(COUNTS).astype(np.float32), **head)
-    )
-
-
-def some_rows(features, runs=3, seed=0):
-    """A correction of classes 2, 4 and 5, in a few runs."""
-    rng = np.random.default_rng(seed)
-    weight = rng.normal(size=(runs, 3, features.feature_size)).astype(np.float32)
-    bias = rng.normal(size=(runs, 3)).astype(np.float32)
-    settings = tuple({"rho": 1.0, "seed": s} for s in range(runs))
-    return Correction("made", np.array([2, 4, 5]), weight, bias, settings)
-
-
-def told(labels, own, **methods):
-    """Features, and corrections that predict what they are told to.
-
-    Every sample is an axis of its own, so a row of weights says on which samples its class wins.
-
-    Args:
-        labels: split -> (N,) true classes.
-        own: what the file's own head predicts, over all splits in order.
-        methods: name -> [(settings of a run, predictions over all splits in order), ...].
-    """
-    size = sum(map(len, labels.values()))
-    axes, start, splits = np.eye(size, dtype=np.float32), 0, {}
-    for name, true in labels.items():
-        splits[name] = FeatureSplit(axes[start : start + len(true)], np.array(true))
-        start += len(true)
-
-    def weight(predicted):
-        return (np.arange(6)[:, None] == np.array(predicted)).astype(np.float32)
-
-    zeros = np.zeros(6, np.float32)
-    features = FeatureSet(splits, ClassTable(COUNTS), Head(weight(own), zeros))
-    entries = [
-        Entry(
-            name,
-            f"{name}.h5",
-            Correction(
-                name,
-                np.arange(6),
-                np.stack([weight(predicted) for _, predicted in runs]),
-                np.tile(zeros, (len(runs), 1)),
-                tuple(settings for settings, _ in runs),
-            ),
-        )
-        for name, runs in methods.items()
-    ]
-    return features, entries
-
-
-def hits(labels, right):
-    """Predictions of which those of the (N,) `right` are, the others the next class."""
-    return np.where(right, labels, (np.array(labels) + 1) % 6)
-
-
-# Predictions
-
-
-@pytest.mark.parametrize("head", [{}, {"scale": 20.0, "normalize": "cosine"}])
-def test_predictions_are_those_of_evaluate(head, monkeypatch):
-    features = noisy(**head)
-    data, base = features.split("test"), features.classifier()
-    whole = Classifier(base.weight[::-1].copy(), base.bias, bool(head))
-    raw = Correction.whole("ncm", Classifier(base.weight + 1, base.bias))
-    corrections = [some_rows(features), Correction.whole("all", whole), raw]
-    if head:
-        corrections[0] = Correction(
-            "made", np.array([2, 4, 5]), corrections[0].weight, corrections[0].bias,
-            corrections[0].runs, True,
-        )  # fmt: skip
-    nothing = Correction(
-        "none", np.arange(0), base.weight[None, :0], base.bias[None, :0], ({},), bool(head)
-    )
-    own, *expected = predict(data, base, [Correction.baseline(base), *corrections])
-    for block in (1 << 20, 100):
-        monkeypatch.setattr("ltkit.records.arrays.BLOCK_BYTES", block)
-        *found, plain = predict_classes(data, base, [*corrections, nothing])
-        np.testing.assert_array_equal(plain, own.predicted)
-        for ours, theirs in zip(found, expected, strict=True):
-            assert ours.dtype == np.int32
-            np.testing.assert_array_equal(ours, theirs.predicted)
-
-
-def test_runs_that_share_their_rows_and_not_their_bias():
-    features = noisy()
-    base = features.classifier()
-    taus = np.arange(8) / 4
-    weight = np.tile(base.weight, (8, 1, 1))
-    weight[5:] += 0.5
-    bias = (base.bias - taus[:, None] * np.log(COUNTS)).astype(np.float32)
-    runs = tuple({"tau": t} for t in taus)
-    (found,) = predict_classes(
-        features.split("test"), base, [Correction("la", np.arange(6), weight, bias, runs)]
-    )
-    x = features.split("test").features.astype(np.float64)
-    for run in range(8):
-        expected = (x @ weight[run].T.astype(np.float64) + bias[run]).argmax(axis=1)
-        np.testing.assert_array_equal(found[run], expected)
-    assert len({row.tobytes() for row in found}) > 4
-
-
-def test_equal_logits_go_to_the_lowest_class():
-    base = Classifier(np.zeros((4, 2), np.float32), np.zeros(4, np.float32))
-    data = FeatureSplit(np.zeros((2, 2), np.float32), np.array([0, 1]))
-    for ids, lowest in (([0, 3], 0), ([1, 2], 0), ([2, 3], 0)):
-        for bias, winner in ((0.0, lowest), (1.0, ids[0])):
-            tied = Correction(
-                "t", np.array(ids), np.zeros((1, 2, 2), np.float32),
-                np.full((1, 2), bias, np.float32), ({},),
-            )  # fmt: skip
-            (found,) = predict_classes(data, base, [tied])
-            assert found.tolist() == [[winner, winner]]
-
-
-def test_predictions_refuse_what_does_not_fit():
-    features = noisy()
-    wide = Correction("w", np.array([9]), np.zeros((1, 1, 8)), np.zeros((1, 1)), ({},))
-    with pytest.raises(InputError, match="class ids up to 9"):
-        predict_classes(features.split("test"), features.classifier(), [wide])
-    broken = Classifier(np.full((6, 8), np.nan, np.float32), np.zeros(6, np.float32))
-    own = Correction("b", np.arange(0), np.zeros((1, 0, 8)), np.zeros((1, 0)), ({},))
-    with pytest.raises(InputError, match="logits: not finite"):
-        predict_classes(features.split("test"), broken, [own])
-
-
-# McNemar's test
-
-
-def pair_of(b, c, both=3, neither=2):
-    first = np.repeat([True, False, True, False], [b, c, both, neither])
-    return first, np.repeat([False, True, True, False], [b, c, both, neither])
-
-
-@pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 1), (1, 5), (12, 12), (24, 0), (10, 14)])
-def test_mcnemar_exact_is_scipys_binomial_test(b, c):
-    found = mcnemar(*pair_of(b, c))
-    assert (found.only_first, found.only_second, found.statistic) == (b, c, None)
-    expected = stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    assert found.p == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize(("b", "c"), [(25, 0), (13, 12), (12, 13), (20, 20), (400, 330), (900, 4)])
-def test_mcnemar_of_many_is_scipys_chi_square(b, c):
-    found = mcnemar(*pair_of(b, c))
-    statistic = max(abs(b - c) - 1, 0) ** 2 / (b + c)
-    assert found.statistic == pytest.approx(statistic)
-    assert found.p == pytest.approx(stats.chi2.sf(statistic, df=1), rel=1e-9)
-    if 0 < min(b, c) < 25:  # both forms say about the same where they meet
-        exact = min(1.0, 2 * sum(comb(b + c, i) for i in range(min(b, c) + 1)) / 2 ** (b + c))
-        assert found.p == pytest.approx(exact, abs=0.02)
-
-
-def test_majority_is_a_typical_run():
-    right = np.array([[1, 1, 0, 0], [1, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 1]], bool)
-    assert majority(right[:3]).tolist() == [True, False, False, False]
-    assert majority(right).tolist() == [True, True, False, False]  # halves go to the first run
-    assert majority(right[:1]).tolist() == right[0].tolist()
-
-
-# Bootstrap
-
-
-def test_the_bootstrap_of_a_difference_has_the_spread_of_its_closed_form():
-    rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat(np.arange(3), (30, 50, 80)))
-    first = rng.random(160) < 0.6
-    second = np.where(rng.random(160) < 0.7, first, rng.random(160) < 0.3)
-    weights = {"all": np.array([30, 50, 80]) / 160, "few": np.array([0, 0.5, 0.5])}
-    drawn = bootstrap(np.stack([first, second]), labels, weights, replicates=20_000, seed=1)
-    assert drawn.shape == (2, 20_000, 2)
-    for g, weight in enumerate(weights.values()):
-        gain = first.astype(float) - second
-        mean = sum(w * gain[labels == c].mean() for c, w in enumerate(weight))
-        parts = [w**2 * gain[labels == c].var() / (labels == c).sum() for c, w in enumerate(weight)]
-        found = drawn[g, :, 0] - drawn[g, :, 1]
-        assert found.mean() == pytest.approx(mean, abs=4 * np.sqrt(sum(parts) / 20_000))
-        assert found.std() == pytest.approx(np.sqrt(sum(parts)), rel=0.03)
-        low, high = np.quantile(found, (0.025, 0.975))
-        z = stats.norm.ppf(0.975) * np.sqrt(sum(parts))
-        assert [low, high] == pytest.approx([mean - z, mean + z], abs=0.2 * z)
-
-
-def test_every_run_is_drawn_alike():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, size=60)
-    right = rng.random((1, 60)) < 0.5
-    weights = {"balanced": np.full(4, 0.25)}
-    drawn = bootstrap(
-        np.concatenate([right, right, ~right]), labels, weights, replicates=50, seed=3
-    )
-    np.testing.assert_array_equal(drawn[..., 0], drawn[..., 1])
-    np.testing.assert_allclose(drawn[..., 0] + drawn[..., 2], 1)
-    assert drawn[..., 0].std() > 0
-    again = bootstrap(right, labels, weights, replicates=50, seed=3)
-    np.testing.assert_array_equal(again[..., 0], drawn[..., 0])
-    other = bootstrap(right, labels, weights, replicates=50, seed=4)
-    assert (again != other).any()
-
-
-def test_what_is_drawn_at_once_makes_no_difference(monkeypatch):
-    rng = np.random.default_rng(0)
-    labels, right = rng.integers(0, 3, size=70), rng.random((4, 70)) < 0.5
-    weights = {"all": np.full(3, 1 / 3)}
-    whole = bootstrap(right, labels, weights, replicates=101, seed=0)
-    monkeypatch.setattr(intervals, "DRAWN_AT_ONCE", 200)
-    np.testing.assert_array_equal(whole, bootstrap(right, labels, weights, replicates=101, seed=0))
-
-
-def test_seeds_add_their_variance_over_their_number():
-    values = np.array([0.2, 0.3, 0.35, 0.55])
-    drawn = np.broadcast_to(values, (1, 40_000, 4))
-    found = mean_over_seeds(drawn, (0, 1))
-    assert found.shape == (1, 40_000)
-    assert found.mean() == pytest.approx(values.mean(), abs=2e-3)
-    assert found.std() == pytest.approx(values.std(ddof=1) / 2, rel=0.02)
-
-
-def test_settings_of_a_method_share_the_drawn_seeds():
-    rng = np.random.default_rng(0)
-    drawn = rng.random((2, 30, 3))
-    shifted = mean_over_seeds(drawn + 0.1, (5, 2)) - mean_over_seeds(drawn, (5, 2))
-    np.testing.assert_allclose(shifted, 0.1)
-    assert (mean_over_seeds(drawn, (5, 2)) != mean_over_seeds(drawn, (5, 3))).any()
-    np.testing.assert_array_equal(mean_over_seeds(drawn[..., :1], (5, 2)), drawn[..., 0])
-
 
 # Whole comparisons
 
@@ -293,7 +47,8 @@ def test_pairs_by_hand():
     assert first["difference"] == pytest.approx(
         {"few": 0.5, "medium": 0, "many": -0.25, "all": 2 / 24, "balanced": 2 / 24}
     )
-    assert first["interval"]["medium"] == [0, 0]
+    low, high = first["interval"]["medium"]
+    assert low == -high < 0  # both are right on the same samples, of eight
     assert first["mcnemar"] == {
         "only_first": 4, "only_second": 2, "statistic": None,
         "p": pytest.approx(stats.binomtest(4, 6).pvalue),
@@ -369,10 +124,32 @@ def knobs(val_right, test_right):
     return labels, own, runs
 
 
-def test_curves_and_settings_are_chosen_on_val_and_measured_on_the_split():
+def test_the_curve_of_one_knob_has_every_setting_in_its_order():
+    """Whatever val says of them: there setting 1 is under the line of 0 and 2."""
+    labels, own, runs = knobs([(20, 24), (11, 28), (10, 36)], [(18, 26), (14, 28), (8, 38)])
+    turned = [runs[1], runs[2], runs[0]]
+    for given, val in ((runs, labels), (turned, labels), (turned, None)):
+        splits = {"train" if val is None else "val": labels, "test": labels}
+        features, entries = told(splits, own, m=given)
+        document = compare(
+            features, "test", entries, select=None, at=[0.5, 0.535, 0.56], replicates=100
+        )
+        assert document["methods"][1]["knob"] == "tau"
+        assert all(p["on_curve"] for p in document["methods"][1]["points"])
+        # In samples of 80 and 40: (44, 18), (42, 14), (46, 8); 44.8 is 2.8 of 4 from 42 to 46.
+        few = document["frontier"]["few"]["m"]
+        assert few == pytest.approx([0.45, 0.45, (14 - 6 * 2.8 / 4) / 40])
+
+
+def two_knobs(runs):
+    """Settings of two knobs, which have no order."""
+    return [({"few": s["tau"], "medium": -(s["tau"] ** 2)}, p) for s, p in runs]
+
+
+def test_curves_of_several_knobs_are_chosen_on_val_and_measured_on_the_split():
     """On val setting 1 is under the line of 0 and 2; on test it would be the best of all."""
     labels, own, runs = knobs([(20, 24), (11, 28), (10, 36)], [(18, 26), (40, 40), (8, 34)])
-    features, entries = told({"val": labels, "test": labels}, own, m=runs)
+    features, entries = told({"val": labels, "test": labels}, own, m=two_knobs(runs))
     document = compare(features, "test", entries, select="all", at=[0.5, 0.535], replicates=100)
     points = document["methods"][1]["points"]
     assert [p["on_curve"] for p in points] == [True, False, True]
@@ -392,8 +169,9 @@ def test_curves_and_settings_are_chosen_on_val_and_measured_on_the_split():
     assert every["methods"][1]["points"][0]["val"]["few"] == 0.5
 
 
-def test_without_val_a_curve_is_the_hull_of_the_split_itself():
+def test_without_val_the_curve_of_several_knobs_is_the_hull_of_the_split_itself():
     labels, own, runs = knobs([(0, 0)] * 3, [(18, 26), (40, 40), (8, 34)])
+    runs = two_knobs(runs)
     features, entries = told({"train": labels, "test": labels}, own, m=runs)
     with pytest.raises(InputError, match="no validation split to choose a setting of m on"):
         compare(features, "test", entries, replicates=100)
@@ -453,6 +231,20 @@ def test_the_gap_of_curves_is_that_of_each_replicates_lines(level):
     assert np.isinf(bounds[1]) == (level == 0.58)  # there the other often does not get
 
 
+def test_what_val_chose_is_drawn_again():
+    """Settings that are good on test and nearly equal on val: which are on the curve is luck."""
+    val, test = [(20, 20), (19, 22), (20, 20)], [(34, 6), (26, 22), (14, 40)]
+    labels, own, runs = knobs(val, test)
+    features, entries = told({"val": labels, "test": labels}, own, m=two_knobs(runs))
+    (gap,) = compare(features, "test", entries, against="baseline", at=[0.4], replicates=400,
+                     select="few")["frontier"]["gaps"]  # fmt: skip
+    fixed, entries = told({"val": labels, "test": labels}, own, m=runs)
+    (other,) = compare(fixed, "test", entries, against="baseline", at=[0.4], replicates=400,
+                       select="few")["frontier"]["gaps"]  # fmt: skip
+    (low, high), (least, most) = gap["interval"], other["interval"]
+    assert high - low > 1.3 * (most - least)
+
+
 def test_settings_that_are_right_alike_never_differ():
     """In each replicate both have the same samples and the same seeds."""
     rng = np.random.default_rng(0)
@@ -464,8 +256,9 @@ def test_settings_that_are_right_alike_never_differ():
     (pair,) = [
         p for p in document["pairs"] if p["second"] == "m rho 1" and p["first"] != "baseline"
     ]
-    assert pair["interval"]["few"] == pair["interval"]["all"] == [0, 0]
-    assert pair["mcnemar"]["p"] == 1
+    assert pair["seed_share"]["few"] == pair["seed_share"]["all"] == 0
+    assert pair["p"]["all"] == 1
+    assert max(pair["interval"]["all"]) < 0.04  # three of 120 at most, and t
 
 
 def test_the_gap_of_two_points_has_the_spread_of_its_closed_form():
@@ -485,13 +278,13 @@ def test_the_gap_of_two_points_has_the_spread_of_its_closed_form():
         g for g in document["frontier"]["gaps"] if (g["first"], g["second"]) == ("other", "one")
     ]
     gain = right["other"].astype(float) - right["one"]
-    spread = np.sqrt(sum(gain[labels == c].var() / 100 for c in (4, 5))) / 2
+    spread = np.sqrt(sum(gain[labels == c].var(ddof=1) / 100 for c in (4, 5))) / 2
     mean = gain[400:].mean()
     assert gap["gap"] == pytest.approx(mean)
     z = stats.norm.ppf(0.975) * spread
     assert gap["interval"] == pytest.approx([mean - z, mean + z], abs=0.1 * z)
     pair = document["pairs"][-1]
-    assert pair["interval"]["few"] == gap["interval"]
+    assert pair["interval"]["few"] == pytest.approx(gap["interval"], abs=0.1 * z)
 
 
 def test_several_seeds_are_one_setting_with_their_spread():
@@ -512,13 +305,12 @@ def test_several_seeds_are_one_setting_with_their_spread():
     few = right[:, 80:].mean(axis=1)
     assert points[1]["accuracy"]["few"] == pytest.approx(few.mean())
     assert points[1]["std"]["few"] == pytest.approx(few.std(ddof=1))
-    share = right.mean(axis=0)
-    within = np.mean([share[labels == c].var() / 20 for c in (4, 5)]) / 2
-    spread = np.sqrt(within + few.var(ddof=1) / 5)
+    assert 0 <= points[1]["seed_share"]["few"] < 1
     low, high = points[1]["interval"]["few"]
-    assert (high - low) / 2 == pytest.approx(stats.norm.ppf(0.975) * spread, rel=0.12)
+    assert low < few.mean() < high
     (pair,) = document["pairs"]
-    assert pair["mcnemar"]["only_second"] == (right.sum(axis=0) < 3).sum()
+    assert pair["mcnemar"] is None
+    assert pair["p"]["all"] < 1e-4
     assert document["methods"][0]["points"][0]["std"] is None
 
 
@@ -541,8 +333,9 @@ def test_splits_that_lack_something():
     labels = np.arange(6)
     features, entries = told({"test": labels}, labels, m=[({}, labels)])
     document = compare(features, "test", entries, replicates=100)
-    assert document["methods"][1]["points"][0]["interval"]["few"] is None  # one sample a class
-    assert document["pairs"][0]["interval"]["all"] is None
+    low, high = document["methods"][1]["points"][0]["interval"]["few"]  # one sample a class
+    assert low < 0.3
+    assert high == 1
     assert document["frontier"]["gaps"][0]["gap"] == 0
     assert document["frontier"]["gaps"][0]["interval"] is None
 
@@ -574,12 +367,12 @@ def test_wrong_inputs():
         compare(FeatureSet(features.splits, features.classes), "test", entries)
 
 
-def test_the_seed_makes_the_intervals():
+def test_the_seed_makes_the_intervals_of_gaps():
     features = noisy()
     entry = Entry("made", "m.h5", some_rows(features))
     first, again, other = (
-        compare(features, "test", [entry], replicates=200, seed=s) for s in (0, 0, 1)
+        compare(features, "test", [entry], at=[0.1], replicates=200, seed=s) for s in (0, 0, 1)
     )
     assert first == again
-    assert first["pairs"][0]["interval"] != other["pairs"][0]["interval"]
-    assert first["pairs"][0]["difference"] == other["pairs"][0]["difference"]
+    assert first["frontier"]["gaps"] != other["frontier"]["gaps"]
+    assert first["pairs"] == other["pairs"]

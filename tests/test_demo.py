@@ -60,4 +60,8 @@ def test_alphanet_raises_the_few_classes_by_more_than_the_spread_of_its_seeds(de
 def test_a_second_run_asks_before_it_replaces(demo):
     again = CliRunner().invoke(app, ["demo"])
     assert "--overwrite" in str(again.exception)
+
+
+@pytest.mark.more
+def test_a_second_run_replaces(demo):
     assert CliRunner().invoke(app, ["demo", "--overwrite"]).exit_code == 0

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from ltkit import evaluation
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, evaluate, predict
+from ltkit.evaluation import Entry, Grouping, evaluate, metrics, predict
 from ltkit.neighbors import wordnet
 from ltkit.posthoc import logit_adjust
 from ltkit.records import (
@@ -201,3 +201,22 @@ def test_logit_adjustment_raises_the_few_classes_of_a_biased_head():
     difference = document["rows"][1]["difference_interval"]
     assert difference["few"][0] > 0
     assert difference["many"][1] < 0
+
+
+def test_calibration_is_of_what_is_predicted():
+    """By the class that is predicted; a group that is never predicted has none."""
+    features = made()
+    data, base = features.split("test"), features.classifier()
+    logits = base.logits(data.features[:]).astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    sure = (shares / shares.sum(axis=1, keepdims=True)).max(axis=1)
+    predicted = logits.argmax(axis=1)
+    (row,) = evaluate(features, "test", [])[0]["rows"]
+    for group, ids in features.groups().items():
+        inside = np.isin(predicted, ids)
+        expected = metrics.calibration_error(sure[inside], (predicted == data.labels)[inside])
+        assert row["calibration"][group] == pytest.approx(expected, abs=1e-6)
+    never = Correction.whole("never", Classifier(base.weight, base.bias - 1e4 * (COUNTS < 20)))
+    rows = evaluate(features, "test", [Entry("never", "x.h5", never)])[0]["rows"]
+    assert rows[1]["calibration"]["few"] is None
+    assert rows[1]["calibration"]["all"] > 0

@@ -1,8 +1,8 @@
 """What goes wrong on the way: short runs of tests/faults, and what else may happen to a command.
 
 Kills, full and broken disks, Ctrl-C, a closed pipe, a folder that is read only, a clock that goes
-backwards, a device without memory, a process of several that is lost. Two writers of one file are
-in test_files.py, a lost child process in test_isolated.py.
+backwards, a process of several that is lost. Two writers of one file are in test_writer.py, a full
+memory in test_full_memory.py, a lost child process in test_isolated.py.
 """
 
 import errno
@@ -17,19 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import made
-import numpy as np
 import pytest
-import torch
 
 import ltkit
 from ltkit import architectures, cli, datasets
-from ltkit.architectures.network import Network
-from ltkit.checkpoints import Recognised
 from ltkit.errors import InputError
 from ltkit.files import atomic, features
 from ltkit.files.atomic import write_text
 from ltkit.files.features_writer import FeaturesWriter, check_finished
-from ltkit.settings import ExtractSettings
 from ltkit.sources import extraction
 from ltkit.training import checkpoint
 
@@ -43,6 +38,7 @@ from warm import Ended, Fault
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEED = 5
+
 DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 
 
@@ -259,68 +255,6 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch, date):
         made.append(writer, plan)
         writer.finish()
     assert path.read_bytes() == whole.read_bytes()
-
-
-# Memory
-
-
-class Hungry(Network):
-    """A network that takes so many images at a time, for so many batches; then `least`."""
-
-    most, batches, least = 1000, 1000, 1000
-
-    def features_and_logits(self, images):
-        limit = self.most if self.batches > 0 else self.least
-        if len(images) > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        self.batches -= 1
-        return super().features_and_logits(images)
-
-
-@pytest.fixture
-def extract(tmp_path):
-    """Extract the validation split with a hungry network; return features and notes."""
-    data = datasets.load("digits_lt:ir=20")
-    own = architectures.build("digits_net", 10)
-    model = Recognised(
-        tmp_path / "m.pt", "0" * 64, "native", "digits_net", own, data.mean, data.std
-    )
-
-    def run(size=100, **limits):
-        network = Hungry(own.backbone, own.head)
-        vars(network).update(limits)
-        notes, path = [], tmp_path / f"{size}-{len(limits)}.h5"
-        hungry = replace(model, network=network)
-        settings = ExtractSettings(batch_size=size)
-        extraction.extract(hungry, data, ("val",), path, settings, note=notes.append)
-        return features.read(path).split("val").features[:], notes
-
-    return run
-
-
-@pytest.mark.parametrize(("most", "said", "size"), [
-    (100, [], 100), (99, [50], 50), (30, [50, 25], 25), (1, [50, 25, 13, 7, 4, 2, 1], 1),
-])  # fmt: skip
-def test_a_device_without_memory_gets_half_as_many_images(extract, most, said, size):
-    expected, notes = extract(size)
-    assert notes == []
-    found, notes = extract(100, most=most)
-    assert notes == [
-        f"note: the device's memory is full, continuing with {n} images at a time" for n in said
-    ]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_memory_that_is_gone_in_the_middle(extract):
-    whole, _ = extract()
-    found, notes = extract(100, batches=2, least=50)  # the check of the head, and a batch
-    assert len(notes) == 1
-    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6)
-
-
-def test_one_image_that_does_not_fit(extract):
-    with pytest.raises(InputError, match="device: one image does not fit its memory"):
-        extract(4, most=0)
 
 
 # Several processes

@@ -18,7 +18,10 @@ sys.path.append(str(Path(__file__).parent / "fuzz"))
 import fuzz_checkpoints
 import fuzz_files
 import fuzz_scratch
+import own_files
+from damage_hdf5 import metadata
 from fuzzing import fuzz, lay
+from watched import Outcome
 
 SCRIPTS = [
     path
@@ -89,7 +92,7 @@ def test_what_is_lost_is_seen(tmp_path):
         ("right", "", "ok"), ("wrong", "", "changed"), ("right", "a", "lost"),
         ("right", "l", "lost"), ("right", "p", "lost"),
     ):  # fmt: skip
-        child = Losing(fuzz_files.Outcome("ok", 0.0, output=output))
+        child = Losing(Outcome("ok", 0.0, output=output))
         child.lost = lost
         lay(folder, theirs)
         assert target.read(child, folder, theirs, ([], theirs), 0).kind == kind
@@ -124,13 +127,13 @@ class Fake:
 
 
 def test_another_result_is_seen(tmp_path):
-    target = fuzz_files.Own("neighbors")
+    target = own_files.Own("neighbors")
     target.expected = {0: "digest"}
     for output, note, kind in (("digest", 0, "ok"), ("other", 0, "changed"), ("other", -1, "ok")):
-        child = Fake(fuzz_files.Outcome("ok", 0.0, output=output))
+        child = Fake(Outcome("ok", 0.0, output=output))
         assert target.read(child, tmp_path, {}, note, 0).kind == kind
-    child = Fake(fuzz_files.Outcome("refused", 0.0, output="f.h5: x: block 1 (rows 8..15) ..."))
-    target = fuzz_files.Values("neighbors-values")
+    child = Fake(Outcome("refused", 0.0, output="f.h5: x: block 1 (rows 8..15) ..."))
+    target = own_files.Values("neighbors-values")
     for note, kind in (
         ("x: block 1 (rows 8..15)", "refused"),
         ("x: block 0 (rows 0..7)", "missed"),
@@ -142,14 +145,14 @@ def test_another_result_is_seen(tmp_path):
 
 def test_what_ends_the_child_is_read_in_a_process_of_its_own(tmp_path):
     (tmp_path / "f.h5").write_bytes(b"x")
-    child = Fake(fuzz_files.Outcome("crash", 0.0))
-    found = fuzz_files.Own("neighbors").read(child, tmp_path, {}, 0, 0)
+    child = Fake(Outcome("crash", 0.0))
+    found = own_files.Own("neighbors").read(child, tmp_path, {}, 0, 0)
     assert (found.kind, found.isolated) == ("refused", True)
 
 
 def test_metadata_is_damaged_behind_its_checksums():
-    raw = fuzz_files.written(fuzz_files.neighbors_file)
-    pieces = fuzz_files.metadata(raw)
+    raw = own_files.written(own_files.neighbors_file)
+    pieces = metadata(raw)
     assert raw[:8] == MAGIC
     assert (0, 44) in pieces
     assert len(pieces) >= raw.count(b"OHDR")

@@ -13,7 +13,7 @@ from shared_data import cifar100_root
 from ltkit import datasets
 from ltkit.datasets.longtail import profile_counts
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, evaluate, intervals, metrics
+from ltkit.evaluation import Entry, evaluate, metrics, resampling
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Head
 
@@ -184,12 +184,12 @@ def test_joint_draws_have_the_means_and_the_covariance_of_the_samples():
     first = rng.random(200) < 0.6
     values = np.stack([first, first & (rng.random(200) < 0.5)]).astype(float)
     labels = np.repeat([0, 2], 100)
-    drawn = intervals.bootstrap_jointly(values, labels, 3, replicates=20_000, seed=0)
+    drawn = resampling.bootstrap_jointly(values, labels, 3, replicates=20_000, seed=0)
     assert drawn.shape == (2, 20_000, 3)
     assert not drawn[:, :, 1].any()
     for c, rows in ((0, slice(100)), (2, slice(100, 200))):
         np.testing.assert_allclose(drawn[:, :, c].mean(axis=1), values[:, rows].mean(1), atol=0.002)
-        expected = np.cov(values[:, rows], bias=True) / 100
+        expected = np.cov(values[:, rows]) / 100  # unbiased: of 99 draws
         np.testing.assert_allclose(np.cov(drawn[:, :, c]), expected, rtol=0.05)
 
 

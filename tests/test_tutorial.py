@@ -5,21 +5,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+from pages import commands, missing
 from PIL import Image
 from screens import on_terminal
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 CONSOLES = re.findall(r"^```console\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
-CUT = "…"
 
 
 def sessions():
     """Yield each command and the lines shown below it."""
     for console in CONSOLES:
-        for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
-            command, *lines = part.splitlines()
-            yield command, lines
+        yield from commands(console)
 
 
 def form(line):
@@ -28,21 +26,8 @@ def form(line):
 
 
 def follows(shown, printed):
-    """Whether lines are printed in this order, others only where the tutorial cuts."""
-    printed, free = iter(printed), False
-    for line in shown:
-        if line == CUT:
-            free = True
-            continue
-        for found in printed:
-            if form(found) == form(line):
-                break
-            if not free:
-                return f"shown {line!r}, printed {found!r}"
-        else:
-            return f"not printed: {line!r}"
-        free = False
-    return "" if free or next(printed, None) is None else "printed more"
+    """Return what is not printed in this order, or beside where the tutorial cuts."""
+    return missing(shown, printed, lambda line, found: form(line) == form(found), whole=True)
 
 
 @pytest.fixture(scope="module")

@@ -50,4 +50,4 @@ def test_what_a_line_of_any_file_reached_is_not_listed(run, tmp_path):
 def test_absent_data_is_said(run, tmp_path):
     code, _, err = run(tmp_path / "no")
     assert code == 2
-    assert "not found; run make test first" in err
+    assert "not found; run make coverage first" in err

@@ -30,6 +30,14 @@ def weights(path):
     return torch.load(path, weights_only=True)["state_dict"]
 
 
+def recipe(path):
+    return torch.load(path, weights_only=True)["recipe"]
+
+
+def files(output):
+    return sorted(p.name for p in output.parent.iterdir())
+
+
 def log(output):
     """The lines of the log without speeds."""
     lines = output.with_name(f"{output.name}.jsonl").read_text().splitlines()

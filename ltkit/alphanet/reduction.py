@@ -92,20 +92,19 @@ def reduce(
     others = torch.from_numpy(np.setdiff1d(np.arange(base.num_classes), left_out))
     place = torch.full((base.num_classes,), -1)
     place[few] = torch.arange(len(few))
-    weight, bias = torch.from_numpy(base.weight), torch.from_numpy(base.bias)
-    parts = []
+    weight, bias, parts = torch.from_numpy(base.weight), torch.from_numpy(base.bias), []
     for features, label_array in _blocks_with(split, used):
         labels = torch.from_numpy(label_array)
         raw = torch.from_numpy(base.prepare(features)) @ weight.T  # (B, C)
         logits = raw + bias
-        best, position = logits[:, others].max(dim=1)
-        target = place[labels]
+        rest, target = logits[:, others], place[labels]
+        best, position = rest.max(dim=1)
         own = logits.gather(1, labels[:, None])[:, 0]
         parts.append(
             Reduced(
                 few=raw[:, few],
                 near=raw[:, near],
-                base_lse=logits[:, others].logsumexp(dim=1),
+                base_lse=rest.logsumexp(dim=1),
                 base_best=best,
                 base_right=others[position] == labels,
                 target=target,

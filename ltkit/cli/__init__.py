@@ -16,10 +16,12 @@ from ltkit.cli import (
     evaluate,
     export,
     extract,
+    fix,
     import_,
     inspect,
     neighbors,
     posthoc,
+    recommend,
     report,
     train,
     validate,
@@ -27,8 +29,8 @@ from ltkit.cli import (
 
 FIRST_STEPS = """\
 ltkit demo                                the whole workflow on bundled features, in a minute
-ltkit extract model.pt --data my_images/  features and last layer, into feats.h5
-ltkit posthoc logit-adjust                a corrected last layer, chosen on validation data
+ltkit fix model.pt --data DIR -o fixed.pt a checkpoint with the correction that suits it
+ltkit recommend                           which correction to ship, and how sure, from feats.h5
 ltkit evaluate                            accuracy by shot group; ltkit --help lists all commands"""
 """Printed by ``ltkit`` without arguments."""
 
@@ -36,6 +38,7 @@ BEGINNING, FEATURES, CORRECTIONS = "Getting started", "Features", "Corrections"
 JUDGING, SHIPPING = "Evaluation", "Export"
 STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (BEGINNING, "demo", demo.demo, "Run the whole workflow on bundled features"),
+    (BEGINNING, "fix", fix.fix, "Correct a checkpoint in one go, and report"),
     (FEATURES, "extract", extract.extract, "Write a model's features and last layer to a file"),
     (FEATURES, "import", import_.import_, "Write features made elsewhere to a features file"),
     (FEATURES, "data", data.app, "List datasets, or show one"),
@@ -45,6 +48,7 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (CORRECTIONS, "posthoc", posthoc.posthoc, "Correct the last layer with a post-hoc method"),
     (CORRECTIONS, "alphanet", alphanet.app, "Correct rare classes with AlphaNet"),
     (CORRECTIONS, "train", train.train, "Train a network or a head with a long-tail loss"),
+    (JUDGING, "recommend", recommend.recommend, "Say which correction to ship, and how sure"),
     (JUDGING, "evaluate", evaluate.evaluate, "Print accuracy by shot group, with intervals"),
     (JUDGING, "compare", compare.compare, "Compare corrections in pairs and at equal accuracy"),
     (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),

@@ -46,8 +46,7 @@ def read_entries(
 ) -> "list[Entry]":
     """Read the named classifier files, or all those next to the features file made from it.
 
-    Of those that are not named, one that cannot be used is left out, and a note says why. The base
-    is none of them.
+    Of those that are not named, one that cannot be used is left out, with a note. The base is none.
 
     Raises:
         FormatError: when a named file is not sound.

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -13,10 +13,9 @@ from ltkit.settings import (
     BINS,
     RANGES,
     Fit,
+    Heads,
     Interpolation,
-    LoadSettings,
     PathRule,
-    ViewSettings,
     Weights,
     flag,
 )
@@ -48,12 +47,23 @@ def setting(name: str, help: str = "", *declared: str, called: str = "", **more:
     )  # fmt: skip
 
 
+BESIDE = "all files next to FEATS made from it"
+"""Which classifier files are taken where none is named."""
+
 Feats = Annotated[
     str | None,
     typer.Argument(
         metavar="[FEATS]",
         help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
         "the only features file in this folder.",
+        show_default=False,
+    ),
+]
+FeatsAndClassifiers = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATS] [CLASSIFIER...]",
+        help=f"Features file, as for evaluate, then classifier files; default: {BESIDE}.",
         show_default=False,
     ),
 ]
@@ -69,7 +79,7 @@ Classifiers = Annotated[
     list[Path] | None,
     typer.Option(
         "--classifier",
-        help="Classifier file; may be repeated; default: all files next to FEATS made from it.",
+        help=f"Classifier file; may be repeated; default: {BESIDE}.",
         show_default=False,
     ),
 ]
@@ -240,61 +250,6 @@ Std = Annotated[
 ]
 
 
-def load_settings(
-    arch: str | None,
-    head: str | None,
-    weights: Weights | None,
-    scale: float | None,
-    linear: bool,
-    mean: str | None,
-    std: str | None,
-    trust_code: bool,
-    base_model: Path | None = None,
-    model: str | None = None,
-    model_args: list[str] | None = None,
-) -> LoadSettings:
-    """Return the user's settings for loading a checkpoint.
-
-    Raises:
-        InputError: for an invalid mean or standard deviation.
-    """
-    triples = {}
-    for option, text, within in (("mean", mean, numerals.ANY), ("std", std, POSITIVE)):
-        if text is not None:
-            found = numerals.numbers(text, f"--{option}", within, once=False)
-            triples[option] = tuple(found)
-    return LoadSettings(
-        arch, head, weights, scale, linear, triples.get("mean"), triples.get("std"), trust_code,
-        model=model, model_args=tuple(model_args or ()),
-        base_model=None if base_model is None else str(base_model),
-    )  # fmt: skip
-
-
-def view_settings(
-    image_size: int | None,
-    resize: int | None,
-    crop: int | None,
-    fit: Fit | None,
-    window: str | None,
-    interpolation: Interpolation | None,
-) -> ViewSettings:
-    """Return what the user says of how pictures are brought to size.
-
-    Raises:
-        InputError: for a window that is not two numbers.
-    """
-    ends = None
-    if window is not None:
-        found = numerals.numbers(window, "--window", numerals.ANY, once=False, example="0,4095")
-        if len(found) != 2:
-            raise InputError(f"--window: found {len(found)} numbers, expected LOW,HIGH, as 0,4095")
-        ends = found[0], found[1]
-    return ViewSettings(image_size, resize, crop, fit, ends, interpolation)
-
-
-POSITIVE = Range(0, above=True)
-
-
 def numbers(text: str, name: str, *, once: bool = True, example: str = "0.5,1,1.5") -> list[float]:
     """Read a setting's comma-separated numbers.
 
@@ -414,6 +369,20 @@ def settings(given: list[str], option: str) -> dict[str, float]:
         name: numerals.number(v, f"{option} {shown(name)}")
         for name, v in pairs(given, option, "rho=1")
     }
+
+
+def run_of(given: list[str], option: str) -> tuple[dict[str, float], Heads | None]:
+    """Read which run is meant: ``name=number`` items, and one of the words best and mean.
+
+    Raises:
+        InputError: for both words, or as `settings`.
+    """
+    known = get_args(Heads)
+    words = [word for word in given if word in known]
+    if len(words) > 1:
+        raise InputError(f"{option}: found {' and '.join(words)}, expected one of them")
+    how: Any = words[0] if words else None
+    return settings([word for word in given if word not in known], option), how
 
 
 def one_of(value: str, known: tuple[str, ...], option: str) -> str:

@@ -85,13 +85,19 @@ def say_of_choice(compared: dict[str, Any] | None, quiet: bool = False) -> None:
     frontier = (compared or {}).get("frontier")
     if compared is None or frontier is None or frontier["chosen_on"] == "val":
         return
-    if any(len(method["points"]) > 1 for method in compared["methods"]):
+    several = [m for m in compared["methods"] if len(m["points"]) > 1 and m["knob"] is None]
+    if several:
         split = compared["split"]
         say(
-            f"note: no val images of few-shot classes: the settings of the curves are chosen on "
-            f"{split}, on which they are measured, so that curves of many settings look too good",
+            "note: no val images of few-shot classes: the settings on the curves of methods with "
+            f"several knobs are chosen on {split}, on which they are measured: they look too good",
             quiet,
         )
+
+
+def answer(line: str) -> None:
+    """Print a line of an answer: on stdout, or on stderr where stdout takes a written path."""
+    typer.echo(printable(line), err=not sys.stdout.isatty())
 
 
 def print_json(document: Any) -> None:
@@ -131,8 +137,10 @@ class Progress:
         self.shown = now
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         line = f"{what} {done}/{total}"
+        if rate >= 1:
+            line += f", {rate:.0f} {self.unit}/s"
         if rate > 0:
-            line += f", {rate:.0f} {self.unit}/s, {(total - done) / rate:.0f} s left"
+            line += f", {(total - done) / rate:.0f} s left"
         if terminal:
             line = f"\r\x1b[K{line}"
         typer.echo(line, err=True, nl=finished or not terminal)

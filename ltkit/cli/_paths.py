@@ -96,6 +96,26 @@ def _default() -> Path:
     )
 
 
+RECOMMENDED = "recommended"
+"""What follows the stem of a recommendation's file."""
+
+
+def recommended(quiet: bool) -> Path:
+    """Return the recommendation for the features that are used when none are named.
+
+    Raises:
+        InputError: when there is none.
+    """
+    path = output_path(None, features_path(None, quiet), RECOMMENDED)
+    if not path.is_file():
+        raise InputError(
+            f"CLASSIFIER: absent, and found no {path}; name a classifier file, or make it with "
+            "ltkit recommend"
+        )
+    say(f"using {path}", quiet)
+    return path
+
+
 def output_path(given: Path | None, features: Path, method: str) -> Path:
     """Return a method's default output: ``<stem>.<method>.h5`` next to the features."""
     return given if given is not None else features.with_name(f"{features.stem}.{method}.h5")

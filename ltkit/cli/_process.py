@@ -35,7 +35,7 @@ def run(app: Callable[[], Any]) -> None:
     try:
         with atomic.command():
             app()
-    except KeyboardInterrupt:  # a late one: the command has ended, its locks are being given back
+    except KeyboardInterrupt:  # before typer takes over, or when it has let go
         sys.exit(INTERRUPTED)
     except SettingError as error:
         _fail(f"{error.where}{flag(error.name)}: {error.said}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit import numerals
-from ltkit.cli import _inputs, _options, _output, _tables
+from ltkit.cli import _inputs, _measures, _options, _output, _tables
 from ltkit.settings import GROUPS, REPLICATES, Select
 
 if TYPE_CHECKING:
@@ -17,15 +17,6 @@ NAMED = 3
 """Most classes named among those won and those lost, in the table."""
 
 
-Files = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file, as for evaluate, then the classifier files to compare; default: all "
-        "files next to FEATS made from it.",
-        show_default=False,
-    ),
-]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -51,7 +42,7 @@ Csv = Annotated[
 
 
 def compare(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
@@ -60,6 +51,7 @@ def compare(
         typer.Option("--every-setting", help="Compare every setting of a file, not only the best."),
     ] = False,
     at: Levels = None,
+    prior: _measures.PriorOption = None,
     split: _options.Split = "test",
     bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
@@ -71,24 +63,27 @@ def compare(
 ) -> None:
     """Compare corrections with the model's own head and with each other, in pairs and as curves.
 
-    Pairs: differences in accuracy with 95 % intervals (test samples are resampled within classes,
-    the same ones for both; with several seeds the runs too), McNemar's test (with several seeds, on
-    whether most runs are right), classes won and lost. A file with several settings is represented
-    by the best one on the validation split. Curves: the settings on the hull of few-shot and
-    overall accuracy on the validation split, measured on the compared split and joined by straight
-    lines; methods are compared at equal overall accuracy. alphanet fit --rho 0.5,1,2 and posthoc
-    METHOD --sweep write files with several settings.
+    Pairs: paired differences in accuracy with 95 % intervals for new samples and new seeds, as in
+    evaluate; p of the overall difference (below 0.05 where its interval leaves out 0), with one
+    seed each the samples that only one is right on; classes won and lost. A file with several
+    settings is represented by the best one on the validation split. Curves: few-shot against
+    overall accuracy, straight lines between settings; methods are compared at equal overall
+    accuracy. A method with one knob has a curve through all its settings; one with several through
+    those on the upper hull on the validation split. posthoc METHOD --sweep and alphanet fit --rho
+    0.5,1,2 write files with several settings.
 
     \b
     --json prints fractions in 0..1, null where there is none:
-      methods    name, file and points: label, settings, runs, accuracy, std and interval by group,
-                 val (accuracy by group, of several settings), in_pairs, on_curve, dominated_by
-      pairs      first, second, difference (first - second) and interval by group, mcnemar
-                 (only_first, only_second, statistic or null where exact, p), classes (wins and
-                 losses with id, name, gain; ties)
+      methods    name, file, knob (null with several) and points: label, settings, runs;
+                 accuracy, std, interval, seed_share (of the variance) by group; val (accuracy by
+                 group, of several settings), in_pairs, on_curve, dominated_by
+      pairs      first, second; difference (first - second), interval, seed_share and p by group;
+                 mcnemar (only_first, only_second, statistic or null where exact, p; null with
+                 several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
-      and features, split, n, bins, groups, samples, bootstrap, select, against, untested_classes
+      and features, split, n, bins, groups, samples, bootstrap, select, against, prior (null without
+      one), untested_classes; metrics of points as evaluate has them, of predictions
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
@@ -104,7 +99,7 @@ def compare(
     document = evaluation.compare(
         features, split, entries,
         bins=_options.bins(bins), select=None if every_setting else select,
-        against=against, at=levels, replicates=replicates, seed=seed,
+        against=against, at=levels, prior=prior, replicates=replicates, seed=seed,
     )  # fmt: skip
     document["features"] = str(path)
     _output.say_of_choice(document, quiet)
@@ -159,20 +154,21 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    """Print the settings in the pairs, with intervals, and those on the curves."""
+    """Print the settings in the pairs, with intervals."""
     chosen, methods = document["select"], document["methods"]
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    title += _measures.under(document["prior"])
     if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"
     _output.print_fitting(partial(_points, document, columns), title)
     every = [point for method in methods for point in method["points"]]
-    others = sum(not (point["in_pairs"] or point["on_curve"]) for point in every)
+    others = sum(not point["in_pairs"] for point in every)
     if others:
-        typer.echo(f"{others} other settings, on no curve, are in --json and --csv")
+        typer.echo(f"{others} other settings, of the curves, are in --json and --csv")
 
 
 def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
-    """Return the table of settings; the narrow one has the curves below the names."""
+    """Return the table of settings; the narrow one says below the names what beats them."""
     sizes, chosen = document["groups"], document["select"]
     every = [point for method in document["methods"] for point in method["points"]]
     several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
@@ -182,9 +178,9 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
         count = sizes.get(str(column.header))
         column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
     if not look.narrow:
-        table.add_column("method's curve of\nfew against all")
+        table.add_column("beaten in\nfew and all by")
     for point in every:
-        if not (point["in_pairs"] or point["on_curve"]):
+        if not point["in_pairs"]:
             continue
         star = " *" if point["in_pairs"] and point["label"] in several and chosen else ""
         label = f"{_tables.safe(point['label'])}{star}"
@@ -194,21 +190,16 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
             _tables.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
             for name in columns
         ]
-        if not point["in_pairs"]:
-            label, *cells = (text.split("\n")[0] for text in (label, *cells))
-        place = "on it" if point["on_curve"] else ""
-        if point["dominated_by"] is not None:
-            place += f"{', ' * bool(place)}under {_tables.safe(point['dominated_by'])}"
+        above = _tables.safe(point["dominated_by"] or "")
         if look.narrow:
-            told = place.replace("on it", "on its curve")
-            table.add_row(f"{label}\n{told}".rstrip(), *cells)
+            table.add_row(f"{label}\n{'under ' * bool(above)}{above}".rstrip(), *cells)
         else:
-            table.add_row(label, *cells, place)
+            table.add_row(label, *cells, above)
     return table
 
 
 def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    """Print differences with intervals, McNemar's test, and the classes won and lost."""
+    """Print differences with intervals, their p, and the classes won and lost."""
     looks: list[_output.Look] = []
 
     def make(look: _output.Look) -> "Table":
@@ -216,12 +207,13 @@ def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
         return _pairs(document["pairs"], columns, look)
 
     _output.print_fitting(
-        make, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
+        make,
+        "pairs: 95 % intervals and p for each pair alone; samples only one is right on",
     )
     for pair in document["pairs"] if looks[-1].narrow else ():
         p, classes = (text.replace("\n", "; ") for text in _tests(pair))
         names = f"{pair['first']} - {pair['second']}"
-        typer.echo(_output.printable(f"{names}: McNemar p {p}; classes won, lost, tied {classes}"))
+        typer.echo(_output.printable(f"{names}: p of all {p}; classes won, lost, tied {classes}"))
 
 
 def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
@@ -229,7 +221,7 @@ def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.
     scale = _tables.scale_of(pairs, columns)
     table = _tables.table_of("difference in points", columns, look, scale)
     if not look.narrow:
-        table.add_column("McNemar p", justify="right")
+        table.add_column("p of all", justify="right")
         table.add_column("classes won, lost, tied")
     for pair in pairs:
         table.add_row(
@@ -251,8 +243,9 @@ def _tests(pair: dict[str, Any]) -> tuple[str, str]:
         for sign, part in (("+", "wins"), ("-", "losses"))
         if classes[part]
     ]
+    p = "–" if pair["p"]["all"] is None else _p_value(pair["p"]["all"])
     return (
-        f"{_p_value(test['p'])}\n{test['only_first']} : {test['only_second']}",
+        p if test is None else f"{p}\n{test['only_first']} : {test['only_second']}",
         f"{len(classes['wins'])}, {len(classes['losses'])}, {classes['ties']}\n{'; '.join(named)}",
     )
 
@@ -265,8 +258,7 @@ def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
     """Print the height of every method's curve at each level, and gaps with intervals."""
     _output.print_fitting(
         partial(_frontier, frontier, against),
-        "curves: few-shot accuracy in % at equal overall accuracy, gaps with 95 % intervals; "
-        f"settings chosen on {frontier['chosen_on']}",
+        "curves: few-shot accuracy in % at equal overall accuracy, gaps with 95 % intervals",
     )
     spans = [
         ("up" if b["from"] is None else f"from {100 * b['from']:.1f}")

@@ -1,5 +1,6 @@
 """``ltkit evaluate``."""
 
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit import numerals
-from ltkit.cli import _inputs, _options, _output, _paths, _tables
+from ltkit.cli import _inputs, _measures, _options, _output, _paths, _tables
 from ltkit.settings import GROUPS, REPLICATES
 
 if TYPE_CHECKING:
@@ -36,6 +37,21 @@ RelativeTo = Annotated[
         "equal size; may be repeated, the best counts.",
     ),
 ]
+PerClass = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write class accuracies to a CSV file, and the --metrics of classes.",
+        show_default=False,
+    ),
+]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GROUP=X",
+        show_default=False,
+        help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
+    ),
+]
 
 
 def evaluate(
@@ -48,18 +64,12 @@ def evaluate(
     level: _options.Level = 4,
     topk: TopK = None,
     relative_to: RelativeTo = None,
-    per_class: Annotated[
-        Path | None,
-        typer.Option(help="Also write class accuracies to a CSV file.", show_default=False),
-    ] = None,
-    fail_under: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GROUP=X",
-            show_default=False,
-            help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
-        ),
-    ] = None,
+    metrics: _measures.Metrics = None,
+    prior: _measures.PriorOption = None,
+    priors: _measures.Priors = False,
+    per_class: PerClass = None,
+    confusion: _measures.Confusion = None,
+    fail_under: FailUnder = None,
     bins: _options.Bins = None,
     replicates: _options.Replicates = REPLICATES,
     seed: _options.Seed = 0,
@@ -69,25 +79,31 @@ def evaluate(
 ) -> None:
     """Print many / medium / few accuracy of a model and its corrections, with 95 % intervals.
 
+    The intervals hold for new samples of the same classes and new seeds; docs/statistics.md.
+
     Example: ltkit evaluate feats.h5 --group wordnet
     """  # fmt: skip
     from ltkit import evaluation
     from ltkit.files.atomic import check_output
     from ltkit.files.tables import write_csv
 
-    limits = _limits(fail_under or [])
+    limits, asked = _limits(fail_under or []), _measures.names(metrics)
     path = _paths.features_path(feats, quiet)
     features, entries = _inputs.read_judged(path, base, classifier, quiet)
     references = relative_to or []
-    if per_class is not None:
-        read = (path, *(Path(entry.file) for entry in entries), *references)
-        check_output(per_class, overwrite=overwrite, inputs=read)
+    read = (path, *(Path(entry.file) for entry in entries), *references)
+    for output in (per_class, confusion):
+        if output is not None:
+            check_output(output, overwrite=overwrite, inputs=read)
     document, by_class = evaluation.evaluate(
         features, split, entries,
         bins=_options.bins(bins),
         grouping=evaluation.grouping_of(features, group, rule=rule, level=level),
         topk=None if topk is None else _options.whole_numbers(topk, "topk"),
         references=[_inputs.read_features(file, None, quiet) for file in references],
+        prior=prior,
+        shifts=priors,
+        figures=asked,
         replicates=replicates,
         seed=seed,
     )  # fmt: skip
@@ -97,10 +113,13 @@ def evaluate(
         table = evaluation.class_table(features, split, by_class, _options.bins(bins))
         write_csv(per_class, *table)
         _output.say(f"wrote {per_class}", quiet)
+    if confusion is not None:
+        write_csv(confusion, *evaluation.confusion_table(features, split, entries))
+        _output.say(f"wrote {confusion}", quiet)
     if json:
         _output.print_json(document)
     else:
-        _print_table(document)
+        _print_table(document, asked)
     for failure in failures:
         _output.say(failure)
     if failures:
@@ -133,7 +152,7 @@ def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list
     return failures
 
 
-def _print_table(document: dict[str, Any]) -> None:
+def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     """Print accuracies in per cent: the baseline, then each correction with its differences."""
     rows = document["rows"]
     accuracies = [row["accuracy"] for row in rows]
@@ -141,8 +160,13 @@ def _print_table(document: dict[str, Any]) -> None:
     columns = GROUPS[:-1] if even else GROUPS  # they coincide on a balanced split
     _output.print_fitting(
         partial(_accuracies, document, columns),
-        f"{document['features']}, {document['split']} split, {document['n']} samples",
+        f"{document['features']}, {document['split']} split, {document['n']} samples"
+        f"{_measures.under(document['prior'])}",
     )
+    if asked:
+        _measures.print_figures(document, asked)
+    if "priors" in rows[0]:
+        _measures.print_priors(document)
     if "relative_to" in document:
         _print_relative(document, columns)
     if "grouped" in rows[0]:

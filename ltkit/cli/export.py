@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from ltkit.records import FeatureSet
 
 Corrected = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
-        metavar="CLASSIFIER", help="Classifier file, or a features file for the own head."
+        metavar="[CLASSIFIER]",
+        help="Classifier file, or a features file for the own head; default: what ltkit recommend "
+        "wrote for the features here.",
+        show_default=False,
     ),
 ]
 To = Annotated[
@@ -31,12 +34,17 @@ Into = Annotated[
 ]
 Runs = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="Run to export, e.g. rho=1; may be repeated."),
+    typer.Option(
+        metavar="NAME=VALUE|best|mean",
+        help="Run to export, e.g. rho=1; may be repeated. best: of the balanced accuracy on val; "
+        "mean: the mean of the heads over the seeds.",
+        show_default=False,
+    ),
 ]
 
 
 def export(
-    classifier: Corrected,
+    classifier: Corrected = None,
     into: Into = None,
     to: To = None,
     base: _options.Base = None,
@@ -63,17 +71,16 @@ def export(
     from ltkit.errors import InputError
     from ltkit.exports import checkpoint, tables
     from ltkit.files import classifiers
+    from ltkit.files import features as features_file
     from ltkit.files.atomic import check_output, write_text
     from ltkit.records import Correction
     from ltkit.settings import LoadSettings
 
-    forms = (*checkpoint.FORMS, *tables.FORMS)
-    if (into is None) == (to is None):
-        raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
+    _check_form(into, to)
     if output is None:
         raise InputError("--output: absent, expected the name of the new file")
-    if to is not None:
-        _options.one_of(to, forms, "--to")
+    classifier = classifier or _paths.recommended(quiet)
+    wanted_run, how = _options.run_of(run or [], "--run")
     path = _paths.features_path(str(classifier), quiet)
     inputs = (classifier, path, *([into] if into else []))
     check_output(output, overwrite=overwrite, inputs=inputs)
@@ -90,7 +97,7 @@ def export(
         correction = Correction.whole("baseline", features.classifier())
     else:
         correction = classifiers.read_for(classifier, features)
-    number = evaluation.pick(correction, _options.settings(run or [], "--run"))
+    correction, number = evaluation.one_run(correction, wanted_run, how, features), 0
     if features.base is not None:  # the checkpoint has another head than what is corrected
         correction, number = Correction.whole("", features.corrected(correction, number)), 0
     if into is not None:
@@ -99,10 +106,10 @@ def export(
             model_args=tuple(model_arg or ()),
             base_model=None if base_model is None else str(base_model),
         )  # fmt: skip
-        checkpoint_of = _checkpoint_of(path, features)
         checkpoint.export_into(
-            into, correction, number, output, made_from=checkpoint_of, wanted=wanted
-        )
+            into, correction, number, output, wanted=wanted,
+            made_from=features_file.checkpoint_of(features),
+        )  # fmt: skip
     elif to in checkpoint.FORMS:
         checkpoint.export_head(features.corrected(correction, number), str(to), output)
     else:
@@ -111,6 +118,22 @@ def export(
             features.classes, features.groups(),
         )  # fmt: skip
     return _output.wrote(output, quiet)
+
+
+def _check_form(into: Path | None, to: str | None) -> None:
+    """Refuse no form of output, two, or an unknown one.
+
+    Raises:
+        InputError: naming the known ones.
+    """
+    from ltkit.errors import InputError
+    from ltkit.exports import checkpoint, tables
+
+    forms = (*checkpoint.FORMS, *tables.FORMS)
+    if (into is None) == (to is None):
+        raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
+    if to is not None:
+        _options.one_of(to, forms, "--to")
 
 
 def _features(path: Path, base: Path | None, classifier: Path | None, quiet: bool) -> "FeatureSet":
@@ -124,22 +147,3 @@ def _features(path: Path, base: Path | None, classifier: Path | None, quiet: boo
         if correction.is_whole(len(features.classes)):
             return features
     return _inputs.read_features(path, base, quiet, () if classifier is None else (classifier,))
-
-
-def _checkpoint_of(path: Path, features: "FeatureSet") -> str:
-    """Return the digest of the checkpoint that features with a head were extracted from.
-
-    Raises:
-        InputError: when there is no such checkpoint to write into.
-    """
-    from ltkit.errors import InputError
-    from ltkit.files import hdf5
-
-    digest = hdf5.header(path)["inputs"].get("checkpoint")
-    if digest is None or features.head is None:
-        what = "were imported" if digest is None else "come from a model without a head"
-        raise InputError(
-            f"--into: needs features that ltkit extract wrote of a model with a head; those of "
-            f"{path} {what}; write the head alone with --to npz"
-        )
-    return str(digest)

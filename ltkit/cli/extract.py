@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output
+from ltkit.cli import _loading, _options, _output
 from ltkit.settings import Amp, ExtractSettings
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ def extract(
         import_alphanet(*files, dtype=settings.dtype, command=_output.command_line())
         return _output.wrote(output, quiet)
     device = _options.device_of(device)
-    said = _options.load_settings(
+    said = _loading.load_settings(
         arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model, model_arg
     )
-    view = _options.view_settings(image_size, resize, crop, fit, window, interpolation)
+    view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
     made = preparation.prepare(
         checkpoint, data, root, wanted=said, view=view, transform=transform, classes=classes,
         no_head=no_head, follow_links=follow_links, columns=_options.columns(columns),

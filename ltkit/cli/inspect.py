@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _options, _output
+from ltkit.cli import _loading, _options, _output
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings, as_json
 
@@ -50,7 +50,7 @@ def inspect(
     if file is None:
         raise InputError("inspect: expected FILE, or --families")
     if not file.is_file() or not _is_hdf5(file):
-        wanted = _options.load_settings(
+        wanted = _loading.load_settings(
             arch,
             head,
             weights,

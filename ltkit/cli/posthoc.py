@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
-from ltkit.settings import Select
+from ltkit.settings import Counts, Select
 
 if TYPE_CHECKING:
     from ltkit.posthoc import Fitted, Plan
     from ltkit.records import Correction, FeatureSet
+
+PriorFrom = Annotated[
+    Counts,
+    typer.Option(
+        help="Where the training prior is from: the file's counts, or the classifier's mean "
+        "softmax over the train split."
+    ),
+]
 
 
 def posthoc(
@@ -25,6 +33,7 @@ def posthoc(
         Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
     ] = "balanced",
     bins: _options.Bins = None,
+    counts: PriorFrom = "file",
     seeds: _options.Seeds = 1,
     base: _options.Base = None,
     from_: Annotated[
@@ -77,7 +86,7 @@ def posthoc(
     start, settings, inputs = _start(features, from_, run or [])
     found = methods.fit_features(
         features, wanted, select=select, bins=_options.bins(bins), start=start,
-        by_default=True,
+        by_default=True, counts=counts,
     )  # fmt: skip
     for line in found.notes:
         _output.say(f"note: {line}", quiet)
@@ -85,6 +94,7 @@ def posthoc(
         "method": method,
         "select": None if sweep else select,
         "bins": bins,
+        "counts": counts,
     }
     if found.chosen is not None:
         _say_scores(found, select, quiet)
@@ -142,8 +152,9 @@ def _start(
 def _say_scores(found: "Fitted", select: Select, quiet: bool) -> None:
     """Report the score of each tried parameter, and the best ones."""
     scale = _output.scale_of([found.scores])
+    where = "folds of val" if found.by_folds else "val"
     for parameters, value in zip(found.tried, found.scores, strict=True):
-        line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on val"
+        line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on {where}"
         bar = _output.interval_bar(value, value, scale, 25) if sys.stderr.isatty() else ""
         _output.say(f"{line:<50} {bar}".rstrip(), quiet)
     _output.say(f"chosen: {_shown(found.chosen or {})}", quiet)

@@ -57,33 +57,21 @@ def report(
 
     Example: ltkit report feats.h5 -o report.html
     """
-    from ltkit.evaluation import grouping_of
-    from ltkit.files.atomic import check_output, write_text
-    from ltkit.reporting import drawing, page, pictures, sections, source
+    from ltkit.files.atomic import check_output
+    from ltkit.reporting import making
 
     path = _paths.features_path(feats, quiet)
     features, entries = _inputs.read_judged(path, base, classifier, quiet)
     own = () if features.base is None else (Path(features.base.source),)
     read = (path, *own, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)
-    pictured = pictures.thumbnails(features, images) if images else {}
-    made = source.collect(
-        features, split, entries,
-        bins=_options.bins(bins),
-        grouping=grouping_of(features, group, rule=rule, level=level),
-        rule=rule, level=level, k=k, replicates=replicates, seed=seed,
+    made = making.make(
+        features, split, entries, read=read, images=images, group=group, rule=rule, level=level,
+        bins=_options.bins(bins), k=k, replicates=replicates, seed=seed,
+        command=_output.command_line(),
     )  # fmt: skip
     _output.say_of_choice(made.compared, quiet)
-    parts = sections.make(made)
-    text = page.render(
-        made,
-        parts,
-        provenance=source.provenance(read),
-        command=_output.command_line(),
-        thumbnails=pictured,
-    )
-    write_text(output, text)
+    drawn = made.write(output, figures)
     _output.wrote(output, quiet)
     if figures is not None:
-        drawn = drawing.write_figures((e for part in parts for e in part.exhibits), figures)
         _output.say(f"wrote {len(drawn)} files in {figures}", quiet)

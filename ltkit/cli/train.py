@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ltkit.cli import _options, _output, _paths
+from ltkit.cli import _loading, _options, _output, _paths
 from ltkit.settings import (
     Amp,
     Augment,
@@ -286,7 +286,7 @@ def train(
     with _output.resumable("epochs"):
         if data is None:
             return _train_heads(feats, plan, settings, out, base, **more)
-        view = _options.view_settings(image_size, resize, crop, fit, window, interpolation)
+        view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         more |= {"arch": arch, "view": view, "keep_best": keep_best}
         where = data, root, follow_links, _options.columns(columns)
         return _train_networks(where, plan, settings, out, **more)

@@ -4,7 +4,7 @@ The order of folders says nothing of the order in which a network was trained. W
 checkpoint, or the user, states the names of its classes, they decide which label is which.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,19 +103,15 @@ def _table(classes: ClassTable, names: Sequence[str], own: Sequence[str], new: I
     """Return the class table in the new order; a column that does not cover all is left out."""
     count = np.zeros(len(names), dtype=np.int64)
     count[new] = classes.train_count
-    whole = len(names) == len(own)
-    back: Mapping[int, int] = {int(there): here for here, there in enumerate(new)}
+    whole, back = len(names) == len(own), np.argsort(new)
 
     def column(values: Sequence[str] | None) -> tuple[str, ...] | None:
-        if values is None or not whole:
-            return None
-        return tuple(values[back[number]] for number in range(len(names)))
+        if values is own:
+            return tuple(names)
+        return tuple(values[here] for here in back) if values is not None and whole else None
 
-    shown_as = (
-        tuple(names) if own is classes.names or classes.names is None else column(classes.names)
-    )
-    wnids = tuple(names) if own is classes.wnids else column(classes.wnids)
-    return ClassTable(count, shown_as or tuple(names), wnids, column(classes.coarse))
+    called = column(classes.names) or tuple(names)
+    return ClassTable(count, called, column(classes.wnids), column(classes.coarse))
 
 
 def _check_once(names: Sequence[str], source: str) -> None:

@@ -2,18 +2,22 @@
 
 from ltkit.evaluation.choice import best, objective, run_accuracies
 from ltkit.evaluation.comparison import compare
+from ltkit.evaluation.confusion import confusion_table
 from ltkit.evaluation.entries import (
     Entry,
     entries_of,
     knobs,
     label,
     labels,
+    mean_heads,
+    one_run,
     pick,
     settings_of,
     siblings,
 )
 from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
+from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
 
 __all__ = [
@@ -23,13 +27,17 @@ __all__ = [
     "check_fit",
     "class_table",
     "compare",
+    "confusion_table",
     "entries_of",
     "evaluate",
     "grouping_of",
     "knobs",
     "label",
     "labels",
+    "mean_heads",
+    "mean_softmax",
     "objective",
+    "one_run",
     "pick",
     "predict",
     "predict_classes",

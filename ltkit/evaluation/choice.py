@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.errors import SettingError
 from ltkit.evaluation import metrics
@@ -38,13 +39,21 @@ def value(accuracy: Mapping[str, float | None], select: Select) -> float:
 
 
 def objective(
-    predicted: Ints, labels: Ints, num_classes: int, groups: ShotGroups, select: Select
+    predicted: Ints,
+    labels: Ints,
+    num_classes: int,
+    groups: ShotGroups,
+    select: Select,
+    prior: NDArray[np.float64] | None = None,
 ) -> float:
-    """Return the selection score of (N,) predictions on the validation split; see `value`."""
+    """Return the selection score of (N,) predictions on the validation split; see `value`.
+
+    Under a prior, ``balanced`` is accuracy over samples, too: there is a balance no more.
+    """
     by_class = metrics.class_accuracy(predicted == labels, labels, num_classes)
-    return value(
-        metrics.summarize(by_class, metrics.group_weights(labels, num_classes, groups)), select
-    )
+    weights = metrics.group_weights(labels, num_classes, groups, prior)
+    wanted = "all" if prior is not None and select == "balanced" else select
+    return value(metrics.summarize(by_class, weights), wanted)
 
 
 def run_accuracies(

@@ -1,11 +1,10 @@
 """Comparing corrections: paired differences, and few-shot against overall accuracy.
 
-Beside the dimensions of `ltkit.records`: `P` points, the settings of one method; `R` replicates of
-the bootstrap; `M` methods.
+Beside the dimensions of `ltkit.records`: `R` replicates of the bootstrap; `M` methods.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import combinations, permutations
 from typing import Any
 
@@ -13,67 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError, nearest
-from ltkit.evaluation import choice, documents, metrics
-from ltkit.evaluation.entries import Entry, label, settings_of
-from ltkit.evaluation.frontier import corners, dominated_by, height, leaders, round_levels
-from ltkit.evaluation.intervals import bootstrap, interval, mean_over_seeds
-from ltkit.evaluation.mcnemar import majority, mcnemar
-from ltkit.evaluation.prediction import predict_classes
+from ltkit.evaluation import documents, metrics
+from ltkit.evaluation.entries import Entry
+from ltkit.evaluation.frontier import dominated_by, height, leaders, round_levels
+from ltkit.evaluation.intervals import (
+    Estimate,
+    Moments,
+    accuracy_estimate,
+    difference_estimate,
+    moments,
+)
+from ltkit.evaluation.mcnemar import mcnemar
+from ltkit.evaluation.measured import Method, Point, few_on_val, methods_of, overall_and_few
+from ltkit.evaluation.priors import described, prior_of
+from ltkit.evaluation.resampling import interval
 from ltkit.records import (
     Classifier,
     ClassTable,
     Correction,
     FeatureSet,
-    FeatureSplit,
     Ints,
-    ShotGroups,
 )
 from ltkit.settings import GROUPS, REPLICATES, Select
 
-SCHEMA = "ltkit.compare/1"
+SCHEMA = "ltkit.compare/2"
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """One setting of a method on the compared split; means over its runs.
-
-    right: (N,) from `majority`.
-    by_class: (C,) class accuracies, NaN where there is no sample.
-    accuracy, std: by group, None where it is absent; no std of a single run.
-    drawn: by group (R,) replicates; without groups whose classes have one sample each, which say
-        nothing of the spread within a class.
-    """
-
-    label: str
-    settings: Mapping[str, Any]
-    runs: int
-    right: Bools
-    by_class: Floats
-    accuracy: Mapping[str, float | None]
-    std: Mapping[str, float | None] | None
-    drawn: Mapping[str, Floats]
-
-
-@dataclass(frozen=True, eq=False)
-class Method:
-    """The settings of one file: which represent it in pairs, and which make up its curve.
-
-    val: accuracies of each setting on the validation split, where there is more than one setting.
-    """
-
-    name: str
-    file: str
-    points: Sequence[Point]
-    val: Sequence[Mapping[str, float | None]] | None
-    chosen: Sequence[int]
-    walk: Ints
-
-    def curve(self) -> tuple[Floats, Floats]:
-        """Return the walk's (H,) overall and few-shot accuracies on the compared split."""
-        return _overall_and_few([self.points[number].accuracy for number in self.walk])
 
 
 def compare(
@@ -85,21 +49,21 @@ def compare(
     select: Select | None = "balanced",
     against: str | None = None,
     at: Sequence[float] | None = None,
+    prior: str | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Compare a features file's own head and its corrections, in pairs and as curves.
 
-    Choices are made on the validation split: the setting that represents a method in pairs,
-    and the settings on its curve (`ltkit.frontier.corners`). Both are then measured on `split`.
-    Without few-shot samples for validation, a curve is the hull of all settings on `split` itself,
-    where of many the best are partly lucky.
+    The setting that represents a method in pairs is chosen on the validation split. A method with
+    one knob has a curve through all its settings; with several knobs, through those on the hull on
+    the validation split, or without few-shot samples there on `split` itself, where of many the
+    best are partly lucky (`ltkit.evaluation.frontier`).
 
-    Runs that differ in the seed only are one setting, with their mean. All 95 % intervals are
-    percentiles over one set of replicates: samples of `split` are drawn within their classes, the
-    same ones for all methods (so differences are paired), and of several seeds the runs too
-    (`mean_over_seeds`; the settings of one method share the drawn seeds). So they hold for new
-    samples and new seeds; those of `ltkit.evaluation` are for the seeds at hand.
+    Runs that differ in the seed only are one setting, with their mean. The 95 % intervals of
+    accuracies and differences are those of ``evaluate`` (`ltkit.evaluation.intervals`); those of
+    gaps between curves are percentiles of a bootstrap of samples and seeds, the same ones for all
+    methods (`ltkit.evaluation.resampling`).
 
     Args:
         features: with a head.
@@ -109,6 +73,8 @@ def compare(
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
         at: overall accuracies at which curves are compared; None: round ones.
+        prior: how often classes occur in use, as `ltkit.records.class_prior` has it, under which
+            settings are chosen and compared; None: as in the split.
         replicates: bootstrap replicates.
         seed: bootstrap seed.
 
@@ -129,30 +95,24 @@ def compare(
         )
     entries = [_own(features, base), *entries]
     groups = features.groups(bins)
-    weights = metrics.group_weights(data.labels, base.num_classes, groups)
-    val = features.splits.get("val")
-    on_val = val is not None and bool(np.isin(val.labels, groups.few).any())
-    validated = [_validate(features, base, e.correction, groups, select) for e in entries]
-    measured = _measure(data, base, entries, weights, replicates, seed)
-    methods = [
-        Method(
-            e.name, e.file, points, accuracy, chosen, _walk(points, accuracy if on_val else None)
-        )
-        for e, points, (accuracy, chosen) in zip(entries, measured, validated, strict=True)
-    ]
+    share = None if prior is None else prior_of(features, split, prior)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
+    methods = methods_of(features, split, entries, groups, select, replicates, seed, share)
     standing = [(m, m.points[p]) for m in methods for p in m.chosen]
     rival, other = (None, None) if against is None else _named(against, standing)
     frontier = None
     if "few" in weights:
-        frontier = {"chosen_on": "val" if on_val else split}
+        frontier = {"chosen_on": "val" if few_on_val(features, groups) else split}
         frontier |= _frontier(methods, rival, at)
     return documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
         "untested_classes": documents.untested(data.labels, base.num_classes),
-        "methods": _method_rows(methods),
+        "prior": None if share is None else described(str(prior), share, data.labels),
+        "methods": _method_rows(methods, weights),
         "pairs": [
-            _pair_row(*pair, features.classes) for pair in _pairs([p for _, p in standing], other)
+            _pair_row(*pair, data.labels, weights, features.classes)
+            for pair in _pairs([p for _, p in standing], other)
         ],
         "frontier": frontier,
     }
@@ -162,95 +122,11 @@ def _own(features: FeatureSet, base: Classifier) -> Entry:
     return Entry(features.baseline, features.baseline_source, Correction.baseline(base))
 
 
-def _walk(points: Sequence[Point], on_val: Sequence[Mapping[str, float | None]] | None) -> Ints:
-    """Return the points of a method's curve, chosen by validation accuracy if available."""
-    if points[0].accuracy["few"] is None:
-        return np.arange(0)
-    return corners(*_overall_and_few(on_val or [p.accuracy for p in points]))
-
-
 def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:
     """Return pairs of each later against each earlier one; with a rival, all others against it."""
     if rival is None:
         return [(second, first) for first, second in combinations(points, 2)]
     return [(point, rival) for point in points if point is not rival]
-
-
-def _validate(
-    features: FeatureSet,
-    base: Classifier,
-    correction: Correction,
-    groups: ShotGroups,
-    select: Select | None,
-) -> tuple[list[dict[str, float | None]] | None, Sequence[int]]:
-    """Return the settings' validation accuracies, and which represent the method in pairs.
-
-    Without several settings, or without such a split, there are no accuracies.
-    """
-    settings = [runs for _, runs in settings_of(correction)]
-    val = features.splits.get("val")
-    if len(settings) == 1 or (select is None and not val):
-        return None, range(len(settings))
-    if not val:
-        raise InputError(
-            f"{features.source}: no validation split to choose a setting of {correction.method} "
-            "on; compare every setting, or files with one setting each"
-        )
-    (predicted,) = predict_classes(val, base, [correction])
-    weights = metrics.group_weights(val.labels, base.num_classes, groups)
-    hits = metrics.class_accuracy(predicted == val.labels, val.labels, base.num_classes)
-    accuracy = [metrics.summarize(hits[runs].mean(axis=0), weights) for runs in settings]
-    if select is None:
-        return accuracy, range(len(settings))
-    scores = [choice.objective(p, val.labels, base.num_classes, groups, select) for p in predicted]
-    return accuracy, [choice.best(scores, settings)[0]]
-
-
-def _measure(
-    data: FeatureSplit,
-    base: Classifier,
-    entries: Sequence[Entry],
-    weights: Mapping[str, Floats],
-    replicates: int,
-    seed: int,
-) -> list[list[Point]]:
-    """Return the points of every method; all runs are resampled together."""
-    predicted = predict_classes(data, base, [e.correction for e in entries])
-    right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
-    drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
-    spread = metrics.spread_groups(data.labels, weights)
-    found, first = [], 0
-    for number, entry in enumerate(entries):
-        settings = list(settings_of(entry.correction))
-        points = []
-        for setting, runs in settings:
-            rows = first + np.array(runs)
-            hits = metrics.class_accuracy(right[rows], data.labels, base.num_classes)  # (S, C)
-            means = mean_over_seeds(drawn[:, :, rows], (seed, number)).round(12)
-            each = [metrics.summarize(h, weights) for h in hits]
-            points.append(
-                Point(
-                    label(entry.name, setting, [s for s, _ in settings]),
-                    setting,
-                    len(runs),
-                    majority(right[rows]),
-                    hits.mean(axis=0),
-                    metrics.summarize(hits.mean(axis=0), weights),
-                    metrics.deviations(each),
-                    {name: d for name, d in zip(weights, means, strict=True) if name in spread},
-                )
-            )
-        found.append(points)
-        first += len(entry.correction.runs)
-    return found
-
-
-def _overall_and_few(
-    accuracies: Sequence[Mapping[str, float | None]],
-) -> tuple[Floats, Floats]:
-    """Return (P,) overall and few-shot accuracies; the latter 0 without few-shot classes."""
-    overall, few = np.array([(a["all"] or 0.0, a["few"] or 0.0) for a in accuracies]).T
-    return overall, few
 
 
 def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Method, Point]:
@@ -267,27 +143,34 @@ def _named(wanted: str, standing: Sequence[tuple[Method, Point]]) -> tuple[Metho
     return found[0]
 
 
-def _interval(drawn: Mapping[str, Floats], name: str) -> list[float | None] | None:
-    return interval(drawn[name]) if name in drawn else None
+def _told(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Return a document's entries of estimates by group."""
+    every = {name: found.get(name, Estimate(0.0, None)) for name in GROUPS}
+    return {
+        "interval": {name: e.interval and list(e.interval) for name, e in every.items()},
+        "seed_share": {name: e.seed_share for name, e in every.items()},
+    }
 
 
-def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
+def _method_rows(methods: Sequence[Method], weights: Mapping[str, Floats]) -> list[dict[str, Any]]:
     every = [point for method in methods for point in method.points]
     beaten = iter([-1] * len(every))
     if every[0].accuracy["few"] is not None:
-        beaten = iter(dominated_by(*_overall_and_few([p.accuracy for p in every])).tolist())
+        beaten = iter(dominated_by(*overall_and_few([p.accuracy for p in every])).tolist())
     return [
         {
             "name": method.name,
             "file": method.file,
+            "knob": method.knob,
             "points": [
                 {
                     "label": p.label,
                     "settings": dict(p.settings),
-                    "runs": p.runs,
+                    "runs": len(p.right),
                     "accuracy": p.accuracy,
                     "std": p.std,
-                    "interval": {name: _interval(p.drawn, name) for name in GROUPS},
+                    **_told({name: accuracy_estimate(p.found, w) for name, w in weights.items()}),
+                    "metrics": p.figures.by_group,
                     "val": method.val and method.val[number],
                     "in_pairs": number in method.chosen,
                     "on_curve": number in method.walk,
@@ -300,27 +183,54 @@ def _method_rows(methods: Sequence[Method]) -> list[dict[str, Any]]:
     ]
 
 
-def _pair_row(first: Point, second: Point, classes: ClassTable) -> dict[str, Any]:
-    gains = (first.by_class - second.by_class).round(12)  # (C,), NaN without samples
-
-    def named(ids: Ints) -> list[dict[str, Any]]:
-        order = ids[np.argsort(-np.abs(gains[ids]), kind="stable")]
-        return [{"id": int(c), "name": classes.name(c), "gain": float(gains[c])} for c in order]
-
+def _pair_row(
+    first: Point,
+    second: Point,
+    labels: Ints,
+    weights: Mapping[str, Floats],
+    classes: ClassTable,
+) -> dict[str, Any]:
     pair: dict[str, Any] = {"first": first.label, "second": second.label}
     pair["difference"] = {
         name: None if a is None or b is None else round(a - b, 12)
         for (name, a), b in zip(first.accuracy.items(), second.accuracy.values(), strict=True)
     }
-    drawn = {name: first.drawn[name] - second.drawn[name] for name in first.drawn}
-    pair["interval"] = {name: _interval(drawn, name) for name in GROUPS}
-    pair["mcnemar"] = asdict(mcnemar(first.right, second.right))
-    pair["classes"] = {
+    found = _differences(first, second, labels, weights)
+    pair |= _told(found)
+    pair["p"] = {name: found[name].p if name in found else None for name in GROUPS}
+    single = len(first.right) == len(second.right) == 1
+    pair["mcnemar"] = asdict(mcnemar(first.right[0], second.right[0])) if single else None
+    pair["classes"] = _classes_won(first.by_class - second.by_class, classes)
+    return pair
+
+
+def _differences(
+    first: Point, second: Point, labels: Ints, weights: Mapping[str, Floats]
+) -> dict[str, Estimate]:
+    """Return the paired differences; seeds of one method that both have are paired, too."""
+    seeds: list[Moments] = []
+    if first.seeds == second.seeds or 1 in (len(first.right), len(second.right)):
+        gains = first.right.astype(np.float64) - second.right
+    else:
+        gains = (first.right.mean(axis=0) - second.right.mean(axis=0))[None]
+        seeds = [first.found, second.found]
+    found = moments(gains, labels, len(first.by_class))
+    return {name: difference_estimate(found, w, seeds) for name, w in weights.items()}
+
+
+def _classes_won(gains: Floats, classes: ClassTable) -> dict[str, Any]:
+    """Return the classes won, lost and tied, from (C,) gains that are NaN without samples."""
+    gains = gains.round(12)
+
+    def named(ids: Ints) -> list[dict[str, Any]]:
+        order = ids[np.argsort(-np.abs(gains[ids]), kind="stable")]
+        return [{"id": int(c), "name": classes.name(c), "gain": float(gains[c])} for c in order]
+
+    return {
         "wins": named(np.flatnonzero(gains > 0)),
         "losses": named(np.flatnonzero(gains < 0)),
         "ties": int((gains == 0).sum()),
     }
-    return pair
 
 
 def _frontier(
@@ -376,9 +286,4 @@ def _drawn_curves(methods: Sequence[Method], levels: Sequence[float]) -> Floats 
         return None
     moved = own.drawn["all"] - (own.accuracy["all"] or 0.0)  # (R,)
     there = (moved[:, None] + np.array(levels)).round(12)  # (R, L)
-    found = []
-    for method in methods:
-        walk = [method.points[number].drawn for number in method.walk]
-        overall, few = (np.stack([drawn[g] for drawn in walk], axis=1) for g in ("all", "few"))
-        found.append(height(overall, few, there))
-    return np.stack(found)
+    return np.stack([height(*method.drawn_curve(), there) for method in methods])

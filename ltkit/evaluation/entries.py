@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ltkit.errors import SettingError
-from ltkit.records import Correction
+from ltkit.evaluation.choice import run_accuracies
+from ltkit.records import Correction, FeatureSet
+from ltkit.settings import Heads
 
 TOLD = 8
 """Most values of a setting listed in a message."""
@@ -48,6 +52,30 @@ def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[i
         settings = {k: v for k, v in sorted(run.items()) if k != "seed"}
         found.setdefault(repr(settings), (settings, []))[1].append(number)
     yield from sorted(found.values(), key=lambda item: [float(v) for _, v in shown(item[0])])
+
+
+def mean_heads(correction: Correction) -> Correction:
+    """Return each setting's mean over its seeds: one run, the mean of the heads.
+
+    Logits are linear in the rows, so that its logits are the mean of the runs' logits.
+
+    Example:
+        >>> rows = np.float32([[[1]], [[3]]])
+        >>> runs = ({"seed": 0}, {"seed": 1})
+        >>> mean = mean_heads(Correction("m", np.array([0]), rows, rows[:, :, 0], runs))
+        >>> mean.weight.tolist(), mean.runs
+        ([[[2.0]]], ({'seeds': 2},))
+    """
+    every = list(settings_of(correction))
+    weight, bias = (
+        np.stack([values[runs].astype(np.float64).mean(axis=0) for _, runs in every])
+        for values in (correction.weight, correction.bias)
+    )
+    settings = tuple({**settings, "seeds": len(runs)} for settings, runs in every)
+    return Correction(
+        correction.method, correction.class_id, weight.astype(np.float32),
+        bias.astype(np.float32), settings, correction.normalize_features,
+    )  # fmt: skip
 
 
 def shown(settings: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -101,11 +129,7 @@ def pick(correction: Correction, wanted: Mapping[str, float]) -> int:
     Raises:
         SettingError: when no run or more than one has them; it lists what distinguishes them.
     """
-    fitting = [
-        number
-        for number, run in enumerate(correction.runs)
-        if all(run.get(name) == value for name, value in wanted.items())
-    ]
+    fitting = _fitting(correction, wanted)
     if len(fitting) == 1:
         return fitting[0]
     first = correction.runs[0]
@@ -116,6 +140,46 @@ def pick(correction: Correction, wanted: Mapping[str, float]) -> int:
         f"found {len(fitting)} of {len(correction.runs)} runs, expected one; choose with "
         f"NAME=VALUE ({ranges or 'there is one run; leave it out'})",
     )
+
+
+def one_run(
+    correction: Correction, wanted: Mapping[str, float], how: Heads | None, features: FeatureSet
+) -> Correction:
+    """Return one run of those with the wanted settings.
+
+    Args:
+        correction: with one or more runs.
+        wanted: as for `pick`.
+        how: ``best``, of the balanced accuracy on the validation split; ``mean``, the mean of the
+            heads of runs that differ in the seed only; None: there must be one.
+        features: whose head is corrected.
+
+    Raises:
+        SettingError: as `pick`; for ``best`` without a validation split.
+    """
+    if how is None:
+        return correction.only([pick(correction, wanted)])
+    fitting = _fitting(correction, wanted)
+    if not fitting:
+        pick(correction, wanted)
+    some = correction.only(fitting)
+    if how == "mean":
+        means = mean_heads(some)
+        return means.only([pick(means, wanted)])
+    val = features.splits.get("val")
+    if val is None:
+        raise SettingError("run", "best: found no validation split to choose on; name the run")
+    every = run_accuracies(val, features.classifier(), some, features.groups())
+    return some.only([int(np.argmax([found["balanced"] or 0.0 for found in every]))])
+
+
+def _fitting(correction: Correction, wanted: Mapping[str, float]) -> list[int]:
+    """Return the runs that have the wanted settings."""
+    return [
+        number
+        for number, run in enumerate(correction.runs)
+        if all(run.get(name) == value for name, value in wanted.items())
+    ]
 
 
 def _range(values: Sequence[Any]) -> str:

@@ -1,18 +1,20 @@
 """Curves of few-shot against overall accuracy: which points matter, which method leads where.
 
-A method's points are its settings. Those on the upper hull are worth having; between two of them,
-taking each of both classifiers for its share of the samples at random gives every accuracy on the
-straight line. So a curve is a walk over points, from the best few-shot to the best overall
-accuracy, with straight lines between. Where the points were chosen and where they are measured are
-two things: chosen on validation data and measured on test data, a walk has no luck of its own.
+A method's points are its settings; between two of them, taking each of both classifiers for its
+share of the samples at random gives every accuracy on the straight line. A method with one knob has
+a curve through all its settings in the knob's order, whatever was chosen. The settings of several
+knobs have no order: there the curve is a walk over the upper hull, from the best few-shot to the
+best overall accuracy. Where a hull is chosen and where it is measured are two things: chosen on
+validation data and measured on test data, it has no luck of its own.
 
 `P` points, `H` points of a walk, `L` levels of overall accuracy, `R` replicates of both, worked out
 together.
 """
 
-from collections.abc import Sequence
-from itertools import combinations, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +71,25 @@ def corners(overall: Floats, few: Floats) -> Ints:
     return np.array(walk)
 
 
+def knob_of(settings: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the one number that settings differ in; None if there is no such, or several.
+
+    Example:
+        >>> knob_of([{"tau": 2.0, "k": 5}, {"tau": 0.5, "k": 5}])
+        'tau'
+        >>> knob_of([{"tau": 2.0, "k": 5}, {"tau": 0.5, "k": 1}]) is None
+        True
+    """
+    every = dict.fromkeys(knob for each in settings for knob in each)
+    knobs = [k for k in every if len({repr(each.get(k)) for each in settings}) > 1]
+    if len(knobs) != 1:
+        return None
+    numbers = all(isinstance(each.get(knobs[0]), int | float) for each in settings)
+    return knobs[0] if numbers else None
+
+
 def height(overall: Floats, few: Floats, levels: Floats) -> Floats:
-    """Return the few-shot accuracy of a walk where its overall accuracy first reaches a level.
+    """Return the highest few-shot accuracy of a walk where its overall accuracy is a level or more.
 
     Args:
         overall: (R, H) accuracies of the walk's points, in its order; they need not ascend.
@@ -85,14 +104,14 @@ def height(overall: Floats, few: Floats, levels: Floats) -> Floats:
         >>> height(x, y, np.array([[0.39, 0.41, 0.43]])).round(3).tolist()
         [[0.2, 0.15, -inf]]
     """
-    reached = overall[:, :1]  # so far
-    found: Floats = np.where(levels <= reached, few[:, :1], -np.inf)
-    points = zip(overall.T[..., None], few.T[..., None], strict=True)  # H of (R, 1)
-    for (x0, y0), (x1, y1) in pairwise(points):
-        first = (levels > reached) & (levels <= x1)
-        share = np.divide(levels - x0, x1 - x0, out=np.zeros_like(levels), where=first)
-        found = np.where(first, y0 + share * (y1 - y0), found)
-        reached = np.maximum(reached, x1)
+    found = np.full(levels.shape, -np.inf)
+    points = list(zip(overall.T[..., None], few.T[..., None], strict=True))  # H of (R, 1)
+    for x, y in points:
+        found = np.where(x >= levels, np.maximum(found, y), found)
+    for (x0, y0), (x1, y1) in pairwise(points):  # a line that crosses the level
+        crosses = (x0 < levels) != (x1 < levels)
+        share = np.divide(levels - x0, x1 - x0, out=np.zeros_like(levels), where=crosses)
+        found = np.where(crosses, np.maximum(found, y0 + share * (y1 - y0)), found)
     return found
 
 
@@ -109,30 +128,48 @@ def leaders(walks: Sequence[tuple[Floats, Floats]]) -> list[tuple[float | None, 
     Example:
         >>> one = np.array([0.40, 0.42]), np.array([0.20, 0.10])
         >>> other = np.array([0.43]), np.array([0.15])  # as high as the first's line at 0.41
-        >>> [(a, round(b, 3), who) for a, b, who in leaders([one, other])]
+        >>> [(a and round(a, 3), round(b, 3), who) for a, b, who in leaders([one, other])]
         [(None, 0.41, 0), (0.41, 0.43, 1)]
     """
-
-    def heights(level: float) -> Floats:
-        at = np.array([[level]])
-        return np.array([height(x[None], y[None], at)[0, 0] for x, y in walks])
-
-    bends = np.unique(np.concatenate([x for x, _ in walks])).tolist()
-    cuts = set(bends)
-    for start, stop in pairwise(bends):  # between two bends every curve is a straight line
-        middle, end = heights((start + stop) / 2), heights(stop)
-        for i, j in combinations(np.flatnonzero(np.isfinite(end)), 2):
-            half, full = middle[i] - middle[j], end[i] - end[j]
-            if (2 * half - full) * full < 0:
-                share = (2 * half - full) / (2 * half - 2 * full)
-                cuts.add(float(start + share * (stop - start)))
-    ends = sorted(cuts)
+    ends = np.unique(np.concatenate([_bends(walks), _crossings(walks)])).tolist()
+    places = np.array([[ends[0], *((a + b) / 2 for a, b in pairwise(ends))]])
+    heights = np.concatenate([height(x[None], y[None], places) for x, y in walks])  # (M, L)
     found: list[tuple[float | None, float, int]] = []
-    places = [ends[0], *((a + b) / 2 for a, b in pairwise(ends))]
-    for place, start, stop in zip(places, [None, *ends[:-1]], ends, strict=True):
-        who = int(heights(place).round(12).argmax())
+    starts = [None, *ends[:-1]]
+    for who, start, stop in zip(heights.round(12).argmax(axis=0), starts, ends, strict=True):
         since = found.pop()[0] if found and found[-1][2] == who else start
-        found.append((since, stop, who))
+        found.append((since, stop, int(who)))
+    return found
+
+
+def _bends(walks: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the overall accuracies of all points."""
+    return np.concatenate([x for x, _ in walks])
+
+
+def _crossings(walks: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the overall accuracies at which two walks may change places.
+
+    Those where two of their lines cross, or a line has the few-shot accuracy of a point: a curve is
+    level where a point is the highest that reaches so far.
+    """
+    lines = [
+        (x[a], x[a + 1], y[a], y[a + 1])
+        for x, y in walks
+        for a in range(len(x) - 1)
+        if x[a] != x[a + 1]
+    ]
+    lines += [(0.0, a, b, b) for x, y in walks for a, b in zip(x, y, strict=True)]
+    x0, x1, y0, y1 = np.array(lines).T
+    slope = np.divide(y1 - y0, x1 - x0, out=np.zeros_like(x0), where=x1 != x0)
+    across = slope[:, None] - slope
+    meet = np.divide(
+        (y0 - slope * x0) - (y0 - slope * x0)[:, None], across,
+        out=np.full_like(across, np.nan), where=across != 0,
+    )  # fmt: skip
+    low, high = np.minimum(x0, x1), np.maximum(x0, x1)
+    inside = (meet > np.maximum(low[:, None], low)) & (meet < np.minimum(high[:, None], high))
+    found: Floats = meet[inside]
     return found
 
 

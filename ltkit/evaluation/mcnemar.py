@@ -1,4 +1,9 @@
-"""McNemar's test: are two classifiers right equally often on the same samples."""
+"""McNemar's test: are two classifiers right equally often on the same samples.
+
+For one run each. A majority over seeds is another classifier than any of the runs: it wins by
+itself where errors are scattered, and the test would reject for that alone. Differences of means
+over seeds have the p of `ltkit.evaluation.intervals`.
+"""
 
 from dataclasses import dataclass
 from math import comb, erfc, sqrt
@@ -57,21 +62,3 @@ def mcnemar(first: Bools, second: Bools) -> McNemar:
         return McNemar(b, c, None, min(1.0, 2 * tail))
     statistic = max(abs(b - c) - 1, 0) ** 2 / differ
     return McNemar(b, c, statistic, erfc(sqrt(statistic / 2)))
-
-
-def majority(right: Bools) -> Bools:
-    """Return where more than half of S runs are right; at exactly half, the first run decides.
-
-    What McNemar's test takes for a setting of several seeds: a typical run. The vote over predicted
-    classes would be an ensemble, another classifier than any of the runs.
-
-    Args:
-        right: (S, N).
-
-    Example:
-        >>> majority(np.array([[True, False, True], [False, True, True]])).tolist()
-        [True, False, True]
-    """
-    share = right.mean(axis=0)
-    decided: Bools = np.where(share == 0.5, right[0], share > 0.5)
-    return decided

@@ -38,17 +38,21 @@ def class_accuracy(correct: NDArray[Any], labels: Ints, num_classes: int) -> Flo
     return means if np.ndim(correct) == 2 else means[0]
 
 
-def group_weights(labels: Ints, num_classes: int, groups: ShotGroups) -> dict[str, Floats]:
+def group_weights(
+    labels: Ints, num_classes: int, groups: ShotGroups, prior: Floats | None = None
+) -> dict[str, Floats]:
     """Return how each summary weights the class accuracies, so that each is one dot product.
 
     A shot group and ``balanced`` weight their classes alike, ``all`` weights a class by its test
-    samples. A class without a test sample has no accuracy and is left out; a group of which
-    nothing remains is absent.
+    samples. Under a prior ``all`` weights a class by its share, and a shot group does so within
+    the group; ``balanced`` stays. A class without a test sample has no accuracy and is left out; a
+    group of which nothing remains is absent.
 
     Args:
         labels: (N,) true classes of the split.
         num_classes: C.
         groups: the shot groups, by training count.
+        prior: (C,) share of each class where the classifier is used; None: as in the split.
 
     Returns:
         Of ``few``, ``medium``, ``many``, ``all``, ``balanced`` those that exist: (C,) weights with
@@ -59,11 +63,16 @@ def group_weights(labels: Ints, num_classes: int, groups: ShotGroups) -> dict[st
         >>> weights = group_weights(np.array([0, 0, 0, 1]), 3, groups)
         >>> {name: w.tolist() for name, w in weights.items()}
         {'many': [0.5, 0.5, 0.0], 'all': [0.75, 0.25, 0.0], 'balanced': [0.5, 0.5, 0.0]}
+        >>> weights = group_weights(np.array([0, 0, 1]), 3, groups, np.array([0.2, 0.2, 0.6]))
+        >>> weights["all"].tolist()  # of the last class nothing is known
+        [0.5, 0.5, 0.0]
     """
     counts = np.bincount(labels, minlength=num_classes)
     members = {name: np.isin(np.arange(num_classes), ids) for name, ids in groups.items()}
-    raw: dict[str, NDArray[Any]] = {n: (counts > 0) & member for n, member in members.items()}
-    raw |= {"all": counts, "balanced": counts > 0}
+    there = counts > 0
+    share = there if prior is None else there * prior
+    raw: dict[str, NDArray[Any]] = {name: share * member for name, member in members.items()}
+    raw |= {"all": counts if prior is None else share, "balanced": there}
     return {name: w / w.sum() for name, w in raw.items() if w.any()}
 
 
@@ -100,17 +109,6 @@ def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
         name: None if value is None else float(np.std([run[name] for run in runs], ddof=1))  # type: ignore[arg-type]
         for name, value in runs[0].items()
     }
-
-
-def spread_groups(labels: Ints, weights: Mapping[str, Floats]) -> list[str]:
-    """Return the groups whose accuracy has a spread; classes of one sample have none.
-
-    Args:
-        labels: (N,) true classes of the split.
-        weights: of `group_weights`.
-    """
-    counts = np.bincount(labels, minlength=len(next(iter(weights.values()))))
-    return [name for name, weight in weights.items() if counts[weight > 0].max() > 1]
 
 
 def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
@@ -176,7 +174,9 @@ def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats
     return count, said.astype(np.float64), right.astype(np.float64)
 
 
-def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
+def calibration_error(
+    confidence: Floats, correct: NDArray[np.bool_], weights: Floats | None = None
+) -> float:
     """Return the expected calibration error with `ECE_BINS` equal bins.
 
     .. math:: ECE = sum_b (n_b / N) |accuracy_b - confidence_b|
@@ -184,6 +184,7 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     Args:
         confidence: (N,) largest softmax probability, 0..1.
         correct: (N,) whether the prediction is right.
+        weights: (N,) of the samples; None: all count the same.
 
     Example:
         >>> calibration_error(np.array([0.9, 0.9]), np.array([True, False]))  # |0.5 - 0.9|
@@ -192,8 +193,9 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_]) -> float:
     Source:
         Guo et al., ICML 2017, arXiv:1706.04599, eq. 3.
     """
-    gaps = np.bincount(_bins(confidence), confidence - correct, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(correct))
+    weights = np.ones(len(correct)) if weights is None else weights
+    gaps = np.bincount(_bins(confidence), weights * (confidence - correct), minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
 
 
 def _bins(confidence: Floats) -> Ints:

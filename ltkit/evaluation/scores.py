@@ -9,15 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
-from ltkit.evaluation import documents, metrics
+from ltkit.evaluation import documents, measures, metrics, priors
 from ltkit.evaluation.entries import Entry, knobs, settings_of
 from ltkit.evaluation.grouping import Grouping
-from ltkit.evaluation.intervals import bootstrap_classes, bootstrap_jointly, interval
+from ltkit.evaluation.intervals import (
+    Estimate,
+    accuracy_estimate,
+    difference_estimate,
+    moments,
+)
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
-from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
+from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
+from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
 from ltkit.settings import GROUPS, REPLICATES
 
-SCHEMA = "ltkit.evaluate/1"
+SCHEMA = "ltkit.evaluate/2"
 
 EQUAL_SIZE = 0.05
 """Allowed deviation from an equally large balanced set: rounding, and images for val."""
@@ -32,15 +38,17 @@ def evaluate(
     grouping: Grouping | None = None,
     topk: Sequence[int] | None = None,
     references: Sequence[FeatureSet] = (),
+    prior: str | None = None,
+    shifts: bool = False,
+    figures: Sequence[str] = (),
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Score the features file's own head and every correction on a split.
 
-    Each accuracy is a weighted mean of class accuracies; its 95 % interval, and that of its
-    difference to the baseline, come from a bootstrap over the test samples of each class, paired
-    for differences. A correction's runs that differ in the seed only make one row: the mean, and
-    the standard deviation over seeds.
+    Each accuracy is a weighted mean of class accuracies, and has, like its paired difference to the
+    baseline, the 95 % interval of `ltkit.evaluation.intervals`. A correction's runs that differ in
+    the seed only make one row: the mean, and the standard deviation over seeds.
 
     Args:
         features: with a head.
@@ -51,6 +59,11 @@ def evaluate(
         topk: top-k accuracies to compute; None: top-1, and top-5 with five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
             test samples, for relative accuracy: in each group against the best of them.
+        prior: how often classes occur where the classifier is used, as `ltkit.records.class_prior`
+            has it; None: as in the split.
+        shifts: also score under each prior of `priors.SHIFTS`.
+        figures: of `ltkit.settings.METRICS`, those that need probabilities or that the table of
+            classes is to have; others are in every document.
         replicates: bootstrap replicates.
         seed: bootstrap seed.
 
@@ -68,21 +81,26 @@ def evaluate(
         raise InputError(f"{features.source}: {split}: found no sample")
     topk = _checked_topk(topk, base.num_classes)
     groups = features.groups(bins)
-    weights = metrics.group_weights(data.labels, base.num_classes, groups)
+    share = None if prior is None else priors.prior_of(features, split, prior)
+    weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
+    samples = priors.sample_weights(data.labels, share, base.num_classes)
+    judge = measures.Judge(
+        data, groups, weights, samples, measures.checked(figures), replicates, seed
+    )
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
-        data.labels, base.num_classes, weights, grouping, topk, reference, replicates, seed
-    )
-    rows, by_class = _score(data, base, features, entries, scorer)
+        data.labels, base.num_classes, weights, groups, grouping, topk, reference,
+        replicates, seed, samples,
+    )  # fmt: skip
+    rows, by_class, more = _score(features, data, entries, scorer, judge)
+    if shifts:
+        _add_shifts(rows, features, split, by_class)
     if references:
-        best = metrics.class_accuracy(reference, data.labels, base.num_classes)
-        relative = {
-            f"{name} relative": metrics.relative_accuracy(accuracy, best)
-            for name, accuracy in by_class.items()
-        }
-        by_class |= {"reference": best.max(axis=0)} | relative
+        by_class |= _relative_columns(reference, data.labels, by_class)
+    by_class |= more
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "untested_classes": documents.untested(data.labels, base.num_classes),
+        "prior": None if share is None else priors.described(str(prior), share, data.labels),
         "rows": rows,
     }
     if references:
@@ -91,6 +109,17 @@ def evaluate(
             for r, hits in zip(references, reference, strict=True)
         ]
     return document, by_class
+
+
+def _relative_columns(
+    reference: NDArray[np.float64], labels: Ints, by_class: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the class accuracies of (M, N) references' hits, and those relative to them."""
+    best = metrics.class_accuracy(reference, labels, len(next(iter(by_class.values()))))
+    return {"reference": best.max(axis=0)} | {
+        f"{name} relative": metrics.relative_accuracy(accuracy, best)
+        for name, accuracy in by_class.items()
+    }
 
 
 def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]:
@@ -109,34 +138,55 @@ def _checked_topk(topk: Sequence[int] | None, num_classes: int) -> Sequence[int]
     return topk
 
 
-def _score(
-    data: FeatureSplit,
-    base: Classifier,
+def _add_shifts(
+    rows: Sequence[dict[str, Any]],
     features: FeatureSet,
+    split: str,
+    by_class: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Add each row's accuracy under test priors forward and backward."""
+    found = priors.shifted_accuracies(by_class, priors.shifts(features, split))
+    for row, shifted in zip(rows, found, strict=True):
+        row["priors"] = shifted
+
+
+ByClass = dict[str, NDArray[np.float64]]
+
+
+def _score(
+    features: FeatureSet,
+    data: FeatureSplit,
     entries: Sequence[Entry],
     scorer: "_Scorer",
-) -> tuple[list[dict[str, Any]], dict[str, NDArray[np.float64]]]:
-    """Return a row for the own head and every setting, and (C,) class accuracies by name."""
+    judge: measures.Judge,
+) -> tuple[list[dict[str, Any]], ByClass, ByClass]:
+    """Return a row for the own head and every setting, (C,) class accuracies, and other figures."""
+    base = features.classifier()
     own, *others = predict(
         data, base, [Correction.baseline(base), *(e.correction for e in entries)]
     )
     right = (own.predicted == data.labels).astype(np.float64)
     about = {"name": features.baseline, "file": features.baseline_source, "settings": {}}
-    rows = [about | scorer.row(own, None)]
+    found = judge.figures(own.predicted, own.confidence, [base])
+    rows = [about | scorer.row(own, None) | found.row(features.classes)]
     by_class = {features.baseline: metrics.class_accuracy(right[0], data.labels, base.num_classes)}
+    more = judge.columns(features.baseline, found)
     for entry, predictions in zip(entries, others, strict=True):
         every = list(settings_of(entry.correction))
         for settings, runs in every:
             chosen = predictions.of(runs)
             row = {"name": entry.name, "file": entry.file, "settings": settings}
-            rows.append(row | scorer.row(chosen, right[0]))
+            classifiers = (entry.correction.classifier(base, run) for run in runs)
+            found = judge.figures(chosen.predicted, chosen.confidence, classifiers)
+            rows.append(row | scorer.row(chosen, right[0]) | found.row(features.classes))
             hits = (chosen.predicted == data.labels).mean(axis=0)
             told = knobs(settings, [other for other, _ in every])
             name = " ".join([entry.name, *(f"{knob}={value}" for knob, value in told.items())])
             if name in by_class:  # a method of that name, or numbers alike in six digits
                 name += f" ({len(by_class)})"
             by_class[name] = metrics.class_accuracy(hits, data.labels, base.num_classes)
-    return rows, by_class
+            more |= judge.columns(name, found)
+    return rows, by_class, more
 
 
 def class_table(
@@ -206,31 +256,28 @@ class _Scorer:
     labels: Ints
     num_classes: int
     weights: Mapping[str, NDArray[np.float64]]
+    groups: ShotGroups
     grouping: Grouping | None
     topk: Sequence[int]
     references: NDArray[np.float64]
     replicates: int
     seed: int
+    samples: NDArray[np.float64]
 
     def row(self, found: Predictions, baseline: NDArray[np.float64] | None) -> dict[str, Any]:
         """Score S runs; `baseline` is (N,) whether the own head is right, None for itself."""
         right = (found.predicted == self.labels).astype(np.float64)  # (S, N)
         row: dict[str, Any] = {"runs": len(right), "accuracy": self.accuracy(right)}
         row["std"] = self._deviation(right)
-        row["interval"] = self._interval(right.mean(axis=0))
+        row["interval"], row["seed_share"] = _told(self._accuracies(right))
         if baseline is not None:
-            gain = right.mean(axis=0) - baseline
-            row["difference"] = self.accuracy(gain[None])
-            row["difference_interval"] = self._interval(gain)
+            row["difference"] = self.accuracy(right - baseline)
+            told = _told(self._differences(right - baseline))
+            row["difference_interval"], row["difference_seed_share"] = told
         for k in self.topk:
             if k > 1:
                 row[f"top{k}"] = self.accuracy((found.rank < k).astype(np.float64))
-        pairs = list(zip(found.confidence, right, strict=True))
-        row["calibration"] = {
-            name: float(np.mean([self._ece(*pair, weights) for pair in pairs]))
-            for name, weights in self.weights.items()
-            if name != "balanced"
-        }
+        row["calibration"] = self._calibration(found, right)
         if len(self.references):
             row["relative"] = self._relative(right)
         if self.grouping is not None:
@@ -241,7 +288,7 @@ class _Scorer:
                 **self.grouping.described,
                 "accuracy": self.accuracy(hits),
                 "std": self._deviation(hits),
-                "interval": self._interval(hits.mean(axis=0)),
+                "interval": _told(self._accuracies(hits))[0],
                 "mean_group_size": size,
                 "chance": size / self.num_classes,
             }
@@ -275,25 +322,48 @@ class _Scorer:
         every = metrics.class_accuracy(values, self.labels, self.num_classes)
         return metrics.deviations([metrics.summarize(row, self.weights) for row in every])
 
-    def _interval(self, values: NDArray[np.float64]) -> dict[str, list[float | None] | None]:
-        drawn = bootstrap_classes(
-            values, self.labels, self.num_classes, replicates=self.replicates, seed=self.seed
-        )
-        return {
-            name: interval(drawn @ self.weights[name]) if name in self.spread else None
-            for name in GROUPS
-        }
+    def _accuracies(self, hits: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(hits, self.labels, self.num_classes)
+        return {name: accuracy_estimate(found, weight) for name, weight in self.weights.items()}
+
+    def _differences(self, gains: NDArray[np.float64]) -> dict[str, Estimate]:
+        found = moments(gains, self.labels, self.num_classes)
+        return {name: difference_estimate(found, weight) for name, weight in self.weights.items()}
 
     @cached_property
     def spread(self) -> list[str]:
-        """The groups that have an interval."""
-        return metrics.spread_groups(self.labels, self.weights)
+        """The groups whose relative accuracy has an interval."""
+        return resampled_groups(self.labels, self.weights)
 
-    def _ece(
-        self,
-        confidence: NDArray[np.float64],
-        right: NDArray[np.float64],
-        weights: NDArray[np.float64],
-    ) -> float:
-        inside = weights[self.labels] > 0
-        return metrics.calibration_error(confidence[inside], right[inside] > 0)
+    def _calibration(
+        self, found: Predictions, right: NDArray[np.float64]
+    ) -> dict[str, float | None]:
+        """Return the mean calibration error of the predictions in every group, None without any.
+
+        By the class that is predicted: a confidence is right or wrong of what was predicted; among
+        the samples of rare classes, known only to the labels, no confidence can be right.
+        """
+        every = np.arange(self.num_classes)
+        groups = [(name, ids) for name, ids in self.groups.items() if name in self.weights]
+        errors: dict[str, float | None] = {}
+        for name, ids in [*groups, ("all", every)]:
+            inside = np.isin(found.predicted, ids)  # (S, N)
+            each = [
+                metrics.calibration_error(c[i], r[i] > 0, self.samples[i])
+                for c, r, i in zip(found.confidence, right, inside, strict=True)
+                if self.samples[i].any()  # a prior may leave classes out
+            ]
+            errors[name] = float(np.mean(each)) if each else None
+        return errors
+
+
+def _told(
+    found: Mapping[str, Estimate],
+) -> tuple[dict[str, list[float] | None], dict[str, float | None]]:
+    """Return, for a document, the intervals of all groups and the seeds' share in each."""
+    none = Estimate(0.0, None)
+    every = {name: found.get(name, none) for name in GROUPS}
+    return (
+        {name: e.interval and list(e.interval) for name, e in every.items()},
+        {name: e.seed_share for name, e in every.items()},
+    )

@@ -109,8 +109,7 @@ def _check(
     told = corrected.told
     expected, found = corrected.logits(features.numpy())[:, told], logits.numpy()[:, told]
     difference = float(np.abs(expected - found).max() / np.abs(expected).max())
-    limit = 1e-2 if half else TOLERANCE
-    if not difference < limit:
+    if not difference < (limit := 1e-2 if half else TOLERANCE):
         raise InputError(
             f"{before}: the exported network's logits are off by {difference:.1e} of the largest, "
             f"expected below {limit:g}; nothing was written"

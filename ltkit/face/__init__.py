@@ -5,14 +5,17 @@ whole document that ``--json`` would print under ``frame.attrs["document"]``. Ar
 lists, or tensors. Nothing is printed, and nothing is written but where an output is named.
 """
 
+from ltkit.face.advice import recommend
 from ltkit.face.arrays import read_correction
+from ltkit.face.fixing import Model, fix
 from ltkit.face.inputs import extract, features, read
 from ltkit.face.losses import loss
 from ltkit.face.outputs import export, save
+from ltkit.face.pages import report
 from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "compare", "evaluate", "export", "extract", "features", "loss", "nearest", "read",
-    "read_correction", "save", "with_base",
+    "Model", "compare", "evaluate", "export", "extract", "features", "fix", "loss", "nearest",
+    "read", "read_correction", "recommend", "report", "save", "with_base",
 ]  # fmt: skip

@@ -25,6 +25,9 @@ def evaluate(
     bins: Sequence[int] | None = None,
     group: Grouping | None = None,
     topk: Sequence[int] | None = None,
+    figures: Sequence[str] = (),
+    prior: str | None = None,
+    shifts: bool = False,
     replicates: int = REPLICATES,
     seed: int = 0,
     base: Start | None = None,
@@ -38,6 +41,9 @@ def evaluate(
         bins: bounds of the medium shot group; None: the file's own.
         group: for grouped accuracy.
         topk: which top-k accuracies.
+        figures: of `ltkit.settings.METRICS`; each gets columns.
+        prior: how often classes occur in use, as ``forward:50`` or a file; None: as in the split.
+        shifts: score under priors forward and backward, too; they are in the document.
         replicates: of the bootstrap.
         seed: of the bootstrap.
         base: a classifier in the place of the head, or its file; it is the baseline.
@@ -55,13 +61,17 @@ def evaluate(
     features = with_base(features, base)
     document, _ = scores.evaluate(
         features, split, entries_of(corrections), bins=bins, grouping=group, topk=topk,
-        replicates=replicates, seed=seed,
+        prior=prior, shifts=shifts, figures=figures, replicates=replicates, seed=seed,
     )  # fmt: skip
     rows = document["rows"]
     parts = ("accuracy", "std", "interval", "difference", "difference_interval")
     return _frame(
         [label(r["name"], r["settings"], siblings(r, rows)) for r in rows],
-        [{part: row.get(part) for part in parts} for row in rows],
+        [
+            {part: row.get(part) for part in parts}
+            | {name: row["metrics"][name] for name in figures}
+            for row in rows
+        ],
         document,
     )
 
@@ -73,6 +83,7 @@ def compare(
     select: Select | None = "balanced",
     split: str = "test",
     bins: Sequence[int] | None = None,
+    prior: str | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
     base: Start | None = None,
@@ -86,13 +97,14 @@ def compare(
         select: what a correction's setting is chosen by on the validation split.
         split: which split.
         bins: bounds of the medium shot group; None: the file's own.
+        prior: how often classes occur in use, as ``forward:50`` or a file; None: as in the split.
         replicates: of the bootstrap.
         seed: of the bootstrap.
         base: a classifier in the place of the head, or its file; it is the baseline.
 
     Returns:
         A row for each pair, "first - second"; columns (figure, group) with the figures difference,
-        low and high. McNemar's test, classes won and curves are in the document.
+        low and high. Their p, classes won and curves are in the document.
 
     Raises:
         InputError: as `ltkit.evaluation.compare`.
@@ -102,7 +114,7 @@ def compare(
     features = with_base(features, base)
     document = comparison.compare(
         features, split, entries_of(corrections), bins=bins, select=select, against=against,
-        replicates=replicates, seed=seed,
+        prior=prior, replicates=replicates, seed=seed,
     )  # fmt: skip
     pairs = document["pairs"]
     return _frame(

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import FormatError
+from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5
 from ltkit.files.blocks import StoredRows
 from ltkit.files.contents import Contents
@@ -66,6 +66,23 @@ def read(path: Path) -> FeatureSet:
         contents.root["digest"],
         str(path),
     )
+
+
+def checkpoint_of(features: FeatureSet) -> str:
+    """Return the digest of the checkpoint that features with a head were extracted from.
+
+    Raises:
+        InputError: when there is no such checkpoint to write into.
+    """
+    path = Path(features.source)
+    digest = hdf5.header(path)["inputs"].get("checkpoint")
+    if digest is None or features.head is None:
+        what = "were imported" if digest is None else "come from a model without a head"
+        raise InputError(
+            f"--into: needs features that ltkit extract wrote of a model with a head; those of "
+            f"{path} {what}; write the head alone with --to npz"
+        )
+    return str(digest)
 
 
 def _strings(contents: Contents, name: str, length: int) -> NDArray[np.str_] | None:

@@ -7,7 +7,6 @@ CIFAR-100 and CIFAR-10. WordNet is a directed acyclic graph, not a tree: a synse
 parents. A wnid is "n" and the eight digits of a noun's offset in WordNet 3.0.
 """
 
-import csv
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,12 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.records import ClassTable
-from ltkit.untrusted.texts import lines
+from ltkit.records import ClassTable, values_by_class
 
 Rule = Literal["path", "ancestor"]
-
-WHAT = "a file with a line 'class<TAB>group' for each class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,30 +232,7 @@ def read_group_file(path: Path, class_names: Sequence[str]) -> list[str]:
         ...     read_group_file(path, ["cat", "spade", "dog"])
         ['pet', 'tool', 'pet']
     """
-    ids, expected = _known_classes(class_names)
-    groups: dict[int, str] = {}
-    line_numbers: dict[int, int] = {}
-    for number, line in enumerate(lines(path, WHAT), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}: line {number}"
-        name, group = _two_columns(line, where)
-        if name not in ids:
-            raise InputError(f"{where}: found class {name[:60]!r}, expected {expected}")
-        class_id = ids[name]
-        if class_id in groups:
-            raise InputError(
-                f"{where}: found class {name[:60]!r} again, it is already on line "
-                f"{line_numbers[class_id]}; delete one of the two"
-            )
-        groups[class_id], line_numbers[class_id] = group, number
-    missing = [f"{i}: {name}" for i, name in enumerate(class_names) if i not in groups]
-    if missing:
-        raise InputError(
-            f"{path}: found no line for {len(missing)} of {len(class_names)} classes "
-            f"({_some(missing)}); add a line 'class<TAB>group' for each"
-        )
-    return [groups[class_id] for class_id in range(len(class_names))]
+    return values_by_class(path, class_names, "group")
 
 
 def _table(name: str) -> list[list[str]]:
@@ -319,28 +292,3 @@ def _members_below(
         for ancestor in _distances(wnid, hierarchy.parents, level):
             members[ancestor].append(column)
     return members
-
-
-def _known_classes(class_names: Sequence[str]) -> tuple[dict[str, int], str]:
-    """Return class ids by every name that a file may use, and these names in words."""
-    ids = {str(class_id): class_id for class_id in range(len(class_names))}
-    in_words = f"a class id from 0 to {len(class_names) - 1}"
-    if len(set(class_names)) < len(class_names):
-        return ids, f"{in_words} (class names repeat here, so only ids can be used)"
-    ids.update((name, class_id) for class_id, name in enumerate(class_names))
-    return ids, f"a class name ({_some(class_names)}) or {in_words}, and no heading"
-
-
-def _two_columns(line: str, where: str) -> tuple[str, str]:
-    """Split a line at its tab, or else as CSV."""
-    try:
-        columns = line.split("\t") if "\t" in line else next(csv.reader([line], strict=True))
-    except csv.Error as error:
-        raise InputError(f"{where}: not readable as CSV ({error}); use a tab instead") from error
-    texts = [column.strip() for column in columns]
-    if len(texts) != 2 or not all(texts):
-        raise InputError(
-            f"{where}: found {len(texts)} columns ({line[:60]!r}), expected two that are not "
-            "empty; write class<TAB>group"
-        )
-    return texts[0], texts[1]

@@ -10,6 +10,10 @@
   classifier of features that have no head;
 - ``HEAD_ONLY = True``, where a class's row is corrected without images of it: such a method is
   fitted among all classes, others among those that have training images;
+- ``ON_VAL = True``, where the method learns from the validation split, which is then given to it in
+  the place of train; its parameters are chosen on the samples of each fold that it did not learn
+  from;
+- ``PRIOR = True``, where training counts serve for nothing but the prior, which may be estimated;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
   without one, and the base stays the features' own head.
 
@@ -27,7 +31,6 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit import numerals
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
 from ltkit.posthoc._calling import Method, Methods
@@ -35,9 +38,7 @@ from ltkit.posthoc._features import Fitted as Fitted
 from ltkit.posthoc._features import Plan as Plan
 from ltkit.posthoc._features import fit_features as fit_features
 from ltkit.posthoc._features import plan as plan
-from ltkit.records import FeatureSplit, Ints
-
-TARGETS = ("uniform", "train", "inverse")
+from ltkit.records import FeatureSplit, Ints, class_prior
 
 sys.modules[__name__].__class__ = Methods
 
@@ -112,6 +113,20 @@ def check_train(train: FeatureSplit | None, num_classes: int) -> FeatureSplit:
     return train
 
 
+def check_val(val: FeatureSplit | None) -> FeatureSplit:
+    """Return the validation split of a method that learns from it.
+
+    Raises:
+        InputError: when there is none, or it is empty.
+    """
+    if val is None or not len(val):
+        raise InputError(
+            "no val split, whose samples this method learns from; extract it, or choose a method "
+            "that learns from train"
+        )
+    return val
+
+
 def log_prior(class_counts: Ints) -> NDArray[np.float64]:
     """Return the (C,) log of each class's training frequency.
 
@@ -131,13 +146,13 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
     """Return the (C,) log frequency of each class in the classifier's use.
 
     Args:
-        target: ``uniform``, ``train`` (as in training), ``inverse`` (in proportion to one over
-            the training count), or C positive numbers, comma-separated, in proportion to which.
+        target: as `ltkit.records.class_prior` says it: ``uniform``, ``train``, ``inverse``,
+            ``forward:50``, ``backward:50``, C positive numbers, or a file.
         class_counts: (C,) training images per class.
 
     Raises:
         InputError: when the target is none of these; when it depends on the training counts and a
-            class has none.
+            class has none; when a class has no share.
 
     Example:
         >>> np.exp(log_target("inverse", np.array([3, 1]))).round(3).tolist()
@@ -145,20 +160,13 @@ def log_target(target: str, class_counts: Ints) -> NDArray[np.float64]:
         >>> np.exp(log_target("4,1", np.array([3, 1]))).round(3).tolist()
         [0.8, 0.2]
     """
-    size = len(class_counts)
-    if target == "uniform":
-        return np.full(size, -np.log(size))
-    if target == "train":
-        return log_prior(class_counts)
-    if target == "inverse":
-        weights = np.exp(-log_prior(class_counts))
-    else:
-        example = f"3,1,2, or one of {', '.join(TARGETS)}"
-        weights = np.array(numerals.numbers(target, "target", once=False, example=example))
-        if len(weights) != size or not (np.isfinite(weights).all() and weights.min() > 0):
-            raise InputError(
-                f"target: found {len(weights)} numbers, the least {weights.min():g}, expected "
-                f"{size} positive ones, one per class"
-            )
-    logs: NDArray[np.float64] = np.log(weights) - np.log(weights.sum())
+    if target in ("train", "inverse"):
+        log_prior(class_counts)  # refuses a class without images
+    shares = class_prior(target, class_counts, name="target")
+    if not shares.all():
+        raise InputError(
+            f"target: found a share of 0 for class {np.argmin(shares)}, expected {len(shares)} "
+            "positive ones, one per class"
+        )
+    logs: NDArray[np.float64] = np.log(shares)
     return logs

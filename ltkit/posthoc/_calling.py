@@ -7,7 +7,7 @@ from typing import Any
 from ltkit.files.bases import Start, with_base
 from ltkit.posthoc._features import fit_features, plan
 from ltkit.records import Correction, FeatureSet
-from ltkit.settings import Select
+from ltkit.settings import Counts, Select
 
 
 class Method(ModuleType):
@@ -23,6 +23,7 @@ class Method(ModuleType):
         sweep: bool = False,
         start: tuple[Correction, int] | None = None,
         base: Start | None = None,
+        counts: Counts = "file",
         **parameters: Any,
     ) -> Correction:
         """Fit the method to features, as ``ltkit posthoc`` does.
@@ -35,6 +36,7 @@ class Method(ModuleType):
             sweep: keep every value on the method's grid, and choose none.
             start: another correction, and which of its runs, to correct instead of the head.
             base: a classifier in the place of the head, or its file.
+            counts: ``estimate`` takes the training prior from the classifier to correct.
             **parameters: of the method's ``fit``.
 
         Raises:
@@ -43,7 +45,8 @@ class Method(ModuleType):
         name = self.__name__.rpartition(".")[2]
         wanted = plan(name.replace("_", "-"), parameters, seeds=seeds, sweep=sweep)
         based = with_base(features, base)
-        return fit_features(based, wanted, select=select, bins=bins, start=start).correction
+        found = fit_features(based, wanted, select=select, bins=bins, start=start, counts=counts)
+        return found.correction
 
 
 class Methods(ModuleType):

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit import evaluation, posthoc, registry
 from ltkit.errors import InputError, SettingError
@@ -14,12 +15,19 @@ from ltkit.records import (
     Classifier,
     Correction,
     FeatureSet,
+    FeatureSplit,
     Present,
+    class_prior,
     joined,
     never_predicted,
     note_of_left_out,
+    stratified_folds,
 )
-from ltkit.settings import Select
+from ltkit.records.priors import as_text, in_words, names_file
+from ltkit.settings import FOLDS, Counts, Select
+
+BOUNDS = ("few_below", "many_above")
+"""Parameters that bound the medium shot group; where they are not given, the file's are taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +61,16 @@ class Plan:
     def head_only(self) -> bool:
         """Whether the method needs no images of a class to correct its row."""
         return bool(getattr(self.module, "HEAD_ONLY", False))
+
+    @property
+    def on_val(self) -> bool:
+        """Whether the method learns from the validation split."""
+        return bool(getattr(self.module, "ON_VAL", False))
+
+    @property
+    def prior_only(self) -> bool:
+        """Whether training counts serve for nothing but the prior."""
+        return bool(getattr(self.module, "PRIOR", False))
 
     @property
     def chooses(self) -> bool:
@@ -106,7 +124,8 @@ def plan(
             f"{', '.join(grid) or 'none'}; leave it out",
         )
     tried = [dict(zip(free, values, strict=True)) for values in product(*free.values())]
-    return Plan(method, module, defaults | given, tried, seeds, sweep)
+    own = {name: value for name, value in defaults.items() if name not in BOUNDS}
+    return Plan(method, module, own | given, tried, seeds, sweep)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +136,7 @@ class Fitted:
     tried, scores: the parameters that were chosen from, and their scores on the validation split;
         none where there was no choice.
     chosen: the best of them.
+    by_folds: whether each sample was scored by what was learned from others than it.
     notes: which classes are left out, and what was taken where there was nothing to choose on.
     """
 
@@ -124,6 +144,7 @@ class Fitted:
     tried: Sequence[Mapping[str, Any]] = ()
     scores: Sequence[float] = ()
     chosen: Mapping[str, Any] | None = None
+    by_folds: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -135,6 +156,7 @@ def fit_features(
     bins: Sequence[int] | None = None,
     start: tuple[Correction, int] | None = None,
     by_default: bool = False,
+    counts: Counts = "file",
 ) -> Fitted:
     """Fit a method on a features file, as ``ltkit posthoc`` does.
 
@@ -151,32 +173,96 @@ def fit_features(
             instead of the file's own head; of an ensemble, to go with it.
         by_default: without a validation split to choose on, take the method's own defaults, and
             say so in the result's notes, instead of refusing.
+        counts: where the training prior is from: the file's counts, or ``estimate``, the mean
+            softmax of the classifier to correct over the train split.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
             for what the method refuses.
     """
+    _check_counts(wanted, counts)
+    wanted = _settled(wanted, features, bins)
     name, (base, beside) = wanted.name, _starts(features, wanted, start)
     if start is not None:
         name = f"{start[0].method}+{name}"
     val, choice = features.splits.get("val"), wanted.chooses
     present, notes = _present(features, wanted)
-    if choice and val is None:
+    if choice and val is None and not wanted.on_val:
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
     others = never_predicted(features) if wanted.anew else base
-    fits = zip(_fit(wanted, features, present, base, beside), wanted.runs, strict=True)
+    fits = zip(_fit(wanted, features, present, base, beside, counts), wanted.runs, strict=True)
     correction = joined(
         [Correction.whole(name, present.widened(found, others), run) for found, run in fits]
     )
     if not choice or val is None:
         return Fitted(correction, notes=notes)
     groups = features.groups(bins)
-    (found,) = evaluation.predict_classes(val, base, [correction])
-    every = [evaluation.objective(p, val.labels, base.num_classes, groups, select) for p in found]
+    if wanted.on_val:
+        found = _out_of_fold(wanted, features, present, base, val)
+    else:
+        (found,) = evaluation.predict_classes(val, base, [correction])
+    target = wanted.every.get("target", "uniform")
+    prior = None if target == "uniform" else _target(target, features)
+    every = [
+        evaluation.objective(p, val.labels, base.num_classes, groups, select, prior) for p in found
+    ]
     of = [range(n, n + wanted.seeds) for n in range(0, len(wanted.runs), wanted.seeds)]
     best, scores = evaluation.best(every, of)
-    return Fitted(correction.only(of[best]), wanted.tried, scores, wanted.tried[best], notes)
+    chosen = wanted.tried[best]
+    return Fitted(correction.only(of[best]), wanted.tried, scores, chosen, wanted.on_val, notes)
+
+
+def _out_of_fold(
+    wanted: Plan, features: FeatureSet, present: Present, base: Classifier, val: FeatureSplit
+) -> NDArray[np.int32]:
+    """Return (runs, N) predictions of a method that learns from val, for samples it has not seen.
+
+    The split falls into folds that have each class in equal parts; those of a fold are predicted
+    by what the others taught.
+    """
+    fold = stratified_folds(val.labels, FOLDS)
+    found = np.empty((len(wanted.runs), len(val)), np.int32)
+    for number in np.unique(fold):
+        held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        others = replace(features, splits={**features.splits, "val": val.at(rest)})
+        fits = _fit(wanted, others, present, base, None, "file")
+        correction = joined([Correction.whole(wanted.name, fitted) for fitted in fits])
+        (predicted,) = evaluation.predict_classes(val.at(held), base, [correction])
+        found[:, held] = predicted
+    return found
+
+
+def _check_counts(wanted: Plan, counts: Counts) -> None:
+    """Refuse an estimate of the prior where nothing takes it.
+
+    Raises:
+        SettingError: for a method that does more with counts, or nothing.
+    """
+    if counts == "estimate" and not wanted.prior_only:
+        methods = map(str, registry.names(posthoc))
+        able = [m for m in methods if getattr(registry.load(posthoc, m), "PRIOR", False)]
+        raise SettingError(
+            "counts", f"{wanted.name} takes no estimate of the prior; {', '.join(able)} do"
+        )
+
+
+def _settled(wanted: Plan, features: FeatureSet, bins: Sequence[int] | None) -> Plan:
+    """Return a plan with what the features say: the bounds of the groups, a file's target."""
+    usual = dict(zip(BOUNDS, features.bins if bins is None else bins, strict=True))
+    named = registry.defaults(wanted.module.fit)
+    free: dict[str, Any] = {
+        name: usual[name] for name in BOUNDS if name in named and name not in wanted.every
+    }
+    target = wanted.every.get("target")
+    if target is not None and names_file(target):
+        free["target"] = as_text(_target(target, features))
+    return replace(wanted, every={**wanted.every, **free})
+
+
+def _target(target: str, features: FeatureSet) -> NDArray[np.float64]:
+    table = features.classes
+    return class_prior(target, table.train_count, name="target", class_names=table.names)
 
 
 def _starts(
@@ -228,6 +314,7 @@ def _fit(
     present: Present,
     base: Classifier,
     beside: Classifier | None,
+    counted: Counts,
 ) -> list[Classifier]:
     """Return the classifier of each run among some classes, fitted together if that is supported.
 
@@ -237,20 +324,35 @@ def _fit(
         present: the classes.
         base: of all classes, to correct.
         beside: of all classes, for an ensemble.
+        counted: where the training prior is from.
     """
     module, runs = wanted.module, wanted.runs
-    train, counts = features.splits.get("train"), features.classes.train_count
+    train: FeatureSplit | None = features.splits.get("val" if wanted.on_val else "train")
+    counts = features.classes.train_count
     if not present.whole:
         train = None if train is None else present.split(train)
         base, counts = present.classifier(base), counts[present.ids]
         beside = None if beside is None else present.classifier(beside)
         runs = [_among(present, run) for run in runs]
+    if counted == "estimate":
+        counts = _estimated_counts(base, train)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
             together: list[Classifier] = module.fit_many(base, train, counts, runs)
             return together
         more = () if beside is None else (beside,)
         return [module.fit(base, train, counts, *more, **parameters) for parameters in runs]
+
+
+def _estimated_counts(base: Classifier, train: FeatureSplit | None) -> NDArray[Any]:
+    """Return (C,) how many of the samples a classifier takes for each class.
+
+    Raises:
+        InputError: without a train split.
+    """
+    if train is None or not len(train):
+        raise InputError("no train split to estimate the prior on; extract it, or use its counts")
+    return evaluation.mean_softmax(train, base) * len(train)
 
 
 def _among(present: Present, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +362,7 @@ def _among(present: Present, run: Mapping[str, Any]) -> dict[str, Any]:
         InputError: when there is not one for each of all classes.
     """
     target = run.get("target")
-    if target is None or target in posthoc.TARGETS:
+    if target is None or in_words(target):
         return dict(run)
     posthoc.log_target(target, np.ones(present.num_classes, np.int64))
     numbers = target.split(",")

@@ -17,6 +17,7 @@ from ltkit.posthoc._stacked import Double
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import RANGES
 
+PRIOR = True
 GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
 TOLERANCE, ITERATIONS = 1e-8, 1000
 

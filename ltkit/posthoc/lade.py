@@ -5,6 +5,8 @@ import numpy as np
 from ltkit.posthoc import log_target
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+PRIOR = True
+
 
 def fit(
     base: Classifier, train: FeatureSplit | None, class_counts: Ints, *, target: str = "uniform"
@@ -20,8 +22,9 @@ def fit(
         train: not used; every method takes it.
         class_counts: (C,) training images per class; at least 1 where the target needs them.
         target: class frequencies where the classifier will be used: ``uniform``, which changes
-            nothing; ``train``; ``inverse``, in proportion to one over the training count; or C
-            numbers, comma-separated.
+            nothing; ``train``; ``inverse``, in proportion to one over the training count;
+            ``forward:50`` and ``backward:50``, a long tail in the order of training counts, or
+            against it; C numbers, comma-separated; or a file of class<TAB>share.
 
     Raises:
         InputError: when the target is none of these, or needs a count that is 0.

@@ -5,6 +5,8 @@ import numpy as np
 from ltkit.posthoc import log_prior, log_target
 from ltkit.records import Classifier, FeatureSplit, Ints
 
+PRIOR = True
+
 
 def fit(
     base: Classifier, train: FeatureSplit | None, class_counts: Ints, *, target: str = "uniform"
@@ -20,7 +22,9 @@ def fit(
         class_counts: (C,) training images per class, all at least 1.
         target: class frequencies where the classifier will be used: ``uniform``, which predicts as
             logit adjustment with tau 1; ``train``, which changes nothing; ``inverse``, in
-            proportion to one over the training count; or C numbers, comma-separated.
+            proportion to one over the training count; ``forward:50`` and ``backward:50``, a long
+            tail in the order of training counts, or against it; C numbers, comma-separated; or a
+            file of class<TAB>share.
 
     Raises:
         InputError: when the target is none of these, or a class has no training image.

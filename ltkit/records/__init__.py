@@ -20,6 +20,7 @@ from ltkit.records.arrays import (
     shifted,
     unit_rows,
 )
+from ltkit.records.by_class import values_by_class
 from ltkit.records.features import (
     SPLITS,
     Base,
@@ -28,6 +29,7 @@ from ltkit.records.features import (
     FeatureSplit,
     Neighbors,
 )
+from ltkit.records.folds import stratified_folds
 from ltkit.records.groups import (
     ShotGroups,
     automatic_bins,
@@ -51,6 +53,7 @@ from ltkit.records.images import (
     ImageView,
 )
 from ltkit.records.present import Present, never_predicted, note_of_left_out
+from ltkit.records.priors import class_prior
 
 __all__ = [
     "BLOCK_BYTES",
@@ -78,6 +81,7 @@ __all__ = [
     "automatic_bins",
     "block_rows",
     "blocks",
+    "class_prior",
     "joined",
     "lengths",
     "members",
@@ -88,5 +92,7 @@ __all__ = [
     "shifted",
     "shot_groups",
     "stored_bins",
+    "stratified_folds",
     "unit_rows",
+    "values_by_class",
 ]

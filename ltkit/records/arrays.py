@@ -1,6 +1,7 @@
 """Arrays and how they are read: rows in blocks, and norms and products that float32 holds."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,3 +121,38 @@ def shifted(logits: NDArray[Any], bias: Floats) -> NDArray[Any]:
 def _largest(values: NDArray[Any]) -> float:
     """Return the largest absolute value; 0 for an empty array, NaN if it contains one."""
     return max(float(values.max(initial=0)), -float(values.min(initial=0)))
+
+
+@dataclass(frozen=True, eq=False)
+class SomeRows:
+    """Some rows of others, read as they are asked for, a few blocks of the file at a time.
+
+    rows: (M,) their numbers, ascending.
+    """
+
+    every: Rows
+    rows: Ints
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, ...)."""
+        return (len(self.rows), *self.every.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type as stored."""
+        return self.every.dtype
+
+    def __getitem__(self, wanted: slice) -> NDArray[Any]:
+        """Read the rows of a slice."""
+        used = self.rows[wanted]
+        values = np.empty((len(used), *self.shape[1:]), self.dtype)
+        if not len(used):
+            return values
+        size = block_rows(self.shape[1] * self.dtype.itemsize)
+        for span in blocks(int(used[-1]) + 1 - int(used[0]), size):
+            start, stop = int(used[0]) + span.start, int(used[0]) + span.stop
+            first, last = np.searchsorted(used, (start, stop))
+            if first < last:
+                values[first:last] = self.every[start:stop][used[first:last] - start]
+        return values

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.records.arrays import STREAM_BLOCKS, Floats, Ints, Rows, block_rows, blocks
+from ltkit.records.arrays import (
+    STREAM_BLOCKS,
+    Floats,
+    Ints,
+    Rows,
+    SomeRows,
+    block_rows,
+    blocks,
+)
 from ltkit.records.groups import ShotGroups, shot_groups
 from ltkit.records.heads import Classifier, Correction, Head
 from ltkit.settings import BINS
@@ -52,6 +60,16 @@ class FeatureSplit:
         """Yield (rows, features (B, D), labels (B,)) slice by slice."""
         for rows in self.slices():
             yield rows, self.features[rows], self.labels[rows]
+
+    def at(self, rows: Ints) -> "FeatureSplit":
+        """Return the samples in some rows, ascending, which are read as they are asked for.
+
+        Example:
+            >>> FeatureSplit(np.zeros((3, 1)), np.array([4, 5, 6])).at(np.array([0, 2])).labels
+            array([4, 6])
+        """
+        ids = None if self.ids is None else self.ids[rows]
+        return FeatureSplit(SomeRows(self.features, rows), self.labels[rows], ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +184,20 @@ class FeatureSet:
                 f"{expected} as {self.source} has classes and features; name a classifier of these"
             )
         return replace(self, base=base)
+
+    def recalibrated(self, other: "FeatureSet", split: str = "val") -> "FeatureSet":
+        """Return the same features with another file's split in the place of val.
+
+        Raises:
+            InputError: when the other file has other classes, another width, or no such split.
+        """
+        found, expected = ((len(f.classes), f.feature_size, f.classes.names) for f in (other, self))
+        if found[:2] != expected[:2] or (found[2] and expected[2] and found[2] != expected[2]):
+            raise InputError(
+                f"{other.source}: found {found[0]} classes of {found[1]} features, expected the "
+                f"{expected[0]} classes of {expected[1]} features of {self.source}, in their order"
+            )
+        return replace(self, splits={**self.splits, "val": other.split(split)})
 
     @property
     def baseline(self) -> str:

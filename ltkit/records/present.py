@@ -6,12 +6,10 @@ of them, and a prior of 0 has no logarithm: methods are fitted among the other c
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ltkit.records.arrays import Ints, Rows, block_rows, blocks
+from ltkit.records.arrays import Ints
 from ltkit.records.features import Base, ClassTable, FeatureSet, FeatureSplit
 from ltkit.records.heads import NEVER, Classifier
 
@@ -74,10 +72,8 @@ class Present:
         place[self.ids] = np.arange(len(self.ids))
         labels = place[split.labels]
         rows = np.flatnonzero(labels >= 0)
-        if len(rows) == len(labels):
-            return replace(split, labels=labels)
-        ids = None if split.ids is None else split.ids[rows]
-        return FeatureSplit(_SomeRows(split.features, rows), labels[rows], ids)
+        renumbered = replace(split, labels=labels)
+        return renumbered if len(rows) == len(labels) else renumbered.at(rows)
 
     def features(self, features: FeatureSet) -> FeatureSet:
         """Return everything of these classes, as a file without the others would have it."""
@@ -136,35 +132,3 @@ def note_of_left_out(classes: ClassTable, ids: Ints, then: str) -> str:
         f"{len(ids)} of {len(classes)} classes {has} no training image ({names}{more}) and {is_} "
         f"left out: {then}"
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _SomeRows:
-    """Some rows of others, read as they are asked for, a few blocks of the file at a time.
-
-    rows: (M,) their numbers, ascending.
-    """
-
-    every: Rows
-    rows: Ints
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.every.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.every.dtype
-
-    def __getitem__(self, wanted: slice) -> NDArray[Any]:
-        used = self.rows[wanted]
-        values = np.empty((len(used), *self.shape[1:]), self.dtype)
-        if not len(used):
-            return values
-        size = block_rows(self.shape[1] * self.dtype.itemsize)
-        for span in blocks(int(used[-1]) + 1 - int(used[0]), size):
-            start, stop = int(used[0]) + span.start, int(used[0]) + span.stop
-            first, last = np.searchsorted(used, (start, stop))
-            if first < last:
-                values[first:last] = self.every[start:stop][used[first:last] - start]
-        return values

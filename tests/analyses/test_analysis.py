@@ -224,6 +224,14 @@ def test_absent_groups_have_no_curve():
     groups = shot_groups(np.full(C, 50))
     (curve,) = analysis.rho_curves([case(1.0)], BEFORE, LABELS, C, groups)
     assert curve.change.keys() == curve.std.keys() == {"medium", "all", "balanced"}
+    assert curve.interval.keys() == curve.std.keys()
+
+
+def test_the_change_of_one_sample_has_no_interval():
+    (curve,) = analysis.rho_curves([case(1.0, AFTER[:, :1])], BEFORE[:1], LABELS[:1], C, GROUPS)
+    (point,) = analysis.curve_row(curve)["points"]
+    assert point["change"]["all"] is not None
+    assert point["interval"]["all"] is None
 
 
 def test_curves_join_files_and_take_a_run_once():

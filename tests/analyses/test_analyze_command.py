@@ -232,6 +232,7 @@ def test_deltas_against_evaluate(folder):
                 gain = row["accuracy"][group] - baseline[group]
                 assert point["change"][group] == pytest.approx(gain, abs=1e-9)
                 assert point["std"][group] == pytest.approx(row["std"][group], abs=1e-9)
+                assert point["interval"][group] == row["difference_interval"][group]
     with Path("t.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 2 * 5

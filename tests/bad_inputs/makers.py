@@ -4,7 +4,6 @@ Each function returns a maker: called with nothing, it writes files beside ``fea
 with 300 to 5 training samples, 8 features, a head) and ``m.pt`` (a digits_net of ten classes).
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -19,16 +18,13 @@ import h5py
 import numpy as np
 import payloads
 import torch
-from PIL import Image
-from safetensors.torch import save_file
 
-from ltkit import architectures, checkpoints, datasets
+from ltkit import architectures, datasets
 from ltkit.files import classifiers, features, hdf5, neighbors, scratch, strict_json
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.posthoc import ncm
 from ltkit.records import ClassTable, Correction, Neighbors
-from ltkit.settings import AlphaNetSettings, ExtractSettings, LoadSettings, as_json
-from ltkit.sources import extraction
+from ltkit.settings import AlphaNetSettings, as_json
 from ltkit.sources.arrays import import_arrays
 from ltkit.training import checkpoint
 
@@ -48,42 +44,6 @@ def arrays(**changes):
         content |= {f"{split}_features": values.astype(np.float32), f"{split}_labels": labels}
     content |= changes
     return {name: value for name, value in content.items() if value is not None}
-
-
-def from_1():
-    """Write an archive whose labels count from 1."""
-    given = arrays()
-    npz(**{name: value + 1 for name, value in given.items() if name.endswith("labels")})()
-
-
-def names_for_labels():
-    """Write an archive whose labels are names."""
-    given = arrays()
-    names = np.array(list("abcdef"))
-    npz(**{name: names[value] for name, value in given.items() if name.endswith("labels")})()
-
-
-def outputs(change: Callable[[np.ndarray], np.ndarray]) -> Maker:
-    """Write an archive of a model's outputs, changed, in the place of features and head."""
-    given = arrays()
-    weight = given["weight"]
-    changed = {n: change(v @ weight.T) for n, v in given.items() if n.endswith("features")}
-    return npz(**changed, weight=None, bias=None)
-
-
-def npy_file(name: str, values: np.ndarray) -> Maker:
-    """Write an array alone."""
-    return lambda: np.save(name, values)
-
-
-def foreign(name: str) -> Maker:
-    """Write an HDF5 file of another program."""
-
-    def make():
-        with h5py.File(name, "w") as file:
-            file["mean"] = np.zeros(3)
-
-    return make
 
 
 def nothing():
@@ -374,95 +334,12 @@ def hostile():
             archive.writestr(name, member.replace(payloads.text("@@@@@"), call))
 
 
-def pictures(bad: bytes | Maker | None = None, listed: str = "") -> Maker:
-    """Make ``pics/ant`` and ``pics/bee`` with four pictures each, one bad, and a list of them."""
-
-    def make():
-        for name in ("ant", "bee"):
-            Path("pics", name).mkdir(parents=True)
-            for i in range(4):
-                Image.new("RGB", (32, 32), (i, 0, 0)).save(f"pics/{name}/{i}.png")
-        if isinstance(bad, bytes):
-            Path("pics/bee/2.png").write_bytes(bad)
-        elif bad is not None:
-            bad()
-        if listed:
-            Path("pics/list.txt").write_text(listed, encoding="utf-8")
-
-    return make
-
-
-def bomb():
-    """Write a picture of few bytes and 121 million pixels."""
-    Image.new("1", (11_000, 11_000)).save("pics/bee/2.png")
-
-
-def cifar10(size: int) -> Maker:
-    """Make a folder like the binary archive of CIFAR-10, with files of so many bytes."""
-
-    def make():
-        Path("cifar-10-batches-bin").mkdir()
-        for name in (
-            *(f"data_batch_{i}.bin" for i in range(1, 6)),
-            "test_batch.bin",
-            "batches.meta.txt",
-        ):
-            Path("cifar-10-batches-bin", name).write_bytes(bytes(size))
-
-    return make
-
-
-def linked_picture(name: str, target: str) -> Maker:
-    """Make pictures, one more outside, and a link at or in their folder."""
-
-    def make():
-        Path("other/cow").mkdir(parents=True)
-        Image.new("RGB", (32, 32)).save("other/cow/9.png")
-        Path("pics", name).symlink_to(target)
-
-    return several(pictures(listed="ant/0.png 0\nbee/9.png 1\n"), make)
-
-
 def pipe(name: str) -> Maker:
     """Make a pipe that nobody writes to, in the place of what is there."""
 
     def make():
         Path(name).unlink(missing_ok=True)
         os.mkfifo(name)
-
-    return make
-
-
-def downloaded(name: str = "", target: str = "", **files: str) -> Maker:
-    """Make ``hf``, a folder with weights and files of others', and a link in it."""
-
-    def make():
-        Path("hf").mkdir()
-        Path("secret.txt").write_text("mine", encoding="utf-8")
-        state = network().state_dict()
-        if "index" in files:
-            index = {"weight_map": dict.fromkeys(state, "a.safetensors") | {"x": files["index"]}}
-            Path("hf/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-            save_file(state, "hf/a.safetensors")
-        else:
-            save_file(state, "hf/model.safetensors")
-        if name:
-            Path("hf", name).unlink(missing_ok=True)
-            Path("hf", name).symlink_to(target)
-
-    return make
-
-
-def of_features(made: Maker, checkpoint: str) -> Maker:
-    """Extract features of the digits from a checkpoint, and correct them."""
-
-    def make():
-        made()
-        wanted = LoadSettings(mean=(0.3,), std=(0.4,))
-        model = checkpoints.load(Path(checkpoint), wanted)
-        dataset = datasets.load("digits_lt")
-        extraction.extract(model, dataset, ["train"], Path("d.h5"), ExtractSettings())
-        corrected("d.ncm.h5", "d.h5", dataset.classes.train_count)()
 
     return make
 
@@ -477,100 +354,10 @@ def lightning(count: int) -> Maker:
     return make
 
 
-def hole(name: str, size: int) -> Maker:
-    """Make a file of so many bytes that take no room."""
-    return several(file(name), lambda: os.truncate(name, size))
-
-
-def packed(name: str, content: bytes, times: int) -> Maker:
-    """Pack some content many times over."""
-
-    def make():
-        with gzip.open(name, "wb", 1) as stream:
-            for _ in range(times):
-                stream.write(content)
-
-    return make
-
-
-def npy(descr: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
-    """Return an array's file with any header."""
-    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
-
-
-def member(name: str, content: bytes, *, twice: bool = False) -> Maker:
-    """Write ``bad.npz`` with other bytes for one array, or with these beside it."""
-
-    def make():
-        np.savez("made.npz", **arrays())
-        with zipfile.ZipFile("made.npz") as old, zipfile.ZipFile("bad.npz", "w") as new:
-            for item in old.namelist():
-                if item != f"{name}.npy" or twice:
-                    new.writestr(item, old.read(item))
-            with warnings.catch_warnings(action="ignore"):  # about names
-                new.writestr(f"{name}.npy", content)
-        Path("made.npz").unlink()
-
-    return make
-
-
-def lzma_damaged():
-    """Write ``bad.npz`` packed by LZMA, with damage in it."""
-    np.savez("made.npz", **arrays())
-    with (
-        zipfile.ZipFile("made.npz") as old,
-        zipfile.ZipFile("bad.npz", "w", zipfile.ZIP_LZMA) as new,
-    ):
-        for item in old.namelist():
-            new.writestr(item, old.read(item))
-        at = new.getinfo("test_features.npy").header_offset + 60
-    Path("made.npz").unlink()
-    changed(lambda c: bytes(c[:at]) + b"\xff" * 20 + bytes(c[at + 20 :]), "bad.npz")()
-
-
-def logits(count: int) -> Maker:
-    """Write ``bad.npz`` with a sample of so many features, of the last of as many classes."""
-    rows = {"train_features": np.zeros((1, count), np.float32), "train_labels": [count - 1]}
-    return lambda: np.savez_compressed("bad.npz", **rows)
-
-
-def zero_labels(count: int) -> Maker:
-    """Write ``bad.npz`` with so many labels and features, all zero, of few bytes."""
-
-    def make():
-        with zipfile.ZipFile("bad.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, descr, shape in (
-                ("train_features", "|u1", (count, 1)), ("train_labels", "<i8", (count,)),
-            ):  # fmt: skip
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                    stream.write(npy(descr, shape))
-                    for _ in range(100):
-                        stream.write(bytes(np.dtype(descr).itemsize * count // 100))
-
-    return make
-
-
 def scaled(factor: float) -> Maker:
     """Write ``bad.npz`` with features so many times as large."""
     names = [f"{s}_features" for s in ("train", "val", "test")]
     return lambda: npz(**{n: arrays()[n].astype(float) * factor for n in names})()
-
-
-def bfloat16(name: str) -> Maker:
-    """Store a dataset of feats.h5 as HDF5's bfloat16."""
-
-    def change(f):
-        values = f[name][...]
-        del f[name]
-        kind = h5py.h5t.IEEE_F32LE.copy()
-        kind.set_fields(15, 7, 8, 0, 7)
-        kind.set_precision(16)
-        kind.set_size(2)
-        space = h5py.h5s.create_simple(values.shape)
-        h5py.h5d.create(f.id, name.encode(), kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, values)
-
-    return opened(change)
 
 
 def lock(name: str, content: str | None) -> Maker:

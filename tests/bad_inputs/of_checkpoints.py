@@ -6,7 +6,8 @@ import payloads
 import torch
 from bad_inputs import makers
 from bad_inputs import torch_makers as torched
-from bad_inputs.makers import file, pictures, several
+from bad_inputs.makers import file, several
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import BROKEN, EXTRACT, OWN, Row
 
 CHECKPOINTS = [

@@ -1,8 +1,9 @@
 """Neighbours, fits, evaluation, training and export, each with settings it cannot take."""
 
 import numpy as np
-from bad_inputs import makers
-from bad_inputs.makers import corrected, file, nothing, pictures, put, several
+from bad_inputs import makers, picture_makers
+from bad_inputs.makers import corrected, file, nothing, put, several
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import BROKEN, DIGITS, FIT, RGB, SWEEP, Row
 
 UNSEEN = put(
@@ -92,6 +93,25 @@ POSTHOC = [
     Row("no class with images", "posthoc logit-adjust b.h5 --set tau=1",
         ["class 0", "no training image"],
         put("b.h5", train_features=None, train_labels=None, train_counts=np.zeros(6, int))),
+    Row("learning from val without val", "posthoc bias b.h5",
+        ["no val split, whose samples this method learns from", "extract it"],
+        put("b.h5", val_features=None, val_labels=None)),
+    Row("learning from val, penalty 0", "posthoc bias feats.h5 --set penalty=0",
+        ["penalty: found 0"]),
+    Row("learning from val, unknown weighting",
+        "posthoc temperature feats.h5 --set weighting=clases", ["weighting: found 'clases'"]),
+    Row("learning from val, reversed groups", "posthoc bias feats.h5 --set few_below=200",
+        ["few_below: found 200"]),
+    Row("estimate of a prior that nothing takes", "posthoc ncm feats.h5 --counts estimate",
+        ["--counts: ncm takes no estimate", "logit-adjust"]),
+    Row("estimate of a prior without train", "posthoc logit-adjust b.h5 --set tau=1 --counts "
+        "estimate", ["no train split to estimate the prior on"], makers.test_only("b.h5")),
+    Row("target of a tail without a ratio", "posthoc pc-softmax feats.h5 --set target=forward",
+        ["target: found forward:''", "as forward:50"]),
+    Row("target of the test labels", "posthoc logit-adjust feats.h5 --set tau=1 --set target=test",
+        ["target: found test", "nothing may be fitted to"]),
+    Row("target with a share of 0", "posthoc lade feats.h5 --set target=1,1,1,1,1,0",
+        ["target: found a share of 0 for class 5"]),
     Row("unknown variant", "posthoc ncm feats.h5 --set variant=l1", ["found 'l1'", "cosine"]),
     Row("penalty 0", "posthoc ridge feats.h5 --set penalty=0", ["penalty: found 0"]),
     Row("penalty negative", "posthoc ridge feats.h5 --set penalty=-1", ["penalty: found -1"]),
@@ -121,8 +141,8 @@ EVALUATE = [
         put("b.h5", test_features=makers.arrays()["test_features"][:100],
             test_labels=makers.arrays()["test_labels"][:100]), 0),
     Row("group without classes", "evaluate feats.h5 --bins 2,100", ["–"], nothing, 0),
-    Row("one sample a class", "evaluate b.h5", ["no interval"],
-        put("b.h5", test_features=np.eye(6, 8), test_labels=np.arange(6)), 0),
+    Row("one sample", "evaluate b.h5", ["no interval"],
+        put("b.h5", test_features=np.eye(1, 8), test_labels=np.arange(1)), 0),
     Row("topk 0", "evaluate feats.h5 --topk 0", ["--topk: found 0", "1 to 100000"]),
     Row("topk above C", "evaluate feats.h5 --topk 1,7", ["--topk: found 1,7"]),
     Row("topk is a word", "evaluate feats.h5 --topk all", ["--topk: found 'all'"]),
@@ -140,6 +160,29 @@ EVALUATE = [
         ["--fail-under: found tail", "few, many, medium"]),
     Row("limit of an absent group", "evaluate feats.h5 --bins 2,100 --fail-under few=0.1",
         ["no few class"]),
+    Row("unknown figure", "evaluate feats.h5 --metrics f1,auc", ["--metrics: found auc", "auroc"]),
+    Row("a figure twice", "evaluate feats.h5 --metrics f1,f1", ["--metrics: found f1 twice"]),
+    Row("no figure", "evaluate feats.h5 --metrics f1,", ["--metrics: found f1,"]),
+    Row("unknown prior", "evaluate feats.h5 --prior flat",
+        ["--prior: found 'flat'", "backward:50"]),
+    Row("prior of two classes", "evaluate feats.h5 --prior 1,2",
+        ["--prior: found 2 numbers", "expected 6"]),
+    Row("prior of a tail below 1", "evaluate feats.h5 --prior backward:0.5",
+        ["--prior: found backward:0.5", "from 1 to"]),
+    Row("prior of a tail among equals", "evaluate b.h5 --prior forward:5",
+        ["--prior: found forward", "all are 80"],
+        put("b.h5", train_features=None, train_labels=None, train_counts=np.full(6, 80))),
+    Row("priors among equals", "evaluate b.h5 --priors", ["all are 80"],
+        put("b.h5", train_features=None, train_labels=None, train_counts=np.full(6, 80))),
+    Row("shares that do not sum to 1", "evaluate feats.h5 --prior s.tsv",
+        ["s.tsv: found weights with sum 0.9", "sum to 1, or whole counts"],
+        file("s.tsv", "".join(f"{c}\t0.15\n" for c in range(6)))),
+    Row("a share that is no number", "evaluate feats.h5 --prior s.tsv",
+        ["s.tsv: class '0': found often", "a share or a count"],
+        file("s.tsv", "".join(f"{c}\toften\n" for c in range(6)))),
+    Row("shares of some classes", "evaluate feats.h5 --prior s.tsv",
+        ["s.tsv: found no line for 5 of 6 classes", "class<TAB>weight"], file("s.tsv", "0\t1\n")),
+    Row("confusions over the features", "evaluate feats.h5 --confusion feats.h5", ["feats.h5"]),
     Row("no WordNet ids", "evaluate feats.h5 --group wordnet", ["classes/wnid"]),
     Row("WordNet ids of nothing", "evaluate b.h5 --group wordnet", ["n00000000", "hierarchy"],
         put("b.h5", wnids=np.array([f"n0000000{i}" for i in range(6)]))),
@@ -203,7 +246,7 @@ TRAIN = [
     Row("corrupt image in training", f"{RGB} pics:resize=32,crop=32", ["2.png", "decoded"],
         pictures(BROKEN)),
     Row("image of too many pixels", f"{RGB} pics:resize=32,crop=32",
-        ["2.png", "11000 x 11000 pixels", "at most"], pictures(makers.bomb)),
+        ["2.png", "11000 x 11000 pixels", "at most"], pictures(picture_makers.bomb)),
 ]  # fmt: skip
 
 EXPORT = [

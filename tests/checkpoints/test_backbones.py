@@ -23,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NOTE = "no head: the features are what the backbone gives"
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "m.pt"
-
-
 def under(prefix, seed=0):
     return {prefix + name: t for name, t in body(seed).state_dict().items()}
 

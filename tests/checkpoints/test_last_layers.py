@@ -24,11 +24,6 @@ def torch_seed():
         yield
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "m.pt"
-
-
 class WithHead(nn.Module):
     """A network as a user writes it: a known backbone and last layers of their own."""
 

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 C = 7
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "m.pt"
-
-
 def body(seed: int = 0, arch: str = "resnet20") -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

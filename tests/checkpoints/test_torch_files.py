@@ -19,11 +19,6 @@ MARK = "@@@@@"
 BUILTINS = "builtins"
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "m.pt"
-
-
 def zipped(path, program, **members):
     """Write a zip of torch's with opcodes in its pickle, and other members."""
     torch.save({"w": torch.arange(6.0), "x": MARK}, path)

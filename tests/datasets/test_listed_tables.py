@@ -62,9 +62,10 @@ def test_a_published_network_is_as_good_on_a_table_as_on_folders(tmp_path, ltkit
         label = int(strip.name[:2])
         (tmp_path / "pics" / str(label)).mkdir(parents=True)
         with Image.open(strip) as opened:
-            for i in range(20):
-                picture = opened.convert("RGB").crop((0, 32 * i, 32, 32 * i + 32))
-                picture.save(tmp_path / "pics" / str(label) / f"{i}.png")
+            pictures = opened.convert("RGB")
+        for i in range(20):
+            picture = pictures.crop((0, 32 * i, 32, 32 * i + 32))
+            picture.save(tmp_path / "pics" / str(label) / f"{i}.png")
     rows = [f"{c}/{i}.png; {c}.0 ;TRAIN\n" for i in range(20) for c in reversed(range(10))]
     (tmp_path / "table.csv").write_text("Path;Label;Split\n" + "".join(rows))
     accuracy = []

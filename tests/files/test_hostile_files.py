@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltkit import datasets, records
+from ltkit import datasets
 from ltkit.datasets import cifar
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError
@@ -25,17 +25,7 @@ from ltkit.sources.arrays import import_arrays
 from ltkit.sources.arrays.npy import archive
 from ltkit.training import beside, checkpoint
 
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    """Eight rows each."""
-    monkeypatch.setattr(records.arrays, "BLOCK_BYTES", 256)
-
-
-@pytest.fixture
-def path(tmp_path):
-    made.write_features(tmp_path / "f.h5")
-    return tmp_path / "f.h5"
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 # HDF5

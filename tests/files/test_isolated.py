@@ -42,12 +42,6 @@ def broken(path):
     raise ZeroDivisionError("a bug")
 
 
-@pytest.fixture
-def path(tmp_path):
-    made.write_features(tmp_path / "f.h5")
-    return tmp_path / "f.h5"
-
-
 def test_a_result_comes_back_as_json_has_it(path):
     assert isolated.call(soundness.problems, path) == soundness.problems(path) == []
     arguments = [20, 100]

@@ -14,13 +14,6 @@ from ltkit.errors import FormatError, InputError
 from ltkit.files import contents, features, hdf5, soundness
 from ltkit.files.opening import size_on_disk
 
-
-@pytest.fixture
-def path(tmp_path):
-    made.write_features(tmp_path / "f.h5")
-    return tmp_path / "f.h5"
-
-
 PLACES = {"f": "train/features", "i": "train/labels", "S": "classes/name"}
 
 

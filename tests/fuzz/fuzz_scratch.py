@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1]))
-from fuzz_files import problem
 from fuzzing import Target, main
+from own_files import problem
 
 from ltkit.cli import app
 from ltkit.files import scratch

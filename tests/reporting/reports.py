@@ -131,8 +131,8 @@ def rendered(features, *entries, **more):
 
 
 @functools.cache
-def large(settings=2):
-    """The page of 1000 classes and 50,000 test samples."""
+def large(settings=2, each=50):
+    """The page of 1000 classes and so many test samples of each."""
     rng = np.random.default_rng(0)
     count, size = 1000, 8
     counts = np.round(1280 * (5 / 1280) ** (np.arange(count) / (count - 1))).astype(int)
@@ -143,7 +143,7 @@ def large(settings=2):
         values = centre[labels] + rng.normal(size=(len(labels), size))
         return FeatureSplit(values.astype(np.float32), labels)
 
-    parts = {"train": split(3), "test": split(50)}
+    parts = {"train": split(3), "test": split(each)}
     head = Head(2 * centre.astype(np.float32), -(centre**2).sum(axis=1).astype(np.float32))
     names = tuple(f"class number {c}" for c in range(count))
     features = FeatureSet(parts, ClassTable(counts, names), head)

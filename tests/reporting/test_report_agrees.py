@@ -66,7 +66,8 @@ def test_the_frontier_is_that_of_compare(here, found):
     for row, point in zip(shown, points, strict=True):
         accuracy = point["accuracy"]
         assert (row["all"], row["few"]) == (accuracy["all"], accuracy["few"])
-        assert (row["on_curve"], row["dominated_by"]) == (point["on_curve"], point["dominated_by"])
+        assert (row["on_curve"], row["chosen"]) == (point["on_curve"], point["in_pairs"])
+        assert row["dominated_by"] == point["dominated_by"]
     chosen = [point["label"] for point in points if point["in_pairs"]]
     assert found["labels"] == chosen
     traces = found["exhibits"]["frontier"]["views"][0]["data"]

@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from reports import DEMO, HOSTILE, columns, correction, embedded, large, rendered, run, small
+from reports import HOSTILE, columns, correction, embedded, large, rendered, run, small
 
 from ltkit.evaluation import Entry
 from ltkit.files import classifiers
@@ -29,16 +29,13 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """The page of the bundled features with several kinds of corrections."""
-    folder = tmp_path_factory.mktemp("browser")
-    feats = shutil.copy(DEMO, folder / "feats.h5")
-    fit = ("alphanet", "fit", feats, "--rho", "0.5,1", "--seeds", "2", "--epochs", "6", "-q")
-    run(*fit)
-    run("posthoc", "logit-adjust", feats, "--sweep", "-q")
-    output = folder / "report.html"
-    run("report", feats, "-o", output, "--replicates", 100, "-q")
-    assert len(classifiers.read(folder / "feats.alphanet.h5")[0].runs) == 4
+def path(folder, tmp_path_factory):
+    """The page of the bundled features with two kinds of corrections."""
+    output = tmp_path_factory.mktemp("browser") / "report.html"
+    fit = folder / "feats.alphanet.h5"
+    named = ("--classifier", fit, "--classifier", folder / "feats.logit-adjust-sweep.h5")
+    run("report", folder / "feats.h5", *named, "-o", output, "--replicates", 100, "-q")
+    assert len(classifiers.read(fit)[0].runs) == 4
     return output
 
 
@@ -105,6 +102,14 @@ def click_mark(page, key, place):
     page.mouse.click(x, y)
 
 
+@pytest.fixture(scope="module")
+def drawn(browser, path):
+    """A page with all its figures, for tests that leave it as it is."""
+    with opened(browser, path) as page:
+        draw_all(page)
+        yield page
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
@@ -127,54 +132,50 @@ def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
         page.emulate_media(color_scheme="dark" if scheme == "light" else "light")
 
 
-def test_each_figure_has_as_many_marks_as_data(browser, path, found):
+def test_each_figure_has_as_many_marks_as_data(drawn, found):
     exhibits, classes = found["exhibits"], len(found["classes"]["name"])
     settings = len(found["labels"])
-    with opened(browser, path) as page:
-        draw_all(page)
 
-        def count(key, what):
-            return page.locator(f"#plot-{key} {what}").count()
+    def count(key, what):
+        return drawn.locator(f"#plot-{key} {what}").count()
 
-        points = ".scatterlayer .points path"
-        assert classes == 100
-        assert count("accuracy", ".barlayer .point") == 4 * settings == 12
-        assert count("by-count", points) == count("by-distance", points) == 2 * classes
-        assert count("deltas", points) == len(columns(exhibits["deltas"])["rho"]) == 8
-        assert count("frontier", points) == len(columns(exhibits["frontier"])["setting"])
-        assert count("frontier", points) == len(found["evaluate"]["rows"])
-        assert count("calibration", ".barlayer .point") == 4 * settings
-        bins = columns(exhibits["reliability"])
-        assert count("reliability", points) == bins["setting"].count("baseline") > 40
-        assert count("map", points) == classes
-        assert count("norms", ".scatterlayer .lines > path") == settings
-        curves = len(exhibits["weights"]["columns"]) - 4
-        assert count("weights", ".scatterlayer .lines > path") == curves == 7
-        for key in ("norms", "weights"):
-            length = f"document.getElementById('plot-{key}').calcdata.map(c => c.length)"
-            assert set(page.evaluate(length)) == {classes}
-        flows = columns(exhibits["flows"])
-        links = [n for n in flows["count"][:9] if n]
-        assert count("flows", ".sankey-link") == len(links)
-        for key, rows, places in (
-            ("alpha", 30, 5), ("confusion", classes, classes), ("confusion-groups", 3, 3)
-        ):  # fmt: skip
-            assert count(key, ".heatmaplayer image") == 1
-            z = page.evaluate(f"document.getElementById('plot-{key}').calcdata[0][0].z")
-            assert [len(z), len(z[0])] == [rows, places]
-        tree = columns(exhibits["tree"])["node"]
-        ids = page.evaluate("document.getElementById('plot-tree').calcdata[0].map(p => p.id)")
-        assert sorted(ids) == sorted(tree)
-        assert count("tree", "g.slice") > 10
+    points = ".scatterlayer .points path"
+    assert classes == 100
+    assert count("accuracy", ".barlayer .point") == 4 * settings == 12
+    assert count("by-count", points) == count("by-distance", points) == 2 * classes
+    assert count("deltas", points) == len(columns(exhibits["deltas"])["rho"]) == 8
+    assert count("frontier", points) == len(columns(exhibits["frontier"])["setting"])
+    assert count("frontier", points) == len(found["evaluate"]["rows"])
+    assert count("calibration", ".barlayer .point") == 4 * settings
+    bins = columns(exhibits["reliability"])
+    assert count("reliability", points) == bins["setting"].count("baseline") > 40
+    assert count("map", points) == classes
+    assert count("norms", ".scatterlayer .lines > path") == settings
+    curves = len(exhibits["weights"]["columns"]) - 4
+    assert count("weights", ".scatterlayer .lines > path") == curves == 7
+    for key in ("norms", "weights"):
+        length = f"document.getElementById('plot-{key}').calcdata.map(c => c.length)"
+        assert set(drawn.evaluate(length)) == {classes}
+    flows = columns(exhibits["flows"])
+    links = [n for n in flows["count"][:9] if n]
+    assert count("flows", ".sankey-link") == len(links)
+    for key, rows, places in (
+        ("alpha", 30, 5), ("confusion", classes, classes), ("confusion-groups", 3, 3)
+    ):  # fmt: skip
+        assert count(key, ".heatmaplayer image") == 1
+        z = drawn.evaluate(f"document.getElementById('plot-{key}').calcdata[0][0].z")
+        assert [len(z), len(z[0])] == [rows, places]
+    tree = columns(exhibits["tree"])["node"]
+    ids = drawn.evaluate("document.getElementById('plot-tree').calcdata[0].map(p => p.id)")
+    assert sorted(ids) == sorted(tree)
+    assert count("tree", "g.slice") > 10
 
 
-def test_no_button_uploads_a_chart(browser, path):
-    with opened(browser, path) as page:
-        draw_all(page)
-        titles = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
-        assert set(titles) == {
-            "Download plot", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes", "Reset view"
-        }  # fmt: skip
+def test_no_button_uploads_a_chart(drawn):
+    titles = drawn.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert set(titles) == {
+        "Download plot", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes", "Reset view"
+    }  # fmt: skip
 
 
 def test_a_view_shows_its_setting(browser, path, found):
@@ -338,7 +339,7 @@ def test_what_is_injected_does_not_run(browser, tmp_path):
 
 def test_a_thousand_classes_answer_within_five_seconds(browser, tmp_path):
     """Of the page's own thread, so that other work on the machine does not count."""
-    target = written(tmp_path, large())
+    target = written(tmp_path, large(each=5))
     with opened(browser, target) as page:
         session = page.context.new_cdp_session(page)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})

@@ -277,6 +277,7 @@ def test_untested_classes_are_said_and_left_out():
     assert 2 not in columns(found["exhibits"]["by-count"])["class"]
 
 
+@pytest.mark.more
 def test_a_thousand_classes_fit():
     text = large()
     assert len(text.encode()) < 8_000_000

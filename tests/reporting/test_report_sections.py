@@ -26,17 +26,18 @@ def test_reliability_is_that_of_scikit_learn():
     test, base = features.split("test"), features.classifier()
     logits = base.logits(test.features).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    sure, right = shares.max(axis=1), shares.argmax(axis=1) == test.labels
+    sure, predicted = shares.max(axis=1), shares.argmax(axis=1)
+    right = predicted == test.labels
     for group, ids in (("few", (3, 4)), ("many", (0,)), ("all", range(5))):
-        inside = np.isin(test.labels, ids)
+        inside = np.isin(predicted, ids)
         wanted = calibration_curve(right[inside], sure[inside], n_bins=15)
         for column, values in zip(("accuracy", "confidence"), wanted, strict=True):
             shown = [v for v in found[0][group][column] if v is not None]
             assert shown == pytest.approx(values, abs=1e-5)
         for row, document in zip(found, scores["rows"], strict=True):
             bins = row[group]
-            assert sum(bins["samples"]) == inside.sum()
             if document["runs"] == 1:
+                assert sum(bins["samples"]) == inside.sum()
                 gaps = [n * abs(c - a) for n, c, a in
                         zip(*(bins[k] for k in ("samples", "confidence", "accuracy")), strict=True)
                         if n]  # fmt: skip

@@ -344,7 +344,7 @@ def test_no_image_left(pictures, output):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("on_error", ["fail", "skip"])
+@pytest.mark.parametrize("on_error", ["fail", pytest.param("skip", marks=pytest.mark.more)])
 def test_the_asked_number_of_threads_decodes(pictures, output, monkeypatch, on_error):
     dataset, model, _ = pictures
     workers = set()

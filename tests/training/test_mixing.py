@@ -10,7 +10,7 @@ import pytest
 import torch
 from made import refused
 from torch.nn import functional
-from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
+from trained import SETTINGS, Stop, dataset_of, fit, log, recipe, same, stop_after, weights
 
 from ltkit import datasets, losses, registry
 from ltkit.errors import InputError
@@ -183,11 +183,6 @@ def test_remix_by_hand():
 # In a run
 
 
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "net.pt"
-
-
 def spied(kind, **parameters):
     """A way of mixing, and the list of what it was given and gave."""
     seen = []
@@ -350,16 +345,6 @@ def test_one_class_cannot_be_mixed(output):
 # The command line
 
 TRAIN = ("--data", "digits_lt", "--arch", "digits_net", "--epochs", "1", "--device", "cpu", "-q")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def recipe(path):
-    return torch.load(path, weights_only=True)["recipe"]
 
 
 def test_mixing_from_the_command_line(ltkit, folder):

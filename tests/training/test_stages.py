@@ -1,76 +1,31 @@
-"""Runs of two stages, and the schedules' parameters."""
+"""Runs of two stages."""
 
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from made import refused
-from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weights
+from trained import SETTINGS, Stop, dataset_of, fit, log, recipe, same, stop_after, weights
 
 from ltkit import architectures
 from ltkit.errors import InputError
 from ltkit.losses import Moment, Stateful, balanced_softmax, ce, class_balanced, seesaw, swrm
-from ltkit.settings import TrainSettings
 from ltkit.training import checkpoint
 from ltkit.training.deferred import Deferred
 from ltkit.training.images import store_of
 from ltkit.training.mixing.cmo import CMO
 from ltkit.training.mixing.mixup import Mixup
-from ltkit.training.schedules import Stage, learning_rate, staged_rate
+from ltkit.training.schedules import Stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-# Schedules
-
-
-def test_steps_and_their_factor():
-    """140 and 180 of 200, each a tenth."""
-    settings = TrainSettings(steps=(0.7, 0.9), step_factor=0.1, warmup_epochs=0)
-    rates = [learning_rate(settings, epoch) for epoch in range(200)]
-    assert rates == pytest.approx([0.1] * 140 + [0.01] * 40 + [0.001] * 20, rel=1e-12)
-    none = replace(settings, steps=())
-    assert {learning_rate(none, epoch) for epoch in range(200)} == {0.1}
-
-
-@pytest.mark.parametrize("hundredths", [7, 29, 58, 70])
-def test_a_step_is_after_its_part_of_the_epochs_without_rounding(hundredths):
-    for epochs in range(1, 301):
-        settings = TrainSettings(epochs=epochs, steps=(hundredths / 100,), warmup_epochs=0)
-        rates = [learning_rate(settings, epoch) for epoch in range(epochs)]
-        whole = sum(100 * number <= hundredths * epochs for number in range(1, epochs + 1))
-        assert rates == [0.1] * whole + [0.001] * (epochs - whole)
-
-
-@pytest.mark.parametrize("schedule", ["step", "cosine", "onecycle"])
-def test_each_stage_has_its_own_schedule_or_both_have_one(schedule):
-    settings = TrainSettings(epochs=50, schedule=schedule, warmup_epochs=3)
-    one = replace(settings, epochs=40)
-    two = replace(settings, epochs=10, learning_rate=0.7, warmup_epochs=0)
-    stage = Stage(40, "ce", {}, learning_rate=0.7)
-    for epoch in np.arange(0, 50, 0.25):
-        expected = learning_rate(one, epoch) if epoch < 40 else learning_rate(two, epoch - 40)
-        assert staged_rate(settings, stage, epoch) == expected
-        whole = learning_rate(settings, epoch)
-        assert staged_rate(settings, None, epoch) == whole
-        assert staged_rate(settings, replace(stage, learning_rate=None), epoch) == whole
-
-
-# Runs
 
 
 @pytest.fixture(scope="module")
 def digits():
     """Ten classes of random pictures: enough for what is compared bit by bit."""
     return dataset_of([24, 20, 16, 12, 8, 6, 4, 4, 3, 3], val=[1] * 10)
-
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "net.pt"
 
 
 FOUR = replace(SETTINGS, epochs=4)
@@ -330,16 +285,6 @@ TRAIN = (
     "cpu",
     "-q",
 )
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def recipe(path):
-    return torch.load(path, weights_only=True)["recipe"]
 
 
 def test_deferred_weights_are_a_second_stage_with_other_parameters(ltkit, folder):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ltkit.checkpoints.containers.pickle_reader import extent, room
+from ltkit.checkpoints.content import Place
 from ltkit.errors import FormatError, InputError
 from ltkit.untrusted.zips import STORED, Zip
 
@@ -56,19 +57,26 @@ def tensors(archive: Zip, placed: Mapping[str, Member]) -> dict[str, Tensor]:
     return found
 
 
-def refuse_shared(path: Path, placed: Mapping[str, Member], names: Iterable[str]) -> None:
-    """Refuse to change tensors whose values are shared with others.
+def overwrite_named(
+    path: Path,
+    output: Path,
+    placed: Mapping[str, Member],
+    changes: Mapping[tuple[Place, str], Tensor],
+) -> None:
+    """Copy a zip, replacing the values of tensors by name, whatever their place.
 
     Raises:
-        InputError: naming the first.
+        FormatError: when a member is compressed.
+        InputError: when another tensor shares a value.
     """
     users = Counter(member.name for member in placed.values())
-    for name in names:
+    for _, name in changes:
         if users[placed[name].name] > 1:
             raise InputError(
                 f"{path}: {name}: shares its values with another tensor, which would change with "
                 "it; use --to npz"
             )
+    overwrite(path, output, ((placed[name], value) for (_, name), value in changes.items()))
 
 
 def overwrite(path: Path, output: Path, changes: Iterable[tuple[Member, Tensor]]) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ltkit.checkpoints.containers.inert import Maker
-from ltkit.checkpoints.containers.members import Member, overwrite, refuse_shared, tensors
+from ltkit.checkpoints.containers.members import Member, overwrite_named, tensors
 from ltkit.checkpoints.containers.pickle_reader import NOT_PLAIN, Reader
 from ltkit.checkpoints.containers.torch_file import DAMAGED
 from ltkit.checkpoints.content import Content, Place, State
@@ -61,8 +61,7 @@ def rewrite(content: Content, output: Path, changes: Mapping[tuple[Place, str], 
     """
     with Zip(content.path) as archive:
         placed = _placed(archive)
-    refuse_shared(content.path, placed, (name for _, name in changes))
-    overwrite(content.path, output, ((placed[name], value) for (_, name), value in changes.items()))
+    overwrite_named(content.path, output, placed, changes)
 
 
 def _placed(archive: Zip) -> dict[str, Member]:

@@ -11,9 +11,10 @@ from ltkit.architectures.heads import LinearHead
 from ltkit.architectures.programs import Program, pooled
 from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.numbers import statistics
+from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import IMAGENET, Recognised, Stored, complete
 from ltkit.datasets.images import usual_view
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
 from ltkit.settings import LoadSettings
 
 PLACE = ("program",)
@@ -107,6 +108,13 @@ def last_layer(content: Content, output: Any, made: Callable[[Any], Made]) -> La
         )
     features, weight, bias, *_ = (*inputs, None)
     return LastLayer(logits, features, weight, bias, kind == "columns", probabilities)
+
+
+def not_loaded(content: Content, error: Exception) -> FormatError:
+    """Return what to raise where torch does not load a program."""
+    return FormatError(
+        f"{content.path}: torch does not load the program ({reason(error)}); fetch it again"
+    )
 
 
 def recognise_program(

@@ -18,10 +18,15 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree
 
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise_program
-from ltkit.checkpoints.opening import reason
+from ltkit.checkpoints.families._program import (
+    Made,
+    aten,
+    last_layer,
+    not_loaded,
+    recognise_program,
+)
 from ltkit.checkpoints.recognised import Recognised
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import InputError
 from ltkit.settings import LoadSettings
 
 SUMMARY = "torch.export programs (.pt2), with --trust-code"
@@ -49,9 +54,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         with _quiet():
             module = torch.export.load(content.path).module().float()
     except Exception as error:  # each part of the loader raises its own
-        raise FormatError(
-            f"{content.path}: torch does not load the program ({reason(error)}); fetch it again"
-        ) from error
+        raise not_loaded(content, error) from error
     graph = module.graph
     output = next(node for node in graph.nodes if node.op == "output")
     layer = last_layer(content, _pytree.tree_leaves(output.args)[0], _made)

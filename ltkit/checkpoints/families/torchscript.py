@@ -14,10 +14,15 @@ from torch import Tensor, nn
 
 from ltkit.checkpoints.containers.torch_file import DAMAGED
 from ltkit.checkpoints.content import Content
-from ltkit.checkpoints.families._program import Made, aten, last_layer, recognise_program
-from ltkit.checkpoints.opening import reason
+from ltkit.checkpoints.families._program import (
+    Made,
+    aten,
+    last_layer,
+    not_loaded,
+    recognise_program,
+)
 from ltkit.checkpoints.recognised import Recognised
-from ltkit.errors import FormatError, InputError
+from ltkit.errors import InputError
 from ltkit.files import isolated
 from ltkit.settings import LoadSettings
 
@@ -58,9 +63,7 @@ def _load(content: Content, wanted: LoadSettings) -> Recognised:
         with warnings.catch_warnings(action="ignore"):  # torch calls TorchScript deprecated
             module = torch.jit.load(content.path, map_location="cpu").eval().float()
     except DAMAGED as error:
-        raise FormatError(
-            f"{content.path}: torch does not load the program ({reason(error)}); fetch it again"
-        ) from error
+        raise not_loaded(content, error) from error
     graph = module.inlined_graph.copy()
     layer = last_layer(content, next(iter(graph.outputs())), _made)
     arch = str(getattr(module, "original_name", "program"))

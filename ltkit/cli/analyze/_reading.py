@@ -11,15 +11,6 @@ from ltkit.settings import Metric
 if TYPE_CHECKING:
     from ltkit.evaluation.analysis import Subject
 
-Files = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file, as for evaluate, then classifier files; default: all files next to "
-        "FEATS made from it.",
-        show_default=False,
-    ),
-]
 MetricName = Annotated[Metric, typer.Option(help="Distance between classes.")]
 Csv = Annotated[
     Path | None, typer.Option(help="Also write the numbers to a CSV file.", show_default=False)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._reading import Csv, Files, read
+from ltkit.cli.analyze._reading import Csv, read
 from ltkit.cli.analyze._results import give, percent, table_of, title
 from ltkit.settings import GROUPS
 
 
 def deltas(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     split: _options.Split = "test",
     bins: _options.Bins = None,
@@ -28,7 +28,7 @@ def deltas(
     \b
     --json prints fractions, null where there is none:
       baseline   accuracy by group
-      curves     name, files, metric, k, and points: rho, runs, change and std by group
+      curves     name, files, metric, k, and points: rho, runs; change, std and interval by group
 
     Example: ltkit analyze deltas feats.h5 feats.alphanet.h5 feats.random.h5
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph

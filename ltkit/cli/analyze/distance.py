@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _options, _output, _tables
-from ltkit.cli.analyze._reading import Csv, Files, MetricName, read
+from ltkit.cli.analyze._reading import Csv, MetricName, read
 from ltkit.cli.analyze._results import correlation, give, percent, setting, table_of, title
 from ltkit.settings import NeighborSettings
 
@@ -17,7 +17,7 @@ WIDE = 4
 
 
 def distance(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,

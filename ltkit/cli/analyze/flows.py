@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _options, _output
-from ltkit.cli.analyze._reading import Csv, Files, MetricName, read
+from ltkit.cli.analyze._reading import Csv, MetricName, read
 from ltkit.cli.analyze._results import give, setting, table_of, title
 from ltkit.settings import NeighborSettings
 
@@ -19,7 +19,7 @@ By = Literal["features", "wordnet", "both"]
 
 
 def flows(
-    files: Files = None,
+    files: _options.FeatsAndClassifiers = None,
     base: _options.Base = None,
     by: Annotated[
         By,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, listed
 from ltkit.evaluation import metrics
 from ltkit.evaluation.analysis.subject import Case, Note, Subject, known, mean_and_std, silent
+from ltkit.evaluation.intervals import difference_estimate, moments
 from ltkit.records import Ints, ShotGroups
 from ltkit.settings import GROUPS
 
@@ -27,6 +28,7 @@ class RhoCurve:
     runs: (P,) int64 seeds.
     change, std: by group of `ltkit.metrics.group_weights`, (P,) mean over runs of the change of
         accuracy from the model's own head, and its deviation, NaN for a single run.
+    interval: (P, 2) by group, of the change as in ``evaluate``; NaN for a single sample.
     """
 
     name: str
@@ -37,6 +39,7 @@ class RhoCurve:
     runs: Ints
     change: Mapping[str, Floats]
     std: Mapping[str, Floats]
+    interval: Mapping[str, Floats]
 
 
 def rho_curves(
@@ -75,6 +78,11 @@ def rho_curves(
         by_class = metrics.class_accuracy(predicted == labels, labels, num_classes)
         return np.stack([np.nan_to_num(by_class) @ w for w in weights.values()], axis=-1)
 
+    def ends(predicted: NDArray[Any]) -> list[tuple[float, float]]:  # (S, N) -> G intervals
+        gains = moments((predicted == labels) - 1.0 * (before == labels), labels, num_classes)
+        every = [difference_estimate(gains, w).interval for w in weights.values()]
+        return [(np.nan, np.nan) if one is None else one for one in every]
+
     own, curves = accuracies(before[None]), []
     for name, same in zip(names, together.values(), strict=True):
         runs: dict[float, dict[int | None, NDArray[Any]]] = {}
@@ -83,7 +91,9 @@ def rho_curves(
             for seed, predicted in zip(case.seeds, case.predicted, strict=True):
                 at.setdefault(seed, predicted)
         rhos = sorted(runs)
-        points = [accuracies(np.stack(list(runs[rho].values()))) - own for rho in rhos]
+        stacks = [np.stack(list(runs[rho].values())) for rho in rhos]
+        points = [accuracies(stack) - own for stack in stacks]
+        bounds = np.array([ends(stack) for stack in stacks])  # (P, G, 2)
         change, std = (
             np.stack(part).round(12) for part in zip(*map(mean_and_std, points), strict=True)
         )  # (P, G)
@@ -97,6 +107,7 @@ def rho_curves(
                 np.array([len(runs[rho]) for rho in rhos]),
                 dict(zip(weights, change.T, strict=True)),
                 dict(zip(weights, std.T, strict=True)),
+                dict(zip(weights, bounds.transpose(1, 0, 2), strict=True)),
             )
         )
     return curves
@@ -156,4 +167,12 @@ def _point(curve: RhoCurve, place: int) -> dict[str, Any]:
     return {
         "rho": float(curve.rho[place]), "runs": int(curve.runs[place]), "change": change,
         "std": std if curve.runs[place] > 1 else None,
+        "interval": {g: _ends(curve, g, place) for g in GROUPS},
     }  # fmt: skip
+
+
+def _ends(curve: RhoCurve, group: str, place: int) -> list[float] | None:
+    if group not in curve.interval or np.isnan(curve.interval[group][place]).any():
+        return None
+    low, high = curve.interval[group][place].tolist()
+    return [low, high]

@@ -32,9 +32,9 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     caption = (
         f"Top-1 accuracy in % on the {found['split']} split, {found['n']} samples; few, "
         f"medium and many by training count (below {found['bins'][0]}, to "
-        f"{found['bins'][1]}, above). Second line: 95 % interval over test samples; after Δ the "
-        "difference from the baseline with its own, paired interval. ± is the standard deviation "
-        "over seeds. Top-5 and ECE (expected calibration error) in %, over all samples."
+        f"{found['bins'][1]}, above). Second line: 95 % interval for new samples and seeds; after "
+        "Δ the difference from the baseline with its own, paired interval. ± is the standard "
+        "deviation over seeds. Top-5 and ECE (expected calibration error) in %, over all samples."
     )
     sizes = found["groups"]
     heads = [f"{n}\n{sizes[n]} classes" if n in sizes else n for n in columns]
@@ -115,8 +115,8 @@ def _figure(detailed: Sequence[tuple[str, Mapping[str, Any]]]) -> Exhibit:
     return Exhibit(
         "accuracy",
         "Accuracy by shot group",
-        "Height: accuracy in %; line: 95 % interval over test samples. A correction is worth "
-        "having when the rise of few is not paid for by a fall of all.",
+        "Height: accuracy in %; line: 95 % interval for new samples and seeds. A correction is "
+        "worth having when the rise of few is not paid for by a fall of all.",
         ("setting", "group", "accuracy", "low", "high"),
         rows,
         [View("", traces, {"barmode": "group", "yaxis": axis("accuracy in %")})],

@@ -20,30 +20,33 @@ TITLE = "Calibration"
 def gather(source: Source) -> dict[str, Any]:
     """Return how confident the settings in detail are and how often right, by confidence bin.
 
-    Of each shot group that has samples, for each of the bins: samples, a mean over runs, and their
-    mean confidence and accuracy, None where there are none.
+    Of the predictions of each shot group that has samples, for each of the bins: predictions, a
+    mean over runs, and their mean confidence and accuracy, None where there are none.
     """
     subject, labels = source.subject, source.subject.labels
     corrections = [Correction.baseline(subject.base)]
     corrections += [case.entry.correction.only(case.runs) for case in source.cases]
     groups = metrics.group_weights(labels, len(source.names), subject.groups)
-    inside = {name: w[labels] > 0 for name, w in groups.items() if name != "balanced"}
+    inside = {name: ids for name, ids in subject.groups.items() if name in groups}
+    inside["all"] = np.arange(len(source.names))
     data = subject.features.split(subject.split)
     return {
         "errors": [source.scores["rows"][place]["calibration"] for place in source.in_detail],
         "bins": metrics.ECE_BINS,
         "rows": [
-            {name: _bins(one.confidence[:, within], one.predicted[:, within] == labels[within])
-             for name, within in inside.items()}
+            {name: _bins(one.confidence, one.predicted == labels, np.isin(one.predicted, ids))
+             for name, ids in inside.items()}
             for one in predict(data, subject.base, corrections)
         ],
     }  # fmt: skip
 
 
-def _bins(confidence: NDArray[Any], right: NDArray[np.bool_]) -> dict[str, list[Any]]:
-    """Return the values of a reliability diagram for (S, n) predictions."""
+def _bins(
+    confidence: NDArray[Any], right: NDArray[np.bool_], inside: NDArray[np.bool_]
+) -> dict[str, list[Any]]:
+    """Return the values of a reliability diagram for those inside of (S, N) predictions."""
     count, sure, correct = metrics.reliability(
-        confidence.astype(np.float64).ravel(), right.ravel()
+        confidence[inside].astype(np.float64), right[inside]
     )  # fmt: skip
     some = np.where(count, count, np.nan)
     return {
@@ -58,17 +61,17 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     return [_errors(found["errors"], source.settings), _reliability(found, source.settings)]
 
 
-def _errors(every: Sequence[Mapping[str, float]], settings: Sequence[str]) -> Exhibit:
+def _errors(every: Sequence[Mapping[str, float | None]], settings: Sequence[str]) -> Exhibit:
     named = list(zip(settings, every, strict=True))
     traces = [
         bars(name, hundred(errors.values()), list(errors), place)
         for place, (name, errors) in enumerate(named)
     ]
     return Exhibit(
-        "calibration", "Expected calibration error by shot group",
+        "calibration", "Expected calibration error by predicted shot group",
         "How far the largest softmax probability is from the accuracy, on average over 15 bins "
-        "of it; 0 is perfect. A model that is calibrated overall may still be far too sure of "
-        "its predictions for rare classes.",
+        "of it; 0 is perfect. By the class that is predicted: of the predictions of rare classes, "
+        "how far they are from what they claim. A model may be calibrated overall and not there.",
         ("setting", "group", "calibration_error"),
         [[name, group, value] for name, errors in named for group, value in errors.items()],
         [View("", traces, {"barmode": "group", "yaxis": axis("ECE in %")})],
@@ -95,9 +98,10 @@ def _reliability(found: Mapping[str, Any], settings: Sequence[str]) -> Exhibit:
         views.append(View(name, traces, {**axes, "hovermode": "closest"}, place))
     return Exhibit(
         "reliability", "Confidence and accuracy",
-        "A mark is the predictions of like confidence (largest softmax probability) in a shot "
-        "group, its area their number. On the dotted line a model is right as often as it says; "
-        "below it, it is too sure, above it, too careful. Small marks are few samples, and jump.",
+        "A mark is the predictions of classes of a shot group with like confidence (largest "
+        "softmax probability), its area their number. On the dotted line a model is right as "
+        "often as it says; below it, it is too sure, above it, too careful. Small marks are few "
+        "predictions, and jump.",
         ("setting", "group", "from", "to", "samples", "confidence", "accuracy"), rows, views,
     )  # fmt: skip
 

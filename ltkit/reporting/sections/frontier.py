@@ -1,5 +1,6 @@
 """Few-shot against overall accuracy."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltkit.errors import InputError
@@ -25,21 +26,22 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw a mark for each setting, and lines through those on the curve."""
+    """Draw a mark for each setting, a larger one for that chosen, and lines along the curves."""
     traces: list[dict[str, Any]] = []
     rows: list[Row] = []
     for place, method in enumerate(found["methods"]):
         points, color = method["points"], series_color(place)
         symbol = "diamond" if place == 0 else "circle"
+        sizes = [10 if place == 0 else 13 if _chosen(p, points) else 6 for p in points]
         traces.append({
             "type": "scatter", "mode": "markers", "name": label(method["name"]),
             "legendgroup": str(place), "x": hundred(p["accuracy"]["all"] for p in points),
             "y": hundred(p["accuracy"]["few"] for p in points),
             "text": [label(p["label"]) for p in points],
-            "marker": {"color": color, "symbol": symbol, "size": 10 if place == 0 else 8},
+            "marker": {"color": color, "symbol": symbol, "size": sizes},
             "hovertemplate": "%{text}<br>overall %{x:.2f} %, few %{y:.2f} %<extra></extra>",
         })  # fmt: skip
-        walk = sorted((p["accuracy"]["all"], p["accuracy"]["few"]) for p in points if p["on_curve"])
+        walk = _walk(points, method["knob"])
         if len(walk) > 1:
             traces.append({
                 "type": "scatter", "mode": "lines", "showlegend": False, "hoverinfo": "skip",
@@ -48,19 +50,35 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             })  # fmt: skip
         rows += [
             [p["label"], p["runs"], p["accuracy"]["all"], p["accuracy"]["few"],
-             int(p["on_curve"]), p["dominated_by"]]
+             int(p["on_curve"]), int(p["in_pairs"]), p["dominated_by"]]
             for p in points
         ]  # fmt: skip
     traces = [*traces[1:], traces[0]]  # the baseline above the settings that equal it
     return [
         Exhibit(
             "frontier", "Every setting of every correction",
-            "Up and to the right is better. A line joins a method's settings worth having, chosen "
-            f"on the {found['chosen_on']} split: mixing two of them reaches every point between. A "
-            "method is ahead where its line is above the others' at the same overall accuracy.",
-            ("setting", "runs", "all", "few", "on_curve", "dominated_by"), rows,
+            "Up and to the right is better. A line follows the one knob of a method through all "
+            "its settings; of a method with several knobs it joins those on the upper hull of the "
+            f"{found['chosen_on']} split. Mixing two neighbours reaches every point between. The "
+            "largest mark of a method is the setting chosen on val. A method is ahead where its "
+            "line is above the others' at the same overall accuracy.",
+            ("setting", "runs", "all", "few", "on_curve", "chosen", "dominated_by"), rows,
             [View("", traces, {"xaxis": axis("overall accuracy in %"), "hovermode": "closest",
                                "yaxis": axis("few-shot accuracy in %")})],
             height=480,
         )
     ]  # fmt: skip
+
+
+def _walk(points: Sequence[Mapping[str, Any]], knob: str | None) -> list[tuple[float, float]]:
+    """Return (overall, few) along a curve: in the knob's order, or along the hull."""
+    there = [p for p in points if p["on_curve"]]
+    if knob is not None:
+        there = sorted(there, key=lambda p: p["settings"][knob])
+    walk = [(p["accuracy"]["all"], p["accuracy"]["few"]) for p in there]
+    return walk if knob is not None else sorted(walk)
+
+
+def _chosen(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether one of several settings was chosen on val."""
+    return bool(point["in_pairs"]) and sum(p["in_pairs"] for p in points) < len(points)

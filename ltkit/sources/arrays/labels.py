@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def _from_one_hot(stored: Stored, notes: list[str]) -> Ints:
     return labels
 
 
-def _whole(stored: Stored, values: NDArray[Any]) -> Ints:
+def _whole(stored: Stored, values: NDArray[Any], below: float = MOST_CLASSES) -> Ints:
     """Return whole numbers from 0; floats that are exactly such are taken."""
     with np.errstate(invalid="ignore"):
         numbers = values.astype(np.int64)
@@ -137,10 +138,10 @@ def _whole(stored: Stored, values: NDArray[Any]) -> Ints:
             f"{stored.where}: row {wrong[0]}: found {values[wrong[0]]}, expected a whole number "
             "from 0"
         )
-    if numbers.max(initial=0) >= MOST_CLASSES:
+    if numbers.max(initial=0) >= below:
         raise InputError(
             f"{stored.where}: row {numbers.argmax()}: found {numbers.max()}, expected a label "
-            f"below {MOST_CLASSES}"
+            f"below {below}"
         )
     return numbers
 
@@ -153,16 +154,7 @@ def counts_of(stored: Stored) -> Ints:
     """
     if len(stored.shape) != 1:
         raise InputError(f"{stored.where}: found shape {stored.shape}, expected one a class")
-    values = stored.whole(NUMBERS)
-    with np.errstate(invalid="ignore"):
-        numbers = values.astype(np.int64)
-    wrong = np.flatnonzero((numbers != values) | (numbers < 0))
-    if len(wrong):
-        raise InputError(
-            f"{stored.where}: row {wrong[0]}: found {values[wrong[0]]}, expected a whole number "
-            "from 0"
-        )
-    return numbers
+    return _whole(stored, stored.whole(NUMBERS), below=inf)
 
 
 def _shift(

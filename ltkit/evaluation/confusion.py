@@ -1,0 +1,51 @@
+"""Which classes are taken for which: the whole table, one pair a line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ltkit.evaluation import metrics
+from ltkit.evaluation.entries import Entry, label, settings_of
+from ltkit.evaluation.prediction import predict_classes
+from ltkit.records import Correction, FeatureSet
+
+HEADING = (
+    "classifier", "true", "true_name", "predicted", "predicted_name", "samples", "share",
+)  # fmt: skip
+
+
+def confusion_table(
+    features: FeatureSet, split: str, entries: Sequence[Entry]
+) -> tuple[list[str], list[list[Any]]]:
+    """Return the heading and the rows of a table of the pairs that occur, diagonal and all.
+
+    Args:
+        features: with a head.
+        split: name of the split.
+        entries: corrections.
+
+    Returns:
+        For the head and each setting, the samples of a true class that are given a class, means
+        over runs, and their share of the true class's samples.
+    """
+    data, base, classes = features.split(split), features.classifier(), features.classes
+    every = [Correction.baseline(base), *(entry.correction for entry in entries)]
+    names = [features.baseline, *(entry.name for entry in entries)]
+    counts = np.bincount(data.labels, minlength=len(classes))
+    table = []
+    for name, correction, predicted in zip(
+        names, every, predict_classes(data, base, every), strict=True
+    ):
+        settings = list(settings_of(correction))
+        for setting, runs in settings:
+            told = label(name, setting, [other for other, _ in settings])
+            pairs = zip(*metrics.confusions(predicted[runs], data.labels), strict=True)
+            table += [
+                [
+                    told, true, classes.name(int(true)), other, classes.name(int(other)), mean,
+                    mean / counts[true],
+                ]
+                for true, other, mean in pairs
+            ]  # fmt: skip
+    return list(HEADING), table

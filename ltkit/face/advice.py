@@ -1,0 +1,57 @@
+"""Which correction to ship, as a call."""
+
+from collections.abc import Mapping, Sequence
+
+from ltkit.files.bases import Start, with_base
+from ltkit.recommendation import Recommendation, Wanted
+from ltkit.recommendation import recommend as _recommend
+from ltkit.records import FeatureSet
+from ltkit.settings import CONFIDENCE, FOLDS, REPEATS, Objective
+
+
+def recommend(
+    features: FeatureSet,
+    objective: Objective | None = None,
+    *,
+    keep: Mapping[str, float] | None = None,
+    methods: Sequence[str] | None = None,
+    with_alphanet: bool = False,
+    recalibrate_on: FeatureSet | None = None,
+    prior: str | None = None,
+    bins: Sequence[int] | None = None,
+    confidence: float = CONFIDENCE,
+    folds: int = FOLDS,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    base: Start | None = None,
+) -> Recommendation:
+    """Say which correction to ship, what it gains and costs, and how sure that is.
+
+    Args:
+        features: with a head, or with `base`, and a validation split; test is never read.
+        objective: the accuracy to maximise; None: balanced, or under a prior all.
+        keep: by group, the least change in points, as ``{"all": -0.5}``; None: all -0.5 for an
+            objective of the rare classes alone, else no limit.
+        methods: names of post-hoc methods; None: all that fit in seconds.
+        with_alphanet: whether AlphaNet is one of them.
+        recalibrate_on: features whose val stands for that of these.
+        prior: how often classes occur in use, as ``ltkit recommend --prior``.
+        bins: bounds of the medium shot group; None: the file's own.
+        confidence: with which limits must hold.
+        folds: parts of the validation split.
+        repeats: how often it is divided into parts anew.
+        seed: of the folds.
+        base: a classifier in the place of the head, or its file.
+
+    Returns:
+        ``print`` shows the answer; ``.correction`` goes into `save`, `evaluate` and `export`;
+        ``.document`` is what ``ltkit recommend --json`` prints.
+
+    Raises:
+        InputError: for settings out of range, groups without classes, or methods that do not fit.
+    """
+    features = with_base(features, base)
+    if recalibrate_on is not None:
+        features = features.recalibrated(recalibrate_on)
+    wanted = Wanted(objective, keep, methods, with_alphanet, confidence, repeats, folds, seed, bins)
+    return _recommend(features, wanted)

@@ -1,0 +1,75 @@
+"""An offset for each class, learned on validation data and held near its shot group's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltkit.posthoc import _on_val
+from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.settings import BINS
+
+ON_VAL = True
+HEAD_ONLY = True
+GRID = {"penalty": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)}
+"""From offsets that differ by 3 at ease, to those that hardly differ within a group."""
+
+
+def fit(
+    base: Classifier,
+    val: FeatureSplit | None,
+    class_counts: Ints,
+    *,
+    penalty: float = 3.0,
+    weighting: str = "classes",
+    few_below: int = BINS[0],
+    many_above: int = BINS[1],
+) -> Classifier:
+    r"""Divide logits by a temperature and add an offset to each class, both learned from val.
+
+    .. math:: \min_{T, d} \sum_i v_i (-\log p_{y_i}(z_i / T + d))
+        + \frac{\lambda}{2} \sum_c (d_c - \bar d_{g(c)})^2, \quad w'_c = w_c / T,
+        \quad b'_c = b_c / T + d_c
+
+    No count is needed but for the groups: what a class lacks is read off its validation samples,
+    and where these are few, off those of its group. A class without any gets its group's mean; one
+    whose group has none, the mean of all.
+
+    Args:
+        base: the classifier to correct.
+        val: (N, D) features and labels that it was not trained on.
+        class_counts: (C,) training images per class, which decide the groups.
+        penalty: lambda, the larger, the nearer is a class's offset to its group's mean.
+        weighting: ``classes``, where each class counts the same, or ``samples``.
+        few_below: least count of the medium shot group.
+        many_above: greatest count of the medium shot group.
+
+    Raises:
+        InputError: when there is no val split, or no sample of a class that is ever predicted;
+            logits have a size at which nothing can be learned; a parameter is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> val = FeatureSplit(np.zeros((4, 1), np.float32), np.array([0, 0, 0, 1]))
+        >>> base = Classifier(np.zeros((2, 1), np.float32), np.zeros(2, np.float32))
+        >>> found = fit(base, val, np.array([9, 200]), penalty=1.0, weighting="samples")
+        >>> round(float(found.bias[0] - found.bias[1]), 3)  # log 3: groups of their own
+        1.099
+
+    Source:
+        Alexandari, Kundaje and Shrikumar, ICML 2020, arXiv:1901.06852, sec. 2.1 (bias-corrected
+        temperature scaling); the penalty is ltkit's own.
+    """
+    settings = {
+        "penalty": penalty, "weighting": weighting, "few_below": few_below,
+        "many_above": many_above,
+    }  # fmt: skip
+    return fit_many(base, val, class_counts, [settings])[0]
+
+
+def fit_many(
+    base: Classifier,
+    val: FeatureSplit | None,
+    class_counts: Ints,
+    tried: Sequence[Mapping[str, Any]],
+) -> list[Classifier]:
+    """Fit several penalties on the same logits; `tried` as for `fit`."""
+    return _on_val.learned(base, val, class_counts, tried, one_scale=True)

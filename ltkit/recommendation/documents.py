@@ -1,0 +1,216 @@
+"""The document of a recommendation: plain data, what ``ltkit recommend --json`` prints."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ltkit.evaluation import label
+from ltkit.evaluation.documents import untested
+from ltkit.evaluation.intervals import Estimate, mean_difference
+from ltkit.evaluation.resampling import bootstrap_jointly, interval
+from ltkit.recommendation.choosing import Choice, Chooser
+from ltkit.recommendation.family import Candidate, Family
+from ltkit.recommendation.objectives import Aim, Floats
+from ltkit.recommendation.wanted import Wanted
+from ltkit.records import FeatureSet, Ints
+from ltkit.settings import GROUPS, REPLICATES
+
+SCHEMA = "ltkit.recommend/1"
+
+Figures = dict[str, float | None]
+Intervals = dict[str, list[float] | None]
+
+
+def of_choice(
+    features: FeatureSet, wanted: Wanted, chooser: Chooser, choice: Choice, family: Family
+) -> dict[str, Any]:
+    """Return the document of a choice made on the validation split.
+
+    Args:
+        features: with the split.
+        wanted: what was asked for.
+        chooser: what chose.
+        choice: what it chose.
+        family: what it chose among.
+    """
+    labels = chooser.labels
+    gain, ends = _by_group(choice.gains, labels, chooser.aim)
+    value, value_ends = _objective(chooser, choice.gains)
+    candidate = family.candidates[choice.candidate]
+    return _opening(features, wanted) | {
+        "n": len(labels),
+        "untested_classes": untested(labels, len(features.classes)),
+        "limits": [asdict(x) | {"confidence": chooser.confidence} for x in chooser.limits],
+        "choice": _described(candidate, family) | {
+            "keep": candidate.method == family.order[0] or not _above(value_ends),
+            "reason": _reason(candidate, family, value, value_ends),
+            "wins": _wins(choice, chooser, candidate, family),
+        },
+        "gain": gain, "interval": ends,
+        "objective_gain": value, "objective_interval": value_ends,
+        "accuracy": _accuracies(chooser, gain),
+        "runner_up": _runner_up(chooser, choice, family),
+        "rows": _rows(chooser, choice, family),
+        "notes": list(family.notes),
+    }  # fmt: skip
+
+
+def without_val(features: FeatureSet, wanted: Wanted, chosen: Candidate) -> dict[str, Any]:
+    """Return the document of what is recommended where there is nothing to choose on."""
+    return _opening(features, wanted) | {
+        "n": 0,
+        "untested_classes": len(features.classes),
+        "limits": [],
+        "choice": {
+            "method": chosen.method,
+            "label": label(chosen.method, chosen.settings, []),
+            "settings": chosen.settings,
+            "keep": False,
+            "reason": "no validation split to choose on, so what needs no choice is taken: the "
+            "training frequency goes out of the logits; its gain is not estimated",
+            "wins": None,
+        },
+        "gain": None,
+        "interval": None,
+        "objective_gain": None,
+        "objective_interval": None,
+        "accuracy": None,
+        "runner_up": None,
+        "rows": [],
+        "notes": [
+            "train cannot stand for val: a network is right on nearly all images that it has seen; "
+            "hold some out, or name other labelled features to recalibrate on"
+        ],
+    }
+
+
+def _opening(features: FeatureSet, wanted: Wanted) -> dict[str, Any]:
+    groups = features.groups(wanted.bins)
+    return {
+        "schema": SCHEMA,
+        "features": features.source,
+        "split": "val",
+        "bins": list(features.bins if wanted.bins is None else wanted.bins),
+        "groups": {name: len(ids) for name, ids in groups.items()},
+        "objective": wanted.aim,
+        "prior": wanted.prior,
+        "folds": {"repeats": wanted.repeats, "folds": wanted.folds, "seed": wanted.seed},
+    }
+
+
+def _by_group(values: Floats, labels: Ints, aim: Aim) -> tuple[Figures, Intervals]:
+    """Return the mean of (N,) gains in every group, and its interval."""
+    found = {name: mean_difference(values[None], labels, w) for name, w in aim.weights.items()}
+    return (
+        {name: found[name].value if name in found else None for name in GROUPS},
+        {name: _ends(found[name]) if name in found else None for name in GROUPS},
+    )
+
+
+def _ends(estimate: Estimate) -> list[float] | None:
+    return None if estimate.interval is None else list(estimate.interval)
+
+
+def _objective(
+    chooser: Chooser, gains: Floats, over: Floats | None = None
+) -> tuple[float, list[float] | None]:
+    """Return what (N,) gains change the objective by, over none or over others, and its interval.
+
+    Where the objective is no weighted mean of class accuracies, the interval is of a bootstrap of
+    the samples within their classes.
+    """
+    aim, labels = chooser.aim, chooser.labels
+    others = np.zeros(len(labels)) if over is None else over
+    if aim.name in aim.weights:
+        found = mean_difference((gains - others)[None], labels, aim.weights[aim.name])
+        return found.value, _ends(found)
+    both = np.stack([others, gains]) + chooser.right[0]
+    size = len(aim.weights["balanced"])
+    counts = np.maximum(np.bincount(labels, minlength=size), 1)
+    old, new = (aim.value(np.bincount(labels, v, minlength=size) / counts) for v in both)
+    drawn = bootstrap_jointly(both.round(9), labels, size, replicates=REPLICATES, seed=0)
+    ends = interval(aim.value(drawn[1]) - aim.value(drawn[0]))
+    return float(new - old), [float(end or 0) for end in ends]
+
+
+def _described(candidate: Candidate, family: Family) -> dict[str, Any]:
+    others = [c.settings for c in family.candidates if c.method == candidate.method]
+    return {
+        "method": candidate.method,
+        "label": label(candidate.method, candidate.settings, others),
+        "settings": candidate.settings,
+    }
+
+
+def _above(ends: list[float] | None) -> bool:
+    """Return whether an interval lies above 0."""
+    return ends is not None and ends[0] > 0
+
+
+def _reason(candidate: Candidate, family: Family, gain: float, ends: list[float] | None) -> str:
+    """Return why the candidate is recommended, or the baseline kept, in a few words."""
+    if candidate.method == family.order[0]:
+        return "no correction is ahead of the baseline within the limits"
+    if _above(ends):
+        return "its gain is beyond noise"
+    low, high = (f"{100 * end:+.1f}" for end in ends or (-1.0, 1.0))
+    return (
+        f"the best, {candidate.method}, changes the objective by {100 * gain:+.1f} points "
+        f"[{low}, {high}], which is within noise"
+    )
+
+
+def _wins(choice: Choice, chooser: Chooser, candidate: Candidate, family: Family) -> float:
+    """Return the share of the folds in which a candidate's method is chosen."""
+    place = family.order.index(candidate.method)
+    return float(np.mean(chooser.method[choice.picks] == place))
+
+
+def _accuracies(chooser: Chooser, gain: Mapping[str, float | None]) -> dict[str, Figures]:
+    """Return the baseline's accuracies on the validation split, and those that are expected."""
+    before, _ = _by_group(chooser.right[0].astype(np.float64), chooser.labels, chooser.aim)
+    after = {
+        name: None if value is None else value + (gain[name] or 0.0)
+        for name, value in before.items()
+    }
+    return {"baseline": before, "expected": after}
+
+
+def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, Any]]:
+    """Return a row for each method: its best setting, and its gain outside the folds."""
+    rows = []
+    for number, best in enumerate(choice.settings[1:], start=1):
+        candidate, name = family.candidates[best], family.order[number]
+        gain, ends = _by_group(choice.of_method[number], chooser.labels, chooser.aim)
+        within = candidate.method == name
+        rows.append(
+            {"method": name, "within_limits": within}
+            | (_described(candidate, family) if within else {"label": name, "settings": {}})
+            | {
+                "gain": gain,
+                "interval": ends,
+                "objective_gain": _objective(chooser, choice.of_method[number])[0],
+                "wins": float(np.mean(chooser.method[choice.picks] == number)),
+            }
+        )
+    return rows
+
+
+def _runner_up(chooser: Chooser, choice: Choice, family: Family) -> dict[str, Any] | None:
+    """Return the next best method, and how far behind it is: None where there is none."""
+    own = family.candidates[choice.candidate].method
+    gains = [_objective(chooser, values)[0] for values in choice.of_method]
+    others = [n for n, name in enumerate(family.order) if n and name != own]
+    if not others:
+        return None
+    best = max(others, key=lambda number: gains[number])
+    behind, ends = _objective(chooser, choice.gains, choice.of_method[best])
+    candidate = family.candidates[choice.settings[best]]
+    return _described(candidate, family) | {
+        "behind": behind,
+        "interval": ends,
+        "within_noise": not _above(ends),
+        "simpler": best < family.order.index(own),
+    }
