@@ -12,6 +12,7 @@ from typing import Any
 
 import reproduce
 import statistics_page
+from regret_page import regret_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -478,7 +479,9 @@ def documents() -> dict[Path, str]:
     trust = [line for path in sorted(RESULTS.glob("fuzz_*.json")) for line in fuzz_table(path)]
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))
     return {
-        ROOT / "docs" / "results.md": "\n".join([RESULTS_HEAD, *accuracy, *reproduce.table()]),
+        ROOT / "docs" / "results.md": "\n".join(
+            [RESULTS_HEAD, *regret_table(RESULTS / "regret.json"), *accuracy, *reproduce.table()]
+        ),
         ROOT / "docs" / "statistics.md": statistics_page.document(
             RESULTS / "interval_coverage.json"
         ),
