@@ -7,11 +7,13 @@ from typing import Any
 HEAD = """\
 ## How good recommendations are
 
-Made by `python benchmarks/regret.py`: validation and test images are pooled, {per_class} images a class are drawn as the
-validation split, `ltkit recommend` chooses on them, and all other images are the test. Regret is what the best method and
-setting in hindsight gains more; of an objective with a limit, the best that keeps it on test. *covered*: draws in which
-the printed interval holds the gain on test; in brackets, with the noise of test itself taken into account. *kept*: draws
-that keep the baseline. *limit held*: draws in which the limit holds on test, to the point. Points of accuracy; means.
+Made by `python benchmarks/regret.py`: validation and test images are pooled, {per_class} images a
+class are drawn as the validation split, `ltkit recommend` chooses on them, and all other images
+are the test. Regret is what the best method and setting in hindsight gains more; of an objective
+with a limit, the best that keeps it on test. *covered*: draws in which the printed interval holds
+the gain on test; in brackets, with the noise of test itself taken into account. *kept*: draws
+that keep the baseline. *limit held*: draws in which the limit holds on test, to the point. Points
+of accuracy; means.
 """
 
 NAMES = {
