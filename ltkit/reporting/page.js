@@ -28,6 +28,8 @@ const plotted = (text) => {
 
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
 
+const narrow = () => window.innerWidth < 600;
+
 // Hover texts.
 
 const mistakes = (id, setting) =>
@@ -69,18 +71,19 @@ const cellName = (ids) =>
 // What a trace's points are called, by its meta.
 const hovers = {
   class: (trace, setting) => ({
-    text: trace.customdata.map((id) => classText(id, trace.name === "baseline" ? 0 : setting)),
-    hovertemplate: "%{text}<extra></extra>",
+    hovertext: trace.customdata.map((id) => classText(id, trace.name === "baseline" ? 0 : setting)),
+    hovertemplate: "%{hovertext}<extra></extra>",
+    ...(trace.text && narrow() ? { mode: "markers" } : {}), // no room for names
   }),
   value: (trace) => ({
     text: trace.customdata.map((id) => `${plotted(classes.name[id])}, ${classes.train_count[id]}`),
     hovertemplate: "%{text} training images: %{y:.4g}<extra>%{fullData.name}</extra>",
   }),
   alpha: (trace) => ({
-    text: trace.customdata.map((row) =>
+    hovertext: trace.customdata.map((row) =>
       row.map(([id, other]) => `${plotted(classes.name[id])} from ${plotted(classes.name[other])}`),
     ),
-    hovertemplate: "%{text}: α̃ %{z:.3f}<extra></extra>",
+    hovertemplate: "%{hovertext}: α̃ %{z:.3f}<extra></extra>",
   }),
   cell: (trace) => {
     const names = data.cells.map(cellName);
@@ -104,13 +107,12 @@ function colors() {
 function layoutOf(own, size) {
   const { ink, line, panel, soft } = colors();
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
-  const small = window.innerWidth < 600;
   return {
-    font: { color: ink, family: "system-ui, sans-serif", size: small ? 11 : 12 },
+    font: { color: ink, family: "system-ui, sans-serif", size: narrow() ? 11 : 12 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 50, r: 12, t: 12, b: 44 },
-    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
+    legend: { orientation: "h", itemsizing: "constant", yref: "container", y: 0, yanchor: "bottom" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
     hoverlabel: { align: "left", bgcolor: panel, bordercolor: line, font: { color: ink } },
     ...own,

@@ -13,7 +13,7 @@ from typing import Any
 from ltkit.reporting.drawing import script
 from ltkit.reporting.exhibits import Cell, Exhibit, Section, visible
 from ltkit.reporting.numbers import counted
-from ltkit.reporting.source import Source
+from ltkit.reporting.source import LONGEST, Source
 
 Traces = Sequence[Mapping[str, Any]]
 
@@ -39,7 +39,7 @@ def render(
     exhibits = [exhibit for part in parts for exhibit in part.exhibits]
     data = {
         "schema": "ltkit.report/1",
-        "evaluate": document,
+        "evaluate": _cut(document),
         "classes": found["classes"]["columns"],
         "labels": source.settings,
         "neighbors": found["classes"]["neighbors"],
@@ -69,6 +69,21 @@ def render(
         plotly=scripts[0],
         script=scripts[1],
     )
+
+
+def _cut(value: Any) -> Any:
+    """Return plain data whose texts are no longer than names on the page.
+
+    Example:
+        >>> len(_cut({"name": ["x" * 1000]})["name"][0])
+        301
+    """
+    if isinstance(value, Mapping):
+        return {key: _cut(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_cut(each) for each in value]
+    long = isinstance(value, str) and len(value) > LONGEST
+    return f"{value[:LONGEST]}…" if long else value
 
 
 def _file(name: str) -> str:
