@@ -25,7 +25,7 @@ def read_all(master, found):
         found.append(part)
 
 
-def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8"):
+def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8", rows=1000):
     """Run a command with stdout and stderr on a terminal of so many columns; return its lines."""
     master, slave = pty.openpty()
     found = []
@@ -33,6 +33,7 @@ def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8")
     reader.start()
     with monkeypatch.context() as patched, os.fdopen(slave, "w", encoding=encoding) as screen:
         patched.setenv("COLUMNS", str(columns))
+        patched.setenv("LINES", str(rows))
         patched.setenv("TERM", "xterm")
         patched.delenv("NO_COLOR", raising=False)
         if no_color:

@@ -200,8 +200,14 @@ def test_same_command_same_bytes(feats):
 
 
 def test_posthoc_says_what_it_tried_and_takes_what_is_set(feats):
-    result = run("posthoc", "tau-norm", "-o", "a.h5")
+    result = run("posthoc", "tau-norm", "--all", "-o", "a.h5")
     assert "tau 0.3: balanced accuracy" in result.stderr
+    short = run("posthoc", "tau-norm", "-o", "a.h5", "--overwrite").stderr
+    assert "tau 0.3:" not in short
+    assert " (best of 21), " in short
+    assert not set("▁▂▃▄▅▆▇█") & set(short)
+    both = run("posthoc", "group-bias", "-o", "g.h5").stderr
+    assert re.search(r"on val: [\d.]+ at few \S+, medium \S+ \(best of 91\)$", both, re.MULTILINE)
     run("posthoc", "tau-norm", "--set", "tau=0.25", "-o", "b.h5", "-q")
     correction, _ = classifiers.read(Path("b.h5"))
     assert correction.runs[0]["tau"] == 0.25
@@ -254,10 +260,51 @@ def test_settings_of_one_sweep_have_names_and_columns_of_their_own(feats):
     for name, row in zip(list(rows[0])[5:], document["rows"], strict=True):
         mean = np.mean([float(each[name]) for each in rows])
         assert mean == pytest.approx(row["accuracy"]["balanced"], abs=1e-5)
-    text = run("evaluate", "-q").stdout
+    text = run("evaluate", "--all", "-q").stdout
     assert all(f" ridge penalty {value} " in text for value in grid)
-    failed = CliRunner().invoke(app, ["evaluate", "--fail-under", "all=1", "-q"])
+    failed = CliRunner().invoke(app, ["evaluate", "--fail-under", "all=1", "--all", "-q"])
     assert "ridge penalty 0.0001: all" in failed.stderr
+
+
+def test_a_sweep_is_one_row(feats):
+    run("posthoc", "logit-adjust", "--sweep", "-q")
+    run("posthoc", "ncm", "-q")
+    found = json.loads(run("evaluate", "--json", "-q").stdout)["rows"]
+    assert len(found) == 1 + 31 + 1
+    own, *sweep, last = sorted(found, key=lambda row: row["name"] == "ncm")
+    (chosen,) = [row for row in sweep if row["chosen"]]
+    assert own["chosen"]
+    assert last["chosen"]
+    assert chosen["val"]["balanced"] == max(row["val"]["balanced"] for row in sweep)
+    alone = json.loads(run("posthoc", "logit-adjust", "-q") and run("evaluate", "--json").stdout)
+    (row,) = [r for r in alone["rows"] if r["file"] == "feats.logit-adjust.h5"]
+    assert row["settings"] == chosen["settings"]
+    text = run("evaluate", "feats.logit-adjust-sweep.h5", "-q").stdout
+    assert f"{chosen['label']} *" in text
+    assert "best of 31, tau 0 to 3" in text
+    first, end = (100 * row["accuracy"]["few"] for row in (sweep[0], sweep[-1]))
+    assert f"few {first:.0f} to {end:.0f} %" in text
+    assert "30 other settings: --all" in text
+    assert text.count("logit-adjust") == 1
+    many = (chosen["accuracy"]["many"] + min(row["accuracy"]["many"] for row in sweep)) / 2
+    words = ["evaluate", "feats.logit-adjust-sweep.h5", "--fail-under"]
+    assert not CliRunner().invoke(app, [*words, f"many={many}"]).exit_code
+    assert CliRunner().invoke(app, [*words, f"many={many}", "--all"]).exit_code == 1
+
+
+def test_corrections_are_named_after_the_features(feats):
+    run("posthoc", "ncm", "-q")
+    run("posthoc", "logit-adjust", "--set", "tau=1", "-q")
+    names = [
+        [row["name"] for row in json.loads(run("evaluate", *words, "--json", "-q").stdout)["rows"]]
+        for words in (
+            ("feats.h5", "feats.ncm.h5"), ("feats.ncm.h5",),
+            ("feats.h5", "--classifier", "feats.ncm.h5"),
+            ("feats.logit-adjust.h5", "--classifier", "feats.ncm.h5"), ("feats.h5",),
+        )
+    ]  # fmt: skip
+    one, both = ["baseline", "ncm"], ["baseline", "logit-adjust", "ncm"]
+    assert names == [one, one, one, both, both]
 
 
 def test_a_method_called_like_another_column_keeps_both(feats):

@@ -168,7 +168,7 @@ def test_the_table_says_what_json_says(feats):
         if gap["gap"] is not None:
             assert f"{100 * gap['gap']:+.1f}" in table
     hidden = sum(not p["in_pairs"] for m in found["methods"] for p in m["points"])
-    assert f"{hidden} other settings, of the curves" in table
+    assert f"{hidden} other settings: --all" in table
     assert "* best on val by balanced accuracy" in table
     last = frontier["best"][-1]
     assert f"to {100 * last['to']:.1f} % {last['method']}" in table

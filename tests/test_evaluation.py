@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from ltkit import evaluation
 from ltkit.cli import app
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, evaluate, metrics, predict
+from ltkit.evaluation import Entry, Grouping, entries_of, evaluate, metrics, predict
 from ltkit.neighbors import wordnet
 from ltkit.posthoc import logit_adjust
 from ltkit.records import (
@@ -220,3 +221,53 @@ def test_calibration_is_of_what_is_predicted():
     rows = evaluate(features, "test", [Entry("never", "x.h5", never)])[0]["rows"]
     assert rows[1]["calibration"]["few"] is None
     assert rows[1]["calibration"]["all"] > 0
+
+
+def test_corrections_of_one_method_are_told_apart():
+    def of(method, *runs):
+        rows = np.zeros((len(runs), 1, 2), np.float32)
+        return Correction(method, np.array([0]), rows, rows[:, :, 0], runs)
+
+    def names(*read, taken=()):
+        files = [(Path(file), correction) for file, correction in read]
+        return [entry.name for entry in entries_of(files, taken, "feats")]
+
+    one, other = of("m", {"tau": 1.0, "kind": "a"}), of("m", {"tau": 1.0, "kind": "b"})
+    sweep = of("m", {"tau": 1.0}, {"tau": 2.0})
+    seeds = of("m", {"tau": 2.0, "seed": 0}, {"tau": 2.0, "seed": 1})
+    assert names(("any.h5", one), ("feats.x.h5", of("x", {}))) == ["m", "x"]
+    assert names(("p.h5", one), ("q.h5", other)) == ["m kind a", "m kind b"]
+    assert names(("feats.m.h5", of("m", {"tau": 1.0})), ("q.h5", seeds)) == ["m tau 1", "m tau 2"]
+    assert names(("feats.m.h5", one), ("feats.m-sweep.h5", sweep)) == ["m", "m-sweep"]
+    assert names(("feats.m.h5", one), ("feats.try.h5", sweep)) == ["m", "m try"]
+    assert names(("feats.m.h5", one), ("feats.n.h5", one)) == ["m", "m n"]
+    assert names(("p/m.h5", one), ("q/m.h5", one)) == ["p/m.h5", "q/m.h5"]
+    assert names(("feats.m.h5", one), taken=["m"]) == ["feats.m"]
+
+
+def test_several_seeds_as_the_head_that_is_shipped():
+    features = made()
+    rng = np.random.default_rng(1)
+    base = features.classifier()
+    heads = [base.weight + rng.normal(0, 0.6, base.weight.shape).astype(np.float32) for _ in "abc"]
+    runs = tuple({"rho": 1.0, "seed": n} for n in range(3))
+    bias = np.repeat(base.bias[None], 3, axis=0)
+    seeds = Entry("m", "m.h5", Correction("m", np.arange(6), np.stack(heads), bias, runs))
+    (mean,) = evaluation.of_seeds([seeds], "mean", features)
+    assert mean.name == "m mean"
+    document, _ = evaluate(features, "test", [mean], replicates=100)
+    row = document["rows"][1]
+    test = features.split("test")
+    logits = test.features @ np.mean(heads, axis=0).T + base.bias
+    assert row["accuracy"]["all"] == pytest.approx((logits.argmax(axis=1) == test.labels).mean())
+    assert row["runs"] == 1
+    assert row["label"] == "m mean rho 1"
+    val = FeatureSet(features.splits | {"val": test}, features.classes, features.head)
+    (best,) = evaluation.of_seeds([seeds], "best", val)
+    each = [((test.features @ w.T + base.bias).argmax(axis=1) == test.labels).mean() for w in heads]
+    assert best.name == "m best"
+    assert [run["seed"] for run in best.correction.runs] == [int(np.argmax(each))]
+    with pytest.raises(InputError, match="no validation split"):
+        evaluation.of_seeds([seeds], "best", features)
+    single = Entry("one", "one.h5", seeds.correction.only([0]))
+    assert evaluation.of_seeds([single], "mean", features) == [single]

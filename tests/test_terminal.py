@@ -18,7 +18,7 @@ from screens import STYLE, on_terminal, read_all
 
 import ltkit as package
 from ltkit.cli import _output, _tables, app
-from ltkit.evaluation import knobs, label, labels
+from ltkit.evaluation import knobs, label
 from ltkit.neighbors.wordnet import readable_names
 from ltkit.records import ClassTable
 
@@ -93,13 +93,30 @@ def test_evaluate_fits_eighty_columns(here, terminal, ltkit):
 
 
 def test_a_wide_terminal_has_the_columns_of_a_pipe(here, terminal, ltkit):
-    lines = terminal(*EVALUATE, columns=150)
-    _, piped, _ = ltkit(*EVALUATE)
+    words = (*EVALUATE, "--all")
+    lines = terminal(*words, columns=150)
+    _, piped, _ = ltkit(*words)
     same = [line.split() for line in lines]
     rows = piped.splitlines()
     assert all(row.split() in same for row in rows[start_of(rows, "baseline") :])
     bars = [BAR.findall(line) for line in lines if BAR.search(line)]
     assert [[len(bar) for bar in row] for row in bars] == [[15] * 4] * 5
+
+
+def test_a_sweep_is_a_row_with_its_curve(here, tmp_path, terminal, ltkit):
+    sweep = tmp_path / "s.h5"
+    ltkit("posthoc", "logit-adjust", "feats.h5", "--sweep", "-o", sweep, "-q")
+    for words in ("evaluate", "compare"):
+        lines = terminal(words, "feats.h5", sweep, "-q", "--replicates", 100)
+        first = next(n for n, line in enumerate(lines) if "logit-adjust tau 1.6 *" in line)
+        shown = "\n".join(lines[first : first + 5])
+        assert "best of 31, tau 0…3" in shown
+        curve = re.search("few ([▁▂▃▄▅▆▇█]+) 12…40", shown)[1]
+        assert len(curve) == 12
+        assert list(curve) == sorted(curve)
+        piped = ltkit(words, "feats.h5", sweep, "-q", "--replicates", 100)[1]
+        assert "few 12 to 40 %" in piped
+        assert not set("▁▂▃▄▅▆▇█") & set(piped)
 
 
 def test_colour_is_for_those_who_have_not_said_no(here, monkeypatch, terminal):
@@ -159,6 +176,26 @@ def test_compare_fits_eighty_columns(here, terminal, ltkit):
     assert "classes won, lost, tied" in wide
 
 
+def test_compare_fits_a_screen(here, tmp_path, terminal, ltkit):
+    sweep = tmp_path / "s.h5"
+    ltkit("posthoc", "logit-adjust", "feats.h5", "--sweep", "-o", sweep, "-q")
+    words = ("compare", "feats.h5", "feats.alphanet.h5", sweep, "feats.tau-norm.h5", "-q",
+             "--replicates", 100)  # fmt: skip
+    lines = terminal(*words, rows=24)
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    piped = ltkit(*words)[1]
+    assert " ".join(lines).endswith(piped.splitlines()[-1])
+    assert "is ahead of baseline by" in " ".join(lines)
+    place = next(n for n, line in enumerate(lines) if line.startswith("logit-adjust tau 1.6 *"))
+    first = next(n for n, line in enumerate(piped.splitlines()) if line.startswith(" - baseline"))
+    for low, high in re.findall(r"([+-][\d.]+)…([+-][\d.]+)", lines[place + 2]):
+        assert f"{low} to {high}" in "\n".join(piped.splitlines()[first:])
+    assert len(re.findall(r"[+-][\d.]+…", lines[place + 2])) == 4
+    assert "pairs: 95 %" in "\n".join(terminal(*words, rows=200))
+    assert "pairs: 95 %" in piped
+
+
 def test_neighbors_as_a_table(here, terminal, ltkit):
     lines = terminal("neighbors", "feats.h5", "-q")
     assert max(map(len, lines)) <= 80
@@ -206,7 +243,7 @@ def test_a_sweep_shows_what_it_chose_by(here, tmp_path, terminal):
 
 
 def test_posthoc_draws_what_it_tried(here, tmp_path, terminal):
-    lines = terminal("posthoc", "tau-norm", "feats.h5", "-o", tmp_path / "t.h5")
+    lines = terminal("posthoc", "tau-norm", "feats.h5", "--all", "-o", tmp_path / "t.h5")
     tried = [line for line in lines if line.startswith("tau ")]
     assert len(tried) == 21
     heights = [BAR.search(line)[0].index(next(c for c in BAR.search(line)[0] if c in "▌▐"))
@@ -214,12 +251,24 @@ def test_posthoc_draws_what_it_tried(here, tmp_path, terminal):
     values = [float(re.search(r"accuracy ([\d.]+)", line)[1]) for line in tried]
     assert heights[values.index(max(values))] == max(heights)
     assert heights[-1] < max(heights)
+    short = terminal("posthoc", "tau-norm", "feats.h5", "--overwrite", "-o", tmp_path / "t.h5")
+    (line,) = [line for line in short if "accuracy on val" in line]
+    numbers = re.search(
+        r": ([\d.]+) at tau 0, ([\d.]+) at (tau .*?) \(best of 21\), ([\d.]+) at", line
+    )
+    ends = values[0], max(values), values[-1]
+    wanted = [f"{100 * value:.1f}" for value in ends]
+    assert [numbers[1], numbers[2], numbers[4]] == wanted
+    assert f"chosen: {numbers[3]}" in short
+    curve = re.search("[▁▂▃▄▅▆▇█]+$", line)[0]
+    assert len(curve) == 21
+    assert curve[values.index(max(values))] == "█"
 
 
 def test_other_tables_have_bars_too(here, terminal):
     lines = terminal(*EVALUATE, "--group", "wordnet")
     first = next(n for n, line in enumerate(lines) if line.startswith("grouped by"))
-    assert len([line for line in lines[first:] if len(BAR.findall(line)) == 4]) == 5
+    assert len([line for line in lines[first:] if len(BAR.findall(line)) == 4]) == 4
     assert "grouped accuracy" in lines[first + 2]
 
 
@@ -260,11 +309,8 @@ def test_labels_tell_settings_apart():
     assert label("m", every[0], every) == "m k 5 kind a rho 1"
     assert label("m", every[0], every[:1]) == "m k 5 rho 1"
     assert knobs(every[1], every) == {"k": "5", "kind": "b", "rho": "1"}
-    rows = [
-        {"name": "m", "file": file, "settings": s}
-        for file, s in zip("aab", (*every, every[0]), strict=True)
-    ]
-    assert labels(rows) == ["m k 5 kind a rho 1", "m k 5 kind b rho 1", "m k 5 rho 1"]
+    assert label("m rho 1", every[0], every) == "m rho 1 k 5 kind a"
+    assert label("m rho 1.5", every[0], every[:1]) == "m rho 1.5 k 5 rho 1"
 
 
 def test_names_that_are_wordnet_ids_are_read():

@@ -24,6 +24,7 @@ from ltkit.alphanet.networks import Networks, combine
 from ltkit.alphanet.reduction import Draws, Reduced, accuracy_of, reduce, sample_losses
 from ltkit.errors import InputError
 from ltkit.records import Classifier, Correction, FeatureSplit, Ints, Neighbors, blocks
+from ltkit.records.progress import Report, silent
 from ltkit.settings import AlphaNetSettings, as_json
 
 SHARED_PRODUCTS = 1 << 25
@@ -39,6 +40,7 @@ def fit(
     *,
     absent: Ints | None = None,
     device: str = "cpu",
+    report: Report = silent,
 ) -> Correction:
     """Fit AlphaNet, all runs together.
 
@@ -56,6 +58,7 @@ def fit(
         runs: settings that differ only in `seed` and `rho`.
         absent: classes to ignore: no samples, no logits; for a later `apply`.
         device: device to train on.
+        report: called after each epoch, with their number.
 
     Returns:
         A correction of the few classes, with ``extra``: ``alpha`` (S, F, K) with
@@ -79,15 +82,13 @@ def fit(
     data = reduce(scaled, neighbors, train, used, absent)
     check_sizes(network.inputs, data, settings.logit_scale)
     data = data.to(device)
-    watched = None
-    if val is not None and settings.epoch_choice == "best":
-        there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
-        watched = reduce(scaled, neighbors, val, there, absent).to(device)
+    watched = _watched(scaled, neighbors, val, settings, absent, device)
 
     kept, log = _Kept(network, len(runs), settings.epochs), []
     for epoch in range(settings.epochs):
         with _threads(len(runs) * network.inputs.numel() * settings.hidden[0]):
             _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
+        report("epoch", epoch + 1, settings.epochs)
         if watched is None:
             kept.take(network)
             continue
@@ -110,6 +111,17 @@ def fit(
         base.normalize_features,
         extra,
     )
+
+
+def _watched(
+    base: Classifier, neighbors: Neighbors, val: FeatureSplit | None, settings: AlphaNetSettings,
+    absent: Ints, device: str,
+) -> Reduced | None:  # fmt: skip
+    """Return what accuracy after each epoch is measured on; None where no epoch is chosen."""
+    if val is None or settings.epoch_choice != "best":
+        return None
+    there = np.flatnonzero(~np.isin(val.labels, absent)) if len(absent) else None
+    return reduce(base, neighbors, val, there, absent).to(device)
 
 
 class _Kept:

@@ -21,6 +21,7 @@ from ltkit.records import (
     note_of_left_out,
     shot_groups,
 )
+from ltkit.records.progress import Report, silent
 from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings
 
 
@@ -50,7 +51,7 @@ class Study:
         )
 
     def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
-            device: str = "cpu") -> Correction:  # fmt: skip
+            device: str = "cpu", report: Report = silent) -> Correction:  # fmt: skip
         """Fit all runs together; the random control draws new neighbours for each seed."""
         base, train = self.features.classifier(), self.features.split("train")
         val = self.features.splits.get("val")
@@ -59,7 +60,9 @@ class Study:
         for seed in seeds:
             near = self.neighbors(k, metric, seed)
             own = [run for run in runs if metric != "random" or run.seed == seed]
-            corrections.append(fit(base, near, train, val, own, absent=self.absent, device=device))
+            corrections.append(
+                fit(base, near, train, val, own, absent=self.absent, device=device, report=report)
+            )
         return joined(corrections)
 
 
@@ -152,6 +155,7 @@ def fit_features(
     leave_out: Sequence[int] = (),
     device: str = "cpu",
     note: Callable[[str], None] = lambda message: None,
+    report: Report = silent,
 ) -> Correction:
     """Correct the rare classes of a features file, as ``ltkit alphanet fit`` does.
 
@@ -168,6 +172,7 @@ def fit_features(
         leave_out: as `study_of_groups`.
         device: device to train on.
         note: called with notes for the user.
+        report: called after each epoch, with their number.
 
     Raises:
         InputError: as `study_of_groups` and `ltkit.alphanet.fit`.
@@ -179,4 +184,4 @@ def fit_features(
         note("with k = 1 every alpha is 1 or -1 and nothing is learned")
     if (wanted.means[wanted.among] == wanted.means[wanted.among[0]]).all():
         note("all class means are the same, so no class is nearer than another")
-    return wanted.fit(runs_of(settings, rhos, seeds, seed), k, metric, device)
+    return wanted.fit(runs_of(settings, rhos, seeds, seed), k, metric, device, report)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ltkit import evaluation
 from ltkit.alphanet.study import Study, runs_of, study_of_groups
 from ltkit.errors import InputError, SettingError
@@ -136,10 +134,7 @@ class _Score:
 def _summary(
     rows: Sequence[Mapping[str, float | None]],
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    mean = {
-        name: None if value is None else float(np.mean([row[name] for row in rows]))
-        for name, value in rows[0].items()
-    }
+    mean = measures.means(rows)
     return mean, measures.deviations(rows) or dict.fromkeys(mean)
 
 

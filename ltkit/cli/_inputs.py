@@ -70,22 +70,27 @@ def read_entries(
             _output.say(f"note: left out: {error}", quiet)
     if named is None and read:
         _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
-    return entries_of(read, [features.baseline] if features.base else ())
+    return entries_of(read, [features.baseline] if features.base else (), path.stem)
 
 
-def features_and_named(files: list[str], quiet: bool) -> tuple[Path, list[Path] | None]:
+def features_and_named(
+    files: list[str] | None, quiet: bool, classifiers: Sequence[Path] | None = None
+) -> tuple[Path, list[Path] | None]:
     """Return the features file and the named classifiers; None when none is named.
 
     A classifier named first also implies its features file.
+
+    Args:
+        files: as they are named on the command line.
+        quiet: whether nothing is said of a features file that was not named.
+        classifiers: further ones, of ``--classifier``.
     """
     from ltkit.files import hdf5
 
     path = _paths.features_path(files[0] if files else None, quiet)
-    named = [Path(file) for file in files[1:]]
-    if (
-        files
-        and files[0] != "-"
-        and hdf5.header(Path(files[0])).get("format") == (hdf5.CLASSIFIER.name)
-    ):
-        named.insert(0, Path(files[0]))
+    named = [Path(file) for file in (files or [])[1:]] + list(classifiers or ())
+    if files and files[0] != "-":
+        first = Path(files[0])
+        if hdf5.header(first).get("format") == hdf5.CLASSIFIER.name:
+            named.insert(0, first)
     return path, named or None

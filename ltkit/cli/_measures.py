@@ -86,12 +86,10 @@ def print_figures(document: dict[str, Any], asked: Sequence[str]) -> None:
 
 
 def _figures(rows: Sequence[dict[str, Any]], asked: Sequence[str], look: _output.Look) -> "Table":
-    from ltkit.evaluation import labels
-
     table = _tables.table_of("", GROUPS, look)
     table.columns[0].header = "figure"
-    for label, row in zip(labels(rows), rows, strict=True):
-        table.add_row(_tables.safe(label), *[""] * len(GROUPS), style="bold")
+    for row in rows:
+        table.add_row(_tables.safe(row["label"]), *[""] * len(GROUPS), style="bold")
         for name in asked:
             table.add_row(f"  {TITLES.get(name, name)}", *_cells(row, name, look))
     return table
@@ -126,8 +124,6 @@ def print_priors(document: dict[str, Any]) -> None:
 
 def _priors(rows: Sequence[dict[str, Any]], look: _output.Look) -> "Table":
     """Return the table of priors: a line for each row; in the narrow one, one for each tail."""
-    from ltkit.evaluation import labels
-
     table = _tables.table_of("", (), look)
     table.columns[0].header = "accuracy in %"
     every = list(rows[0]["priors"])
@@ -136,12 +132,12 @@ def _priors(rows: Sequence[dict[str, Any]], look: _output.Look) -> "Table":
     for name in heading:
         title = name.partition(":")[2] if look.narrow else name.replace(":", "\n")
         table.add_column(title or "uniform", justify="right", no_wrap=True)
-    for label, row in zip(labels(rows), rows, strict=True):
+    for row in rows:
         shares = [_tables.percent(row["priors"][name]) for name in every]
         if not look.narrow:
-            table.add_row(_tables.safe(label), *shares)
+            table.add_row(_tables.safe(row["label"]), *shares)
             continue
-        table.add_row(_tables.safe(label), *[""] * len(heading), style="bold")
+        table.add_row(_tables.safe(row["label"]), *[""] * len(heading), style="bold")
         table.add_row("  forward", *shares[: middle + 1])
         table.add_row("  backward", *reversed(shares[middle:]))
     return table

@@ -14,6 +14,7 @@ from ltkit.settings import (
     RANGES,
     Fit,
     Heads,
+    Interpolation,
     PathRule,
     Weights,
     flag,
@@ -62,7 +63,8 @@ FeatsAndClassifiers = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FEATS] [CLASSIFIER...]",
-        help=f"Features file, as for evaluate, then classifier files; default: {BESIDE}.",
+        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
+        f"the only features file in this folder. Then classifier files; default: {BESIDE}.",
         show_default=False,
     ),
 ]
@@ -78,10 +80,17 @@ Classifiers = Annotated[
     list[Path] | None,
     typer.Option(
         "--classifier",
-        help=f"Classifier file; may be repeated; default: {BESIDE}.",
+        help="A classifier file, as after FEATS; may be repeated.",
         show_default=False,
     ),
 ]
+EverySetting = Annotated[
+    bool,
+    typer.Option(
+        "--all", "--every-setting",
+        help="Show every setting of a file, not only the best on the validation split.",
+    ),
+]  # fmt: skip
 Base = Annotated[
     Path | None,
     typer.Option(
@@ -224,6 +233,10 @@ FitKind = Annotated[
         "proportions, pad adds black bars.",
         show_default=False,
     ),
+]
+InterpolationKind = Annotated[
+    Interpolation | None,
+    typer.Option("--interpolation", help="How a picture is scaled.", show_default=False),
 ]
 Window = Annotated[
     str | None,

@@ -4,14 +4,16 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -121,9 +123,9 @@ class Progress:
     On a terminal it is redrawn; elsewhere a line is printed every ten seconds at most.
     """
 
-    def __init__(self, unit: str, quiet: bool) -> None:
-        """Set the unit that is counted."""
-        self.unit, self.quiet = unit, quiet
+    def __init__(self, unit: str, quiet: bool, after: float = 0.0) -> None:
+        """Set the unit that is counted; what takes fewer than `after` seconds is not shown."""
+        self.unit, self.quiet, self.after = unit, quiet, after
         self.what, self.begun, self.start, self.shown = "", 0, 0.0, 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -131,6 +133,8 @@ class Progress:
         now, terminal = time.monotonic(), sys.stderr.isatty()
         if what != self.what:
             self.what, self.start, self.begun = what, now, done
+        if now - self.start < self.after:
+            return
         finished = done >= total
         if self.quiet or (not finished and now - self.shown < (0.2 if terminal else 10)):
             return
@@ -196,13 +200,31 @@ def interval_bar(low: float, high: float, scale: tuple[float, float], width: int
     return "".join(cells)
 
 
-def for_people() -> bool:
-    """Return whether stdout is a terminal that can show bars."""
+HEIGHTS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """Return a curve as text of at most a given width: heights from the lowest to the highest.
+
+    Example:
+        >>> sparkline([0.1, 0.2, 0.3, 0.4]), sparkline([0.5, 0.5]), sparkline(range(100), 4)
+        ('▁▃▆█', '▁▁', '▁▃▆█')
+    """
+    size = min(width, len(values))
+    some = [values[round(n * (len(values) - 1) / max(size - 1, 1))] for n in range(size)]
+    low, high = min(some), max(some)
+    steps = (len(HEIGHTS) - 1) / (high - low) if high > low else 0.0
+    return "".join(HEIGHTS[round(steps * (value - low))] for value in some)
+
+
+def for_people(stream: TextIO | None = None) -> bool:
+    """Return whether stdout, or another stream, is a terminal that can show bars and curves."""
+    stream = stream or sys.stdout
     try:
-        "─█▌▐┃".encode(sys.stdout.encoding)
+        f"─▌▐┃{HEIGHTS}".encode(stream.encoding)
     except UnicodeEncodeError:
         return False
-    return sys.stdout.isatty()
+    return stream.isatty()
 
 
 def scale_of(
@@ -225,9 +247,14 @@ def print_table(table: Any, title: str) -> None:
 
 
 def print_fitting(make: Callable[[Look], Any], title: str) -> None:
-    """Print the table that suits stdout: plain in a pipe, with bars on a terminal.
+    """Print the table that suits stdout, as `fitting` returns it."""
+    typer.echo(fitting(make, title))
 
-    On a terminal with too few columns, the narrow table is printed.
+
+def fitting(make: Callable[[Look], Any], title: str) -> str:
+    """Return, as text, the table that suits stdout: plain in a pipe, with bars on a terminal.
+
+    On a terminal with too few columns, it is the narrow table.
     """
     from rich.console import Console
 
@@ -237,5 +264,19 @@ def print_fitting(make: Callable[[Look], Any], title: str) -> None:
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     if people and needed > console.width:
         table = make(Look(bars=True, narrow=True))
-    typer.echo(printable(title))
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    return f"{printable(title)}\n{captured.get()}".removesuffix("\n")
+
+
+def is_longer_than_screen(text: str) -> bool:
+    """Return whether a text has more lines than a terminal shows at once."""
+    return len(text.splitlines()) >= shutil.get_terminal_size().lines
+
+
+def wrapped(text: str) -> str:
+    """Return a sentence in lines as wide as a terminal; elsewhere as one line."""
+    line = printable(text)
+    if not for_people():
+        return line
+    return textwrap.fill(line, shutil.get_terminal_size().columns, break_on_hyphens=False)

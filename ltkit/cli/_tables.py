@@ -1,6 +1,6 @@
 """How commands draw tables: cells, intervals, bars."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ltkit.cli import _output
@@ -72,3 +72,28 @@ def cell(
         return f"{shown}\nno interval"
     ends = look.interval(*(f"{100 * v:{sign}.1f}" for v in interval))
     return f"{shown}\n{ends}{'' if scale is None else look.bar(interval, scale)}"
+
+
+def of_sweep(
+    settings: Sequence[dict[str, Any]], few: Sequence[float | None], look: _output.Look
+) -> str:
+    """Return lines on the settings that a row was chosen of: how many, their knob, their curve.
+
+    Args:
+        settings: of one correction.
+        few: the few-shot accuracy of each.
+        look: with bars, the curve is drawn.
+    """
+    from ltkit.evaluation import knob_of
+
+    count, knob = len(settings), knob_of(settings)
+    if knob is None:
+        return f"\nbest of {count} settings"
+    points = sorted(zip((s[knob] for s in settings), few, strict=True))
+    span = look.interval(f"{points[0][0]:g}", f"{points[-1][0]:g}")
+    heights = [100 * height for _, height in points if height is not None]
+    if not heights:
+        return f"\nbest of {count}, {knob} {span}"
+    curve = f"{_output.sparkline(heights)} " if look.bars else ""
+    ends = look.interval(f"{heights[0]:.0f}", f"{heights[-1]:.0f}")
+    return f"\nbest of {count}, {knob} {span}\nfew {curve}{ends}{'' if look.narrow else ' %'}"

@@ -1,5 +1,6 @@
 """``ltkit compare``."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,10 +47,7 @@ def compare(
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
-    every_setting: Annotated[
-        bool,
-        typer.Option("--every-setting", help="Compare every setting of a file, not only the best."),
-    ] = False,
+    every_setting: _options.EverySetting = False,
     at: Levels = None,
     prior: _measures.PriorOption = None,
     split: _options.Split = "test",
@@ -82,6 +80,7 @@ def compare(
                  several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
+      conclusion in words
       and features, split, n, bins, groups, samples, bootstrap, select, against, prior (null without
       one), untested_classes; metrics of points as evaluate has them, of predictions
 
@@ -91,7 +90,7 @@ def compare(
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
-    path, named = _inputs.features_and_named(files or [], quiet)
+    path, named = _inputs.features_and_named(files, quiet)
     features, entries = _inputs.read_judged(path, base, named, quiet)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
@@ -135,6 +134,7 @@ def _write_csv(target: Path, document: dict[str, Any]) -> None:
 
 
 def _print(document: dict[str, Any]) -> None:
+    """Print everything; on a screen that is too low for that, what fits it."""
     even = all(
         point["accuracy"]["all"] is None
         or abs(point["accuracy"]["all"] - point["accuracy"]["balanced"]) < 1e-9
@@ -142,50 +142,101 @@ def _print(document: dict[str, Any]) -> None:
         for point in method["points"]
     )
     columns = GROUPS[:-1] if even else GROUPS  # they coincide when balanced
-    _print_points(document, columns)
+    parts = [_of_points(document, columns), *_below(document)]
     if document["pairs"]:
-        _print_pairs(document, columns)
+        parts.append(_of_pairs(document, columns))
     if document["frontier"] is None:
-        typer.echo("no few-shot class in this split: no curves")
+        parts.append("no few-shot class in this split: no curves")
     else:
-        _print_frontier(document["frontier"], document["against"])
-    if document["untested_classes"]:
-        typer.echo(f"{document['untested_classes']} classes have no sample in this split: left out")
+        parts.append(_of_frontier(document["frontier"], document["against"]))
+    text = "\n".join([*parts, _output.wrapped(document["conclusion"])])
+    if _output.for_people() and _output.is_longer_than_screen(text):
+        text = _for_a_screen(document, columns)
+    typer.echo(text)
 
 
-def _print_points(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    """Print the settings in the pairs, with intervals."""
+def _below(document: dict[str, Any]) -> list[str]:
+    """Return lines on what the tables leave out."""
+    every = [point for method in document["methods"] for point in method["points"]]
+    others, untested = sum(not point["in_pairs"] for point in every), document["untested_classes"]
+    lines = [f"{others} other settings: --all, or --csv"] if others else []
+    return lines + [f"{untested} classes have no sample in this split: left out"] * bool(untested)
+
+
+def _title(document: dict[str, Any]) -> str:
     chosen, methods = document["select"], document["methods"]
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
     title += _measures.under(document["prior"])
     if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"
-    _output.print_fitting(partial(_points, document, columns), title)
-    every = [point for method in methods for point in method["points"]]
-    others = sum(not point["in_pairs"] for point in every)
-    if others:
-        typer.echo(f"{others} other settings, of the curves, are in --json and --csv")
+    return title
+
+
+def _for_a_screen(document: dict[str, Any], columns: tuple[str, ...]) -> str:
+    """Return the accuracies and the differences to one of them, and the conclusion."""
+    left_out = "; ".join([*_below(document), "all pairs and curves: | less -S"])
+    table = _output.fitting(partial(_summary, document, columns), _title(document))
+    return "\n".join([table, left_out, _output.wrapped(document["conclusion"])])
+
+
+def _summary(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
+    """Return a table of three lines a correction."""
+    standing = _standing(document)
+    against = document["against"] or standing[0][1]["label"]
+    pairs = {pair["first"]: pair for pair in document["pairs"] if pair["second"] == against}
+    table = _tables.table_of("accuracy in %", columns, replace(look, bars=False))
+    table.columns[0].header = f"accuracy in %\nover {_tables.safe(against)}\n95 % interval"
+    table.show_edge = False
+    for method, point in standing:
+        cells = []
+        for name in columns:
+            value = point["accuracy"][name]
+            if (pair := pairs.get(point["label"])) and value is not None:
+                gain = _tables.cell(pair["difference"], pair["interval"], None, name, "+", look)
+                cells.append(f"{_tables.percent(value)}\n{gain}")
+            else:
+                cells.append(
+                    _tables.cell(point["accuracy"], point["interval"], None, name, "", look)
+                )
+        table.add_row(_label(method, point | {"runs": 1}, document["select"], look), *cells)
+    return table
+
+
+def _of_points(document: dict[str, Any], columns: tuple[str, ...]) -> str:
+    """Return the settings in the pairs, with intervals."""
+    return _output.fitting(partial(_points, document, columns), _title(document))
+
+
+def _standing(document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the settings in the pairs, each with its method."""
+    return [(m, p) for m in document["methods"] for p in m["points"] if p["in_pairs"]]
+
+
+def _label(
+    method: dict[str, Any], point: dict[str, Any], select: str | None, look: _output.Look
+) -> str:
+    """Return a setting's name, with lines on its seeds and on those it was chosen of."""
+    label, points = _tables.safe(point["label"]), method["points"]
+    seeds = f"\n± std over {point['runs']} seeds" if point["runs"] > 1 else ""
+    if len(points) == 1 or select is None:
+        return label + seeds
+    settings = [other["settings"] for other in points]
+    few = [other["accuracy"]["few"] for other in points]
+    return f"{label} *{seeds}{_tables.of_sweep(settings, few, look)}"
 
 
 def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
     """Return the table of settings; the narrow one says below the names what beats them."""
-    sizes, chosen = document["groups"], document["select"]
-    every = [point for method in document["methods"] for point in method["points"]]
-    several = {p["label"] for m in document["methods"] if len(m["points"]) > 1 for p in m["points"]}
-    scale = _tables.scale_of([point for point in every if point["in_pairs"]], columns)
+    sizes = document["groups"]
+    scale = _tables.scale_of([point for _, point in _standing(document)], columns)
     table = _tables.table_of("accuracy in %", columns, look, scale)
     for column in table.columns[1:]:
         count = sizes.get(str(column.header))
         column.header = f"{column.header}\n{'' if count is None else f'{count} classes'}"
     if not look.narrow:
         table.add_column("beaten in\nfew and all by")
-    for point in every:
-        if not point["in_pairs"]:
-            continue
-        star = " *" if point["in_pairs"] and point["label"] in several and chosen else ""
-        label = f"{_tables.safe(point['label'])}{star}"
-        if point["runs"] > 1:
-            label += f"\n± std over {point['runs']} seeds"
+    for method, point in _standing(document):
+        label = _label(method, point, document["select"], look)
         cells = [
             _tables.cell(point["accuracy"], point["interval"], point["std"], name, "", look, scale)
             for name in columns
@@ -198,22 +249,24 @@ def _points(document: dict[str, Any], columns: tuple[str, ...], look: _output.Lo
     return table
 
 
-def _print_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    """Print differences with intervals, their p, and the classes won and lost."""
+def _of_pairs(document: dict[str, Any], columns: tuple[str, ...]) -> str:
+    """Return differences with intervals, their p, and the classes won and lost."""
     looks: list[_output.Look] = []
 
     def make(look: _output.Look) -> "Table":
         looks.append(look)
         return _pairs(document["pairs"], columns, look)
 
-    _output.print_fitting(
-        make,
-        "pairs: 95 % intervals and p for each pair alone; samples only one is right on",
-    )
+    lines = [
+        _output.fitting(
+            make, "pairs: 95 % intervals and p for each pair alone; samples only one is right on"
+        )
+    ]
     for pair in document["pairs"] if looks[-1].narrow else ():
         p, classes = (text.replace("\n", "; ") for text in _tests(pair))
         names = f"{pair['first']} - {pair['second']}"
-        typer.echo(_output.printable(f"{names}: p of all {p}; classes won, lost, tied {classes}"))
+        lines.append(_output.printable(f"{names}: p of all {p}; classes won, lost, tied {classes}"))
+    return "\n".join(lines)
 
 
 def _pairs(pairs: list[dict[str, Any]], columns: tuple[str, ...], look: _output.Look) -> "Table":
@@ -254,9 +307,9 @@ def _lines(text: str) -> str:
     return "\n".join(map(_tables.safe, text.split("\n")))
 
 
-def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
-    """Print the height of every method's curve at each level, and gaps with intervals."""
-    _output.print_fitting(
+def _of_frontier(frontier: dict[str, Any], against: str | None) -> str:
+    """Return the height of every method's curve at each level, and gaps with intervals."""
+    table = _output.fitting(
         partial(_frontier, frontier, against),
         "curves: few-shot accuracy in % at equal overall accuracy, gaps with 95 % intervals",
     )
@@ -265,7 +318,8 @@ def _print_frontier(frontier: dict[str, Any], against: str | None) -> None:
         + f" to {100 * b['to']:.1f} % {b['method']}"
         for b in frontier["best"]
     ]
-    typer.echo(_output.printable(f"most few-shot accuracy at overall accuracy {'; '.join(spans)}"))
+    most = f"most few-shot accuracy at overall accuracy {'; '.join(spans)}"
+    return f"{table}\n{_output.printable(most)}"
 
 
 def _frontier(frontier: dict[str, Any], against: str | None, look: _output.Look) -> "Table":

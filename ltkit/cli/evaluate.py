@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit import numerals
-from ltkit.cli import _inputs, _measures, _options, _output, _paths, _tables
-from ltkit.settings import GROUPS, REPLICATES
+from ltkit.cli import _inputs, _measures, _options, _output, _tables
+from ltkit.settings import GROUPS, REPLICATES, Heads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,10 +52,25 @@ FailUnder = Annotated[
         help="Exit 1 if a correction (or a lone baseline) is below X in 0..1, e.g. few=0.35.",
     ),
 ]
+HEADS = {
+    "best": "; of several seeds the best on val",
+    "mean": "; of several seeds the mean of the heads",
+}
+"""What a title says of ``--run``."""
+
+Seeds = Annotated[
+    Heads | None,
+    typer.Option(
+        "--run",
+        help="Of several seeds, score the best on the validation split, or the mean of the heads, "
+        "as export writes them. Default: the mean of their accuracies.",
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
-    feats: _options.Feats = None,
+    files: _options.FeatsAndClassifiers = None,
     classifier: _options.Classifiers = None,
     base: _options.Base = None,
     split: _options.Split = "test",
@@ -64,6 +79,8 @@ def evaluate(
     level: _options.Level = 4,
     topk: TopK = None,
     relative_to: RelativeTo = None,
+    every_setting: _options.EverySetting = False,
+    run: Seeds = None,
     metrics: _measures.Metrics = None,
     prior: _measures.PriorOption = None,
     priors: _measures.Priors = False,
@@ -79,7 +96,9 @@ def evaluate(
 ) -> None:
     """Print many / medium / few accuracy of a model and its corrections, with 95 % intervals.
 
-    The intervals hold for new samples of the same classes and new seeds; docs/statistics.md.
+    Of a file with several settings, the one with the best balanced accuracy on the validation split
+    is shown. The intervals hold for new samples of the same classes and new seeds;
+    docs/statistics.md.
 
     Example: ltkit evaluate feats.h5 --group wordnet
     """  # fmt: skip
@@ -88,8 +107,10 @@ def evaluate(
     from ltkit.files.tables import write_csv
 
     limits, asked = _limits(fail_under or []), _measures.names(metrics)
-    path = _paths.features_path(feats, quiet)
-    features, entries = _inputs.read_judged(path, base, classifier, quiet)
+    path, named = _inputs.features_and_named(files, quiet, classifier)
+    features, entries = _inputs.read_judged(path, base, named, quiet)
+    if run is not None:
+        entries = evaluation.of_seeds(entries, run, features)
     references = relative_to or []
     read = (path, *(Path(entry.file) for entry in entries), *references)
     for output in (per_class, confusion):
@@ -107,8 +128,9 @@ def evaluate(
         replicates=replicates,
         seed=seed,
     )  # fmt: skip
-    document["features"] = str(path)
-    failures = _failures(document, limits)
+    document |= {"features": str(path), "run": run}
+    shown = document if every_setting else _chosen(document)
+    failures = _failures(shown, limits)
     if per_class is not None:
         table = evaluation.class_table(features, split, by_class, _options.bins(bins))
         write_csv(per_class, *table)
@@ -119,7 +141,7 @@ def evaluate(
     if json:
         _output.print_json(document)
     else:
-        _print_table(document, asked)
+        _print_table(shown, asked)
     for failure in failures:
         _output.say(failure)
     if failures:
@@ -138,18 +160,27 @@ def _limits(given: list[str]) -> list[tuple[str, float]]:
 def _failures(document: dict[str, Any], limits: list[tuple[str, float]]) -> list[str]:
     """Check every correction, or a lone baseline, against the limits."""
     from ltkit.errors import InputError
-    from ltkit.evaluation import labels
 
     failures = []
-    named = list(zip(labels(document["rows"]), document["rows"], strict=True))
+    rows = document["rows"]
     for name, limit in limits:
-        for label, row in named[1:] or named:
+        for row in rows[1:] or rows:
             value = row["accuracy"][name]
             if value is None:
                 raise InputError(f"--fail-under: no {name} class in the {document['split']} split")
             if value < limit:
-                failures.append(f"{label}: {name} {value:.4f} is under {limit:g}")
+                failures.append(f"{row['label']}: {name} {value:.4f} is under {limit:g}")
     return failures
+
+
+def _chosen(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with one row of each correction, which knows those it was chosen from."""
+    rows = document["rows"]
+    of: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        of.setdefault((row["name"], row["file"]), []).append(row)
+    kept = [row | {"of": of[row["name"], row["file"]]} for row in rows if row["chosen"]]
+    return document | {"rows": kept, "hidden": len(rows) - len(kept)}
 
 
 def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
@@ -158,11 +189,15 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     accuracies = [row["accuracy"] for row in rows]
     even = all(a["all"] is None or abs(a["all"] - a["balanced"]) < 1e-9 for a in accuracies)
     columns = GROUPS[:-1] if even else GROUPS  # they coincide on a balanced split
+    title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    hidden = document.get("hidden", 0)
+    by = "; * best on val by balanced accuracy" if hidden else ""
+    by += HEADS.get(document["run"], "")
     _output.print_fitting(
-        partial(_accuracies, document, columns),
-        f"{document['features']}, {document['split']} split, {document['n']} samples"
-        f"{_measures.under(document['prior'])}",
+        partial(_accuracies, document, columns), f"{title}{_measures.under(document['prior'])}{by}"
     )
+    if hidden:
+        typer.echo(f"{hidden} other settings: --all")
     if asked:
         _measures.print_figures(document, asked)
     if "priors" in rows[0]:
@@ -177,8 +212,6 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
 
 def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
     """Return the table of accuracies; the narrow one has top-k and ECE below the names."""
-    from ltkit.evaluation import labels
-
     sizes, rows = document["groups"], document["rows"]
     scale = _tables.scale_of(rows, columns)
     table = _tables.table_of("accuracy in %", (), look, scale)
@@ -190,10 +223,8 @@ def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _outpu
     more = (f"top-{topk}", "ECE")
     for name in () if look.narrow else more:
         table.add_column(name, justify="right")
-    for label, row in zip(labels(rows), rows, strict=True):
-        label = _tables.safe(label) + (
-            f"\n± std over {row['runs']} seeds" if row["runs"] > 1 else ""
-        )
+    for row in rows:
+        label = _label(row, look)
         cells = [
             _tables.cell(row["accuracy"], row["interval"], row["std"], name, "", look, scale)
             for name in columns
@@ -210,9 +241,20 @@ def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _outpu
     return table
 
 
-def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
-    from ltkit.evaluation import labels
+def _label(row: dict[str, Any], look: _output.Look) -> str:
+    """Return a row's name, with lines on its seeds and on the settings it was chosen of."""
+    of, label = row.get("of", ()), _tables.safe(row["label"])
+    if row["runs"] > 1:
+        label += f"\n± std over {row['runs']} seeds"
+    if len(of) < 2 or len([other for other in of if other["chosen"]]) > 1:
+        return label
+    few = [other["accuracy"]["few"] for other in of]
+    first, *others = label.split("\n")
+    lines = _tables.of_sweep([other["settings"] for other in of], few, look)
+    return "\n".join([f"{first} *", *others]) + lines
 
+
+def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
     rows = document["rows"]
 
     def make(look: _output.Look) -> "Table":
@@ -223,9 +265,9 @@ def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
             table.add_row(
                 f"accuracy of {_tables.safe(Path(model['features']).name)}", *cells, style="dim"
             )
-        for label, row in zip(labels(rows), rows, strict=True):
+        for row in rows:
             found = row["relative"]
-            table.add_row(_tables.safe(label), *(
+            table.add_row(_tables.safe(row["label"]), *(
                 _tables.cell(found["accuracy"], found["interval"], None, name, "", look, scale)
                 for name in columns
             ))  # fmt: skip
@@ -235,16 +277,14 @@ def _print_relative(document: dict[str, Any], columns: tuple[str, ...]) -> None:
 
 
 def _print_grouped(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    from ltkit.evaluation import labels
-
     about = rows[0]["grouped"]
 
     def make(look: _output.Look) -> "Table":
         scale = _tables.scale_of([row["grouped"] for row in rows], columns)
         table = _tables.table_of("grouped accuracy in %", columns, look, scale)
-        for label, row in zip(labels(rows), rows, strict=True):
+        for row in rows:
             g = row["grouped"]
-            table.add_row(_tables.safe(label), *(
+            table.add_row(_tables.safe(row["label"]), *(
                 _tables.cell(g["accuracy"], g["interval"], g["std"], name, "", look, scale)
                 for name in columns
             ))  # fmt: skip

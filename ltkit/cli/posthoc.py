@@ -1,17 +1,15 @@
 """``ltkit posthoc``."""
 
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.cli import _fitted, _inputs, _options, _output, _paths
 from ltkit.settings import Counts, Select
 
 if TYPE_CHECKING:
-    from ltkit.posthoc import Fitted, Plan
+    from ltkit.posthoc import Plan
     from ltkit.records import Correction, FeatureSet
 
 PriorFrom = Annotated[
@@ -20,6 +18,9 @@ PriorFrom = Annotated[
         help="Where the training prior is from: the file's counts, or the classifier's mean "
         "softmax over the train split."
     ),
+]
+Every = Annotated[
+    bool, typer.Option("--all", help="Print the accuracy of every value that was tried.")
 ]
 
 
@@ -52,6 +53,7 @@ def posthoc(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
     ] = False,
+    every: Every = False,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -86,22 +88,20 @@ def posthoc(
     start, settings, inputs = _start(features, from_, run or [])
     found = methods.fit_features(
         features, wanted, select=select, bins=_options.bins(bins), start=start,
-        by_default=True, counts=counts,
+        by_default=True, counts=counts, report=_output.Progress("epochs", quiet, _fitted.QUICK),
     )  # fmt: skip
     for line in found.notes:
         _output.say(f"note: {line}", quiet)
-    settings |= {
-        "method": method,
-        "select": None if sweep else select,
-        "bins": bins,
-        "counts": counts,
-    }
+    chosen_by = None if sweep else select
+    settings |= {"method": method, "select": chosen_by, "bins": bins, "counts": counts}
     if found.chosen is not None:
-        _say_scores(found, select, quiet)
+        _fitted.say_choice(found, select, every, quiet)
         settings |= {"tried": list(found.tried), "val": list(found.scores)}
     classifiers.write(
         target, found.correction, settings=settings, inputs=inputs, command=_output.command_line()
     )
+    if not wanted.on_val:  # what it learned from shows nothing
+        _fitted.say_result(features, found.correction, _options.bins(bins), quiet)
     _output.wrote(target, quiet)
 
 
@@ -147,18 +147,3 @@ def _start(
     number = pick(before, _options.settings(run, "--run"))
     settings = {"from": {"method": before.method, "run": dict(before.runs[number])}}
     return (before, number), settings, inputs | {"from": hdf5.header(from_)["digest"]}
-
-
-def _say_scores(found: "Fitted", select: Select, quiet: bool) -> None:
-    """Report the score of each tried parameter, and the best ones."""
-    scale = _output.scale_of([found.scores])
-    where = "folds of val" if found.by_folds else "val"
-    for parameters, value in zip(found.tried, found.scores, strict=True):
-        line = f"{_shown(parameters)}: {select} accuracy {value:.4f} on {where}"
-        bar = _output.interval_bar(value, value, scale, 25) if sys.stderr.isatty() else ""
-        _output.say(f"{line:<50} {bar}".rstrip(), quiet)
-    _output.say(f"chosen: {_shown(found.chosen or {})}", quiet)
-
-
-def _shown(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in parameters.items())

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.cli import _inputs, _options, _output
 from ltkit.settings import REPLICATES, NeighborSettings
 
 
 def report(
-    feats: _options.Feats = None,
+    files: _options.FeatsAndClassifiers = None,
     classifier: _options.Classifiers = None,
     base: _options.Base = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output page.")] = Path(
@@ -60,8 +60,8 @@ def report(
     from ltkit.files.atomic import check_output
     from ltkit.reporting import making
 
-    path = _paths.features_path(feats, quiet)
-    features, entries = _inputs.read_judged(path, base, classifier, quiet)
+    path, named = _inputs.features_and_named(files, quiet, classifier)
+    features, entries = _inputs.read_judged(path, base, named, quiet)
     own = () if features.base is None else (Path(features.base.source),)
     read = (path, *own, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)

@@ -8,14 +8,16 @@ from ltkit.evaluation.entries import (
     entries_of,
     knobs,
     label,
-    labels,
     mean_heads,
+    of_seeds,
     one_run,
     pick,
     settings_of,
     siblings,
 )
+from ltkit.evaluation.frontier import knob_of
 from ltkit.evaluation.grouping import Grouping, grouping_of
+from ltkit.evaluation.on_val import OnVal, on_val
 from ltkit.evaluation.prediction import check_fit, predict, predict_classes
 from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
@@ -23,6 +25,7 @@ from ltkit.evaluation.scores import class_table, evaluate
 __all__ = [
     "Entry",
     "Grouping",
+    "OnVal",
     "best",
     "check_fit",
     "class_table",
@@ -31,12 +34,14 @@ __all__ = [
     "entries_of",
     "evaluate",
     "grouping_of",
+    "knob_of",
     "knobs",
     "label",
-    "labels",
     "mean_heads",
     "mean_softmax",
     "objective",
+    "of_seeds",
+    "on_val",
     "one_run",
     "pick",
     "predict",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import documents, metrics
+from ltkit.evaluation.conclusion import conclusion
 from ltkit.evaluation.entries import Entry
 from ltkit.evaluation.frontier import dominated_by, height, leaders, round_levels
 from ltkit.evaluation.intervals import (
@@ -104,7 +105,7 @@ def compare(
     if "few" in weights:
         frontier = {"chosen_on": "val" if few_on_val(features, groups) else split}
         frontier |= _frontier(methods, rival, at)
-    return documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
+    document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
         "untested_classes": documents.untested(data.labels, base.num_classes),
@@ -116,6 +117,7 @@ def compare(
         ],
         "frontier": frontier,
     }
+    return document | {"conclusion": conclusion(document)}
 
 
 def _own(features: FeatureSet, base: Classifier) -> Entry:

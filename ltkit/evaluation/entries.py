@@ -1,5 +1,6 @@
 """Corrections to evaluate, and the names of their settings."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from ltkit.settings import Heads
 TOLD = 8
 """Most values of a setting listed in a message."""
 
+NAMING, LONGEST_WORD = 2, 20
+"""Most settings in the name of a correction, and most characters of one's value there."""
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -25,24 +29,59 @@ class Entry:
     correction: Correction
 
 
-def entries_of(read: Sequence[tuple[Path, Correction]], taken: Sequence[str] = ()) -> list[Entry]:
-    """Name corrections by their methods; those alike, or taken, by their files.
+def entries_of(
+    read: Sequence[tuple[Path, Correction]], taken: Sequence[str] = (), stem: str = ""
+) -> list[Entry]:
+    """Name corrections by their methods.
+
+    Those of one method, or of a name that is taken, also by the settings that they differ in, by
+    what their files' names say beyond the features', or by their files.
 
     Args:
         read: files, and the correction in each.
         taken: names of other rows.
+        stem: of the features file's name.
     """
-    methods, stems = [*taken, *(c.method for _, c in read)], [file.stem for file, _ in read]
-    return [
-        Entry(
-            c.method if methods.count(c.method) == 1
-            else file.stem if stems.count(file.stem) == 1
-            else str(file),
-            str(file),
-            c,
-        )
-        for file, c in read
-    ]  # fmt: skip
+    names = [correction.method for _, correction in read]
+    further = (
+        [
+            _by_settings(c, [other for _, other in read if other.method == c.method])
+            for _, c in read
+        ],
+        [_by_file(c.method, file.stem.removeprefix(f"{stem}.")) for file, c in read],
+        [file.stem for file, _ in read],
+        [str(file) for file, _ in read],
+    )
+    for others in further:
+        known = Counter([*taken, *names])
+        names = [
+            other if known[name] > 1 else name for name, other in zip(names, others, strict=True)
+        ]
+    return [Entry(name, str(file), c) for name, (file, c) in zip(names, read, strict=True)]
+
+
+def _by_settings(correction: Correction, alike: Sequence[Correction]) -> str:
+    """Return a method's name with the settings that others differ in; alone, if one has several."""
+    every = [[settings for settings, _ in settings_of(other)] for other in alike]
+    if any(len(settings) > 1 for settings in every):
+        return correction.method
+    ((own, _),) = settings_of(correction)
+    differing = {
+        knob: value
+        for knob, value in own.items()
+        if any(knob not in other or other[knob] != value for (other,) in every)
+    }
+    words = [f"{knob} {_text(value)}" for knob, value in differing.items()]
+    return " ".join([correction.method, *words[:NAMING]])
+
+
+def _by_file(method: str, said: str) -> str:
+    """Return a method's name with what its file's name says beyond it."""
+    return said if said.startswith(method) else f"{method} {said}"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)[:LONGEST_WORD]
 
 
 def settings_of(correction: Correction) -> Iterator[tuple[dict[str, Any], list[int]]]:
@@ -99,18 +138,14 @@ def knobs(settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> di
 
 
 def label(name: str, settings: Mapping[str, Any], every: Iterable[Mapping[str, Any]]) -> str:
-    """Return a name for a setting: its method and its `knobs`.
+    """Return a name for a setting: its method and those of its `knobs` that are not in it.
 
     Example:
         >>> label("ridge", {"penalty": 0.1}, [{"penalty": 10.0}])
         'ridge penalty 0.1'
     """
-    return " ".join([name, *(f"{knob} {value}" for knob, value in knobs(settings, every).items())])
-
-
-def labels(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of a document's rows."""
-    return [label(row["name"], row["settings"], siblings(row, rows)) for row in rows]
+    words = [f"{knob} {value}" for knob, value in knobs(settings, every).items()]
+    return " ".join([name, *(word for word in words if f" {word} " not in f"{name} ")])
 
 
 def siblings(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -171,6 +206,27 @@ def one_run(
         raise SettingError("run", "best: found no validation split to choose on; name the run")
     every = run_accuracies(val, features.classifier(), some, features.groups())
     return some.only([int(np.argmax([found["balanced"] or 0.0 for found in every]))])
+
+
+def of_seeds(entries: Sequence[Entry], how: Heads, features: FeatureSet) -> list[Entry]:
+    """Return corrections with one head in the place of several seeds; others as they are.
+
+    Args:
+        entries: corrections.
+        how: as for `one_run`; the mean is of each setting's seeds. The entry's name says it.
+        features: whose head is corrected.
+
+    Raises:
+        SettingError: for ``best`` without a validation split.
+    """
+    found = []
+    for entry in entries:
+        one = entry.correction
+        if any(len(runs) > 1 for _, runs in settings_of(one)):
+            one = mean_heads(one) if how == "mean" else one_run(one, {}, how, features)
+            entry = Entry(f"{entry.name} {how}", entry.file, one)
+        found.append(entry)
+    return found
 
 
 def _fitting(correction: Correction, wanted: Mapping[str, float]) -> list[int]:

@@ -114,7 +114,7 @@ def methods_of(
     measured = _measure(judge, base, entries, replicates, seed)
     found = []
     for number, (entry, points) in enumerate(zip(entries, measured, strict=True)):
-        val, chosen, right = _validate(features, base, entry.correction, groups, select, prior)
+        val, chosen, right = validated(features, base, entry.correction, groups, select, prior)
         settings = [point.settings for point in points]
         knob, redrawn = knob_of(settings), None
         if knob is not None or len(points) == 1:
@@ -154,7 +154,7 @@ def _redrawn(
     return overall, few
 
 
-def _validate(
+def validated(
     features: FeatureSet,
     base: Classifier,
     correction: Correction,

@@ -111,6 +111,22 @@ def deviations(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | 
     }
 
 
+def means(runs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return the mean over runs of each group's accuracy.
+
+    Args:
+        runs: of `summarize`, one of each run.
+
+    Example:
+        >>> means([{"all": 0.25, "few": None}, {"all": 0.75, "few": None}])
+        {'all': 0.5, 'few': None}
+    """
+    return {
+        name: None if value is None else float(np.mean([run[name] for run in runs]))
+        for name, value in runs[0].items()
+    }
+
+
 def relative_accuracy(accuracy: Floats, references: Floats) -> Floats:
     """Return accuracies relative to the best from balanced training; NaN where that is 0.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import documents, measures, metrics, priors
-from ltkit.evaluation.entries import Entry, knobs, settings_of
+from ltkit.evaluation.entries import Entry, knobs, label, settings_of
 from ltkit.evaluation.grouping import Grouping
 from ltkit.evaluation.intervals import (
     Estimate,
@@ -18,12 +18,16 @@ from ltkit.evaluation.intervals import (
     difference_estimate,
     moments,
 )
+from ltkit.evaluation.measured import validated
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
 from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
 from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
-from ltkit.settings import GROUPS, REPLICATES
+from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.evaluate/2"
+
+SELECT: Select = "balanced"
+"""Accuracy on the validation split by which one of a correction's settings is chosen."""
 
 EQUAL_SIZE = 0.05
 """Allowed deviation from an equally large balanced set: rounding, and images for val."""
@@ -46,9 +50,10 @@ def evaluate(
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Score the features file's own head and every correction on a split.
 
-    Each accuracy is a weighted mean of class accuracies, and has, like its paired difference to the
+    Accuracies are weighted means of class accuracies, and have, like paired differences to the
     baseline, the 95 % interval of `ltkit.evaluation.intervals`. A correction's runs that differ in
-    the seed only make one row: the mean, and the standard deviation over seeds.
+    the seed only make one row: the mean, and the standard deviation over seeds. Of a correction's
+    rows, the best on the validation split by balanced accuracy is marked; without it, all are.
 
     Args:
         features: with a head.
@@ -59,11 +64,9 @@ def evaluate(
         topk: top-k accuracies to compute; None: top-1, and top-5 with five classes or more.
         references: features of models trained on the balanced set of equal size, on the same
             test samples, for relative accuracy: in each group against the best of them.
-        prior: how often classes occur where the classifier is used, as `ltkit.records.class_prior`
-            has it; None: as in the split.
+        prior: how often classes occur in use, as of `ltkit.records.class_prior`; None: as here.
         shifts: also score under each prior of `priors.SHIFTS`.
-        figures: of `ltkit.settings.METRICS`, those that need probabilities or that the table of
-            classes is to have; others are in every document.
+        figures: of `ltkit.settings.METRICS`, beyond those that every document has, or by class.
         replicates: bootstrap replicates.
         seed: bootstrap seed.
 
@@ -93,6 +96,7 @@ def evaluate(
         replicates, seed, samples,
     )  # fmt: skip
     rows, by_class, more = _score(features, data, entries, scorer, judge)
+    _mark_chosen(rows, features, entries, groups, share)
     if shifts:
         _add_shifts(rows, features, split, by_class)
     if references:
@@ -148,6 +152,25 @@ def _add_shifts(
     found = priors.shifted_accuracies(by_class, priors.shifts(features, split))
     for row, shifted in zip(rows, found, strict=True):
         row["priors"] = shifted
+
+
+def _mark_chosen(
+    rows: Sequence[dict[str, Any]],
+    features: FeatureSet,
+    entries: Sequence[Entry],
+    groups: ShotGroups,
+    share: NDArray[np.float64] | None,
+) -> None:
+    """Add to each row its accuracy on the validation split, and whether its setting is chosen."""
+    rows[0].update(label=features.baseline, val=None, chosen=True)
+    base, select, left = features.classifier(), SELECT if features.splits.get("val") else None, 1
+    for entry in entries:
+        settings = [of for of, _ in settings_of(entry.correction)]
+        val, chosen, _ = validated(features, base, entry.correction, groups, select, share)
+        for number, row in enumerate(rows[left : left + len(settings)]):
+            row["label"] = label(entry.name, row["settings"], settings)
+            row["val"], row["chosen"] = val and val[number], number in chosen
+        left += len(settings)
 
 
 ByClass = dict[str, NDArray[np.float64]]

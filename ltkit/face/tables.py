@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ltkit.evaluation import Grouping, label, siblings
+from ltkit.evaluation import Grouping
 from ltkit.face.arrays import Judged, entries_of
 from ltkit.files.bases import Start, with_base
 from ltkit.records import FeatureSet
@@ -66,7 +66,7 @@ def evaluate(
     rows = document["rows"]
     parts = ("accuracy", "std", "interval", "difference", "difference_interval")
     return _frame(
-        [label(r["name"], r["settings"], siblings(r, rows)) for r in rows],
+        [row["label"] for row in rows],
         [
             {part: row.get(part) for part in parts}
             | {name: row["metrics"][name] for name in figures}

@@ -24,6 +24,7 @@ from ltkit.records import (
     stratified_folds,
 )
 from ltkit.records.priors import as_text, in_words, names_file
+from ltkit.records.progress import Report, silent
 from ltkit.settings import FOLDS, Counts, Select
 
 BOUNDS = ("few_below", "many_above")
@@ -157,6 +158,7 @@ def fit_features(
     start: tuple[Correction, int] | None = None,
     by_default: bool = False,
     counts: Counts = "file",
+    report: Report = silent,
 ) -> Fitted:
     """Fit a method on a features file, as ``ltkit posthoc`` does.
 
@@ -175,6 +177,7 @@ def fit_features(
             say so in the result's notes, instead of refusing.
         counts: where the training prior is from: the file's counts, or ``estimate``, the mean
             softmax of the classifier to correct over the train split.
+        report: called after each epoch of a method that has any.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
@@ -191,7 +194,8 @@ def fit_features(
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
     others = never_predicted(features) if wanted.anew else base
-    fits = zip(_fit(wanted, features, present, base, beside, counts), wanted.runs, strict=True)
+    made = _fit(wanted, features, present, base, beside, counts, report)
+    fits = zip(made, wanted.runs, strict=True)
     correction = joined(
         [Correction.whole(name, present.widened(found, others), run) for found, run in fits]
     )
@@ -315,6 +319,7 @@ def _fit(
     base: Classifier,
     beside: Classifier | None,
     counted: Counts,
+    report: Report = silent,
 ) -> list[Classifier]:
     """Return the classifier of each run among some classes, fitted together if that is supported.
 
@@ -325,6 +330,7 @@ def _fit(
         base: of all classes, to correct.
         beside: of all classes, for an ensemble.
         counted: where the training prior is from.
+        report: called after each epoch of a method that has any.
     """
     module, runs = wanted.module, wanted.runs
     train: FeatureSplit | None = features.splits.get("val" if wanted.on_val else "train")
@@ -338,10 +344,11 @@ def _fit(
         counts = _estimated_counts(base, train)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
         if hasattr(module, "fit_many"):
-            together: list[Classifier] = module.fit_many(base, train, counts, runs)
+            more = (report,) if hasattr(module, "EPOCHS") else ()
+            together: list[Classifier] = module.fit_many(base, train, counts, runs, *more)
             return together
-        more = () if beside is None else (beside,)
-        return [module.fit(base, train, counts, *more, **parameters) for parameters in runs]
+        others = () if beside is None else (beside,)
+        return [module.fit(base, train, counts, *others, **parameters) for parameters in runs]
 
 
 def _estimated_counts(base: Classifier, train: FeatureSplit | None) -> NDArray[Any]:

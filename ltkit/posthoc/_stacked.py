@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ltkit.posthoc import check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks
+from ltkit.records.progress import Report, silent
 from ltkit.row_cache import RowCache
 
 Single = NDArray[np.float32]
@@ -232,6 +233,7 @@ def train(
     *,
     balanced: bool,
     after_epoch: Callable[[Single], None] | None = None,
+    report: Report = silent,
 ) -> list[Single]:
     """Train the parameters of every run from the same start.
 
@@ -246,6 +248,7 @@ def train(
         cost: what is minimised, beside weight decay.
         balanced: whether an epoch has equally many samples of each class, or each sample once.
         after_epoch: changes (L, C, W') parameters in place after each epoch.
+        report: called after each epoch, with their number.
 
     Returns:
         (C, W') parameters of each run.
@@ -276,6 +279,7 @@ def train(
             if after_epoch is not None:
                 for stack in stacks:
                     after_epoch(stack.parameters)
+            report("epoch", epoch + 1, first.epochs)
     found = {n: p for stack, own in zip(stacks, seeds.values(), strict=True)
              for n, p in zip(own, stack.parameters, strict=True)}  # fmt: skip
     return [found[n] for n in range(len(runs))]

@@ -8,8 +8,10 @@ import numpy as np
 from ltkit.posthoc import _stacked, check_range, check_train
 from ltkit.posthoc._stacked import Run
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 
 ANEW = True
+EPOCHS = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 
@@ -68,6 +70,7 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
@@ -75,5 +78,5 @@ def fit_many(
     inputs = _stacked.features_and_one(base, train)
     start = np.zeros((base.num_classes, inputs.width), np.float32)
     form = _stacked.Linear()
-    found = _stacked.train(inputs, start, runs, form, balanced=True)
+    found = _stacked.train(inputs, start, runs, form, balanced=True, report=report)
     return [form.classifier(base, rows) for rows in found]

@@ -8,7 +8,9 @@ import numpy as np
 from ltkit.posthoc import _stacked, check_train
 from ltkit.posthoc._stacked import Run
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 
+EPOCHS = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 
@@ -64,10 +66,11 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
     form = _stacked.ScaleAndShift(np.zeros(base.num_classes, np.float32))
     inputs = _stacked.logits_of(base, train, runs[0].epochs)
-    found = _stacked.train(inputs, form.start(), runs, form, balanced=True)
+    found = _stacked.train(inputs, form.start(), runs, form, balanced=True, report=report)
     return [form.classifier(base, parameters) for parameters in found]

@@ -8,7 +8,9 @@ import numpy as np
 from ltkit.posthoc import _stacked, check_size, check_train, log_prior
 from ltkit.posthoc._stacked import Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 
+EPOCHS = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 
@@ -66,6 +68,7 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
@@ -78,5 +81,7 @@ def fit_many(
         return _stacked.cross_entropy(logits, labels)
 
     form, inputs = _stacked.ScaleAndShift(norms), _stacked.logits_of(base, train, runs[0].epochs)
-    found = _stacked.train(inputs, form.start(), runs, form, balanced_softmax, balanced=False)
+    found = _stacked.train(
+        inputs, form.start(), runs, form, balanced_softmax, balanced=False, report=report
+    )
     return [form.classifier(base, parameters) for parameters in found]

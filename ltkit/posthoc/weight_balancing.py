@@ -9,7 +9,9 @@ from ltkit.errors import InputError
 from ltkit.posthoc import _stacked, check_range, check_size, check_train
 from ltkit.posthoc._stacked import Double, Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints, lengths
+from ltkit.records.progress import Report, silent
 
+EPOCHS = True
 GRID = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 """Around the 0.01 of the released code, and below: there the decay of 0.1 all but removes rows that
 were not trained with strong decay before."""
@@ -79,6 +81,7 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several learning rates and seeds in one pass; each of `tried` is as for `fit`."""
     train, runs = check_train(train, base.num_classes), _stacked.runs_of(tried)
@@ -99,7 +102,9 @@ def fit_many(
     start = np.hstack([base.weight, base.bias[:, None]])
     inputs = _stacked.features_and_one(base, train)
     form = _stacked.Linear()
-    found = _stacked.train(inputs, start, runs, form, binary, balanced=False, after_epoch=project)
+    found = _stacked.train(
+        inputs, start, runs, form, binary, balanced=False, after_epoch=project, report=report
+    )
     return [form.classifier(base, rows) for rows in found]
 
 

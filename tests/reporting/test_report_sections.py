@@ -151,7 +151,7 @@ def test_coefficients_are_means_over_seeds(here, found):
     assert trace["z"][3] == row["alpha"][place]
     assert [pair[1] for pair in trace["customdata"][3]] == row["neighbor"][place]
     table = records(found["exhibits"]["alpha"])
-    random = [r for r in table if r["setting"].startswith("feats.random")]
+    random = [r for r in table if r["setting"].startswith("alphanet random")]
     assert len({r["rank"] for r in random}) > 5
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.cli import _fitted, _inputs, _options, _output, _paths
 from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
 from ltkit.errors import InputError
 from ltkit.settings import (
@@ -117,6 +117,7 @@ def fit(
         of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         leave_out=_options.class_ids(leave_out, "--leave-out", len(features.classes)),
         device=chosen_device, note=_output.note(quiet),
+        report=_output.Progress("epochs", quiet, _fitted.QUICK),
     )  # fmt: skip
     classifiers.write(
         target, correction,
@@ -126,6 +127,7 @@ def fit(
         },
         inputs=features.inputs, command=_output.command_line(),
     )  # fmt: skip
+    _fitted.say_result(features, correction, _options.bins(bins), quiet)
     _output.wrote(target, quiet)
 
 

@@ -61,7 +61,7 @@ def show(
     """  # fmt: skip # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit import alphanet
 
-    path, named = _inputs.features_and_named(files or [], quiet)
+    path, named = _inputs.features_and_named(files, quiet)
     features, entries = _inputs.read_judged(path, base, named, quiet)
     document = alphanet.explain_fit(
         features, entries, classes=class_ or [],

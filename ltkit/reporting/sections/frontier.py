@@ -64,8 +64,8 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "its settings; of a method with several knobs it joins those on the upper hull of the "
             f"{found['chosen_on']} split. Mixing two neighbours reaches every point between. The "
             "large mark of a method is its setting chosen on val, or its only one; a star is "
-            "what is recommended. A method is ahead where its line is above the others' at one "
-            "overall accuracy.",
+            "what is recommended. A method is ahead where its line is above the others' at the "
+            "same overall accuracy.",
             ("setting", "runs", "all", "few", "on_curve", "chosen", "dominated_by"), rows,
             [View("", traces, {"xaxis": axis("overall accuracy in %"), "hovermode": "closest",
                                "yaxis": axis("few-shot accuracy in %")})],
