@@ -298,7 +298,7 @@ system.addEventListener("change", () => paint(system.matches));
 
 // On paper: light, every figure drawn, as wide as the page.
 
-const PAPER = 690; // pixels across A4 between the margins
+const PAPER = 680; // pixels across A4 between the margins
 let before = "";
 
 window.addEventListener("beforeprint", () => {

@@ -220,13 +220,14 @@ def _classes(found: Mapping[str, Any], source: Source) -> Exhibit:
     if found["lead"]:
         heads.insert(5, "then taken for")
     group = source.group[worst[0]["class"]]
-    many = counted(len(worst), "worst rare class", "worst rare classes")
+    one = "The worst rare class, and where its images go"
+    more = f"The {len(worst)} worst rare classes, and where their images go"
     return Exhibit(
-        "worst", f"The {many}, and where their images go",
+        "worst", one if len(worst) == 1 else more,
         f"Classes of the group {group} that the model is right on least often: the share of its "
-        f"{split} images that is right, what the others are taken for, with their number, "
-        "and the share that is right with each correction, with the change in points. A single "
-        "class has few images: a change here is no proof.",
+        f"{split} images that is right, what the others are taken for, with their number, and the "
+        "share that is right with each correction, with the change in points. A single class has "
+        "few images: a change here is no proof.",
         ("class", "name", "train_count", "samples", "setting", "accuracy", "change", "taken_for"),
         [line for row in worst for line in _values(row, settings, source)],
         cells=[heads, *(_class(row, found, source) for row in worst)],
