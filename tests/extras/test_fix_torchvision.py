@@ -1,4 +1,4 @@
-"""``ltkit fix`` on a plain torchvision checkpoint and a folder of pictures, back into plain torch."""
+"""``ltkit fix`` on a plain torchvision checkpoint and a folder of pictures."""
 
 import numpy as np
 import pytest
