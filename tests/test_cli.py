@@ -337,11 +337,31 @@ def test_neighbors_on_screen_as_json_and_in_a_file(feats):
 
 
 def test_inspect_shows_each_kind(feats):
-    run("posthoc", "ncm", "-q")
-    assert "shot_groups" in run("inspect", "feats.h5").stdout
-    assert "ltkit-classifier v1" in run("inspect", "feats.ncm.h5").stdout
+    run("posthoc", "logit-adjust", "--sweep", "-o", "s.h5", "-q")
+    shown = run("inspect", "feats.h5").stdout
+    for line in (
+        "format:       ltkit-features v1, written by ltkit ",
+        "made by:      ltkit", "splits:       train 795, val 120, test 200",
+        "classes:      8, with 5 to 300 training images", "class names:  class 0, class 1, ",
+        "shot groups:  few 2 (below 20), medium 3 (20 to 100), many 3 (above 100)",
+        "head:         linear, 8 classes x 12 features",
+    ):  # fmt: skip
+        assert f"\n{line}" in shown
     document = json.loads(run("inspect", "feats.h5", "--json").stdout)
     assert document["shot_groups"] == {"few": 2, "medium": 3, "many": 3}
+    assert document["train"] == "795 x 12 float32"
+    assert "few 1 (below 6)" in run("inspect", "feats.h5", "--bins", "6,100").stdout
+    shown = run("inspect", "s.h5").stdout
+    for line in (
+        "method:       logit-adjust", "corrects:     8 classes", "runs:         31, tau 0 0.1 0.2",
+        f"features:     {document['digest'][:12]}, feats.h5",
+    ):  # fmt: skip
+        assert f"\n{line}" in shown
+    found = json.loads(run("inspect", "s.h5", "--json").stdout)
+    assert found["weight"] == "(31, 8, 12) float32"
+    assert len(found["varied"]["tau"]) == found["run_count"] == 31
+    Path("feats.h5").rename("f.txt")
+    assert "not in this folder" in run("inspect", "s.h5").stdout
 
 
 def test_validate_exit_1_names_the_block(feats):

@@ -45,7 +45,7 @@ def test_the_pipeline_ends_in_one_json_document(ran):
     (line,) = [line for line in LINES if line.endswith("--json")]
     document = json.loads(results[line].stdout)
     assert document["schema"] == "ltkit.evaluate/2"
-    assert "f.alphanet" in [row["name"] for row in document["rows"]]
+    assert "alphanet" in [row["name"] for row in document["rows"]]
 
 
 def test_the_scores_of_the_chain(ran):

@@ -58,15 +58,24 @@ def _features_of(path: Path, quiet: bool) -> Path:
     header = hdf5.header(path) if path.is_file() else {}
     if header.get("format") in (None, hdf5.FEATURES.name):
         return path
-    wanted = header["inputs"].get("features")
-    for beside in sorted(path.parent.glob("*.h5")):
-        if hdf5.header(beside).get("digest") == wanted:
-            say(f"using {beside}, which {path} was made from", quiet)
-            return beside
+    beside = made_from(path)
+    if beside is not None:
+        say(f"using {beside}, which {path} was made from", quiet)
+        return beside
+    digest = str(header["inputs"].get("features"))[:12]
     raise InputError(
-        f"{path}: made from the features {str(wanted)[:12]}, found no such file beside it; "
-        "name the features file"
+        f"{path}: made from the features {digest}, found no such file beside it; name the features "
+        "file"
     )
+
+
+def made_from(path: Path) -> Path | None:
+    """Return the features file beside a file that was made from it; None without one."""
+    from ltkit.files import hdf5
+
+    wanted = hdf5.header(path)["inputs"].get("features")
+    files = sorted(path.parent.glob("*.h5"))
+    return next((file for file in files if hdf5.header(file).get("digest") == wanted), None)
 
 
 def _default() -> Path:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _loading, _options, _output
+from ltkit.cli import _contents, _loading, _options, _output, _paths
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings, as_json
 
@@ -39,7 +39,7 @@ def inspect(
     ] = False,
     json: _options.Json = False,
 ) -> None:
-    """Show a file's shapes, splits, shot groups, head and origin.
+    """Show what a file is, where it came from and what is in it; --json has everything.
 
     For a checkpoint, show what `extract` would take from it; needs no images.
 
@@ -75,13 +75,9 @@ def inspect(
         )
     if json:
         return _output.print_json(document)
-    for key, value in document.items():
-        shown = value
-        if isinstance(value, dict):
-            shown = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
-        elif isinstance(value, list):
-            shown = ", ".join(map(str, value)) or "none"
-        typer.echo(_output.printable(f"{key + ':':<16}{shown}"))
+    made_from = _paths.made_from(file) if "inputs" in document else None
+    for key, value in _contents.lines_of(document, "" if made_from is None else str(made_from)):
+        typer.echo(_output.printable(f"{key + ':':<14}{value}"))
     return None
 
 
@@ -123,19 +119,43 @@ def _ltkit_file(file: Path, bins: list[int] | None) -> dict[str, Any]:
     if contents.kind is not hdf5.FEATURES:
         for name, rows in sorted(contents.datasets.items()):
             document[name] = f"{rows.shape} {rows.dtype}"
-        return document
+        return document | (_of_correction(file) if contents.kind is hdf5.CLASSIFIER else {})
     found = features_file.read(file)
     for name, split in found.splits.items():
         document[name] = f"{len(split)} x {found.feature_size} {split.features.dtype}"
     document["classes"] = len(found.classes)
     groups = found.groups(bins)
     document["shot_groups"] = {name: len(ids) for name, ids in groups.items()}
+    counts = found.classes.train_count
+    document |= {
+        "bins": list(found.bins if bins is None else bins),
+        "train_count": [int(counts.min()), int(counts.max())],
+        "class_names": list((found.classes.names or ())[:NAMES]),
+        "samples": {name: len(split) for name, split in found.splits.items()},
+        "feature_size": found.feature_size,
+        "dtype": str(next(iter(found.splits.values())).features.dtype),
+    }
     if found.head is not None:
-        document["head"] = _described(found.head)
+        document["head"] = _of_head(found.head)
     return document
 
 
-def _described(head: "Head") -> dict[str, Any]:
+def _of_correction(file: Path) -> dict[str, Any]:
+    """Return a correction's method, how many classes it changes, and what its runs differ in."""
+    from ltkit.files import classifiers
+
+    correction, _ = classifiers.read(file)
+    every = correction.runs
+    values = {name: [run.get(name) for run in every] for name in every[0]}
+    varied = {name: list({repr(v): v for v in of}.values()) for name, of in values.items()}
+    varied = {name: of for name, of in varied.items() if len(of) > 1}
+    return {
+        "method": correction.method, "corrected": len(correction.class_id),
+        "run_count": len(every), "varied": varied,
+    }  # fmt: skip
+
+
+def _of_head(head: "Head") -> dict[str, Any]:
     return {
         "classes": head.num_classes, "features": head.feature_size, "experts": head.experts,
         "normalize": head.normalize, "scale": head.scale,
@@ -153,7 +173,7 @@ def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
         "format": f"checkpoint, {model.family}",
         "digest": model.digest,
         "arch": model.arch,
-        "head": _described(head) if head else {},
+        "head": _of_head(head) if head else {},
         "class_names": list(model.class_names[:NAMES]) if model.class_names else "not said",
         "head_tensors": {
             ours: ".".join((*there.place, there.name)) for ours, there in model.stored.items()

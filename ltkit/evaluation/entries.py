@@ -77,7 +77,7 @@ def _by_settings(correction: Correction, alike: Sequence[Correction]) -> str:
 
 def _by_file(method: str, said: str) -> str:
     """Return a method's name with what its file's name says beyond it."""
-    return said if said.startswith(method) else f"{method} {said}"
+    return said if method in said else f"{method} {said}"
 
 
 def _text(value: Any) -> str:

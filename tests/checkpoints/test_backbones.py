@@ -136,7 +136,7 @@ def test_inspect_shows_a_backbone(path, ltkit):
     torch.save(under(""), path)
     code, said = ltkit("inspect", str(path))
     assert code == 0
-    assert "head:           none" in said.out
+    assert "head:         none" in said.out
     assert NOTE in said.out
 
 
