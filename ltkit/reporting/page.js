@@ -298,15 +298,23 @@ system.addEventListener("change", () => paint(system.matches));
 
 // On paper: light, every figure drawn, as wide as the page.
 
-const PAPER = 680; // pixels across A4 between the margins
-let before = "";
+const PAPER = { width: 680, height: 0.82 }; // pixels across A4; share of the height on screen
+let onScreen = "";
 
 window.addEventListener("beforeprint", () => {
-  before = root.dataset.scheme;
+  onScreen = root.dataset.scheme;
   root.dataset.scheme = "light";
-  for (const plot of plots) draw(plot, drawn.get(plot) || 0, { width: PAPER });
+  for (const plot of plots) {
+    plot.dataset.height ||= plot.style.height;
+    const height = Math.round(parseInt(plot.dataset.height) * PAPER.height);
+    plot.style.height = `${height}px`;
+    draw(plot, drawn.get(plot) || 0, { width: PAPER.width, height });
+  }
 });
-window.addEventListener("afterprint", () => paint(before === "dark"));
+window.addEventListener("afterprint", () => {
+  for (const plot of plots) plot.style.height = plot.dataset.height;
+  paint(onScreen === "dark");
+});
 
 // The command.
 
