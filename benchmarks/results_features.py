@@ -4,7 +4,9 @@ Runs the command line in a temporary folder, one `ltkit` command a line, and wri
 ones print, with the commands, to benchmarks/results/features_<name>.json. The bundled features are
 always there; the others are made by the commands in `STUDIES` and given as files.
 
-    python benchmarks/results_features.py [NAME FEATURES.h5]
+    python benchmarks/results_features.py [NAME FEATURES.h5 [HEAD.h5]]
+
+HEAD.h5 is the classifier that corrections of features without a head start from.
 """
 
 import json
@@ -54,7 +56,18 @@ STUDIES = {
         "are the test split.",
         "12,13,14,15,16,17",
     ),
+    "frozen_lite0": Study(
+        "CIFAR-100-LT, imbalance 100, through a frozen EfficientNet-Lite0",
+        "1280 features of a network trained on ImageNet, images scaled to 128 pixels bicubically; "
+        "no network was trained on CIFAR. The baseline is a head that `ltkit train ce` has trained "
+        "on them; `val=balanced` leaves 10,827 training images. Made by `python "
+        "benchmarks/frozen_features.py`.",
+        "44,46,47,48,49,50",
+    ),
 }
+BASE = "head/ce.h5"
+"""Where that classifier lies: it is no correction, so not beside the features."""
+
 ONE = ("blend", "tau-norm", "logit-adjust", "ncm", "pc-softmax", "group-bias", "ridge", "logistic")
 SWEPT = ("blend", "tau-norm", "logit-adjust", "group-bias", "ridge", "logistic")
 SEEDED = ("crt", "lws", "marc", "weight-balancing")
@@ -94,13 +107,23 @@ OVER = (
 )
 
 
-def main(name: str, features: Path) -> None:
+def based(command: str, head: Path | None) -> str:
+    """Return a command that starts from a head of its own, where there is one."""
+    return command if head is None else command.replace("feats.h5", f"feats.h5 --base {BASE}", 1)
+
+
+def main(name: str, features: Path, head: Path | None = None) -> None:
     """Run every command on a features file; write the document."""
     study = STUDIES[name]
-    compare = COMPARE.format(levels=study.levels)
+    compare, over = (based(text.format(levels=study.levels), head) for text in (COMPARE, OVER))
+    corrections, curves = ([based(c, head) for c in some] for some in (CORRECTIONS, CURVES))
+    evaluate, sweep = based(EVALUATE, head), based(SWEEP, head)
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(features, Path(folder) / "feats.h5")
+        if head is not None:
+            (Path(folder) / BASE).parent.mkdir()
+            shutil.copyfile(head, Path(folder) / BASE)
 
         def run(command: str) -> str:
             print(command, file=sys.stderr, flush=True)
@@ -111,25 +134,24 @@ def main(name: str, features: Path) -> None:
             )
             return done.stdout
 
-        for command in CORRECTIONS:
+        for command in corrections:
             run(command)
         document: dict[str, Any] = {"title": study.title, "about": study.about}
-        document |= json.loads(run(EVALUATE))
-        document["sweep"] = json.loads(run(SWEEP))["rows"]
-        for command in CURVES:
+        document |= json.loads(run(evaluate))
+        document["sweep"] = json.loads(run(sweep))["rows"]
+        for command in curves:
             run(command)
         compared = json.loads(run(compare))
         document["frontier"] = compared["frontier"]
-        over = OVER.format(levels=study.levels)
         document["over_logit_adjust"] = json.loads(run(over))["frontier"]
         document["over_command"] = over
         document["on_curve"] = {
             method["name"]: [p["label"] for p in method["points"] if p["on_curve"]]
             for method in compared["methods"]
         }
-    document["commands"] = [*CORRECTIONS, EVALUATE]
-    document["sweep_command"] = SWEEP
-    document["frontier_commands"] = [*CURVES, compare]
+    document["commands"] = [*corrections, evaluate]
+    document["sweep_command"] = sweep
+    document["frontier_commands"] = [*curves, compare]
     document["machine"] = where
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"features_{name}.json"
@@ -138,7 +160,7 @@ def main(name: str, features: Path) -> None:
 
 if __name__ == "__main__":
     bundled = Path(str(resources.files("ltkit") / "data" / "demo" / "feats.h5"))
-    if len(sys.argv) == 3:
-        main(sys.argv[1], Path(sys.argv[2]))
+    if len(sys.argv) in (3, 4):
+        main(sys.argv[1], *map(Path, sys.argv[2:]))
     else:
         main("cifar100_lt", bundled)

@@ -12,6 +12,7 @@ from typing import Any
 
 import reproduce
 import statistics_page
+from regret_page import regret_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -46,6 +47,7 @@ not read as something else. How far that was tried, and what it does not cover:
 - [Two writers](#two-writers)
 - [Power failures and network file systems](#power-failures-and-network-file-systems)
 - [Damaged and hostile files](#damaged-and-hostile-files)
+- [What is not promised](#what-is-not-promised)
 """
 
 KILLS = """\
@@ -138,6 +140,24 @@ expected.
   to each block of the file, which takes a while, or the command is refused.
 """
 
+UNPROMISED = """\
+## What is not promised
+
+- **Code that you trust.** `--trust-code` loads a program, `--model` and `--transform` run yours.
+  What they do is not limited, and not watched in the tables above.
+- **Files that change while they are read.** A file is taken for what it is when it is opened.
+  Nothing keeps another program from writing into it meanwhile.
+- **A folder that others may write to.** Names are made only where nothing is, and links are not
+  followed; but who may write there may also remove or replace what was written.
+- **HDF5 itself.** See above: `validate` survives what other commands may not.
+- **A bound on all memory.** What a stranger's file makes ltkit allocate is bounded by 512 MB and
+  four times its size; the libraries that decode, and the data themselves, come on top. The suite
+  holds every refused file of its catalogue to 1.5 GB.
+- **The same last digits elsewhere.** "Identical" above is of one machine, one set of versions and
+  one number of threads.
+- **Faults nobody tried:** bad memory, clocks that jump, file systems other than the two above.
+"""
+
 HOSTILE = """\
 ## Damaged and hostile files
 
@@ -152,9 +172,10 @@ change: another result than that of the sound file.
 FILES = """\
 Of the files that ltkit writes: `-values` are bits of the data, `-crafted` is what HDF5 can do and
 ltkit does not (links, data elsewhere, filters, other types), half of it under a right digest; the
-rest is damage to bytes, also of metadata behind checksums made right again. `extraction`, `sweep`
-and `training` are what an interrupted command leaves, gone on with. What HDF5 and libtiff say on
-stderr themselves is no noise. The kinds of one reader have 10,000 mutants together.
+rest is damage to bytes, also of metadata behind checksums made right again. `extraction` and
+`training` are what an interrupted command leaves, gone on with. `import-` are arrays and tables as
+other programs write them, probabilities (`scores`) and class embeddings (`texts`). What HDF5 and
+libtiff say on stderr themselves is no noise. The kinds of one reader have 10,000 mutants together.
 
 At a few files whose metadata is wrong behind right checksums, which takes intent, the HDF5 library
 itself crashes or hangs. `ltkit validate` has that happen in a process of its own and refuses them;
@@ -306,7 +327,7 @@ def gains_table(document: dict[str, Any]) -> list[str]:
         "|---" * (len(levels) + 1) + "|",
     ]
     for method in frontier["few"]:
-        if method in ("baseline", "logit-adjust"):
+        if method in (document["rows"][0]["name"], "logit-adjust"):
             continue
         cells = []
         for level in levels:
@@ -353,7 +374,8 @@ def fuzz_table(path: Path) -> list[str]:
     ]
     if "fuzz_scratch" in document["command"]:
         lines += [NAMES, ""]
-    if values := [row for name, row in rows.items() if name.endswith("-values")]:
+    own = "fuzz_files" in document["command"]
+    if own and (values := [row for name, row in rows.items() if name.endswith("-values")]):
         total, refused = (sum(row[of] for row in values) for of in ("mutants", "refused"))
         apart = sum(row.get("isolated", 0) for row in rows.values())
         said = (
@@ -457,13 +479,15 @@ def documents() -> dict[Path, str]:
     trust = [line for path in sorted(RESULTS.glob("fuzz_*.json")) for line in fuzz_table(path)]
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))
     return {
-        ROOT / "docs" / "results.md": "\n".join([RESULTS_HEAD, *accuracy, *reproduce.table()]),
+        ROOT / "docs" / "results.md": "\n".join(
+            [RESULTS_HEAD, *regret_table(RESULTS / "regret.json"), *accuracy, *reproduce.table()]
+        ),
         ROOT / "docs" / "statistics.md": statistics_page.document(
             RESULTS / "interval_coverage.json"
         ),
         ROOT / "docs" / "performance.md": "\n".join([PERFORMANCE_HEAD, *speed]),
         ROOT / "docs" / "reliability.md": "\n".join(
-            [RELIABILITY_HEAD.rstrip("\n"), "", *faults, POWER, HOSTILE, *trust]
+            [RELIABILITY_HEAD.rstrip("\n"), "", *faults, POWER, HOSTILE, *trust, UNPROMISED]
         ),
     }
 

@@ -100,8 +100,6 @@ def as_float32(
     row = first_lost(rows, np.atleast_2d(stored))
     if row is not None:
         place = f"row {row}: " if values.ndim > 1 else ""
-        raise InputError(
-            f"{where}: {place}values of at most {np.abs(rows[row]).max():.2g} are lost in float32; "
-            f"{advice}"
-        )
+        found = f"values of at most {np.abs(rows[row]).max():.2g} are lost in float32"
+        raise InputError(f"{where}: {place}{found}; {advice}")
     return stored

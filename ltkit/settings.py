@@ -51,6 +51,9 @@ Counts = Literal["file", "estimate"]
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+"""How a picture is scaled, by Pillow's names."""
+
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor"]
 Stored = Literal["float32", "float16"]
@@ -346,7 +349,7 @@ class ViewSettings:
     """What the user says of how pictures become what a network sees; None: it is found out.
 
     image_size: pixels of a side that the network gets; resize and crop, where these are not said.
-    resize, crop, fit, window: as in `ltkit.records.ImageView`.
+    resize, crop, fit, window, interpolation: as in `ltkit.records.ImageView`.
     """
 
     image_size: int | None = None
@@ -354,6 +357,7 @@ class ViewSettings:
     crop: int | None = None
     fit: Fit | None = None
     window: tuple[float, float] | None = None
+    interpolation: Interpolation | None = None
 
 
 @dataclass(frozen=True)

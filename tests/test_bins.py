@@ -9,6 +9,8 @@ import ltkit as library
 from ltkit.errors import InputError, SettingError
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, FeatureSet, automatic_bins, shot_groups, stored_bins
+from ltkit.settings import ImportSettings
+from ltkit.sources.arrays import import_arrays
 
 RNG = np.random.default_rng(0)
 COUNTS = np.array([90, 60, 40, 30, 25, 22])
@@ -107,3 +109,24 @@ def test_limits_of_automatic_bins():
     assert automatic_bins(np.array([0, 0, 0])) == (1, 1)
     with pytest.raises(SettingError, match="bins"):
         stored_bins((9, 3), COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("bins", "counts", "said"),
+    [
+        ("auto", [300, 50, 5], "few below 20, many above 100, the usual ones"),
+        ("auto", [9, 7, 7, 5, 4, 2], "few below 5, many above 7, thirds of the classes"),
+        ((3, 6), [9, 7, 7, 5, 4, 2], ""),
+        (None, [300, 50, 5], ""),
+    ],
+)
+def test_what_auto_has_chosen_is_said(tmp_path, bins, counts, said):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rows = np.random.default_rng(0).normal(size=(len(labels), 3)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", train_features=rows, train_labels=labels)
+    _, notes = import_arrays(
+        tmp_path / "a.npz", tmp_path / "f.h5", settings=ImportSettings(bins=bins)
+    )
+    found = [note for note in notes if note.startswith("--bins")]
+    assert len(found) == bool(said)
+    assert all(said in note for note in found)

@@ -146,7 +146,7 @@ def test_commands_are_printed_as_they_are_typed(tmp_path):
     model = Model(
         tmp_path / "a b.pt", "d:x=1", root=tmp_path, columns={"path": "F"}, follow_links=True,
         load=LoadSettings(mean=(0.5, 0.25), model="p:m", model_args=("a=1", "b=2")),
-        view=ViewSettings(image_size=32, window=(0.0, 4095.0)),
+        view=ViewSettings(image_size=32, window=(0.0, 4095.0), interpolation="bicubic"),
     )  # fmt: skip
     words = shlex.split(model.command(tmp_path / "f.h5"))
     assert words[:3] == ["ltkit", "extract", str(tmp_path / "a b.pt")]
@@ -157,6 +157,7 @@ def test_commands_are_printed_as_they_are_typed(tmp_path):
         "--model-arg a=1 --model-arg b=2",
         "--image-size 32",
         "--window 0,4095",
+        "--interpolation bicubic",
         "--follow-links",
         "--columns path=F",
     ):

@@ -47,7 +47,7 @@ def test_damaged_checkpoints(watched, container):
     assert outcomes["refused"] > COUNT // 4
 
 
-@pytest.mark.parametrize("kind", fuzz_files.TARGETS)
+@pytest.mark.parametrize("kind", fuzz_files.available())
 def test_damaged_files(watched, kind):
     before = records.arrays.BLOCK_BYTES
     outcomes, wrong, _ = fuzz(fuzz_files.TARGETS[kind], FILES, SEED, watched)

@@ -17,6 +17,7 @@ def made(tmp_path_factory):
             "train ce --data digits_lt:val=none --arch digits_net --epochs 1 --device cpu -o m.pt",
             "extract m.pt --data digits_lt:val=none --device cpu -o feats.h5",
             "posthoc tau-norm feats.h5 --sweep -o sweep.h5",
+            "posthoc group-bias feats.h5 --sweep -o two.h5",
         ):
             patch.setattr("sys.argv", ["ltkit", *words.split(), "--quiet"])
             with pytest.raises(SystemExit) as ended:
@@ -42,9 +43,9 @@ def made(tmp_path_factory):
          "no validation split, so the last epoch is taken"),
         ("alphanet sweep feats.h5 --rho 1 --device cpu", 2, "no validation split to score a sweep"),
         ("compare feats.h5 sweep.h5", 2, "no validation split to choose a setting"),
-        ("compare feats.h5 sweep.h5 --every-setting --replicates 100", 0,
+        ("compare feats.h5 two.h5 --every-setting --replicates 100", 0,
          "chosen on test, on which they are measured"),
-        ("report feats.h5 --classifier sweep.h5 --replicates 100 -o o.html", 0,
+        ("report feats.h5 --classifier two.h5 --replicates 100 -o o.html", 0,
          "chosen on test, on which they are measured"),
         ("evaluate feats.h5 --split val", 2, "no split val; there are: train, test"),
         ("train ce feats.h5 --epochs 1 --device cpu -o o.h5", 0, "wrote o.h5"),
@@ -67,9 +68,9 @@ def test_with_val_nothing_is_chosen_on_test(made, tmp_path, monkeypatch, ltkit):
     monkeypatch.chdir(tmp_path)
     words = f"extract {made / 'm.pt'} --data digits_lt --device cpu -o feats.h5 -q".split()
     assert ltkit(*words)[0] == 0
-    assert ltkit("posthoc", "tau-norm", "feats.h5", "--sweep", "-o", "s.h5", "-q")[0] == 0
+    assert ltkit("posthoc", "group-bias", "feats.h5", "--sweep", "-o", "s.h5", "-q")[0] == 0
     code, out, err = ltkit("compare", "feats.h5", "s.h5", "--replicates", "100")
     assert code == 0
     assert "note" not in err
-    assert "settings chosen on val" in out
+    assert "* best on val by balanced accuracy" in out
     assert "val" in datasets.load("digits_lt").splits

@@ -52,7 +52,8 @@ LOOKS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 MODULES = {
-    "encodings", "ltkit", "numpy", "onnx", "onnxruntime", "open_clip", "timm", "torch",
+    "encodings", "ltkit", "numpy", "onnx", "onnxruntime", "open_clip", "pyarrow",
+    "timm", "torch",
     "torchvision", "transformers",
 }  # fmt: skip
 """Packages whose parts may be imported while a file is read, as their code sees fit."""

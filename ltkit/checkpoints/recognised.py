@@ -354,8 +354,8 @@ def fill(
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise FormatError(
-            f"{path}: does not fit {arch}: {len(missing)} tensors missing ({_first(missing)}), "
-            f"{len(extra)} unexpected ({_first(extra)}); {advice}"
+            f"{path}: does not fit {arch}: tensors missing: {len(missing)} ({_first(missing)}), "
+            f"unexpected: {len(extra)} ({_first(extra)}); {advice}"
         )
     for name, tensor in tensors.items():
         needed = expected[name]

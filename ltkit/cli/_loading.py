@@ -5,7 +5,7 @@ from pathlib import Path
 from ltkit import numerals
 from ltkit.errors import InputError
 from ltkit.numerals import Range
-from ltkit.settings import Fit, LoadSettings, ViewSettings, Weights
+from ltkit.settings import Fit, Interpolation, LoadSettings, ViewSettings, Weights
 
 POSITIVE = Range(0, above=True)
 
@@ -46,6 +46,7 @@ def view_settings(
     crop: int | None,
     fit: Fit | None,
     window: str | None,
+    interpolation: Interpolation | None,
 ) -> ViewSettings:
     """Return what the user says of how pictures are brought to size.
 
@@ -58,4 +59,4 @@ def view_settings(
         if len(found) != 2:
             raise InputError(f"--window: found {len(found)} numbers, expected LOW,HIGH, as 0,4095")
         ends = found[0], found[1]
-    return ViewSettings(image_size, resize, crop, fit, ends)
+    return ViewSettings(image_size, resize, crop, fit, ends, interpolation)

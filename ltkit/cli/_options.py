@@ -15,6 +15,7 @@ from ltkit.settings import (
     RANGES,
     Fit,
     Heads,
+    Interpolation,
     PathRule,
     Weights,
     flag,
@@ -244,6 +245,10 @@ FitKind = Annotated[
         "proportions, pad adds black bars.",
         show_default=False,
     ),
+]
+InterpolationKind = Annotated[
+    Interpolation | None,
+    typer.Option("--interpolation", help="How a picture is scaled.", show_default=False),
 ]
 Window = Annotated[
     str | None,

@@ -63,6 +63,7 @@ def extract(
     crop: _options.Crop = None,
     fit: _options.FitKind = None,
     window: _options.Window = None,
+    interpolation: _options.InterpolationKind = None,
     mean: _options.Mean = None,
     std: _options.Std = None,
     base_model: _options.BaseModel = None,
@@ -111,7 +112,7 @@ def extract(
     said = _loading.load_settings(
         arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model, model_arg
     )
-    view = _loading.view_settings(image_size, resize, crop, fit, window)
+    view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
     made = preparation.prepare(
         checkpoint, data, root, wanted=said, view=view, transform=transform, classes=classes,
         no_head=no_head, follow_links=follow_links, columns=_options.columns(columns),

@@ -50,6 +50,7 @@ def fix(
     crop: _options.Crop = None,
     fit: _options.FitKind = None,
     window: _options.Window = None,
+    interpolation: _options.InterpolationKind = None,
     mean: _options.Mean = None,
     std: _options.Std = None,
     base_model: _options.BaseModel = None,
@@ -88,7 +89,7 @@ def fix(
             arch, head, weights, scale, linear, mean, std, trust_code, base_model, own_model,
             model_arg,
         )  # fmt: skip
-        view = _loading.view_settings(image_size, resize, crop, fit, window)
+        view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         settings = ExtractSettings(batch_size=batch_size, amp=amp)
         source = face.Model(
             checkpoint, data, root, said, view, settings, transform, classes, follow_links,

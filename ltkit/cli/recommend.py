@@ -1,6 +1,5 @@
 """``ltkit recommend``."""
 
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,6 @@ from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, REPEATS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ltkit.recommendation import Recommendation
     from ltkit.records import FeatureSet
 
 RecalibrateOn = Annotated[
@@ -73,7 +71,7 @@ def recommend(
     features, others = _read(path, base, recalibrate_on, quiet)
     found = recommendation.recommend(features, wanted, report=_output.Progress("methods", quiet))
     document = found.document | {"features": str(path), "output": str(target)}
-    document["command"] = _ship(target, found, features)
+    document["command"] = None if found.keep else recommendation.ship(features, str(target))
     classifiers.write(
         target, found.correction, settings=as_json(wanted) | {"choice": document["choice"]},
         inputs=features.inputs | others, command=_output.command_line(),
@@ -103,16 +101,6 @@ def _read(
         name, split = recalibrate_on, "val"
     other = features_file.read(Path(name))
     return features.recalibrated(other, split), {"recalibrated": other.digest}
-
-
-def _ship(target: Path, found: "Recommendation", features: "FeatureSet") -> str | None:
-    """Return the command that ships the choice; None where the baseline is kept."""
-    if found.keep:
-        return None
-    into = "--into CKPT -o fixed.pt"
-    if features.head is None or "arch" not in features.settings:
-        into = "--to npz -o head.npz"
-    return f"ltkit export {shlex.quote(str(target))} {into}"
 
 
 def _every(document: dict[str, Any], look: _output.Look) -> "Table":

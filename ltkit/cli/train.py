@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OF_IMAGES = (
     "root", "follow_links", "columns", "arch", "image_size", "resize", "crop", "fit", "window",
+    "interpolation",
     "augment", "mix", "freeze", "keep_best",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
@@ -228,6 +229,7 @@ def train(
     crop: _options.Crop = None,
     fit: _options.FitKind = None,
     window: _options.Window = None,
+    interpolation: _options.InterpolationKind = None,
     cosine: Cosine = TrainPlan.cosine,
     scale: Scale = TrainPlan.scale,
     epochs: Epochs = None,
@@ -274,7 +276,7 @@ def train(
     """
     if list_:
         return _list()
-    method, given = _method(method, data, feats), _options.parameters(set_)
+    method, given = _method(context, method, data, feats), _options.parameters(set_)
     second = from_epoch, then, then_sampler, then_lr, freeze
     plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, init)
     settings = _settings(
@@ -286,18 +288,19 @@ def train(
     out = _Output(output, tensorboard, quiet)
     more: dict[str, Any] = {"seeds": seeds, "class_means": class_means, "resume": resume}
     more |= {"overwrite": overwrite, "device": _options.device_of(device)}
-    _refuse_others(context, data)
     with _output.resumable("epochs"):
         if data is None:
             return _train_heads(feats, plan, settings, out, base, **more)
-        view = _loading.view_settings(image_size, resize, crop, fit, window)
+        view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         more |= {"arch": arch, "view": view, "keep_best": keep_best}
         where = data, root, follow_links, _options.columns(columns)
         return _train_networks(where, plan, settings, out, **more)
 
 
-def _method(method: str | None, data: str | None, feats: str | None) -> str:
+def _method(context: typer.Context, method: str | None, data: str | None, feats: str | None) -> str:
     """Return the named loss; refuse a command line without a loss, or not with exactly one input.
+
+    Options that belong to the other kind of input are refused, too.
 
     Raises:
         InputError: see above.
@@ -312,6 +315,7 @@ def _method(method: str | None, data: str | None, feats: str | None) -> str:
             f"--data or FEATS: found {found}, expected a dataset to train a network on, or a "
             "features file to train a head on"
         )
+    _refuse_others(context, data)
     return method
 
 

@@ -5,7 +5,7 @@ folder with a sub-folder a class, a list file or a CSV; docs/datasets.md has eve
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -132,6 +132,7 @@ def load(
     columns: Mapping[str, str] | None = None,
     val: str = "none",
     like: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Load a dataset.
 
@@ -144,6 +145,8 @@ def load(
             ``none``, or ``holdout`` for a network that is trained here, without those images.
         like: the record of the dataset that a network was trained on; its rule and seed are taken
             where `spec` names none, so that the same images are held out.
+        classes: the names of all classes, where the user states them: those may have no training
+            image in a folder, list or CSV.
 
     Raises:
         InputError: for an unknown name or parameter (the nearest are named), missing files, or a
@@ -161,12 +164,15 @@ def load(
         listed = not path.is_dir() and not tables.is_table(path)
         parameters = _parameters(name, text, _FILES if listed else _NAMED, val, like)
         tables.check_columns(columns, name if listed or path.is_dir() else None)
-        dataset, folder = _load_path(path, parameters, root, follow_links, columns)
+        dataset, folder = _load_path(path, parameters, root, follow_links, columns, classes)
     said = {key: value for key, value in parameters.items() if value is not None}
     described = ",".join(
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in said.items()
     )
     record = {"spec": f"{name}:{described}", **said, **dataset.record}
+    if val == "holdout" or like is not None:  # trained without them, here or before
+        notes = tuple(note.removesuffix(lists.SEEN) for note in dataset.notes)
+        dataset = replace(dataset, notes=notes)
     if columns:
         record["columns"] = dict(columns)
     if follow_links:
@@ -220,29 +226,37 @@ def _load_path(
     root: Path | None,
     follow_links: bool,
     columns: Mapping[str, str] | None,
+    classes: Sequence[str],
 ) -> tuple[Dataset, Path]:
     """Load a user's dataset; also return the folder that its images stay in."""
     if path.is_dir():
-        if not follow_links:  # else all that a class folder leads to would be listed first
-            parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
-            for folder in (path, *parts):
-                check_links(path, [folder])
-                inside = (p for p in folder.iterdir() if not hidden(p.name))
-                check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
-        return folders.load_folder(path, parameters), path
+        if not follow_links:
+            _check_class_folders(path)
+        return folders.load_folder(path, parameters, classes), path
     root = root or path.parent
     files = lists.beside(path)
     notes = lists.as_training(path)
     if not tables.is_table(path):
         listings = {split: lists.read_list(file, root) for split, file in files.items()}
-        return lists.load_lists(listings, root, parameters, notes=notes), root
+        return lists.load_lists(listings, root, parameters, notes=notes, classes=classes), root
     read = {
         s: file for s, file in files.items() if file == path or tables.has_columns(file, columns)
     }
     if left := sorted(file.name for split, file in files.items() if split not in read):
         notes += (f"{', '.join(left)} beside it lacks its columns, so it is left out",)
-    dataset = tables.load_table(path, root, parameters, columns=columns, files=read, notes=notes)
+    dataset = tables.load_table(
+        path, root, parameters, columns=columns, files=read, notes=notes, classes=classes
+    )
     return dataset, root
+
+
+def _check_class_folders(path: Path) -> None:
+    """Refuse folders that are links elsewhere; else all they lead to would be listed first."""
+    parts = (part for part in path.iterdir() if split_of(part.name) and part.is_dir())
+    for folder in (path, *parts):
+        check_links(path, [folder])
+        inside = (p for p in folder.iterdir() if not hidden(p.name))
+        check_links(path, (p for p in inside if p.is_symlink() and p.is_dir()))
 
 
 def _root(name: str, root: Path | None) -> Path:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Ignored:
         self.kinds[Path(name).suffix.lower()] += 1
 
 
-def load_folder(root: Path, parameters: Mapping[str, Any]) -> Dataset:
+def load_folder(root: Path, parameters: Mapping[str, Any], classes: Sequence[str] = ()) -> Dataset:
     """Load ``root/<class>/...``, or ``root/<split>/<class>/...`` where such folders are.
 
     Classes are the sub-folders' names in order; of the train split where there are splits. What a
@@ -75,6 +75,7 @@ def load_folder(root: Path, parameters: Mapping[str, Any]) -> Dataset:
     Args:
         root: the folder.
         parameters: of ``--data``; see `ltkit.datasets.load`.
+        classes: the names of all classes, where the user states them; see `dataset_of`.
 
     Raises:
         InputError: when there is no class folder, no training split beside others, two folders of
@@ -82,17 +83,35 @@ def load_folder(root: Path, parameters: Mapping[str, Any]) -> Dataset:
     """
     ignored = Ignored()
     folders, notes = _splits(root, ignored)
-    names, said = in_order(_subfolders(folders["train"], ignored), parameters["order"])
-    if not names:
-        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
-    listings = {}
-    for split, folder in folders.items():
-        there = names if split == "train" else _subfolders(folder, ignored)
-        if extra := sorted({*there} - {*names}):
-            raise InputError(f"{folder}: class {shown(extra[0])} is not in the train split")
-        listings[split] = _listing(folder, root, names, {*there}, ignored)
+    there = {split: _subfolders(folder, ignored) for split, folder in folders.items()}
+    _check_trained(folders, there, classes)
+    every = {name for split in there.values() for name in split}
+    names, said = in_order(every, parameters["order"])
+    listings = {
+        split: _listing(folder, root, names, {*there[split]}, ignored)
+        for split, folder in folders.items()
+    }
     notes = (*notes, *map(shown, said), *ignored.note())
-    return dataset_of(root, listings, tuple(map(shown, names)), parameters, notes=notes)
+    named = tuple(map(shown, names))
+    return dataset_of(root, listings, named, parameters, notes=notes, classes=classes)
+
+
+def _check_trained(
+    folders: Mapping[str, Path], there: Mapping[str, list[str]], stated: Sequence[str]
+) -> None:
+    """Refuse splits without classes to train, and a class that neither train nor the user has.
+
+    Raises:
+        InputError: see above.
+    """
+    if not there["train"]:
+        raise InputError(f"{folders['train']}: found no sub-folder, expected one per class")
+    for split, folder in folders.items():
+        if extra := sorted({*there[split]} - {*there["train"], *stated}):
+            raise InputError(
+                f"{folder}: class {shown(extra[0])} is not in the train split; extract takes a "
+                "class to test alone, if --classes FILE names it"
+            )
 
 
 def _listing(

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from PIL import Image
 from ltkit import own_code
 from ltkit.errors import InputError
 from ltkit.records import Images, ImageView
+from ltkit.settings import Interpolation
 from ltkit.untrusted.budget import opened, stays_in
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else it writes to stderr
@@ -285,6 +286,17 @@ def beyond(image: Image.Image, window: tuple[float, float] | None) -> str:
             "what becomes black and white"
         )
     return ""
+
+
+def interpolation_of(word: object) -> Interpolation:
+    """Return how pictures are scaled, by another library's word for it; bilinear where it has none.
+
+    Example:
+        >>> [interpolation_of(word) for word in ("bicubic", "lanczos", "random", None)]
+        ['bicubic', 'lanczos', 'bilinear', 'bilinear']
+    """
+    known: tuple[Interpolation, ...] = get_args(Interpolation)
+    return next((one for one in known if one == word), known[0])
 
 
 def transform(image: Image.Image, view: ImageView) -> NDArray[np.uint8]:

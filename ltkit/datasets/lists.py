@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,15 @@ from ltkit.datasets import longtail
 from ltkit.datasets.images import ImageFiles, view_of
 from ltkit.datasets.names import SPLIT_NAMES, split_of
 from ltkit.errors import InputError
-from ltkit.records import SPLITS, ClassTable, Dataset, ImageSplit, ImageView, Ints
+from ltkit.records import (
+    SPLITS,
+    ClassTable,
+    Dataset,
+    ImageSplit,
+    ImageView,
+    Ints,
+    note_of_left_out,
+)
 from ltkit.untrusted.texts import in_array, lines
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -28,6 +36,9 @@ MOST_PATH = 4096
 """Characters of a path, as systems have them."""
 
 WHAT = "a list of images"
+
+SEEN = "; a model that was trained on them has seen them: choose nothing on them for it"
+"""End of the note on images that are held out, where it is not known to be trained without them."""
 
 
 class Listing(NamedTuple):
@@ -45,6 +56,7 @@ def load_lists(
     *,
     wnids: tuple[str, ...] | None = None,
     notes: tuple[str, ...] = (),
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Make a dataset of list files, one a split; see `read_list`.
 
@@ -56,12 +68,13 @@ def load_lists(
         parameters: of ``--data``; see `ltkit.datasets.load`.
         wnids: C WordNet ids, where known.
         notes: what the user should know.
+        classes: the names of all classes, where the user states them; see `dataset_of`.
 
     Raises:
         InputError: when a class has no training image.
     """
-    names = _folder_names(listings["train"])
-    return dataset_of(root, listings, names, parameters, wnids=wnids, notes=notes)
+    names = _folder_names([*listings.values()] if classes else [listings["train"]])
+    return dataset_of(root, listings, names, parameters, wnids=wnids, notes=notes, classes=classes)
 
 
 def beside(path: Path) -> dict[str, Path]:
@@ -214,10 +227,13 @@ def relative(source: Path, line: int, path: str, root: Path | None = None) -> st
     return path
 
 
-def _folder_names(train: Listing) -> tuple[str, ...] | None:
+def _folder_names(listings: Sequence[Listing]) -> tuple[str, ...] | None:
     """Return the folder of each class's images, where each class has one of its own."""
-    folders = (path.rpartition("/")[0].rpartition("/")[2] for path in train.paths)
-    pairs = sorted(set(zip(train.labels.tolist(), folders, strict=True)))
+    found = set[tuple[int, str]]()
+    for listing in listings:
+        folders = (path.rpartition("/")[0].rpartition("/")[2] for path in listing.paths)
+        found |= {*zip(listing.labels.tolist(), folders, strict=True)}
+    pairs = sorted(found)
     labels, names = zip(*pairs, strict=True)
     one_each = all(names) and labels == (*range(len(set(names))),) and len(pairs) > 1
     return names if one_each else None
@@ -231,6 +247,7 @@ def dataset_of(
     *,
     wnids: tuple[str, ...] | None = None,
     notes: tuple[str, ...] = (),
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Make a dataset of listed images.
 
@@ -241,20 +258,25 @@ def dataset_of(
         parameters: of ``--data``: how images are seen, and what is held out for validation.
         wnids: C WordNet ids, where known.
         notes: what the user should know.
+        classes: the names of all classes, where the user states them: those may have no training
+            image.
 
     Raises:
         InputError: for a split without images, and a class without a training image.
     """
-    _check_classes(listings, names)
+    count, empty = _check_classes(listings, names, classes)
     if wnids is None and names and all(WNID.fullmatch(name) for name in names):
         wnids = names
     listings, rule, said = _validated(listings, parameters["val"], parameters["seed"])
     splits = {
         split: _split(listings[split], root, parameters) for split in SPLITS if split in listings
     }
+    table = ClassTable(np.bincount(listings["train"].labels, minlength=count), names, wnids)
+    if len(empty):
+        said = (*said, note_of_left_out(table, empty, "it is tested, but nothing learns it"))
     return Dataset(
         splits,
-        ClassTable(np.bincount(listings["train"].labels), names, wnids),
+        table,
         mean=MEAN,
         std=STD,
         crop_padding=_view(parameters).crop // 8,
@@ -276,11 +298,13 @@ def _view(parameters: Mapping[str, Any]) -> ImageView:
     return view_of(parameters["resize"], parameters["crop"])
 
 
-def _check_classes(listings: Mapping[str, Listing], names: tuple[str, ...] | None) -> None:
-    """Refuse a split without images, and a class without a training image.
+def _check_classes(
+    listings: Mapping[str, Listing], names: tuple[str, ...] | None, stated: Sequence[str]
+) -> tuple[int, Ints]:
+    """Return the number of classes, and those without a training image.
 
     Raises:
-        InputError: see above.
+        InputError: for a split without images, and for such a class that the user does not state.
     """
     for listing in listings.values():
         if not listing.paths:
@@ -289,13 +313,17 @@ def _check_classes(listings: Mapping[str, Listing], names: tuple[str, ...] | Non
     present = np.unique(train.labels)
     most = 1 + max(int(listing.labels.max()) for listing in listings.values())
     num_classes = max(len(names or ()), most)
-    if len(present) < num_classes:
-        absent = int(np.setdiff1d(np.arange(len(present) + 1), present)[0])
-        named = dict(enumerate(names or ())).get(absent, absent)
-        raise InputError(
-            f"{train.source}: found no training image of class {named}, "
-            f"expected at least one of each of the {num_classes} classes"
-        )
+    known = {*stated} & {*names} if names else range(len(stated))
+    empty = np.setdiff1d(np.arange(min(num_classes, len(present) + len(known) + 1)), present)
+    called = dict(enumerate(names or ()))
+    for absent in empty.tolist():
+        if called.get(absent, absent) not in known:
+            raise InputError(
+                f"{train.source}: found no training image of class {called.get(absent, absent)}, "
+                f"expected at least one of each of the {num_classes} classes; extract takes a "
+                "class to test alone, if --classes FILE names it"
+            )
+    return num_classes, empty
 
 
 def _validated(
@@ -318,8 +346,7 @@ def _validated(
     kept, held_out = longtail.hold_out(train.labels, seed)
     note = (
         f"val=holdout: {len(held_out)} of the {len(train.paths)} training images are val, and not "
-        "counted as training images; a model that was trained on them has seen them: choose "
-        "nothing on them for it"
+        f"counted as training images{SEEN}"
     )
     split = {**listings, "train": _take(train, kept), "val": _take(train, held_out)}
     return split, "holdout", (note,)

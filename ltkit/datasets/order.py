@@ -73,7 +73,7 @@ def in_order(dataset: Dataset, names: Sequence[str], source: str) -> tuple[Datas
     )
     empty = len(names) - len(own)
     said = f"classes are in the order of {source}, not that of {dataset.record['spec']}"
-    return moved, said + f"; {empty} of them have no images here" * bool(empty)
+    return moved, said + f"; {empty} of them without images here" * bool(empty)
 
 
 def _known_as(classes: ClassTable, names: Sequence[str]) -> tuple[str, ...] | None:

@@ -1,7 +1,7 @@
 """Datasets of image files by a table: CSV, or with semicolons or tabs, with a header."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,7 @@ def load_table(
     columns: Mapping[str, str] | None = None,
     files: Mapping[str, Path] | None = None,
     notes: tuple[str, ...] = (),
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Load a table with a header and the columns ``path``, ``label`` and, if there, ``split``.
 
@@ -76,6 +77,7 @@ def load_table(
         files: split to a table of its own, the training one among them, where none has a column for
             the split.
         notes: what the user should know.
+        classes: the names of all classes, where the user states them; see `dataset_of`.
 
     Raises:
         InputError: for a column that is absent, or a row that does not fit; the message names it.
@@ -88,10 +90,12 @@ def load_table(
     parts = {path: rows} | {file: _table(file, root, called, split) for split, file in own.items()}
     labels = {row.label for found in parts.values() for row in found}
     if any(map(NUMBER.fullmatch, labels)):
-        return dataset_of(root, _listings(parts, None), None, parameters, notes=notes)
+        numbered = _listings(parts, None)
+        return dataset_of(root, numbered, None, parameters, notes=notes, classes=classes)
     names, said = in_order(labels, parameters["order"])
     listings = _listings(parts, {name: class_id for class_id, name in enumerate(names)})
-    return dataset_of(root, listings, names, parameters, notes=(*notes, *map(shown, said)))
+    notes = (*notes, *map(shown, said))
+    return dataset_of(root, listings, names, parameters, notes=notes, classes=classes)
 
 
 def _listings(

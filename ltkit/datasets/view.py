@@ -195,7 +195,9 @@ def _said(base: ImageView, said: ViewSettings, origin: dict[str, str]) -> ImageV
         whole = view_of(said.resize, said.crop)
         sizes = {"resize": whole.resize, "crop": whole.crop}
     changes: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
-    changes |= {n: v for n in ("fit", "window") if (v := getattr(said, n)) is not None}
+    changes |= {
+        n: v for n in ("fit", "window", "interpolation") if (v := getattr(said, n)) is not None
+    }
     origin |= dict.fromkeys(changes, SAID)
     return replace(base, **changes)
 

@@ -54,8 +54,8 @@ def error_interval(
     """Return the 95 % interval of the calibration error over samples.
 
     Chance alone opens gaps, so the error of a sample lies above the true one, and that of a
-    bootstrap's replicate higher still. Here the gaps of the bins are made larger and smaller by one
-    factor: the interval has the errors from which the one found is no surprise, 0 if the
+    bootstrap's replicate higher still. Here gaps of the shape found are made larger and smaller by
+    one factor: the interval has the errors from which the one found is no surprise, 0 if the
     classifier may be calibrated. A sample's noise is that of its bin's accuracy.
 
     Args:
@@ -73,11 +73,29 @@ def error_interval(
     count, right, squares = (np.bincount(bins, v, ECE_BINS) for v in (None, correct, weights**2))
     gaps = np.bincount(bins, weights * (confidence - correct), ECE_BINS).astype(np.float64)
     chance = (right + 0.5) / (count + 1)
-    noise = np.random.default_rng(seed).normal(size=(replicates, ECE_BINS))
-    noise *= np.sqrt(squares * chance * (1 - chance))
-    found = float(np.abs(gaps).sum())
-    low, high = (_factor(gaps, noise, found, level) for level in (0.975, 0.025))
-    return [low * found / weights.sum(), (high or 1.0) * found / weights.sum()]
+    variance = squares * chance * (1 - chance)
+    noise = np.random.default_rng(seed).normal(size=(replicates, ECE_BINS)) * np.sqrt(variance)
+    found, shape = float(np.abs(gaps).sum()), _shape(gaps, variance)
+    low, high = (_factor(shape, noise, found, level) for level in (0.975, 0.025))
+    ends = low * shape.sum(), high * shape.sum() or found
+    return [float(end / weights.sum()) for end in ends]
+
+
+def _shape(gaps: Floats, variance: Floats) -> Floats:
+    """Return how large the gaps of bins are, without what noise adds to their differences.
+
+    They are taken to be normal around their mean, with the spread that noise leaves over; what a
+    found gap then says of the true one is normal, and the mean of its size is returned.
+    """
+    from scipy.stats import foldnorm
+
+    centre, spread = gaps.mean(), max(0.0, float(gaps.var() - variance.mean()))
+    share = spread / np.maximum(spread + variance, 1e-300)
+    means, deviations = centre + share * (gaps - centre), np.sqrt(share * variance)
+    sizes = np.abs(means)
+    noisy = deviations > 1e-12 * sizes
+    sizes[noisy] = foldnorm.mean(sizes[noisy] / deviations[noisy], scale=deviations[noisy])
+    return sizes if sizes.any() else np.ones(len(gaps))
 
 
 def _factor(gaps: Floats, noise: Floats, found: float, level: float) -> float:

@@ -122,8 +122,8 @@ def fix(
         choice, found.correction, settings=as_json(wanted) | {"choice": found.document["choice"]},
         inputs=features.inputs, command=command,
     )  # fmt: skip
-    _export(source, alone, features, found.correction, choice, target, say)
-    _page(features, found.correction, path, choice, page, say)
+    shipped = _export(source, alone, features, found.correction, choice, target, say)
+    _page(features, found, (path, choice), page, shipped, say)
     return Fixed(target, path, choice, page, found)
 
 
@@ -182,17 +182,19 @@ def _export(
     choice: Path,
     target: Path,
     say: Say,
-) -> None:
-    """Write the corrected head into its checkpoint, or alone."""
+) -> str:
+    """Write the corrected head into its checkpoint, or alone; return the command that does."""
     if alone or not isinstance(source, Model):
         form = target.suffix.removeprefix(".")
-        say(f"$ {command_of('export', choice, to=form, output=target)}")
+        command = command_of("export", choice, to=form, output=target)
+        say(f"$ {command}")
         exported.export_head(features.corrected(correction), form, target)
-        return
+        return command
     load = source.load
     said = {"model": load.model, "model_args": load.model_args, "trust_code": load.trust_code,
             "base_model": load.base_model}  # fmt: skip
-    say(f"$ {command_of('export', choice, into=source.checkpoint, **said, output=target)}")
+    command = command_of("export", choice, into=source.checkpoint, **said, output=target)
+    say(f"$ {command}")
     again = LoadSettings.from_json(
         features.settings.get("load", {}), trust_code=load.trust_code, model=load.model,
         model_args=load.model_args, base_model=load.base_model,
@@ -201,20 +203,30 @@ def _export(
         source.checkpoint, correction, 0, target,
         made_from=features_file.checkpoint_of(features), wanted=again,
     )  # fmt: skip
+    return command
 
 
 def _page(
-    features: FeatureSet, correction: Correction, path: Path, choice: Path, page: Path, say: Say
+    features: FeatureSet,
+    found: Recommendation,
+    read: tuple[Path, Path],
+    page: Path,
+    shipped: str,
+    say: Say,
 ) -> None:
     """Write the report, on test where there is one."""
     from ltkit.evaluation import Entry
-    from ltkit.reporting import making
+    from ltkit.reporting import advice, making
 
+    path, choice = read
     split = next(name for name in ("test", "val", "train") if name in features.splits)
     command = command_of("report", path, classifier=choice, split=split, output=page)
     say(f"$ {command}")
-    entries = [Entry(correction.method, str(choice), correction)]
-    making.make(features, split, entries, read=(path, choice), command=command).write(page)
+    entries = [Entry(found.correction.method, str(choice), found.correction)]
+    told = advice.of_document(found.document, 0, shipped)
+    making.make(
+        features, split, entries, read=read, command=command, advice=told
+    ).write(page)  # fmt: skip
 
 
 def _said(wanted: Wanted) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ltkit.face.arrays import COMMAND, Judged, entries_of
 from ltkit.files.bases import Start, with_base
+from ltkit.recommendation import Recommendation
 from ltkit.records import FeatureSet
 from ltkit.settings import REPLICATES, NeighborSettings, PathRule
 
@@ -23,6 +24,7 @@ def report(
     replicates: int = REPLICATES,
     seed: int = 0,
     base: Start | None = None,
+    recommended: Recommendation | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write an offline HTML page with figures of a model and its corrections.
@@ -41,6 +43,7 @@ def report(
         replicates: of the bootstrap.
         seed: of the bootstrap and of the map.
         base: a classifier in the place of the head, or its file.
+        recommended: what `ltkit.recommend` found, to be shown first.
         overwrite: whether the page may be replaced.
 
     Raises:
@@ -48,14 +51,17 @@ def report(
             exists.
     """
     from ltkit.files.atomic import check_output
-    from ltkit.reporting import making
+    from ltkit.reporting import advice, making
 
     target = Path(output)
     check_output(target, overwrite=overwrite)
+    told = None if recommended is None else advice.of_document(recommended.document, 0)
+    if recommended is not None:
+        corrections = (recommended.correction, *corrections)
     made = making.make(
         with_base(features, base), split, entries_of(corrections), group=group, rule=rule,
         level=level, k=k, bins=bins, images=None if images is None else Path(images),
-        replicates=replicates, seed=seed, command=COMMAND,
+        replicates=replicates, seed=seed, command=COMMAND, advice=told,
     )  # fmt: skip
     made.write(target)
     return target

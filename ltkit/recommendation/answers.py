@@ -1,9 +1,24 @@
 """What a recommendation says to a person, in at most ten lines."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ltkit.records import FeatureSet
 from ltkit.settings import GROUPS
+
+
+def ship(features: FeatureSet, file: str) -> str:
+    """Return the command that ships a correction: into its checkpoint, or else its head alone.
+
+    Args:
+        features: that it corrects.
+        file: that holds it.
+    """
+    into = "--into CKPT -o fixed.pt"
+    if features.head is None or "arch" not in features.settings:
+        into = "--to npz -o head.npz"
+    return f"ltkit export {shlex.quote(file)} {into}"
 
 
 def answer(document: Mapping[str, Any]) -> list[str]:

@@ -34,6 +34,7 @@ from ltkit.records.groups import (
     ShotGroups,
     automatic_bins,
     members,
+    note_of_bins,
     shot_groups,
     stored_bins,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "lengths",
     "members",
     "never_predicted",
+    "note_of_bins",
     "note_of_left_out",
     "products",
     "shifted",

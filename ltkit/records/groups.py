@@ -93,6 +93,25 @@ def stored_bins(said: StoredBins, class_counts: Ints) -> dict[str, list[int]]:
     return {"bins": list(bins)}
 
 
+def note_of_bins(said: StoredBins, class_counts: Ints) -> tuple[str, ...]:
+    """Return what ``auto`` has chosen; nothing where the user chose.
+
+    Example:
+        >>> note_of_bins("auto", np.array([9, 7, 7, 5, 4, 2]))
+        ('--bins auto: few below 5, many above 7, thirds of the classes by count',)
+    """
+    if said != "auto":
+        return ()
+    low, high = automatic_bins(class_counts)
+    usual = (low, high) == tuple(BINS)
+    why = (
+        "the usual ones, as all three groups are there"
+        if usual
+        else "thirds of the classes by count"
+    )
+    return (f"--bins auto: few below {low}, many above {high}, {why}",)
+
+
 def members(groups: ShotGroups, name: str, setting: str) -> Ints:
     """Return the class ids of ``few``, ``medium``, ``many``, ``base`` or ``all``, ascending.
 

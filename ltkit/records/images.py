@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.records.arrays import Ints
 from ltkit.records.features import ClassTable
-from ltkit.settings import Fit
-
-Interpolation = Literal["bilinear", "bicubic"]
+from ltkit.settings import Fit, Interpolation
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,7 @@ class ImageView:
     resize: pixels; of the shorter side (``fit="crop"``), of both sides, whatever the proportions
         (``squeeze``), or of the longer side, with black bars beside the picture (``pad``).
     crop: side of the square that is cut out of the centre.
+    interpolation: how it is scaled, antialiased but for ``nearest``.
     window: (low, high) values that become 0 and 255, of pictures with more than eight bits; None:
         all that their type holds.
     """

@@ -30,13 +30,26 @@ class View:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    text: lines are separated by line feeds.
+    mark: what it is shown as: ``gain``, ``loss``, ``noise``, or ``lead`` for a row's head; texts
+        say the same, so that no reader needs the colour.
+    """
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
 class Exhibit:
     """A figure, if it has views, or else a table.
 
     key: name of the page's element and of files.
     caption: how to read it.
     columns, rows: of the CSV, numbers as they are.
-    cells: of a table, heading first; lines of a cell are separated by line feeds.
+    cells: of a table, heading first; texts stand for cells without a mark.
     height: of a figure, in pixels.
     """
 
@@ -46,7 +59,7 @@ class Exhibit:
     columns: Sequence[str]
     rows: Sequence[Row]
     views: Sequence[View] = ()
-    cells: Sequence[Sequence[str]] = ()
+    cells: Sequence[Sequence[str | Cell]] = ()
     height: int = 440
 
 
@@ -55,6 +68,7 @@ class Section:
     """A part of the page: its exhibits, or why there are none.
 
     found: the data that the exhibits are drawn from.
+    question: of the page, that it helps to answer.
     """
 
     key: str
@@ -62,6 +76,7 @@ class Section:
     found: Mapping[str, Any] = field(default_factory=dict)
     exhibits: Sequence[Exhibit] = ()
     absent: str = ""
+    question: str = ""
 
 
 def label(text: str, longest: int = 40) -> str:

@@ -6,12 +6,16 @@ from typing import Any
 from ltkit.reporting.exhibits import label
 
 COLORS = {"few": "#d1495b", "medium": "#b7791f", "many": "#2a7fb8", "all": "#6b7683"}
-"""Legible on white and on near-black."""
+"""Of shot groups, and of nothing else; legible on white and on near-black."""
 
 BEFORE = "#828d99"
 SERIES = (
-    "#2a7fb8", "#d1495b", "#2f8f5b", "#8a63c9", "#b7791f", "#13929c", "#c2569b", "#7a7d2a",
+    "#2f8f5b", "#8a63c9", "#13929c", "#c2569b", "#7a7d2a", "#5b6fd6", "#8c5a3c", "#5a8f8a",
 )  # fmt: skip
+"""Of corrections: none of a shot group's."""
+
+SIGNED = [[0, "#7b3f98"], [0.5, "#f2f2f2"], [1, "#1f7a45"]]
+"""Colours below and above 0."""
 
 CIVIDIS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffea46")
 """Colours from low to high, even for readers who cannot tell red from green."""

@@ -9,6 +9,7 @@ from ltkit.evaluation import Entry, grouping_of
 from ltkit.files.atomic import write_text
 from ltkit.records import FeatureSet
 from ltkit.reporting import drawing, page, pictures, sections, source
+from ltkit.reporting.advice import Advice, stored
 from ltkit.reporting.exhibits import Section
 from ltkit.settings import REPLICATES, NeighborSettings, PathRule
 
@@ -47,6 +48,7 @@ def make(
     replicates: int = REPLICATES,
     seed: int = 0,
     command: str = "",
+    advice: Advice | None = None,
 ) -> Report:
     """Make the report of a features file and its corrections.
 
@@ -64,18 +66,22 @@ def make(
         replicates: bootstrap replicates.
         seed: seed of the bootstrap and of the map.
         command: the command that makes this page again.
+        advice: what was recommended; None: the choice that one of the files read holds, if any.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`, or for pictures that cannot be shown.
     """
     pictured = pictures.thumbnails(features, images) if images else {}
+    files = source.provenance(read)
+    if advice is None:
+        advice = stored(files, entries, features)
+    if advice is not None and advice.keep:  # its correction is the model's own head
+        entries = [entry for place, entry in enumerate(entries) if place != advice.entry]
     made = source.collect(
         features, split, entries, bins=bins,
         grouping=grouping_of(features, group, rule=rule, level=level),
-        rule=rule, level=level, k=k, replicates=replicates, seed=seed,
+        rule=rule, level=level, k=k, replicates=replicates, seed=seed, advice=advice,
     )  # fmt: skip
     parts = sections.make(made)
-    text = page.render(
-        made, parts, provenance=source.provenance(read), command=command, thumbnails=pictured
-    )
+    text = page.render(made, parts, provenance=files, command=command, thumbnails=pictured)
     return Report(text, parts, made.compared)

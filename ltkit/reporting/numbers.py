@@ -40,18 +40,28 @@ def number(value: float | None, digits: int = 6) -> float | None:
 
 
 def percent(value: float | None, sign: str = "") -> str:
-    """Return a fraction in per cent.
+    """Return a fraction in per cent; what rounds to 0 has no minus.
 
     Example:
-        >>> percent(0.125, "+"), percent(None)
-        ('+12.5', '–')
+        >>> percent(0.125, "+"), percent(-0.0001, "+"), percent(None)
+        ('+12.5', '+0.0', '–')
     """
-    return "–" if value is None else f"{100 * value:{sign}.1f}"
+    return "–" if value is None else f"{round(100 * value, 1) + 0.0:{sign}.1f}"
 
 
 def span(interval: Sequence[float] | None, sign: str = "") -> str:
     """Return an interval in per cent, or nothing without one."""
     return "" if interval is None else " to ".join(percent(v, sign) for v in interval)
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """Return a number of things.
+
+    Example:
+        >>> counted(1, "class", "classes"), counted(2, "image")
+        ('1 class', '2 images')
+    """
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def hundred(values: Iterable[float | None]) -> list[float | None]:

@@ -28,6 +28,8 @@ const plotted = (text) => {
 
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
 
+const narrow = () => window.innerWidth < 600;
+
 // Hover texts.
 
 const mistakes = (id, setting) =>
@@ -69,18 +71,19 @@ const cellName = (ids) =>
 // What a trace's points are called, by its meta.
 const hovers = {
   class: (trace, setting) => ({
-    text: trace.customdata.map((id) => classText(id, trace.name === "baseline" ? 0 : setting)),
-    hovertemplate: "%{text}<extra></extra>",
+    hovertext: trace.customdata.map((id) => classText(id, trace.name === "baseline" ? 0 : setting)),
+    hovertemplate: "%{hovertext}<extra></extra>",
+    ...(trace.text && narrow() ? { mode: "markers" } : {}), // no room for names
   }),
   value: (trace) => ({
     text: trace.customdata.map((id) => `${plotted(classes.name[id])}, ${classes.train_count[id]}`),
     hovertemplate: "%{text} training images: %{y:.4g}<extra>%{fullData.name}</extra>",
   }),
   alpha: (trace) => ({
-    text: trace.customdata.map((row) =>
+    hovertext: trace.customdata.map((row) =>
       row.map(([id, other]) => `${plotted(classes.name[id])} from ${plotted(classes.name[other])}`),
     ),
-    hovertemplate: "%{text}: α̃ %{z:.3f}<extra></extra>",
+    hovertemplate: "%{hovertext}: α̃ %{z:.3f}<extra></extra>",
   }),
   cell: (trace) => {
     const names = data.cells.map(cellName);
@@ -101,19 +104,19 @@ function colors() {
   return { ink: of("--ink"), line: of("--line"), panel: of("--panel"), soft: of("--soft") };
 }
 
-function layoutOf(own) {
+function layoutOf(own, size) {
   const { ink, line, panel, soft } = colors();
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
-  const small = window.innerWidth < 600;
   return {
-    font: { color: ink, family: "system-ui, sans-serif", size: small ? 11 : 12 },
+    font: { color: ink, family: "system-ui, sans-serif", size: narrow() ? 11 : 12 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 50, r: 12, t: 12, b: 44 },
-    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" },
+    legend: { orientation: "h", itemsizing: "constant", yref: "container", y: 0, yanchor: "bottom" },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink },
     hoverlabel: { align: "left", bgcolor: panel, bordercolor: line, font: { color: ink } },
     ...own,
+    ...size,
     xaxis: { ...axis, ...own.xaxis },
     yaxis: { ...axis, ...own.yaxis },
   };
@@ -128,14 +131,14 @@ const config = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
 
-async function draw(plot, view) {
+async function draw(plot, view, size = {}) {
   const { views } = data.exhibits[plot.dataset.key];
   const { layout, setting } = views[view];
   const traces = views[view].data.map(({ like, ...own }) => ({ ...views[0].data[like], ...own }));
   const named = traces.map((t) => (t.meta in hovers ? { ...t, ...hovers[t.meta](t, setting) } : t));
   const first = !drawn.has(plot);
   drawn.set(plot, view);
-  await Plotly.react(plot, named, layoutOf(layout), config);
+  await Plotly.react(plot, named, layoutOf(layout, size), config);
   if (first) {
     plot.on("plotly_click", ({ points }) => {
       const { customdata, data: trace } = points[0];
@@ -160,9 +163,6 @@ const watcher = new IntersectionObserver(
 );
 const plots = document.querySelectorAll(".plot");
 for (const plot of plots) watcher.observe(plot);
-window.addEventListener("beforeprint", () => {
-  for (const plot of plots) if (!drawn.has(plot)) draw(plot, 0);
-});
 
 for (const select of document.querySelectorAll("select[data-views]"))
   select.addEventListener("change", () =>
@@ -185,7 +185,9 @@ function nameOf(id) {
 }
 
 function table(heads, rows) {
-  const line = (tag, cells) => element("tr", cells.map((cell) => element(tag, cell)));
+  const labelled = (tag, place) => (tag === "td" ? { "data-label": visible(heads[place]) } : {});
+  const line = (tag, cells) =>
+    element("tr", cells.map((cell, place) => element(tag, cell, labelled(tag, place))));
   const body = [
     element("thead", line("th", heads)),
     element("tbody", rows.map((row) => line("td", row))),
@@ -252,7 +254,10 @@ choice.addEventListener("change", () => {
   const wanted = choice.value.trim();
   const number = /^(\d+)(:|$)/.exec(wanted);
   const id = number ? Number(number[1]) : classes.name.findIndex((name) => name === wanted);
-  if (id >= 0 && id < classes.name.length) showClass(id);
+  if (id >= 0 && id < classes.name.length) return showClass(id);
+  document.getElementById("card-title").replaceChildren("No such class");
+  const said = `${short(wanted, 60)}: expected a name, or a number from 0 to ${classes.name.length - 1}.`;
+  document.getElementById("card-body").replaceChildren(element("p", said));
 });
 
 // CSV: a spreadsheet must not take a cell for a formula.
@@ -285,10 +290,47 @@ const system = window.matchMedia("(prefers-color-scheme: dark)");
 
 function paint(dark) {
   root.dataset.scheme = dark ? "dark" : "light";
-  scheme.setAttribute("aria-pressed", String(dark));
+  scheme.textContent = dark ? "Light theme" : "Dark theme"; // what it changes to
   for (const [plot, view] of drawn) draw(plot, view);
 }
 scheme.addEventListener("click", () => paint(root.dataset.scheme !== "dark"));
 system.addEventListener("change", () => paint(system.matches));
+
+// On paper: light, every figure drawn, as wide as the page.
+
+const PAPER = { width: 680, height: 0.82 }; // pixels across A4; share of the height on screen
+let onScreen = "";
+
+window.addEventListener("beforeprint", () => {
+  onScreen = root.dataset.scheme;
+  root.dataset.scheme = "light";
+  for (const plot of plots) {
+    plot.dataset.height ||= plot.style.height;
+    const height = Math.round(parseInt(plot.dataset.height) * PAPER.height);
+    plot.style.height = `${height}px`;
+    draw(plot, drawn.get(plot) || 0, { width: PAPER.width, height });
+  }
+});
+window.addEventListener("afterprint", () => {
+  for (const plot of plots) plot.style.height = plot.dataset.height;
+  paint(onScreen === "dark");
+});
+
+// The command.
+
+const copy = document.getElementById("copy");
+if (copy)
+  copy.addEventListener("click", async () => {
+    const command = document.getElementById("command");
+    window.getSelection().selectAllChildren(command);
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+    } catch {
+      if (!document.execCommand("copy")) return; // it stays selected, to be copied by hand
+    }
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 2000);
+  });
+
 paint(system.matches);
 if (plots.length) draw(plots[0], 0);

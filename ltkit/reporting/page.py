@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
+from itertools import groupby
 from string import Template
 from typing import Any
 
 from ltkit.reporting.drawing import script
-from ltkit.reporting.exhibits import Exhibit, Section, visible
-from ltkit.reporting.source import Source
+from ltkit.reporting.exhibits import Cell, Exhibit, Section, visible
+from ltkit.reporting.numbers import counted
+from ltkit.reporting.source import LONGEST, Source
 
 Traces = Sequence[Mapping[str, Any]]
 
@@ -37,7 +39,7 @@ def render(
     exhibits = [exhibit for part in parts for exhibit in part.exhibits]
     data = {
         "schema": "ltkit.report/1",
-        "evaluate": document,
+        "evaluate": _cut(document),
         "classes": found["classes"]["columns"],
         "labels": source.settings,
         "neighbors": found["classes"]["neighbors"],
@@ -47,23 +49,41 @@ def render(
         "exhibits": {exhibit.key: _as_json(exhibit) for exhibit in exhibits},
     }
     scripts = [script(), _file("page.js")]
+    questions = _questions(parts)
     sizes = ", ".join(f"{count} {name}" for name, count in document["groups"].items() if count)
     return Template(_file("page.html")).substitute(
         policy=escape(_policy(scripts)),
         title=_text(f"Report of {document['features']}"),
         subtitle=_text(
-            f"{document['split']} split, {document['n']} samples of "
-            f"{sum(document['groups'].values())} classes: {sizes}"
+            f"{document['split']} split, {counted(document['n'], 'sample')} of "
+            f"{counted(sum(document['groups'].values()), 'class', 'classes')}: {sizes}"
         ),
         style=_file("page.css"),
-        contents="".join(f'<a href="#{part.key}">{_text(part.title)}</a>' for part in parts),
-        main="".join(map(_section, parts)),
+        contents="".join(
+            f'<a href="#{key}">{_text(question)}</a>' for key, question, _ in questions
+        ),
+        main="".join(_question(*each) for each in questions),
         notes=_notes(source),
         provenance=_provenance(provenance, command),
         data=_json(data),
         plotly=scripts[0],
         script=scripts[1],
     )
+
+
+def _cut(value: Any) -> Any:
+    """Return plain data whose texts are no longer than names on the page.
+
+    Example:
+        >>> len(_cut({"name": ["x" * 1000]})["name"][0])
+        301
+    """
+    if isinstance(value, Mapping):
+        return {key: _cut(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_cut(each) for each in value]
+    long = isinstance(value, str) and len(value) > LONGEST
+    return f"{value[:LONGEST]}…" if long else value
 
 
 def _file(name: str) -> str:
@@ -143,15 +163,43 @@ def _packed(column: Sequence[Any]) -> Any:
     return {"of": list(numbers), "at": [numbers[value] for value in column]}
 
 
+def _questions(parts: Sequence[Section]) -> list[tuple[str, str, list[Section]]]:
+    """Return the page's questions, each with the name of its element and its sections."""
+    every = groupby(parts, key=lambda part: part.question)
+    return [
+        (f"question-{number}", question, list(inside))
+        for number, (question, inside) in enumerate(every, start=1)
+    ]
+
+
+def _question(key: str, question: str, parts: Sequence[Section]) -> str:
+    return f'<h2 id="{key}">{_text(question)}</h2>' + "".join(map(_section, parts))
+
+
 def _section(part: Section) -> str:
     inside = "".join(_figure(e) if e.views else _table(e) for e in part.exhibits)
     if part.absent:
-        inside = f'<p class="absent">Left out: {_text(part.absent)}.</p>'
+        inside = f'<p class="absent">Left out: {_text(part.title)}: {_text(part.absent)}.</p>'
+    if part.key == "answer":
+        inside = _answer(part.found) + inside
     if part.key == "classes":
         inside += _file("card.html")
+    return f'<section id="{part.key}" aria-label="{escape(visible(part.title))}">{inside}</section>'
+
+
+def _answer(found: Mapping[str, Any]) -> str:
+    """Return the sentences at the top of the page, and the command that ships what they say."""
+    told = "".join(
+        f"<dt>{_text(heading)}</dt><dd>{_text(sentence.strip())}</dd>"
+        for heading, sentence in found["sentences"]
+        if sentence.strip()
+    )
+    told = f'<dl class="answer">{told}</dl>'
+    if not found["command"]:
+        return told
     return (
-        f'<section id="{part.key}" aria-labelledby="{part.key}-title">'
-        f'<h2 id="{part.key}-title">{_text(part.title)}</h2>{inside}</section>'
+        f'{told}<div class="ship"><code id="command">{_text(found["command"])}</code>'
+        '<button id="copy" aria-describedby="command">Copy</button></div>'
     )
 
 
@@ -180,13 +228,9 @@ def _csv(exhibit: Exhibit) -> str:
 
 def _table(exhibit: Exhibit) -> str:
     key = exhibit.key
-    heads = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in exhibit.cells[0])
-    lines = "".join(
-        f'<tr><th scope="row">{_text(line[0])}</th>'
-        + "".join(f"<td>{_text(cell)}</td>" for cell in line[1:])
-        + "</tr>"
-        for line in exhibit.cells[1:]
-    )
+    names, *body = exhibit.cells
+    heads = "".join(f'<th scope="col">{_content(cell)}</th>' for cell in names)
+    lines = "".join(_line(line, names) for line in body)
     folded = len(exhibit.cells) > 12 and key == "settings"
     start, end = ("<details><summary>Show</summary>", "</details>") if folded else ("", "")
     return (
@@ -199,34 +243,73 @@ def _table(exhibit: Exhibit) -> str:
     )
 
 
+def _line(line: Sequence[str | Cell], names: Sequence[str | Cell]) -> str:
+    """Return a row of a table; on narrow screens each cell says what column it is of."""
+    first, *others = line
+    lead = ' class="lead"' if isinstance(first, Cell) and first.mark == "lead" else ""
+    cells = "".join(
+        f'<td data-label="{escape(_plain(name))}"{_marked(cell)}>{_content(cell)}</td>'
+        for name, cell in zip(names[1:], others, strict=True)
+    )
+    return f'<tr{lead}><th scope="row">{_content(first)}</th>{cells}</tr>'
+
+
+def _marked(cell: str | Cell) -> str:
+    return f' class="{cell.mark}"' if isinstance(cell, Cell) and cell.mark else ""
+
+
+def _content(cell: str | Cell) -> str:
+    return _text(cell.text if isinstance(cell, Cell) else cell)
+
+
+def _plain(cell: str | Cell) -> str:
+    """Return a cell's first line."""
+    text = cell.text if isinstance(cell, Cell) else cell
+    return visible(text.split("\n")[0])
+
+
 def _notes(source: Source) -> str:
     """Return what the reader should know before the first number."""
     notes = []
     if untested := source.scores["untested_classes"]:
-        notes.append(f"{untested} classes have no sample in this split and are left out.")
+        notes.append(
+            f"{counted(untested, 'class has', 'classes have')} no sample in this split: left out."
+        )
     if source.left_out:
         notes.append(
-            f"{source.left_out} more settings are in the tables only; narrow them with "
-            "--classifier to see them class by class."
+            f"{counted(source.left_out, 'more setting is', 'more settings are')} in the tables "
+            "only; narrow them with --classifier to see them class by class."
         )
     return "".join(f"<p>{_text(note)}</p>" for note in notes)
 
 
 def _provenance(files: Sequence[Mapping[str, Any]], command: str) -> str:
+    """Return what each file is and was made from; the rest of what it records is folded."""
     commands = [file["command"] for file in files if file["command"]] + [command] * bool(command)
-    rows = "".join(
-        f'<tr><th scope="row">{_text(file["file"])}</th><td>{_text(file["format"])}</td>'
-        f'<td class="digest">{_text(file["digest"])}</td><td>{_text(file["written_by"])}</td>'
-        f"<td><code>{_text(json.dumps(file['settings'], ensure_ascii=False))}</code></td>"
-        f"<td><code>{_text(json.dumps(file['inputs'], ensure_ascii=False))}</code></td></tr>"
+    names = {file["digest"]: file["file"] for file in files}
+    names_of = ", ".join(dict.fromkeys(file["written_by"] for file in files))
+    cells = [["file", "kind", "made from"]]
+    cells += [
+        [
+            file["file"], file["format"].removeprefix("ltkit-"),
+            "\n".join(f"{role} {names.get(str(digest), str(digest)[:12])}"
+                      for role, digest in file["inputs"].items()) or "–",
+        ]
+        for file in files
+    ]  # fmt: skip
+    lines = "".join(_line(line, cells[0]) for line in cells[1:])
+    heads = "".join(f'<th scope="col">{_text(head)}</th>' for head in cells[0])
+    full = "".join(
+        f"<p>{_text(file['file'])}: digest <code>{_text(file['digest'])}</code>, settings "
+        f"<code>{_text(json.dumps(file['settings'], ensure_ascii=False))}</code></p>"
         for file in files
     )
-    heads = "".join(
-        f'<th scope="col">{head}</th>'
-        for head in ("file", "format", "digest", "written by", "settings", "made from")
+    table = (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Files"><table><thead><tr>'
+        f"{heads}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f"<details><summary>Digests and settings in full; written by {_text(names_of)}</summary>"
+        f"{full}</details>"
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Files"><table><thead><tr>'
-        f"{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f"<h3>Commands that make it again</h3><pre>{_text(chr(10).join(commands))}</pre>"
-    )
+        table if files else ""
+    ) + f"<h3>Commands that make it again</h3><pre>{_text(chr(10).join(commands))}</pre>"

@@ -4,7 +4,7 @@ Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, `
 ``analyze`` print.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry, Grouping, compare, evaluate, metrics
 from ltkit.evaluation.analysis import Case, Subject, observe
+from ltkit.evaluation.choice import run_accuracies
 from ltkit.files import hdf5
 from ltkit.neighbors.wordnet import readable_names
-from ltkit.records import FeatureSet, Ints, Neighbors
-from ltkit.settings import REPLICATES, NeighborSettings, PathRule, Select
+from ltkit.records import Correction, FeatureSet, Ints, Neighbors
+from ltkit.reporting.advice import Advice
+from ltkit.settings import REPLICATES, SHOT_GROUPS, NeighborSettings, PathRule, Select
 
 DETAILED = 8
 """Most settings shown class by class: more than a reader compares, or a page holds."""
@@ -37,7 +39,11 @@ class Source:
     subject: the split and the predictions.
     scores, compared: the documents of ``evaluate`` and ``compare``; without corrections there is
         none of the latter.
-    detailed: positions in the subject's cases of those shown class by class.
+    detailed: positions in the subject's cases of those shown class by class: first the recommended
+        one, or without a recommendation the best on the validation split.
+    on_val: balanced accuracy on the validation split by position, 0 for the model's own head; empty
+        where nothing was compared there.
+    advice: what was recommended, if anything was.
     left_out: how many more would have been.
     k: neighbours of a class.
     rule, level: what a neighbour in WordNet is.
@@ -53,6 +59,8 @@ class Source:
     rule: PathRule
     level: int
     seed: int
+    on_val: Mapping[int, float]
+    advice: Advice | None = None
 
     @cached_property
     def every_setting(self) -> list[str]:
@@ -119,6 +127,16 @@ class Source:
         """(C,) class ids, most training images first."""
         return np.argsort(-self.subject.classes.train_count, kind="stable")
 
+    @cached_property
+    def worst(self) -> list[int]:
+        """Tested classes of the rarest shot group that has any, those right least often first."""
+        own = self.accuracy[0]
+        for group in SHOT_GROUPS:
+            ids = [c for c, name in enumerate(self.group) if name == group and self.samples[c]]
+            if ids:
+                return sorted(ids, key=lambda c: (own[c], self.train_count[c]))
+        return []
+
     @property
     def neighbor_settings(self) -> NeighborSettings:
         """How the nearest classes are found."""
@@ -151,6 +169,7 @@ def collect(
     k: int = NeighborSettings.k,
     replicates: int = REPLICATES,
     seed: int = 0,
+    advice: Advice | None = None,
 ) -> Source:
     """Collect the material of a report on a features file and its corrections.
 
@@ -165,6 +184,7 @@ def collect(
         k: neighbours per class.
         replicates: bootstrap replicates.
         seed: seed of the bootstrap and of the map.
+        advice: what was recommended.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`.
@@ -185,10 +205,32 @@ def collect(
         ]
     ).tolist()
     subject = observe(features, split, entries, bins)
+    on_val = _on_val(subject, chosen)
+    if advice is not None and not advice.keep:
+        own = entries[advice.entry]
+        chosen.sort(key=lambda place: subject.cases[place].entry is not own)
+    elif on_val:
+        best = max(chosen, key=lambda place: on_val[1 + place])
+        chosen.sort(key=lambda place: place != best)
     left_out = max(0, len(chosen) - DETAILED)
     return Source(
-        subject, scores, compared, chosen[:DETAILED], left_out, k, rule, level, seed
+        subject, scores, compared, chosen[:DETAILED], left_out, k, rule, level, seed, on_val, advice
     )  # fmt: skip
+
+
+def _on_val(subject: Subject, chosen: Sequence[int]) -> dict[int, float]:
+    """Return balanced accuracies on the validation split, by position; 0 is the model's own."""
+    val = subject.features.splits.get("val")
+    if not val or not chosen:
+        return {}
+
+    def balanced(correction: Correction) -> float:
+        every = run_accuracies(val, subject.base, correction, subject.groups)
+        return float(np.mean([found["balanced"] or 0.0 for found in every]))
+
+    cases = {1 + place: subject.cases[place] for place in chosen}
+    own = {0: balanced(Correction.baseline(subject.base))}
+    return own | {p: balanced(c.entry.correction.only(c.runs)) for p, c in cases.items()}
 
 
 def provenance(paths: Sequence[Path]) -> list[dict[str, Any]]:

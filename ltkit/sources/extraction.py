@@ -224,9 +224,9 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
     """
     features, logits = _run(network, images)
     if features.ndim != 2:
-        raise InputError(
-            f"head: found an input of shape {tuple(features.shape)}, expected (batch, features); "
-            "name the last layer with --head"
+        found = tuple(features.shape)
+        raise SettingError(
+            "head", f"found an input of shape {found}, expected (batch, features); name another"
         )
     if head is None:
         return features.shape[1]
@@ -234,9 +234,10 @@ def check_head(network: Extractable, head: Head | None, images: Tensor) -> int:
     rows = narrowed(in_numpy(features), np.dtype(np.float32), "head: features of row", 0)
     ours = folded.logits(rows)
     if ours.shape != own.shape:
-        raise InputError(
-            f"head: features times head are {ours.shape}, the model's logits {own.shape}; name the "
-            "last layer with --head"
+        raise SettingError(
+            "head",
+            f"features times head are {ours.shape}, the model's logits {own.shape}; name the last "
+            "layer",
         )
     ours, own = ours[:, folded.told], own[:, folded.told]
     difference = float(np.abs(ours - own).max() / max(float(np.abs(own).max()), 1e-12))

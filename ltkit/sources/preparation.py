@@ -61,7 +61,7 @@ def prepare(
         FormatError: when the checkpoint is damaged or unsafe.
     """
     stated = None if classes is None else read_names(classes)
-    given = {"follow_links": follow_links, "columns": columns}
+    given = {"follow_links": follow_links, "columns": columns, "classes": stated or ()}
     dataset = datasets.load(spec, root, **given)  # type: ignore[arg-type]
     asked = replace(wanted or LoadSettings(), class_names=stated or dataset.classes.names or ())
     model = checkpoints.load(checkpoint, asked)

@@ -5,6 +5,7 @@ input is made beside ``feats.h5`` and ``m.pt``, and the exit code. With code 0 t
 the words are in what is printed.
 """
 
+from bad_inputs.of_advice import ADVICE
 from bad_inputs.of_arguments import ARGUMENTS_AND_STREAMS
 from bad_inputs.of_arrays import ARRAYS_AND_LISTS, IMPORT
 from bad_inputs.of_checkpoints import CHECKPOINTS, TORCH_FILES
@@ -17,5 +18,5 @@ from bad_inputs.of_scratch import SCRATCH
 ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
-    *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH,
+    *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE,
 )  # fmt: skip

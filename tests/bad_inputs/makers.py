@@ -55,6 +55,20 @@ def several(*makers: Maker) -> Maker:
     return lambda: [make() for make in makers]
 
 
+def command(line: str) -> Maker:
+    """Run a command, which must end well."""
+
+    def make() -> None:
+        from typer.testing import CliRunner
+
+        from ltkit.cli import app
+
+        done = CliRunner().invoke(app, line.split())
+        assert done.exit_code == 0, done.output
+
+    return make
+
+
 def file(name: str, content: bytes | str = b"") -> Maker:
     """Write a file."""
     raw = content.encode() if isinstance(content, str) else content

@@ -190,7 +190,7 @@ def test_two_heads_are_listed_and_one_is_named(path):
 
 def test_a_layer_before_the_head_is_not_taken_for_another_head(path):
     torch.save(published() | {"projection.weight": torch.ones(64, 64)}, path)
-    words = ("does not fit resnet20", "1 unexpected (backbone.projection.weight)")
+    words = ("does not fit resnet20", "unexpected: 1 (backbone.projection.weight)")
     made.refused(load(path, head="linear"), *words, error=FormatError)
 
 

@@ -139,7 +139,7 @@ def test_tensors_that_are_missing_or_left_over_are_named(layout, path):
     first = next(n for n in names if n.endswith(("bn1.running_mean", "conv1.norm.running_mean")))
     names[first.replace("running_mean", "average")] = names.pop(first)
     torch.save(layout.content, path)
-    words = ("does not fit", "1 tensors missing", "1 unexpected", "bn1.average")
+    words = ("does not fit", "tensors missing: 1", "unexpected: 1", "bn1.average")
     made.refused(lambda: checkpoints.load(path, layout.wanted), *words, error=FormatError)
 
 

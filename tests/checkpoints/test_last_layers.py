@@ -210,8 +210,8 @@ def test_batch_norm_that_cannot_hold_a_correction(path):
 
 @pytest.mark.parametrize(
     ("extra", "words", "error"),
-    [({"fc.scale": torch.ones(1)}, "1 unexpected (backbone.fc.scale)", FormatError),
-     ({"logit_scale": torch.ones(())}, "1 unexpected (backbone.logit_scale)", FormatError),
+    [({"fc.scale": torch.ones(1)}, "unexpected: 1 (backbone.fc.scale)", FormatError),
+     ({"logit_scale": torch.ones(())}, "unexpected: 1 (backbone.logit_scale)", FormatError),
      ({"neck.weight": torch.ones(D, 9)}, "found 2 that are 64 wide", InputError),
      ({"neck.weight": torch.ones(9), "neck.bias": torch.ones(9)}, "unexpected", FormatError)],
 )  # fmt: skip

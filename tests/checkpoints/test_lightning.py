@@ -97,10 +97,10 @@ def test_a_head_that_is_called_as_a_loss_can_be_named(path):
 
 def test_what_else_lightnings_file_has_is_not_left_out(path):
     ckpt(path, published("model.", "fc") | {"neck.weight": randn(65, 66)})
-    words = ("does not fit resnet20", "1 unexpected (backbone.neck.weight)")
+    words = ("does not fit resnet20", "unexpected: 1 (backbone.neck.weight)")
     made.refused(lambda: checkpoints.load(path), *words, error=FormatError)
     ckpt(path, published("model.", "fc") | {"gloss.weight": randn(3)})
-    words = ("does not fit resnet20", "1 unexpected (backbone.gloss.weight)")
+    words = ("does not fit resnet20", "unexpected: 1 (backbone.gloss.weight)")
     made.refused(lambda: checkpoints.load(path), *words, error=FormatError)
     ckpt(path, published("model.", "model.fc") | {"fc.weight": randn(C, 64)})
     words = ("model.fc.weight, fc.weight: differ only in their prefix",)

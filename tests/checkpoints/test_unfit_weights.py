@@ -23,18 +23,18 @@ def test_missing_and_unexpected_tensors_are_named(path):
     del state["layer2.1.bn1.bias"]
     state["layer2.1.bn1.offset"] = torch.zeros(32)
     torch.save(state, path)
-    words = ("does not fit resnet20: 1 tensors missing (backbone.layer2.1.bn1.bias)",
-             "1 unexpected (backbone.layer2.1.bn1.offset)", "--arch")  # fmt: skip
+    words = ("does not fit resnet20: tensors missing: 1 (backbone.layer2.1.bn1.bias)",
+             "unexpected: 1 (backbone.layer2.1.bn1.offset)", "--arch")  # fmt: skip
     made.refused(load(path), *words, error=FormatError)
 
 
 def test_another_architecture_lists_the_first_five(path):
     torch.save(published(), path)
     message = made.refused(
-        load(path, "resnet32"), "m.pt: does not fit resnet32: 60 tensors missing"
+        load(path, "resnet32"), "m.pt: does not fit resnet32: tensors missing: 60"
     )
     assert message.count("backbone.") == 5
-    assert "0 unexpected (none)" in message
+    assert "unexpected: 0 (none)" in message
 
 
 @pytest.mark.parametrize("change", [lambda t: t[:, :2], lambda t: t.to(torch.int8)])
@@ -129,5 +129,5 @@ def test_statistics_that_are_assumed_are_said(path):
 
 def test_a_bottleneck_network_is_not_taken_for_basic_blocks(path):
     torch.save(published() | {"layer1.0.conv3.weight": torch.zeros(1)}, path)
-    words = ("does not fit resnet20", "1 unexpected (backbone.layer1.0.conv3.weight)")
+    words = ("does not fit resnet20", "unexpected: 1 (backbone.layer1.0.conv3.weight)")
     made.refused(load(path), *words, error=FormatError)

@@ -263,7 +263,7 @@ def test_who_says_what_is_held_out(tmp_path, more, given, rule, left):
     assert dataset.record["val"] == rule
     assert dataset.classes.train_count.tolist() == [left, left]
     if rule == "holdout":
-        assert "4 of the 20 training images are val" in pictures.noted(dataset, "has seen them")
+        assert "4 of the 20 training images are val" in pictures.noted(dataset, "are val")
 
 
 def test_the_same_images_are_held_out_as_in_training(tmp_path):

@@ -53,6 +53,20 @@ def test_a_part_is_held_out_of_a_list_alone(tmp_path):
     assert again.record["index_digest"] != dataset.record["index_digest"]
 
 
+def test_what_is_held_out_has_not_been_seen_by_what_is_trained_without_it(tmp_path):
+    """Of a user's checkpoint that is not known."""
+    write_images(tmp_path, [f"{c}/{i}.png" for c in "ab" for i in range(5)])
+    seen = "a model that was trained on them has seen them"
+    said = datasets.load(f"{tmp_path}:val=holdout")
+    assert any(seen in note for note in said.notes)
+    trained = datasets.load(str(tmp_path), val="holdout")
+    again = datasets.load(str(tmp_path), like=said.record)
+    for found in (trained, again):
+        assert found.record["val"] == "holdout"
+        (note,) = [note for note in found.notes if note.startswith("val=holdout: 2 of the 10")]
+        assert seen not in note
+
+
 def test_digests_tell_lists_apart(tmp_path):
     digests = set()
     for pairs in (
@@ -120,7 +134,7 @@ def test_a_test_label_without_training_images(tmp_path):
 def test_class_names_come_from_folders_where_each_class_has_one():
     def names(*pairs):
         paths, labels = zip(*pairs, strict=True)
-        return lists._folder_names(lists.Listing(None, list(paths), np.array(labels)))
+        return lists._folder_names([lists.Listing(None, list(paths), np.array(labels))])
 
     assert names(("t/b/1", 0), ("t/a/2", 1), ("t/b/3", 0)) == ("b", "a")
     assert names(("t/b/1", 0), ("t/a/2", 1), ("t/c/3", 0)) is None

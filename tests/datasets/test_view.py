@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ltkit.datasets.view import Known, resolve
 from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.files import features as features_file
 from ltkit.records import ImageView
-from ltkit.settings import ViewSettings
+from ltkit.settings import Interpolation, ViewSettings
 
 RNG = np.random.default_rng(0)
 
@@ -62,6 +63,22 @@ def test_each_part_is_of_the_first_who_says_it(pictures):
     assert said.origin["crop"] == said.origin["resize"] == "command line"
     assert said.origin["interpolation"] == "checkpoint"
     assert said.notes == ("note: the checkpoint says 36 pixels, 30 are taken, as you said",)
+
+
+@pytest.mark.parametrize("kind", get_args(Interpolation))
+def test_how_pictures_are_scaled(pictures, kind):
+    """As Pillow does it."""
+    file = Known(ImageView(40, 40, "bicubic"), said=True)
+    found = of(pictures, ViewSettings(image_size=20, interpolation=kind), file)
+    assert f"interpolation {kind} (command line)" in found.line()
+    assert found.record()["interpolation"] == kind
+    split = datasets.load(f"{pictures}:val=none").split("train")
+    with Image.open(split.images.paths[0]) as image:
+        width, height = brought(image.size, found.view)
+        scaled = image.convert("RGB").resize((width, height), Image.Resampling[kind.upper()])
+    left, top = round((width - 20) / 2), round((height - 20) / 2)
+    expected = np.asarray(scaled)[top : top + 20, left : left + 20]
+    np.testing.assert_array_equal(found.of(split).images[:1][0], expected)
 
 
 @pytest.mark.parametrize(

@@ -209,5 +209,5 @@ def test_a_configuration_without_a_head_on_weights_with_one(tmp_path, base):
     path = tmp_path / "vit" / "config.json"
     said = json.loads(path.read_text(encoding="utf-8")) | {"architectures": ["ViTModel"]}
     path.write_text(json.dumps(said), encoding="utf-8")
-    words = ("does not fit ViTModel", "2 unexpected (classifier.bias, classifier.weight)")
+    words = ("does not fit ViTModel", "unexpected: 2 (classifier.bias, classifier.weight)")
     made.refused(lambda: checkpoints.load(tmp_path / "vit"), *words, error=FormatError)

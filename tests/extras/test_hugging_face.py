@@ -206,7 +206,8 @@ def test_images_in_another_order_of_channels(folder):
 
 @pytest.mark.parametrize(
     ("said", "view", "squeezed"),
-    [({"size": 224, "resample": 3}, (224, 224, "bicubic"), True),
+    [*(({"size": 224, "resample": number}, (224, 224, kind), True)
+       for number, kind in ((3, "bicubic"), (1, "lanczos"), ([1], "bilinear"))),
      ({"size": 256, "crop_size": 224, "do_center_crop": True}, (256, 224, "bilinear"), False),
      ({"size": {"shortest_edge": 96}, "crop_size": {"height": 80, "width": 80}},
       (96, 80, "bilinear"), False),
@@ -309,12 +310,12 @@ def test_tensors_that_do_not_fit_are_named(folder):
     state["extra"] = torch.zeros(3)
     del state["classifier.bias"]
     safetensors.torch.save_file(state, folder / "model.safetensors")
-    words = ("does not fit ViTForImageClassification", "1 tensors missing (classifier.bias)",
-             "1 unexpected (extra)")  # fmt: skip
+    words = ("does not fit ViTForImageClassification", "tensors missing: 1 (classifier.bias)",
+             "unexpected: 1 (extra)")  # fmt: skip
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     state = of_folder(vit(folder)) | {"extra": torch.zeros(3)}
     safetensors.torch.save_file(state, folder / "model.safetensors")
-    words = ("0 tensors missing (none)", "1 unexpected (extra)")
+    words = ("tensors missing: 0 (none)", "unexpected: 1 (extra)")
     made.refused(lambda: checkpoints.load(folder), *words, error=FormatError)
     state = of_folder(vit(folder))
     state["classifier.weight"] = torch.zeros(C, 5)
@@ -375,8 +376,7 @@ def test_a_last_layer_of_another_name_can_be_named(folder, monkeypatch):
 
 
 def test_half_precision_is_said(folder):
-    model = network("ViTForImageClassification").half()
-    model.save_pretrained(folder)
+    network("ViTForImageClassification").half().save_pretrained(folder)
     found = checkpoints.load(folder)
     assert "float16 weights are computed with in float32" in found.notes
     assert all(p.dtype == torch.float32 for p in found.network.parameters())

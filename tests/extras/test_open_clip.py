@@ -148,7 +148,7 @@ def test_tensors_that_do_not_fit_are_named(path):
     state = network("made-clip").state_dict()
     state["visual.other"] = state.pop("visual.proj")
     torch.save(state, path)
-    words = ("does not fit made-clip", "missing (visual.proj)", "unexpected (visual.other)")
+    words = ("does not fit made-clip", "missing: 1 (visual.proj)", "unexpected: 1 (visual.other)")
     made.refused(lambda: load(path), *words, error=FormatError)
 
 

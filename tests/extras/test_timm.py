@@ -300,7 +300,7 @@ def test_tensors_that_do_not_fit_are_named(path):
     state = network("test_vit").state_dict()
     state["pos"] = state.pop("pos_embed")
     torch.save(state, path)
-    words = ("does not fit test_vit", "1 tensors missing (pos_embed)", "1 unexpected (pos)")
+    words = ("does not fit test_vit", "tensors missing: 1 (pos_embed)", "unexpected: 1 (pos)")
     made.refused(lambda: load(path, "test_vit"), *words, error=FormatError)
 
 

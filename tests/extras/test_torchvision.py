@@ -264,12 +264,12 @@ def test_tensors_that_do_not_fit_are_named(path):
     state["conv5.0.scale"] = state.pop("conv5.0.weight")
     state["extra"] = torch.zeros(1)
     torch.save(state, path)
-    words = ("does not fit shufflenet_v2_x0_5", "1 tensors missing (conv5.0.weight)",
-             "2 unexpected (conv5.0.scale, extra)")  # fmt: skip
+    words = ("does not fit shufflenet_v2_x0_5", "tensors missing: 1 (conv5.0.weight)",
+             "unexpected: 2 (conv5.0.scale, extra)")  # fmt: skip
     made.refused(lambda: load(path), *words, error=FormatError)
     del state["fc.weight"]
     torch.save(state, path)
-    made.refused(lambda: load(path), "2 tensors missing (conv5.0.weight, fc.weight)")
+    made.refused(lambda: load(path), "tensors missing: 2 (conv5.0.weight, fc.weight)")
 
 
 def test_wrong_words(path):

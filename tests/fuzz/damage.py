@@ -231,6 +231,14 @@ def mutate_json(raw, rng):
 # To zips
 
 
+def mutate_safetensors(raw, rng):
+    """Exchange values of the header, which says how long it is."""
+    size = int.from_bytes(raw[:8], "little")
+    header = mutate_json(raw[8 : 8 + size], rng)
+    said = len(header) if rng.random() < 0.8 else rng.choice(NUMBERS) % (1 << 64)
+    return said.to_bytes(8, "little") + header + raw[8 + size :]
+
+
 def members(raw):
     """The members of a zip; nothing where it is none any more."""
     try:

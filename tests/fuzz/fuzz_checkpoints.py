@@ -41,12 +41,12 @@ import numpy as np
 import torch
 from damage import (
     BYTES,
-    NUMBERS,
     STRANGE,
     exchange,
     members,
     mutate_json,
     mutate_pickle,
+    mutate_safetensors,
     mutate_zip,
     place,
     zipped,
@@ -72,14 +72,6 @@ from ltkit.errors import FormatError
 from ltkit.untrusted.zips import Zip
 
 # Damage
-
-
-def mutate_safetensors(raw, rng):
-    """Exchange values of the header, which says how long it is."""
-    size = int.from_bytes(raw[:8], "little")
-    header = mutate_json(raw[8 : 8 + size], rng)
-    said = len(header) if rng.random() < 0.8 else rng.choice(NUMBERS) % (1 << 64)
-    return said.to_bytes(8, "little") + header + raw[8 + size :]
 
 
 def tensors(rng):

@@ -13,6 +13,8 @@ import, lists, CSVs, groups of classes, CIFAR's archives, folders and images.
   block and its rows named.
 - ``headers``: of arrays to import and of features files what they say of themselves: types, shapes,
   orders, all other numbers being right. Each must give the same result, or be refused.
+- ``import-<form>``: what other programs write: arrays and tables in every form that `import` reads,
+  probabilities, class embeddings. All of them together have a reader's count.
 - ``<kind>-crafted``: what HDF5 can do, and ltkit does not: links, virtual and external data,
   filters, other types and shapes, loops; wrong values. Half have a right digest.
 
@@ -25,12 +27,15 @@ and missed (values refused for another reason). Where the HDF5 library crashes o
 is that of ``ltkit validate``, which has it happen in a child process; "isolated" says how often.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
+import foreign
 from array_files import Arrays, Headers
+from foreign_files import Foreign
 from fuzz_records import Records
 from fuzzing import main
 from lists_and_pictures import Cifar, Folder, Groups, Lists, Pictures
@@ -42,7 +47,7 @@ TARGETS = {
         *(kind(f"{name}{more}") for name in OWN
           for kind, more in ((Own, ""), (Values, "-values"), (Crafted, "-crafted"))),
         Resumed("extraction"), Sweep("sweep"), Training("training"), Arrays("arrays"),
-        Headers("headers"),
+        Headers("headers"), *(Foreign(f"import-{kind}") for kind in foreign.WORDS),
         Lists("lists"), Groups("groups"), Cifar("cifar-python"), Cifar("cifar-binary"),
         Folder("folder"), Pictures("images"),
         Records("run-records"),
@@ -50,6 +55,12 @@ TARGETS = {
 }  # fmt: skip
 
 
+def available():
+    """The names of what can be read here: Parquet needs pyarrow."""
+    there = importlib.util.find_spec("pyarrow") is not None
+    return [name for name in TARGETS if there or name != "import-parquet"]
+
+
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main(__doc__, "python tests/fuzz/fuzz_files.py", TARGETS, list(TARGETS), "kind")
+    main(__doc__, "python tests/fuzz/fuzz_files.py", TARGETS, available(), "kind")

@@ -122,7 +122,7 @@ class Own(Plain):
             watched, folder, files, note, number, **{"seconds": PATIENCE, **limits}
         )
         if found.kind in ("hang", "crash"):
-            return isolated(folder / "f.h5")
+            return isolated("validate", folder / "f.h5")
         return found
 
     def damage(self, name, raw, others, rng, canary):
@@ -136,18 +136,23 @@ class Own(Plain):
         return raw[:at] + rng.randbytes(size) + raw[at + size :], True
 
 
-def isolated(path):
-    """Read a file as ``ltkit validate`` does; return what became of it."""
+def isolated(*words, sound="changed"):
+    """Run a command in a process of its own, as a user does; return what became of it.
+
+    Args:
+        *words: the command.
+        sound: what it is when the command finds nothing wrong.
+    """
     begun = processor_seconds()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ltkit", "validate", path],
+            [sys.executable, "-m", "ltkit", *words],
             capture_output=True, text=True, timeout=ISOLATED,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return Outcome("hang", ISOLATED)
     one = done.stdout.count("\n") + done.stderr.count("\n") == 1
-    kind = {0: "changed", 1: "refused", 2: "refused"}.get(done.returncode, "crash")
+    kind = {0: sound, 1: "refused", 2: "refused"}.get(done.returncode, "crash")
     if kind == "refused" and not one:
         kind = "traceback"
     return Outcome(kind, processor_seconds() - begun, done.stderr, isolated=True)
@@ -320,7 +325,10 @@ class Sweep(Own):
         """Where it hangs or crashes the library, read the fits as `validate` does."""
         found = Plain.read(self, watched, folder, files, note, number, **limits)
         if found.kind in ("hang", "crash"):
-            parts = [isolated(path) for path in sorted((folder / "out.h5.parts").glob("*.h5"))]
+            parts = [
+                isolated("validate", path)
+                for path in sorted((folder / "out.h5.parts").glob("*.h5"))
+            ]
             return next((part for part in parts if part.kind != "changed"), parts[0])
         return found
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 from unittest import mock
 
 import made
@@ -19,7 +20,7 @@ from ltkit import architectures, records
 from ltkit.cli import alphanet, analyze, app, compare, data, evaluate, export, import_, validate
 from ltkit.datasets.images import ImageFiles
 from ltkit.errors import FormatError, InputError, LtkitError
-from ltkit.files import classifiers, features, hdf5, scratch, soundness
+from ltkit.files import classifiers, features, hdf5, isolated, scratch, soundness
 from ltkit.files.blocks import StoredRows
 from ltkit.files.features_writer import FeaturesWriter
 from ltkit.files.soundness import READERS
@@ -187,6 +188,34 @@ def arrays(folder):
         )  # fmt: skip
         contents = features.read(folder / "o.h5")
         validate.validate([folder / "o.h5"], isolate=False)
+    show(contents.splits, contents.classes, contents.head)
+
+
+def said(words, folder):
+    """Run a command line in a folder."""
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        COMMANDS.main(words, standalone_mode=False)
+
+
+def imported(words, output):
+    """Import files of others, then validate and read what came of them.
+
+    Libraries read in this process what they read in one of their own otherwise, which costs a start
+    of Python each time.
+    """
+
+    def here(function, path, *more, **limits):
+        return function(path, *more)
+
+    with (
+        mock.patch.object(isolated, "call", here),
+        mock.patch.object(records.arrays, "BLOCK_BYTES", COUNTS_BYTES),
+        contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())),
+    ):
+        COMMANDS.main(words, standalone_mode=False)
+        contents = features.read(output)
+        validate.validate([output], isolate=False)
     show(contents.splits, contents.classes, contents.head)
 
 

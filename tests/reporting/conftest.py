@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from browsing import launched
 from reports import DEMO, embedded, run
 
 
@@ -38,3 +39,22 @@ def here(folder, monkeypatch):
 @pytest.fixture(scope="session")
 def found(text):
     return embedded(text)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def answered(folder, tmp_path_factory):
+    """The page of the bundled features with a recommendation and other corrections."""
+    target = tmp_path_factory.mktemp("answered")
+    chosen, page = target / "feats.recommended.h5", target / "report.html"
+    quick = ("--methods", "logit-adjust,bias", "--repeats", "2", "-q")
+    run("recommend", folder / "feats.h5", *quick, "-o", chosen)
+    files = (folder / "feats.alphanet.h5", chosen, folder / "feats.logit-adjust-sweep.h5")
+    named = [word for file in files for word in ("--classifier", file)]
+    run("report", folder / "feats.h5", *named, "-o", page, "--replicates", "100", "-q")
+    return page

@@ -97,6 +97,7 @@ def test_provenance_replays_the_run(here, text):
     wanted = [html.escape(file["command"]) for file in made]
     assert wanted[0].startswith("ltkit extract resnet32.safetensors")
     assert commands.split("<pre>")[1].split("<br>")[:-1] == wanted
+    assert "features feats.h5" in text  # not its digest
     assert "euclidean" in text.split('id="provenance"')[1]
 
 
@@ -210,15 +211,17 @@ def test_a_section_is_one_module(monkeypatch):
         raise InputError("nothing to show")
 
     absent = SimpleNamespace(KEY="none", TITLE="Another", gather=nothing, draw=None)
-    monkeypatch.setattr(sections, "ORDER", (*sections.ORDER, shown, absent))
+    more = {"One more?": (shown, absent)}
+    monkeypatch.setattr(sections, "QUESTIONS", {**sections.QUESTIONS, **more})
     collection = collected(features)
     *_, new, none = parts = sections.make(collection)
     assert (new.key, new.found, new.exhibits) == ("new", {"samples": [20] * 5}, [exhibit])
     assert (none.absent, none.found, none.exhibits) == ("nothing to show", {}, ())
     text = page.render(collection, parts)
-    assert [a["href"] for a in Page(text).all("a")][-3:-1] == ["#new", "#none"]
+    assert [a["href"] for a in Page(text).all("a")][-2:] == ["#question-6", "#question-7"]
+    assert '<h2 id="question-7">One more?</h2><section id="new"' in text
     assert embedded(text)["exhibits"]["samples"]["values"] == [[0]]
-    assert "Left out: nothing to show." in text
+    assert "Left out: Another: nothing to show." in text
 
 
 def test_without_training_features_nothing_is_said_of_distance():
@@ -252,7 +255,7 @@ def test_more_settings_than_a_page_holds():
     collection = collected(features, *entries)
     assert collection.settings == ["baseline", *(f"m{n} tau 1" for n in range(source.DETAILED))]
     text = page.render(collection, sections.make(collection))
-    assert "3 more settings are in the tables only" in text
+    assert "3 more settings are in the tables " in text
     tables = Page(text).tables
     assert len(tables["table-headline"]) == 2 + source.DETAILED
     assert len(tables["table-settings"]) == 1 + 3
@@ -271,7 +274,7 @@ def test_untested_classes_are_said_and_left_out():
     kept = FeatureSplit(split.features[keep], split.labels[keep])
     features = replace(features, splits={**features.splits, "test": kept})
     text = rendered(features)
-    assert "1 classes have no sample" in text
+    assert "1 class has no sample" in text
     found = embedded(text)
     assert found["classes"]["accuracy"][0][2] is None
     assert 2 not in columns(found["exhibits"]["by-count"])["class"]

@@ -19,7 +19,7 @@ from ltkit import architectures, checkpoints, datasets, records
 from ltkit.architectures.network import Network
 from ltkit.checkpoints import Recognised
 from ltkit.datasets.images import ImageFiles
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.files import features, hdf5
 from ltkit.records import ClassTable, Dataset, Head, ImageSplit, ImageView
 from ltkit.settings import ExtractSettings, TrainSettings
@@ -252,8 +252,8 @@ def test_images_of_a_size_that_the_network_does_not_take(trained, digits, output
 def test_a_head_that_sees_a_map(trained, digits, output):
     model = checkpoints.load(trained)
     model = replace(model, network=Network(Pooled(flat=False), model.network.head))
-    words = ("head: found an input of shape (100, 1, 64)", "--head")
-    made.refused(lambda: extract(model, digits, output), *words, error=InputError)
+    words = ("head: found an input of shape (100, 1, 64)", "name another")
+    made.refused(lambda: extract(model, digits, output), *words, error=SettingError)
 
 
 # Image files

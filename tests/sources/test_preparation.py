@@ -1,241 +1,22 @@
-"""A checkpoint and images brought together: own networks, transforms, classes by name, verdicts."""
+"""A checkpoint and images brought together: transforms, classes by name, verdicts."""
 
-import textwrap
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from own_networks import NAMES, settings
 from PIL import Image
 
-from ltkit import architectures, checkpoints, datasets
+from ltkit import architectures, datasets
 from ltkit.datasets.order import in_order, read_names
-from ltkit.errors import FormatError, InputError, SettingError
+from ltkit.errors import InputError
 from ltkit.evaluation.verdict import verdict
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Head
-from ltkit.settings import LoadSettings
 from ltkit.sources.preparation import prepare
-
-CODE = '''
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    """Two convolutions; named parts as nobody else has them."""
-    def __init__(self, classes=3, width=8, dropout=0.0):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
-        self.mix = nn.Conv2d(width, 2 * width, 3, 2, 1)
-        self.answer = nn.Linear(2 * width, classes)
-    def forward(self, x):
-        return self.answer(torch.relu(self.mix(self.stem(x))).mean((2, 3)))
-
-class Late(Net):
-    def forward(self, x):
-        return super().forward(x).softmax(1)
-
-class Text(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table, self.out = nn.EmbeddingBag(50, 6), nn.Linear(6, 3)
-    def forward(self, tokens):
-        return self.out(self.table(tokens))
-
-def grey():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-
-def halved(image):
-    import numpy as np
-    small = np.asarray(image.resize((16, 16))) / 127.5 - 1
-    return torch.tensor(small).permute(2, 0, 1).float()
-
-def broken(image):
-    raise ValueError("no such picture")
-
-def uneven(image):
-    return torch.zeros(3, image.width, 4)
-
-made = Net()
-number = 3
-def fails(): raise RuntimeError("not today")
-'''
-
-NAMES = ("ant", "bee", "cat")
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A module of the user's, and a checkpoint of its network."""
-    (tmp_path / "my_networks.py").write_text(textwrap.dedent(CODE))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import sys
-
-    sys.modules.pop("my_networks", None)
-    import my_networks
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = my_networks.Net().eval()
-    torch.save(network.state_dict(), tmp_path / "m.pt")
-    yield network
-    sys.modules.pop("my_networks", None)
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """A folder of 3 classes, whose pictures have a colour each."""
-    rng = np.random.default_rng(0)
-    for split, each in (("train", 6), ("test", 8)):
-        for c, name in enumerate(NAMES):
-            (tmp_path / "pics" / split / name).mkdir(parents=True)
-            for i in range(each):
-                pixels = rng.integers(0, 60, (32, 32, 3))
-                pixels[..., c] += 150
-                file = tmp_path / "pics" / split / name / f"{i}.png"
-                Image.fromarray(pixels.astype(np.uint8)).save(file)
-    return tmp_path / "pics"
-
-
-def settings(name="Net", *arguments, **more):
-    return LoadSettings(model=f"my_networks:{name}", model_args=arguments, **more)
-
-
-def test_a_network_of_ones_own_is_filled_and_its_head_found(own, tmp_path):
-    model = checkpoints.load(tmp_path / "m.pt", settings())
-    assert (model.family, model.arch) == ("own-network", "my_networks:Net")
-    assert (model.head.num_classes, model.head.feature_size) == (3, 16)
-    images = torch.randn(4, 3, 40, 40)
-    features, logits = model.network.features_and_logits(images)
-    with torch.no_grad():
-        torch.testing.assert_close(logits, own(images))
-    ours = model.head.fold().logits(features.detach().numpy())
-    np.testing.assert_allclose(ours, logits.detach(), atol=1e-5)
-    assert list(model.stored) == ["model.answer.weight", "model.answer.bias"]
-
-
-@pytest.mark.parametrize("layout", ["wrapped", "nested", "beside a loss", "lightning", "whole key"])
-def test_its_weights_are_found_wherever_they_lie(own, tmp_path, layout):
-    state = own.state_dict()
-    content = {
-        "wrapped": {"state_dict": {f"module.{k}": v for k, v in state.items()}},
-        "nested": {"state": {"model": state}, "epoch": 3},
-        "beside a loss": {"net": state, "criterion": {"weight": torch.ones(3)}},
-        "lightning": {
-            "state_dict": {f"backbone.{k}": v for k, v in state.items()}
-            | {"ce.weight": torch.ones(3)},
-            "pytorch-lightning_version": "2.0",
-        },
-        "whole key": {"my_weights": state},
-    }[layout]
-    torch.save(content, tmp_path / "x.pt")
-    model = checkpoints.load(tmp_path / "x.pt", settings())
-    for name, value in own.state_dict().items():
-        torch.testing.assert_close(model.network.model.state_dict()[name], value)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        (settings("Nett"), SettingError, "model my_networks:Nett: there is no Nett in my_networks"),
-        (LoadSettings(model="no_such_module:Net"), SettingError, "importing no_such_module fails"),
-        (LoadSettings(model="my_networks"), SettingError, "expected PACKAGE.MODULE:NAME"),
-        (
-            settings("fails"),
-            SettingError,
-            r"\(RuntimeError: not today; my_networks\.py, line [0-9]+\)",
-        ),
-        (settings("number"), SettingError, "gives int, expected a torch.nn.Module"),
-        (
-            settings("Net", "classes"),
-            SettingError,
-            "model_arg: found 'classes', expected NAME=VALUE",
-        ),
-        (settings("Net", "width=4", "width=8"), SettingError, "found width twice"),
-        (settings("Net", "colour=1"), SettingError, "calling it fails"),
-        (settings("made", "width=8"), SettingError, "is made already, expected no arguments"),
-        (settings("Net", "width=4"), FormatError, "found .* expected .* for my_networks:Net"),
-        (settings("Text"), FormatError, "does not fit my_networks:Text, built by your code"),
-        (settings("Late"), InputError, r"no linear layer gives the network's output \(the last"),
-        (
-            settings(head="stem"),
-            SettingError,
-            "head stem: is no linear layer of the network; the last ones are answer",
-        ),
-    ],
-)
-def test_code_that_does_not_fit(own, tmp_path, given, error, message):
-    with pytest.raises(error, match=message) as caught:
-        checkpoints.load(tmp_path / "m.pt", given)
-    assert len(str(caught.value)) <= 300 + len(str(tmp_path))
-
-
-def test_a_network_that_takes_no_images(own, tmp_path):
-    import my_networks
-
-    torch.save(my_networks.Text().state_dict(), tmp_path / "t.pt")
-    with pytest.raises(InputError, match=r"take images .* in Python, ltkit\.extract takes"):
-        checkpoints.load(tmp_path / "t.pt", settings("Text"))
-
-
-def test_arguments_are_literals_or_text(own, tmp_path):
-    import my_networks
-
-    torch.save(my_networks.Net(classes=5, width=4).state_dict(), tmp_path / "w.pt")
-    given = settings("Net", "classes=5", "width=4", "dropout=0.5")
-    assert checkpoints.load(tmp_path / "w.pt", given).head.num_classes == 5
-    named = settings("Late", head="answer")
-    assert checkpoints.load(tmp_path / "m.pt", named).head.num_classes == 3
-
-
-@pytest.mark.parametrize("said", [{}, {"mean": (0.2,), "std": (0.3,)}])
-def test_a_network_of_ones_own_may_see_grey_pictures(own, tmp_path, said):
-    import my_networks
-
-    network = my_networks.grey().eval()
-    torch.save(network.state_dict(), tmp_path / "g.pt")
-    model = checkpoints.load(tmp_path / "g.pt", settings("grey", **said))
-    assert (model.mean, model.std) == (said.get("mean", (0.5,)), said.get("std", (0.5,)))
-    noted = "mean and std: 0.5 / 0.5; --mean and --std say others" in model.notes
-    assert noted == (not said)
-    images = torch.randn(2, 1, 20, 20)
-    torch.testing.assert_close(model.network(images), network(images))
-    with pytest.raises(InputError, match="found 3 and 3, expected 1 each"):
-        checkpoints.load(tmp_path / "g.pt", settings("grey", mean=(0.5,) * 3, std=(1.0,) * 3))
-
-
-def test_there_and_back(own, pictures, tmp_path, ltkit):
-    model = ["--model", "my_networks:Net"]
-    code, _, said = ltkit("extract", "m.pt", *model, "--data", pictures, "-o", "f.h5")
-    assert code == 0
-    assert "own-network checkpoint, my_networks:Net, head 3 x 16" in said
-    assert "model" not in features_file.read(tmp_path / "f.h5").settings["load"]
-    assert ltkit("posthoc", "logit-adjust", "f.h5")[0] == 0
-    export = ["export", "f.logit-adjust.h5", "--into", "m.pt", "-o", "fixed.pt"]
-    code, _, said = ltkit(*export)
-    assert code == 2
-    assert "--model" in said
-    assert ltkit(*export, *model)[0] == 0
-    fixed = torch.load("fixed.pt", weights_only=True)
-    counts = np.array([6, 6, 6])
-    shift = np.log(counts / counts.sum())
-    bias = own.answer.bias.detach().numpy() - shift
-    np.testing.assert_allclose(fixed["answer.bias"].numpy(), bias, atol=1e-6)
-    code, out, _ = ltkit("inspect", "m.pt", *model)
-    assert code == 0
-    assert "own-network" in out
-
-
-def test_no_file_names_code_to_run(own, pictures, tmp_path, ltkit):
-    (tmp_path / "evil.py").write_text(
-        "import pathlib\npathlib.Path('ran').touch()\ndef Net(): pass"
-    )
-    said = {"model": "evil:Net", "trust_code": True, "model_args": ["x=1"], "head": "answer"}
-    kept = LoadSettings.from_json(said)
-    assert kept == LoadSettings(head="answer")
-    assert not (tmp_path / "ran").exists()
 
 
 def test_a_transform_of_ones_own(own, pictures, tmp_path, ltkit):
@@ -309,6 +90,35 @@ def test_names_that_disagree_are_refused_and_said_by_a_file(own, pictures, tmp_p
     assert made.dataset.split("test").labels.tolist() == [2] * 8 + [1] * 8 + [0] * 8
 
 
+def test_a_class_may_be_tested_that_is_never_trained(own, pictures, tmp_path, ltkit):
+    shutil.rmtree(pictures / "train" / "cat")
+    Path("order.txt").write_text("cat\nant\nbee\n")
+    words = [
+        "extract",
+        "m.pt",
+        "--model",
+        "my_networks:Net",
+        "--data",
+        "pics",
+        "--image-size",
+        "32",
+    ]
+    code, _, said = ltkit(*words, "-o", "o.h5")
+    assert code == 2
+    assert "class cat is not in the train split; extract takes a class to test alone" in said
+    code, _, said = ltkit(*words, "--classes", "order.txt", "-o", "o.h5")
+    assert code == 0, said
+    assert "note: 1 of 3 classes has no training image (cat) and is left out: it is tested" in said
+    found = features_file.read(Path("o.h5"))
+    assert found.classes.train_count.tolist() == [0, 6, 6]
+    assert np.bincount(found.split("test").labels).tolist() == [8, 8, 8]
+    code, _, said = ltkit("posthoc", "logit-adjust", "o.h5", "--set", "tau=1")
+    assert code == 0, said
+    assert "1 of 3 classes has no training image (cat) and is left out: their rows" in said or (
+        "1 of 3 classes has no training image (cat) and is left out: its row" in said
+    )
+
+
 def test_classes_without_images_are_there_where_the_names_have_them():
     dataset = datasets.load("digits_lt:val=none")
     names = [f"{n}" for n in (*range(12),)]
@@ -316,7 +126,7 @@ def test_classes_without_images_are_there_where_the_names_have_them():
     assert in_order(bare, names, "m.pt") == (bare, "")  # numbers are the head's
     named_ = replace(dataset, classes=ClassTable(dataset.classes.train_count, tuple("abcdefghij")))
     moved, said = in_order(named_, [*"zjihgfedcbay"], "m.pt")
-    assert said.endswith("2 of them have no images here")
+    assert said.endswith("2 of them without images here")
     assert moved.classes.train_count[[0, 11]].tolist() == [0, 0]
     assert moved.classes.names == tuple("zjihgfedcbay")
     labels, before = moved.split("train").labels, named_.split("train").labels

@@ -12,7 +12,7 @@ well. The corrected checkpoint is a folder again.
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +31,7 @@ from ltkit.checkpoints.families._library import (
 from ltkit.checkpoints.last_layers import HEADLESS
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, choose
+from ltkit.datasets.images import interpolation_of
 from ltkit.errors import FormatError, InputError
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -62,6 +63,9 @@ FREE = ("_id", "_ids", "_index", "_idx", "theta")
 UNSAID = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation", "dtype",
           "torch_dtype", "_name_or_path")  # fmt: skip
 """Configuration entries that could fetch or run code, or name other weights."""
+
+RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+"""Pillow's numbers, by which processors say how a picture is scaled."""
 
 USUAL = 224
 """Side length in pixels if none is given."""
@@ -122,8 +126,8 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         missing = [name for name in missing if not name.startswith("pooler.")]
     if missing or extra:
         raise FormatError(
-            f"{content.path}: does not fit {named}: {len(missing)} tensors missing "
-            f"({', '.join(missing[:5])[:80] or 'none'}), {len(extra)} unexpected "
+            f"{content.path}: does not fit {named}: tensors missing: {len(missing)} "
+            f"({', '.join(missing[:5])[:80] or 'none'}), unexpected: {len(extra)} "
             f"({', '.join(extra[:5])[:80] or 'none'}); fetch config.json and the weights again"
         )
     choose(content, wanted, {"raw": ()})
@@ -322,7 +326,8 @@ def _view(path: Path, said: Mapping[str, Any], size: int | None) -> ImageView:
         height = cut.get("height") if isinstance(cut, Mapping) else cut
         crop = whole(path, "crop_size", height)
     sides = said.get("size", crop or size or USUAL)
-    kind: Literal["bicubic", "bilinear"] = "bicubic" if said.get("resample") == 3 else "bilinear"
+    number_ = said.get("resample")
+    kind = interpolation_of(RESAMPLE.get(number_) if isinstance(number_, int) else number_)
     if not isinstance(sides, Mapping):
         sides = {"shortest_edge": sides} if crop else {"height": sides}
     if "shortest_edge" not in sides:

@@ -11,8 +11,7 @@ from ltkit.checkpoints.numbers import number, numbers, shown, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, assemble, head_size
 from ltkit.errors import FormatError, SettingError
 from ltkit.records import ImageView
-from ltkit.records.images import Interpolation
-from ltkit.settings import Fit, LoadSettings
+from ltkit.settings import Fit, Interpolation, LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
 FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1

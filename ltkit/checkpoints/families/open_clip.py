@@ -25,9 +25,9 @@ from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.families._library import fitted, named, needed, squeezed
 from ltkit.checkpoints.numbers import number, statistics
 from ltkit.checkpoints.recognised import Recognised, complete, fill
+from ltkit.datasets.images import interpolation_of
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.records import Classifier, Head, ImageView
-from ltkit.records.images import Interpolation
 from ltkit.settings import Fit, LoadSettings
 
 SUMMARY = "CLIP models (pip install 'ltkit[open-clip]'), zero-shot, with --arch open_clip:NAME"
@@ -134,7 +134,7 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]
     side = int(size if isinstance(size, int) else size[0])
-    kind: Interpolation = "bicubic" if config["interpolation"] == "bicubic" else "bilinear"
+    kind = interpolation_of(config["interpolation"])
     mode = config.get("resize_mode", "shortest")
     view = ImageView(side, side, kind, FITS.get(mode, "crop"))
     notes = [gathered.note, "zero-shot: rows are the embeddings of " + repr(PROMPT.format("CLASS"))]

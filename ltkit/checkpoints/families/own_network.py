@@ -169,7 +169,9 @@ def last_layer(what: str, caught: dict[str, Tensor], logits: Tensor) -> str:
         if same and torch.allclose(torch.flatten(output, 1), flat, 0, 0, equal_nan=True):
             return name
     listed = ", ".join([*reversed(caught)][:5]) or "none"
-    raise InputError(
-        f"{what}: no linear layer gives the network's output (the last ones: {listed[:120]}); name "
-        "the last layer with --head, or have the network return its logits"
+    raise SettingError(
+        "head",
+        f"absent, and no linear layer gives the network's output (the last ones: {listed[:120]}); "
+        "name the last layer, or have the network return its logits",
+        f"{what}: ",
     )

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +38,7 @@ from ltkit.checkpoints.families._library import (
 from ltkit.checkpoints.numbers import number, whole
 from ltkit.checkpoints.opening import reason
 from ltkit.checkpoints.recognised import Recognised, fill
+from ltkit.datasets.images import interpolation_of
 from ltkit.errors import FormatError, InputError, nearest
 from ltkit.records import ImageView
 from ltkit.settings import Fit, LoadSettings
@@ -184,8 +185,7 @@ def images_of(
     part = number(content.path, "crop_pct", found["crop_pct"], positive=True)
     resize = whole(content.path, "crop_pct", math.floor(min(height, width) / part))
     mean, std = found["mean"], found["std"]
-    kind: Literal["bicubic", "bilinear"]
-    kind = "bicubic" if found["interpolation"] == "bicubic" else "bilinear"
+    kind = interpolation_of(found["interpolation"])
     view = ImageView(resize, min(height, width), kind, FITS.get(found["crop_mode"], "crop"))
     plain = found["crop_mode"] in FITS and height == width
     notes = [] if plain else [squeezed("timm", f"{width} x {height}", view)]

@@ -37,6 +37,7 @@ from ltkit.checkpoints.families._library import (
 from ltkit.checkpoints.numbers import whole
 from ltkit.checkpoints.plain import DEPTH, Names
 from ltkit.checkpoints.recognised import Recognised, fill
+from ltkit.datasets.images import interpolation_of
 from ltkit.errors import InputError, nearest
 from ltkit.records import ImageView
 from ltkit.settings import LoadSettings
@@ -299,7 +300,7 @@ def _images(
         for key, default in zip(("val_resize_size", "val_crop_size"), sizes, strict=True)
     )
     kind = said.get("interpolation", usual.interpolation.value)
-    view = ImageView(resize, crop, "bicubic" if kind == "bicubic" else "bilinear")
+    view = ImageView(resize, crop, interpolation_of(kind))
     mean, std = tuple(usual.mean), tuple(usual.std)
     notes = [] if said else [f"images are cut as for torchvision's {(fitting or [best])[0].name}"]
     if name in AUXILIARY and not (said and said.get("weights") is None):

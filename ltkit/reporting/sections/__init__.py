@@ -1,8 +1,8 @@
-"""The sections of the page, one file each, in the page's order.
+"""The sections of the page, one file each, by the questions of the page in its order.
 
 A section is a module with
 
-- ``KEY``, of the page's element and the link to it, and ``TITLE``;
+- ``KEY``, of the page's element, and ``TITLE``;
 - ``gather(source)``: the numbers, from a `ltkit.reporting.source.Source`. Lists, texts, numbers and
   None only, and nothing of the size of the split: a section of a thousand classes is small.
   Accuracies and shares are fractions in 0..1;
@@ -10,16 +10,17 @@ A section is a module with
   and settings are called.
 
 Either raises `InputError` where there is nothing to show; the page then says why. A new section is
-a new file and its place in `ORDER`.
+a new file and its place in `QUESTIONS`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ltkit.errors import InputError
 from ltkit.reporting.exhibits import Exhibit, Section
 from ltkit.reporting.sections import (
     accuracy,
+    answer,
     calibration,
     class_map,
     classes,
@@ -48,20 +49,14 @@ class Part(Protocol):
         """Return the exhibits."""
 
 
-ORDER: Sequence[Part] = (
-    accuracy,
-    classes,
-    rho,
-    frontier,
-    flows,
-    coefficients,
-    norms,
-    loss_weights,
-    confusion,
-    class_map,
-    calibration,
-    tree,
-)
+QUESTIONS: Mapping[str, Sequence[Part]] = {
+    "What to ship": (answer,),
+    "Which classes fail, and into what?": (classes, confusion, tree),
+    "What do corrections change?": (accuracy, flows, rho),
+    "What does it cost?": (frontier, calibration),
+    "Why?": (class_map, coefficients, norms),
+    "How was this made?": (loss_weights,),
+}
 
 
 def make(source: Source) -> list[Section]:
@@ -70,13 +65,18 @@ def make(source: Source) -> list[Section]:
     Args:
         source: from `ltkit.reporting.source.collect`.
     """
-    return [_section(part, source) for part in ORDER]
+    return [
+        _section(part, source, question)
+        for question, parts in QUESTIONS.items()
+        for part in parts
+    ]  # fmt: skip
 
 
-def _section(part: Part, source: Source) -> Section:
+def _section(part: Part, source: Source, question: str) -> Section:
     found: dict[str, Any] = {}
     try:
         found = part.gather(source)
-        return Section(part.KEY, part.TITLE, found, part.draw(found, source))
+        exhibits = part.draw(found, source)
+        return Section(part.KEY, part.TITLE, found, exhibits, question=question)
     except InputError as error:
-        return Section(part.KEY, part.TITLE, found, absent=str(error))
+        return Section(part.KEY, part.TITLE, found, absent=str(error), question=question)

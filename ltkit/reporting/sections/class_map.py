@@ -1,12 +1,13 @@
 """Class means in the plane."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ltkit.errors import InputError
 from ltkit.neighbors.class_means import around_centre
-from ltkit.reporting.exhibits import Exhibit, View
+from ltkit.reporting.exhibits import Exhibit, View, label
 from ltkit.reporting.look import BEFORE, COLORS, axis
 from ltkit.reporting.numbers import lengths, numbers
 from ltkit.reporting.source import Source
@@ -17,6 +18,9 @@ TITLE = "Map of the classes"
 
 MAPPED = 5000
 """Most classes for which t-SNE takes seconds."""
+
+LETTER, LINE = 7 / 850, 14 / 480
+"""Width of a letter and height of a line, as shares of the figure's."""
 
 
 def gather(source: Source) -> dict[str, Any]:
@@ -62,8 +66,9 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
         Exhibit(
             "map", "Class means in the plane",
             "A mark is a class at its mean training feature, lines run from few-shot classes to "
-            "their nearest base classes. In t-SNE neighbourhoods mean something, distances and "
-            "axes do not; PCA keeps large distances and loses small ones.",
+            "their nearest base classes; names where there is room, rare classes first. In t-SNE "
+            "neighbourhoods mean something, distances and axes do not; PCA keeps large distances "
+            "and loses small ones.",
             ("class", "name", "group", *(f"{n} {i}" for n in points for i in (1, 2))),
             [[c, source.names[c], source.group[c],
               *(v for xy in points.values() for v in xy[place])]
@@ -76,6 +81,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
 def _view(name: str, found: dict[str, Any], source: Source) -> View:
     at = dict(zip(found["class"], found["points"][name], strict=True))
     ends = [[at[a], at[b], (None, None)] for a, b in found["lines"]]
+    named = _named(at, source)
     traces: list[dict[str, Any]] = [{
         "type": "scatter", "mode": "lines", "hoverinfo": "skip", "name": "to neighbours",
         "line": {"color": BEFORE, "width": 0.6}, "opacity": 0.6,
@@ -85,7 +91,9 @@ def _view(name: str, found: dict[str, Any], source: Source) -> View:
         ids = [c for c in found["class"] if source.group[c] == group]
         if ids:
             traces.append({
-                "type": "scatter", "mode": "markers", "name": group, "meta": "class",
+                "type": "scatter", "mode": "markers+text", "name": group, "meta": "class",
+                "text": [named.get(c, "") for c in ids], "textposition": "top center",
+                "textfont": {"size": 10},
                 "customdata": ids, "x": [at[c][0] for c in ids], "y": [at[c][1] for c in ids],
                 "marker": {"color": COLORS[group], "size": 8},
             })  # fmt: skip
@@ -95,3 +103,21 @@ def _view(name: str, found: dict[str, Any], source: Source) -> View:
     axes = dict(zip(("xaxis", "yaxis"), map(axis, titles), strict=False))
     setting = min(1, len(source.settings) - 1)
     return View(name, traces, {**axes, "hovermode": "closest"}, setting)
+
+
+def _named(at: Mapping[int, Sequence[float]], source: Source) -> dict[int, str]:
+    """Return names of classes that do not overlap, of the rarest classes first."""
+    places = np.array(list(at.values()))
+    low = places.min(axis=0)
+    scaled = (places - low) / np.maximum(places.max(axis=0) - low, 1e-12)
+    where = dict(zip(at, scaled.tolist(), strict=True))
+    found: dict[int, str] = {}
+    for c in (int(c) for c in source.order[::-1] if int(c) in at):
+        text, (x, y) = label(source.names[c], 16), where[c]
+        apart = (
+            abs(y - where[o][1]) > LINE or abs(x - where[o][0]) > LETTER * (len(text) + len(t)) / 2
+            for o, t in found.items()
+        )
+        if all(apart):
+            found[c] = text
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 from ltkit.errors import InputError
 from ltkit.evaluation.analysis import class_changes
 from ltkit.reporting.exhibits import Exhibit, View, label
-from ltkit.reporting.look import axis
+from ltkit.reporting.look import SIGNED, axis
 from ltkit.reporting.numbers import numbers
 from ltkit.reporting.source import Source
 
@@ -14,9 +14,7 @@ KEY = "alpha"
 TITLE = "Learned coefficients"
 
 LABELLED = 60
-"""Most classes named on an axis."""
-
-SIGNED = [[0, "#2166ac"], [0.5, "#f2f2f2"], [1, "#b2182b"]]
+"""Most classes named on an axis, and whose neighbours are named in the cells."""
 
 
 def gather(source: Source) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
         Exhibit(
             "alpha", "What each rare class takes from its neighbours",
             "A row is a few-shot class, most training images first, a column its nearest base "
-            "classes. Red: the neighbour's classifier is added to its own, blue: taken off; "
+            "classes. Green: the neighbour's classifier is added to its own, violet: taken off; "
             "absolute values of a row sum to 1. Means over seeds.",
             ("setting", "class", "name", "rank", "neighbor", "neighbor_name", "alpha"),
             rows, views, height=min(900, 160 + 16 * tallest),
@@ -74,9 +72,12 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
 def _view(name: str, lines: Sequence[tuple[int, Any, Any]], names: Sequence[str]) -> View:
     """Return a fit's heat map, from rows of class, neighbours and coefficients."""
     ticks: dict[str, Any] = {"autorange": "reversed", "showticklabels": False}
+    cells: dict[str, Any] = {}
     if len(lines) <= LABELLED:
         ticks = {"autorange": "reversed", "tickvals": list(range(len(lines))),
                  "ticktext": [label(names[c], 16) for c, _, _ in lines]}  # fmt: skip
+        cells = {"text": [[label(names[other], 14) for other in near] for _, near, _ in lines],
+                 "texttemplate": "%{text}"}  # fmt: skip
     most = max(abs(v) for _, _, alphas in lines for v in alphas)
     return View(
         name,
@@ -85,7 +86,7 @@ def _view(name: str, lines: Sequence[tuple[int, Any, Any]], names: Sequence[str]
             "x": list(range(1, 1 + len(lines[0][1]))), "y": list(range(len(lines))),
             "customdata": [[[c, other] for other in near] for c, near, _ in lines],
             "colorscale": SIGNED, "zmid": 0, "zmin": -most, "zmax": most,
-            "colorbar": {"title": {"text": "α̃"}, "thickness": 12},
+            "colorbar": {"title": {"text": "α̃"}, "thickness": 12}, **cells,
         }],
         {"yaxis": axis("few-shot class", **ticks),
          "xaxis": axis("neighbour, nearest first", dtick=1)},

@@ -22,7 +22,7 @@ KEY = "flows"
 TITLE = "Where predictions went"
 
 WORDS = {"correct": "correct", "neighbor": "a neighbour", "other": "other"}
-SHADES = ("#2f8f5b", "#b7791f", "#828d99")
+SHADES = ("#2f8f5b", "#5b6673", "#a3adb8")
 LIGHT = tuple(
     f"rgba({', '.join(str(part) for part in bytes.fromhex(shade[1:]))}, 0.4)" for shade in SHADES
 )
@@ -81,7 +81,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "Left: predictions of the baseline, right: after the correction; the width is the "
             "number of test samples, a mean over seeds, and % their share. A neighbour is a wrong "
             "class near the true one. Rare classes are saved where a band runs from a neighbour to "
-            "correct.",
+            "correct. Green: it was right before; grey: it was wrong.",
             ("setting", "samples", "neighbors", "n", "before", "after", "count", "std"),
             rows, views,
         )

@@ -30,9 +30,12 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     traces: list[dict[str, Any]] = []
     rows: list[Row] = []
     for place, method in enumerate(found["methods"]):
-        points, color = method["points"], series_color(place)
-        symbol = "diamond" if place == 0 else "circle"
-        sizes = [10 if place == 0 else 13 if _chosen(p, points) else 6 for p in points]
+        points = method["points"]
+        shown = _place(points, source.settings)
+        color = series_color(shown)
+        lead = shown == 1 and source.advice is not None
+        symbol = "diamond" if place == 0 else "star" if lead else "circle"
+        sizes = [(16 if lead else 12) if p["in_pairs"] and _chosen(points) else 6 for p in points]
         traces.append({
             "type": "scatter", "mode": "markers", "name": label(method["name"]),
             "legendgroup": str(place), "x": hundred(p["accuracy"]["all"] for p in points),
@@ -60,8 +63,9 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "Up and to the right is better. A line follows the one knob of a method through all "
             "its settings; of a method with several knobs it joins those on the upper hull of the "
             f"{found['chosen_on']} split. Mixing two neighbours reaches every point between. The "
-            "largest mark of a method is the setting chosen on val. A method is ahead where its "
-            "line is above the others' at the same overall accuracy.",
+            "large mark of a method is its setting chosen on val, or its only one; a star is "
+            "what is recommended. A method is ahead where its line is above the others' at the "
+            "same overall accuracy.",
             ("setting", "runs", "all", "few", "on_curve", "chosen", "dominated_by"), rows,
             [View("", traces, {"xaxis": axis("overall accuracy in %"), "hovermode": "closest",
                                "yaxis": axis("few-shot accuracy in %")})],
@@ -79,6 +83,12 @@ def _walk(points: Sequence[Mapping[str, Any]], knob: str | None) -> list[tuple[f
     return walk if knob is not None else sorted(walk)
 
 
-def _chosen(point: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether one of several settings was chosen on val."""
-    return bool(point["in_pairs"]) and sum(p["in_pairs"] for p in points) < len(points)
+def _chosen(points: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether one of a method's settings was chosen, or is the only one."""
+    return len([p for p in points if p["in_pairs"]]) == 1
+
+
+def _place(points: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> int:
+    """Return the place of a method among the settings in detail, after them if it is not there."""
+    there = [settings.index(p["label"]) for p in points if p["label"] in settings]
+    return there[0] if there else len(settings)

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 
 from ltkit.reporting.exhibits import Exhibit, View
-from ltkit.reporting.look import axis, class_lines
+from ltkit.reporting.look import axis, class_lines, log_axis
 from ltkit.reporting.numbers import lengths
 from ltkit.reporting.source import Source
 
 KEY = "norms"
 TITLE = "Classifier norms"
+
+SPREAD = 20
+"""Largest norm over the smallest from which a logarithmic scale is easier to read."""
 
 
 def gather(source: Source) -> dict[str, Any]:
@@ -29,7 +32,8 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     """Draw one line per setting over the classes."""
     ids, curves = found["class"], found["norm"]
     traces = class_lines(zip(source.settings, curves, strict=True), ids)
-    scale = "log" if min(map(min, curves)) > 0 else "linear"
+    low, high = min(map(min, curves)), max(map(max, curves))
+    height = log_axis("norm") if 0 < low < high / SPREAD else axis("norm", rangemode="tozero")
     return [
         Exhibit(
             "norms", "Length of each class's classifier",
@@ -41,6 +45,6 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             [[rank, c, source.names[c], source.train_count[c], *(row[rank - 1] for row in curves)]
              for rank, c in enumerate(ids, start=1)],
             [View("", traces, {"xaxis": axis("class, by training images"),
-                               "yaxis": axis("norm", type=scale), "hovermode": "closest"})],
+                               "yaxis": height, "hovermode": "closest"})],
         )
     ]  # fmt: skip

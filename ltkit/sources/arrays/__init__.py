@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
-from ltkit.records import SPLITS, ClassTable, Head, Ints, stored_bins
+from ltkit.records import SPLITS, ClassTable, Head, Ints, note_of_bins, stored_bins
 from ltkit.settings import ImportSettings
 from ltkit.sources.arrays import heads, labels, opening, scores, unpacked
 from ltkit.sources.arrays.stored import NUMBERS, Stored
@@ -80,6 +80,7 @@ def import_arrays(
         found = _read(source, named, text_features, folder, names, settings, notes)
         inputs = {role: _digest(file) for role, file in files.items() if file is not None}
         digest = _write(output, named, found, settings, inputs, command, notes)
+        notes += note_of_bins(settings.bins, found.classes.train_count)
     return digest, notes
 
 

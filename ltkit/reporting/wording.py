@@ -1,0 +1,157 @@
+"""The answer in plain sentences: what to ship, what it costs, and how sure that is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltkit.reporting.exhibits import brief
+from ltkit.reporting.numbers import counted, percent, span
+from ltkit.settings import SHOT_GROUPS
+
+Row = Mapping[str, Any]
+
+GROUP_NAMES = {
+    "few": "rare classes (few)", "medium": "medium classes", "many": "frequent classes (many)",
+    "all": "all images", "balanced": "the mean class",
+}  # fmt: skip
+
+
+def sentences(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what stands at the top of the page: headings, and a sentence or two for each.
+
+    Args:
+        found: of the section `ltkit.reporting.sections.answer`.
+    """
+    row = found["rows"][found["lead"]] if found["lead"] else None
+    return [
+        ("Ship", _what(found, row)),
+        ("Cost", _cost(found, row)),
+        ("How sure", f"{_sure(found)} {_failing(found)}"),
+    ]
+
+
+def _what(found: Mapping[str, Any], row: Row | None) -> str:
+    advice, val = found["advice"], found["on_val"]
+    if advice and advice["keep"]:
+        return f"Keep the model as it is: {advice['reason']}."
+    if len(found["rows"]) == 1:
+        return "No correction was made yet: this page shows the model alone."
+    on = f"on {found['split']} ({counted(found['n'], 'image')})"
+    if advice and row:
+        return f"{_named(row)}: {on} {_gains(row)}."
+    if val is None:
+        return (
+            "Nothing was chosen, for there are no validation images to choose on: the table shows "
+            f"every setting {on}, and the best of many is partly lucky."
+        )
+    about = f"{percent(val[1])} % balanced accuracy there, against {percent(val[0])} % without it"
+    if row is None:
+        return f"None of the corrections shown beats the model on val; the best has {about}."
+    seen = ", the very images shown here, so that it looks too good" * (found["split"] == "val")
+    return (
+        f"Nothing was recommended for this page; of the corrections shown, {_named(row)} is the "
+        f"best on val{seen} ({about}). {_capital(on)} {_gains(row)}."
+    )
+
+
+def _named(row: Row) -> str:
+    return brief(str(row["label"]))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _gains(row: Row) -> str:
+    """Return what rare classes gain, and what all do."""
+    told = [
+        _change(row, name) for name in ("few", "balanced") if row["difference"][name] is not None
+    ]
+    return " and ".join(told)
+
+
+def _change(row: Row, name: str) -> str:
+    """Return a group's change and its interval."""
+    value, ends = row["difference"][name], row["interval"][name]
+    verb = "gains" if value >= 0 else "loses"
+    verb = verb if name in ("balanced",) else verb.removesuffix("s")
+    within = "" if ends is None else f" ({span(ends, '+')})"
+    return f"{GROUP_NAMES[name]} {verb} {percent(abs(value))} points{within}"
+
+
+def _cost(found: Mapping[str, Any], row: Row | None) -> str:
+    advice = found["advice"]
+    if row is None:
+        if (advice and advice["keep"]) or len(found["rows"]) == 1:
+            return "Nothing is changed, so nothing is lost."
+        return "What each correction takes from whom is in the table below."
+    lost = [
+        _change(row, name)
+        for name in (*SHOT_GROUPS, "all")
+        if (ends := row["interval"][name]) is not None and ends[1] < 0
+    ]
+    text = "Paid for by others: " + "; ".join(lost) if lost else "No group loses beyond noise"
+    hurt = found["hurt"]
+    if hurt is None:
+        return f"{text}."
+    return (
+        f"{text}. {_capital(counted(hurt['count'], 'class', 'classes'))} of {hurt['of']} "
+        f"{'is' if hurt['count'] == 1 else 'are'} right less often than before, most of all "
+        f"{brief(hurt['name'], 40)}: {percent(hurt['before'])} → {percent(hurt['after'])} %."
+    )
+
+
+def _sure(found: Mapping[str, Any]) -> str:
+    advice = found["advice"]
+    if len(found["rows"]) == 1 and advice is None:
+        return ""
+    if advice is None:
+        return (
+            "The intervals are for new images and seeds; they do not know that the best of several "
+            "was taken, as ltkit recommend does."
+        )
+    if advice["wins"] is None:
+        return (
+            f"The gain was not estimated before: {advice['reason']}." if not advice["keep"] else ""
+        )
+    text = "Chosen by cross-validation inside val"
+    if not advice["keep"]:
+        text += f", where this method wins in {100 * advice['wins']:.0f} % of the folds"
+    if advice["gain"] is not None and not advice["keep"]:
+        text += (
+            f"; on the images left out it gained {percent(advice['gain'], '+')} points of "
+            f"{advice['objective']} accuracy ({span(advice['interval'], '+')})"
+        )
+    other = advice["runner_up"]
+    if other is not None and not advice["keep"]:
+        noise = "within" if other["within_noise"] else "beyond"
+        text += f"; next is {brief(other['label'])}, behind by {noise} noise"
+    return f"{text}."
+
+
+def _failing(found: Mapping[str, Any]) -> str:
+    """Return which rare classes still fail."""
+    failing = found["failing"]
+    if not failing["of"]:
+        return ""
+    whose = "with it" if found["lead"] else "today"
+    below = f"{100 * failing['below']:g} %"
+    if not failing["count"]:
+        return f"No rare class of {failing['of']} is right in less than {below} of its images."
+    names = _listed([f"{brief(n, 40)} ({percent(a)} %)" for n, a in failing["worst"]])
+    verb = "is" if failing["count"] == 1 else "are"
+    worst = "it is" if failing["count"] == 1 else "worst are"
+    return (
+        f"Still failing {whose}: {failing['count']} of {failing['of']} rare classes {verb} right "
+        f"in less than {below} of their images; {worst} {names}."
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return texts as one list.
+
+    Example:
+        >>> _listed(["a"]), _listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    *some, last = texts
+    return f"{', '.join(some)} and {last}" if some else last

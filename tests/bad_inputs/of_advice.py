@@ -1,0 +1,71 @@
+"""Recommendations, `fix`, and what is exported of several runs."""
+
+import numpy as np
+from bad_inputs.makers import COUNTS, command, file, folder, nothing, put, several
+from bad_inputs.rows import Row
+
+QUICK = "--methods logit-adjust,group-bias --repeats 1"
+RECOMMEND = f"recommend feats.h5 {QUICK}"
+NO_VAL = put("b.h5", val_features=None, val_labels=None)
+ONE_EACH = put("b.h5", val_features=np.eye(6, 8, dtype=np.float32), val_labels=np.arange(6))
+
+ADVICE = [
+    Row("objective that is none", "recommend feats.h5 --objective best", ["--objective", "best"]),
+    Row("objective without classes", f"recommend feats.h5 {QUICK} --bins 2,100 --objective few",
+        ["--objective: few: no such class", "use balanced"]),
+    Row("limit on no group", f"{RECOMMEND} --keep rare=-1", ["--keep: found rare", "few, medium"]),
+    Row("limit without a number", f"{RECOMMEND} --keep few", ["--keep few", "GROUP=POINTS"]),
+    Row("limit that is a word", f"{RECOMMEND} --keep few=low", ["--keep few: found low"]),
+    Row("limit without bound", f"{RECOMMEND} --keep few=-1000", ["--keep few", "-100 to 100"]),
+    Row("limit twice", f"{RECOMMEND} --keep few=-1 --keep few=-2", ["few twice"]),
+    Row("limit on a group without classes", f"{RECOMMEND} --bins 2,100 --keep few=-1",
+        ["--keep: few: no such class"]),
+    Row("method that is none", "recommend feats.h5 --methods logit-adjst",
+        ["--methods: logit-adjst", "logit-adjust"]),
+    Row("method twice", "recommend feats.h5 --methods ncm,ncm", ["--methods", "twice"]),
+    Row("no method to choose among", "recommend feats.h5 --methods ,", ["--methods: found"]),
+    Row("one fold", f"{RECOMMEND} --folds 1", ["--folds: found 1"]),
+    Row("no repeat", "recommend feats.h5 --repeats 0", ["--repeats: found 0"]),
+    Row("certainty", f"{RECOMMEND} --confidence 1", ["--confidence: found 1"]),
+    Row("prior of test", f"{RECOMMEND} --prior test", ["--prior: found test", "file of shares"]),
+    Row("prior in use of two classes", f"{RECOMMEND} --prior 1,2",
+        ["--prior: found 2 numbers", "6"]),
+    Row("no val to recommend on", f"recommend b.h5 {QUICK}",
+        ["no validation split to choose on", "wrote b.recommended.h5"], NO_VAL, 0),
+    Row("one image a class to recommend on", f"recommend b.h5 {QUICK}",
+        ["chosen on 6 val images", "wrote b.recommended.h5"], ONE_EACH, 0),
+    Row("recalibration on nothing", f"{RECOMMEND} --recalibrate-on none.h5", ["none.h5"]),
+    Row("recalibration on no split", f"{RECOMMEND} --recalibrate-on b.h5:val", ["no split val"],
+        NO_VAL),
+    Row("recalibration on other classes", f"{RECOMMEND} --recalibrate-on b.h5",
+        ["b.h5: found 7 classes", "the 6 classes"],
+        put("b.h5", train_counts=np.array([*COUNTS, 5]), weight=np.ones((7, 8)),
+            bias=np.zeros(7))),
+    Row("recommendation that is there", RECOMMEND, ["feats.recommended.h5: exists"],
+        command(RECOMMEND)),
+    Row("recommendation over its features", f"{RECOMMEND} -o feats.h5 --overwrite", ["feats.h5"]),
+    Row("a method that does not fit", "recommend b.h5 --methods crt", ["no train split"],
+        put("b.h5", train_features=None, train_labels=None,
+            train_counts=np.array(COUNTS))),
+    Row("fix without data", "fix m.pt -o fixed.pt", ["fixed.pt: found pt as the ending"]),
+    Row("fix without an output", "fix m.pt --data pics", ["--output", "-o"]),
+    Row("fix of no checkpoint", "fix none.pt --data digits_lt -o fixed.pt", ["none.pt"]),
+    Row("fix over what is there", "fix feats.h5 -o head.npz", ["head.npz: exists"],
+        file("head.npz", "mine")),
+    Row("fix into a folder", "fix feats.h5 -o head.npz", ["head.npz"], folder("head.npz")),
+    Row("fix with a page in the way", f"fix feats.h5 {QUICK.partition(' --rep')[0]} -o head.npz",
+        ["report.html: exists"], file("report.html", "mine")),
+    Row("fix of a text", "fix notes.h5 -o head.npz", ["notes.h5"], file("notes.h5", "mine")),
+    Row("export of no recommendation", "export --into m.pt -o x.pt",
+        ["CLASSIFIER: absent", "feats.recommended.h5", "ltkit recommend"]),
+    Row("best and mean", "export c.h5 --run best --run mean --to npz -o x.npz",
+        ["--run: found best and mean"], command("posthoc crt feats.h5 --seeds 2 -o c.h5")),
+    Row("mean of several settings", "export c.h5 --run mean --to npz -o x.npz",
+        ["--run: found", "tau"], command("posthoc tau-norm feats.h5 --sweep -o c.h5")),
+    Row("best without val", "export c.h5 --run best --to npz -o x.npz",
+        ["--run: best: found no validation split"],
+        several(NO_VAL, command("posthoc crt b.h5 --seeds 2 -o c.h5"))),
+    Row("best of one", "export c.h5 --run best --to npz -o x.npz", ["wrote x.npz"],
+        command("posthoc ncm feats.h5 -o c.h5"), 0),
+    Row("nothing known of", "recommend", ["using feats.h5"], nothing, 0),
+]  # fmt: skip
