@@ -128,7 +128,9 @@ def evaluate(
         replicates=replicates,
         seed=seed,
     )  # fmt: skip
-    document |= {"features": str(path), "run": run}
+    document["features"] = str(path)
+    if run is not None:
+        document["run"] = run
     shown = document if every_setting else _chosen(document)
     failures = _failures(shown, limits)
     if per_class is not None:
@@ -192,7 +194,7 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     title = f"{document['features']}, {document['split']} split, {document['n']} samples"
     hidden = document.get("hidden", 0)
     by = "; * best on val by balanced accuracy" if hidden else ""
-    by += HEADS.get(document["run"], "")
+    by += HEADS.get(document.get("run", ""), "")
     _output.print_fitting(
         partial(_accuracies, document, columns), f"{title}{_measures.under(document['prior'])}{by}"
     )

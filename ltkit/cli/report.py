@@ -1,12 +1,15 @@
 """``ltkit report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ltkit.cli import _inputs, _options, _output
 from ltkit.settings import REPLICATES, NeighborSettings
+
+if TYPE_CHECKING:
+    from ltkit.reporting.making import Report
 
 
 def report(
@@ -68,10 +71,21 @@ def report(
     made = making.make(
         features, split, entries, read=read, images=images, group=group, rule=rule, level=level,
         bins=_options.bins(bins), k=k, replicates=replicates, seed=seed,
-        command=_output.command_line(),
+        command=_output.command_line(), report=_output.Progress("sections", quiet),
     )  # fmt: skip
     _output.say_of_choice(made.compared, quiet)
     drawn = made.write(output, figures)
+    _output.say(f"{output}: {_summary(made)}", quiet)
     _output.wrote(output, quiet)
     if figures is not None:
         _output.say(f"wrote {len(drawn)} files in {figures}", quiet)
+
+
+def _summary(made: "Report") -> str:
+    """Return, in one line, what a page shows."""
+    corrections = len(made.compared["methods"]) - 1 if made.compared else 0
+    drawn = sum(not part.absent for part in made.parts)
+    return (
+        f"{corrections} correction{'s' * (corrections != 1)}, {drawn} of {len(made.parts)} sections"
+        f" have data, {len(made.text.encode()) / 1e6:.1f} MB"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from ltkit.evaluation import Entry, grouping_of
 from ltkit.files.atomic import write_text
-from ltkit.records import FeatureSet
+from ltkit.records import FeatureSet, progress
 from ltkit.reporting import drawing, page, pictures, sections, source
 from ltkit.reporting.advice import Advice, stored
 from ltkit.reporting.exhibits import Section
@@ -49,6 +49,7 @@ def make(
     seed: int = 0,
     command: str = "",
     advice: Advice | None = None,
+    report: progress.Report = progress.silent,
 ) -> Report:
     """Make the report of a features file and its corrections.
 
@@ -67,6 +68,7 @@ def make(
         seed: seed of the bootstrap and of the map.
         command: the command that makes this page again.
         advice: what was recommended; None: the choice that one of the files read holds, if any.
+        report: called before the first section, and after each.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`, or for pictures that cannot be shown.
@@ -77,11 +79,12 @@ def make(
         advice = stored(files, entries, features)
     if advice is not None and advice.keep:  # its correction is the model's own head
         entries = [entry for place, entry in enumerate(entries) if place != advice.entry]
+    report("section", 0, len(sections.in_order()))
     made = source.collect(
         features, split, entries, bins=bins,
         grouping=grouping_of(features, group, rule=rule, level=level),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed, advice=advice,
     )  # fmt: skip
-    parts = sections.make(made)
+    parts = sections.make(made, report)
     text = page.render(made, parts, provenance=files, command=command, thumbnails=pictured)
     return Report(text, parts, made.compared)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,10 @@ def test_the_command_refuses_and_says_what_it_wrote(here, tmp_path, ltkit):
     code, out, err = ltkit(*words, "-o", tmp_path / "r.html")
     assert (code, out.strip()) == (0, str(tmp_path / "r.html"))
     assert "wrote" in err
+    size = (tmp_path / "r.html").stat().st_size / 1e6
+    told = rf"r.html: \d+ corrections?, \d+ of \d+ sections have data, {size:.1f} MB$"
+    assert re.search(told, err, re.MULTILINE)
+    assert re.search(r"^section (\d+)/\1,", err, re.MULTILINE)
     code, _, err = ltkit(*words, "-o", tmp_path / "r.html")
     assert code == 2
     assert "--overwrite" in err

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ltkit.errors import InputError
+from ltkit.records.progress import Report, silent
 from ltkit.reporting.exhibits import Exhibit, Section
 from ltkit.reporting.sections import (
     accuracy,
@@ -59,17 +60,24 @@ QUESTIONS: Mapping[str, Sequence[Part]] = {
 }
 
 
-def make(source: Source) -> list[Section]:
+def in_order() -> list[tuple[Part, str]]:
+    """Return the sections' modules in the page's order, each with its question."""
+    return [(part, question) for question, parts in QUESTIONS.items() for part in parts]
+
+
+def make(source: Source, report: Report = silent) -> list[Section]:
     """Return the sections of the page, in its order.
 
     Args:
         source: from `ltkit.reporting.source.collect`.
+        report: called after each section.
     """
-    return [
-        _section(part, source, question)
-        for question, parts in QUESTIONS.items()
-        for part in parts
-    ]  # fmt: skip
+    made: list[Section] = []
+    every = in_order()
+    for part, question in every:
+        made.append(_section(part, source, question))
+        report("section", len(made), len(every))
+    return made
 
 
 def _section(part: Part, source: Source, question: str) -> Section:
