@@ -192,6 +192,11 @@ def test_compare_fits_a_screen(here, tmp_path, terminal, ltkit):
     for low, high in re.findall(r"([+-][\d.]+)…([+-][\d.]+)", lines[place + 2]):
         assert f"{low} to {high}" in "\n".join(piped.splitlines()[first:])
     assert len(re.findall(r"[+-][\d.]+…", lines[place + 2])) == 4
+    narrow = terminal(*words, rows=24, columns=60)
+    assert len(narrow) < 24
+    assert max(map(len, narrow)) <= 60 + len(" or --csv; all pairs and curves")
+    head = next(line.split() for line in narrow if line.startswith("95 % interval"))
+    assert head[3:] == ["few", "all"]
     assert "pairs: 95 %" in "\n".join(terminal(*words, rows=200))
     assert "pairs: 95 %" in piped
 

@@ -63,9 +63,15 @@ def _of_features(document: Mapping[str, Any]) -> Lines:
 def _of_classifier(document: Mapping[str, Any]) -> Lines:
     yield "method", document["method"]
     yield "corrects", f"{document['corrected']} classes"
-    runs = document["varied"]
+    runs = {name: _in_order(values) for name, values in document["varied"].items()}
     several = f", {_listed(runs)}" if runs else ""
     yield "runs", f"{document['run_count']}{several}"
+
+
+def _in_order(values: Sequence[Any]) -> list[Any]:
+    """Return numbers from the smallest up; others as they are."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    return sorted(values) if numbers else list(values)
 
 
 def _of_checkpoint(document: Mapping[str, Any]) -> Lines:

@@ -274,9 +274,14 @@ def is_longer_than_screen(text: str) -> bool:
     return len(text.splitlines()) >= shutil.get_terminal_size().lines
 
 
+def columns() -> int:
+    """Return how many columns a terminal has."""
+    return shutil.get_terminal_size().columns
+
+
 def wrapped(text: str) -> str:
     """Return a sentence in lines as wide as a terminal; elsewhere as one line."""
     line = printable(text)
     if not for_people():
         return line
-    return textwrap.fill(line, shutil.get_terminal_size().columns, break_on_hyphens=False)
+    return textwrap.fill(line, columns(), break_on_hyphens=False)

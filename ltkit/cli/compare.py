@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 NAMED = 3
 """Most classes named among those won and those lost, in the table."""
 
+NAME, FIGURE = 22, 13
+"""Characters that a name and a figure take at least in the table for a screen."""
 
 Against = Annotated[
     str | None,
@@ -174,9 +176,15 @@ def _title(document: dict[str, Any]) -> str:
 
 def _for_a_screen(document: dict[str, Any], columns: tuple[str, ...]) -> str:
     """Return the accuracies and the differences to one of them, and the conclusion."""
+    fewer = (columns, tuple(name for name in columns if name != "medium"))
+    columns = next((some for some in fewer if _fits(some)), ("few", "all"))
     left_out = "; ".join([*_below(document), "all pairs and curves: | less -S"])
     table = _output.fitting(partial(_summary, document, columns), _title(document))
     return "\n".join([table, left_out, _output.wrapped(document["conclusion"])])
+
+
+def _fits(columns: tuple[str, ...]) -> bool:
+    return NAME + FIGURE * len(columns) <= _output.columns()
 
 
 def _summary(document: dict[str, Any], columns: tuple[str, ...], look: _output.Look) -> "Table":
