@@ -129,4 +129,6 @@ def test_evaluate_scores_the_head_that_export_writes(feats):
         (row,) = [row for row in document["rows"][1:-1] if row["chosen"]]
         assert row["accuracy"]["all"] == pytest.approx(right, abs=2e-4)
         assert f"of several seeds {shown}" in run(*words).stdout
+    said = run("evaluate", "feats.ncm.h5", "--replicates", "100", "--run", "best").stderr
+    assert "note: no file has several seeds, so --run best changes nothing" in said
     assert "run" not in json.loads(run("evaluate", "--replicates", "100", "--json").stdout)

@@ -109,8 +109,9 @@ def evaluate(
     limits, asked = _limits(fail_under or []), _measures.names(metrics)
     path, named = _inputs.features_and_named(files, quiet, classifier)
     features, entries = _inputs.read_judged(path, base, named, quiet)
-    if run is not None:
-        entries = evaluation.of_seeds(entries, run, features)
+    given = entries
+    if run is not None and (entries := evaluation.of_seeds(given, run, features)) == given:
+        _output.say(f"note: no file has several seeds, so --run {run} changes nothing", quiet)
     references = relative_to or []
     read = (path, *(Path(entry.file) for entry in entries), *references)
     for output in (per_class, confusion):
