@@ -43,6 +43,7 @@ def test_fits_say_what_they_come_to_on_val(feats):
             ("posthoc", "ridge", "--set", "penalty=1"),
             ("posthoc", "crt", "--seeds", "2", "--set", "epochs=1"),
             ("posthoc", "logit-adjust", "--sweep"),
+            ("train", "ce", "feats.h5", "--epochs", "1", "--seeds", "2"),
             ("alphanet", "fit", "--k", "2", "--rho", "0.5,1", "--epochs", "2", "--min-epochs", "1"),
         ])
     }  # fmt: skip
@@ -53,11 +54,12 @@ def test_fits_say_what_they_come_to_on_val(feats):
         (row,) = [row for row in rows if row["file"] == f"{file}.h5" and row["chosen"]]
         line = f": {percent(row, 'few', 'all')} on val (baseline {beside})"
         assert line in text, command
-    ridge, crt, sweep, fit = said.values()
+    ridge, crt, sweep, trained, fit = said.values()
     assert "ridge: few" in ridge
     assert "crt, mean of 2 seeds: few" in crt
     assert ", best of 31 by balanced accuracy: few" in sweep
     assert "(best of 31)" in sweep
+    assert "ce, mean of 2 seeds: few" in trained
     assert re.search(r"alphanet k 2 rho \S+, best of 2 by balanced accuracy: few", fit)
     assert "epoch 1" not in crt  # too quick for it
     assert run("posthoc", "ridge", "-o", "q.h5", "-q").stderr == ""

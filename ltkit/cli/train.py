@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ltkit.cli import _loading, _options, _output, _paths
+from ltkit.cli import _fitted, _loading, _options, _output, _paths
 from ltkit.settings import (
     Amp,
     Augment,
@@ -405,7 +405,9 @@ def _train_heads(
     base: Path | None,
     **more: Any,
 ) -> None:
-    """Train heads; report the written files."""
+    """Train heads; report what they come to, and the written file."""
+    from ltkit.files import bases, classifiers
+    from ltkit.files import features as features_file
     from ltkit.training import distributed, runs
 
     path = _paths.features_path(feats, out.quiet)
@@ -416,6 +418,8 @@ def _train_heads(
         note=_output.note(out.quiet or not distributed.writes()), **more,
     )  # fmt: skip
     if written is not None:
+        features = bases.with_base(features_file.read(path), base)
+        _fitted.say_result(features, classifiers.read(written)[0], None, out.quiet)
         _output.wrote(written, out.quiet)
 
 
