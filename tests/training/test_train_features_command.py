@@ -54,7 +54,7 @@ def test_the_file_is_that_of_a_classifier(ltkit, folder):
     assert code == 0, error
     assert out == "f.balanced-softmax.h5\n"
     assert [line.partition(":")[0] for line in error.splitlines()] == [
-        "epoch 1/3", "epoch 2/3", "epoch 3/3", "wrote f.balanced-softmax.h5",
+        "epoch 1/3", "epoch 2/3", "epoch 3/3", "balanced-softmax", "wrote f.balanced-softmax.h5",
     ]  # fmt: skip
     assert "samples/s" in error
     correction, inputs = classifiers.read(Path("f.balanced-softmax.h5"))
