@@ -80,7 +80,9 @@ def _of_checkpoint(document: Mapping[str, Any]) -> Lines:
         yield "view", _listed(document["view"])
     if document["mean"]:
         mean, std = (" ".join(f"{v:g}" for v in document[name]) for name in ("mean", "std"))
-        yield "pixels", f"mean {mean}, std {std}"
+        size = document["image_size"]
+        square = f"{size} x {size}, " if size else ""
+        yield "pixels", f"{square}mean {mean}, std {std}"
     yield "trained on", document["trained_on"]
     for name in ("notes", "skipped"):
         if document[name]:
