@@ -1,6 +1,7 @@
 """``ltkit fix``: one command from a checkpoint to a corrected one, and what it leaves alone."""
 
 import shlex
+from html import escape
 
 import numpy as np
 import pytest
@@ -131,12 +132,16 @@ def test_the_same_as_a_call(folder):
     found = ltkit.fix(Model(folder / "digits.pt", "digits_lt"), folder / "fixed.pt", wanted=SAID,
                       say=lines.append)  # fmt: skip
     assert found.output.exists()
-    assert found.page.read_text().startswith("<!doctype html>")
+    text = found.page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "What was tried on val" in text
+    (shipped,) = (line for line in lines if line.startswith("$ ltkit export"))
+    assert f'<code id="command">{escape(shipped[2:])}</code>' in text
     assert str(found.recommendation).startswith("recommended: ")
     assert lines[0].startswith("$ ltkit extract")
     features = ltkit.read(found.features)
-    page = ltkit.report(features, found.recommendation.correction, output=folder / "own.html")
-    assert "recommended" in page.read_text()
+    page = ltkit.report(features, recommended=found.recommendation, output=folder / "own.html")
+    assert "★ recommended" in page.read_text()
     refused(lambda: ltkit.report(features, output=page), "exists")
     advice = ltkit.recommend(features, methods=["logit-adjust"], recalibrate_on=features)
     assert advice.document["n"] == 200

@@ -123,8 +123,10 @@ def _sure(found: Mapping[str, Any]) -> str:
         )
     other = advice["runner_up"]
     if other is not None and not advice["keep"]:
+        side = "behind" if other["behind"] >= 0 else "ahead"
         noise = "within" if other["within_noise"] else "beyond"
-        text += f"; next is {brief(other['label'])}, behind by {noise} noise"
+        far = f"{percent(abs(other['behind']))} points {side}, {noise} noise"
+        text += f"; next is {brief(other['label'])}: {far}"
     return f"{text}."
 
 

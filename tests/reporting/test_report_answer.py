@@ -252,7 +252,10 @@ def test_a_call_shows_what_was_tried(tmp_path):
     features = small()
     found = ltkit.recommend(features, methods=["logit-adjust", "bias"], repeats=2)
     path = ltkit.report(features, recommended=found, output=tmp_path / "r.html")
-    read = embedded(path.read_text(encoding="utf-8"))["exhibits"]
+    text = path.read_text(encoding="utf-8")
+    read, next_one = embedded(text)["exhibits"], found.document["runner_up"]
+    assert f"next is {next_one['label']}: {100 * abs(next_one['behind']):.1f} points" in text
+    assert f"({100 * found.document['objective_interval'][0]:+.1f} to " in text
     assert {row["setting"].split(" ")[0] for row in records(read["tried"])} == {
         "logit-adjust", "bias"
     }  # fmt: skip

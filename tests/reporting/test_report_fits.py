@@ -5,9 +5,11 @@ from itertools import pairwise
 
 import pytest
 from browsing import draw_all, opened
-from reports import HOSTILE, Page, correction, rendered, small
+from reports import HOSTILE, Page, collected, correction, small
 
 from ltkit.evaluation import Entry
+from ltkit.reporting import page, sections, source
+from ltkit.reporting.advice import Advice
 
 PAPER = 703
 """Pixels across A4 between margins of 12 mm."""
@@ -30,19 +32,21 @@ DRAWINGS = """() => [...document.querySelectorAll(".plot")].map((plot) => [
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A page whose names are long, and in other scripts."""
-    features = small(HOSTILE[:5])
-    entry = correction(features, "a" * 80)
+    """A page whose names are long, and in other scripts, with all the columns it can have."""
+    features, entries = small(HOSTILE[:5]), []
+    for number in range(source.DETAILED):
+        entry = correction(features, f"{number}{'a' * 80}")
+        entries.append(Entry(entry.name, f"{number}.h5", entry.correction))
+    chosen = Advice(1, "b" * 80, keep=False, reason="best", wins=0.9, command=f"ltkit {'c' * 200}")
+    collection = collected(features, *entries, advice=chosen)
     path = tmp_path_factory.mktemp("hostile") / "r.html"
-    path.write_text(
-        rendered(features, Entry(entry.name, "a.h5", entry.correction)), encoding="utf-8"
-    )
+    path.write_text(page.render(collection, sections.make(collection)), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("page", ["answered", "hostile"])
-def test_nothing_is_cut_at_390_pixels(browser, request, page):
-    path = request.getfixturevalue(page)
+@pytest.mark.parametrize("which", ["answered", "hostile"])
+def test_nothing_is_cut_at_390_pixels(browser, request, which):
+    path = request.getfixturevalue(which)
     with opened(browser, path, 390) as page:
         draw_all(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -56,9 +60,9 @@ def test_nothing_is_cut_at_390_pixels(browser, request, page):
         assert before == '"few"'
 
 
-@pytest.mark.parametrize("page", ["answered", "hostile"])
-def test_nothing_is_cut_on_paper(browser, request, page):
-    path = request.getfixturevalue(page)
+@pytest.mark.parametrize("which", ["answered", "hostile"])
+def test_nothing_is_cut_on_paper(browser, request, which):
+    path = request.getfixturevalue(which)
     with opened(browser, path, PAPER, "dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")

@@ -13,6 +13,8 @@ from ltkit.evaluation import analysis
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Head
+from ltkit.reporting import look
+from ltkit.reporting.sections import class_map, loss_weights, norms
 from ltkit.settings import NeighborSettings
 
 
@@ -171,6 +173,23 @@ def test_flows_are_of_the_samples_that_analyze_counts():
     assert notes[-1] == "1 classes have no training sample: left out"
 
 
+def test_map_and_loss_weights_of_many_classes(monkeypatch):
+    collection = collected(small())
+    alone = [curve["weight"] for curve in loss_weights.gather(collection)["curves"]]
+    assert class_map.gather(collection)["lines"]
+    monkeypatch.setattr(look, "POINTS", 2)
+    monkeypatch.setattr(class_map, "LINED", 4)
+    found = loss_weights.gather(collection)
+    assert found["class"] == [0, 3]
+    for curve, every in zip(found["curves"], alone, strict=True):
+        assert curve["weight"] == pytest.approx([np.mean(every[:3]), np.mean(every[3:])], abs=1e-5)
+    plane = class_map.gather(collection)
+    assert plane["lines"] == []
+    (exhibit,) = class_map.draw(plane, collection)
+    assert "without the lines to neighbours" in exhibit.caption
+    assert [t["mode"] for t in exhibit.views[0].traces] == ["markers+text"] * 3
+
+
 def test_norms_weights_and_map(here, found):
     features = features_file.read(Path("feats.h5"))
     counts = features.classes.train_count
@@ -208,6 +227,20 @@ def test_norms_weights_and_map(here, found):
     assert len(lines["x"]) == 3 * 30 * 5
     first = next(row for row in plane if row["class"] == found["neighbors"]["class"][-1])
     assert lines["x"][-3] == first["t-SNE 1"]
+
+
+def test_many_classes_share_the_points_of_a_line(monkeypatch):
+    features = small(counts=tuple(range(21, 0, -1)))
+    monkeypatch.setattr(look, "POINTS", 7)
+    found = norms.gather(collected(features))
+    own = np.linalg.norm(features.classifier().weight, axis=1)
+    assert (found["classes_each"], len(found["class"])) == (3, 7)
+    assert found["class"][:3] == [0, 3, 6]
+    assert found["norm"][0] == pytest.approx(own.reshape(7, 3).mean(axis=1), abs=1e-5)
+    (exhibit,) = norms.draw(found, collected(features))
+    assert "A point is the mean of 3 classes" in exhibit.caption
+    assert exhibit.rows[1][:2] == [4, 3]
+    assert exhibit.views[0].traces[0]["x"][:3] == [1, 4, 7]
 
 
 def test_calibration_is_that_of_the_rows(found):

@@ -19,6 +19,9 @@ TITLE = "Map of the classes"
 MAPPED = 5000
 """Most classes for which t-SNE takes seconds."""
 
+LINED = 1000
+"""Most classes between which lines are still seen."""
+
 LETTER, LINE = 7 / 850, 14 / 480
 """Width of a letter and height of a line, as shares of the figure's."""
 
@@ -52,7 +55,7 @@ def gather(source: Source) -> dict[str, Any]:
         "lines": [
             [int(c), int(other)]
             for c, row in zip(near.few_class, near.base_class, strict=True)
-            if c in source.subject.groups.few
+            if len(order) <= LINED and c in source.subject.groups.few
             for other in row
         ],
     }  # fmt: skip
@@ -62,13 +65,15 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     """Draw a view for each projection, t-SNE first."""
     points = found["points"]
     views = [_view(name, found, source) for name in sorted(points, reverse=True)]
+    lines = ", lines run from few-shot classes to their nearest base classes"
+    if len(found["class"]) > LINED:
+        lines = f"; without the lines to neighbours that {LINED} classes or fewer have"
     return [
         Exhibit(
             "map", "Class means in the plane",
-            "A mark is a class at its mean training feature, lines run from few-shot classes to "
-            "their nearest base classes; names where there is room, rare classes first. In t-SNE "
-            "neighbourhoods mean something, distances and axes do not; PCA keeps large distances "
-            "and loses small ones.",
+            f"A mark is a class at its mean training feature{lines}; names where there is room, "
+            "rare classes first. In t-SNE neighbourhoods mean something, distances and axes do "
+            "not; PCA keeps large distances and loses small ones.",
             ("class", "name", "group", *(f"{n} {i}" for n in points for i in (1, 2))),
             [[c, source.names[c], source.group[c],
               *(v for xy in points.values() for v in xy[place])]
@@ -86,7 +91,7 @@ def _view(name: str, found: dict[str, Any], source: Source) -> View:
         "type": "scatter", "mode": "lines", "hoverinfo": "skip", "name": "to neighbours",
         "line": {"color": BEFORE, "width": 0.6}, "opacity": 0.6,
         "x": [p[0] for line in ends for p in line], "y": [p[1] for line in ends for p in line],
-    }]  # fmt: skip
+    }] if ends else []  # fmt: skip
     for group in reversed(SHOT_GROUPS):
         ids = [c for c in found["class"] if source.group[c] == group]
         if ids:

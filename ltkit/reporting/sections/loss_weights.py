@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.reporting.exhibits import Exhibit, View
-from ltkit.reporting.look import axis, class_lines, log_axis
+from ltkit.reporting.look import axis, class_lines, log_axis, shared, together
+from ltkit.reporting.look import means as averages
 from ltkit.reporting.numbers import numbers
 from ltkit.reporting.source import Source
 
@@ -51,27 +52,31 @@ def gather(source: Source) -> dict[str, Any]:
         found[f"swrm, window {window}"] = raw.numpy() / raw.numpy().mean()
     order = source.order[:count]  # the others come last
     places = np.searchsorted(present, order)
+    size = together(count)
     return {
-        "class": order.tolist(),
-        "curves": [{"name": n, "weight": numbers(w[places])} for n, w in found.items()],
+        "classes_each": size,
+        "class": order[::size].tolist(),
+        "curves": [
+            {"name": n, "weight": numbers(averages(w[places], size))} for n, w in found.items()
+        ],
     }
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     """Draw one line per loss over the classes."""
-    ids, curves = found["class"], found["curves"]
-    traces = class_lines([("", ()), *((c["name"], c["weight"]) for c in curves)], ids)[1:]
+    ids, curves, size = found["class"], found["curves"], found["classes_each"]
+    traces = class_lines([("", ()), *((c["name"], c["weight"]) for c in curves)], ids, size)[1:]
     return [
         Exhibit(
             "weights", "What a training sample weighs, by loss",
             "Classes from most to fewest training images; height, on a log scale: the weight of "
             "one sample, its mean over classes being 1. Smooth curves follow the counts; swrm "
-            "also looks at the classes around.",
+            f"also looks at the classes around.{shared(size)}",
             ("rank", "class", "name", "train_count", *(c["name"] for c in curves)),
-            [[rank, c, source.names[c], source.train_count[c],
-              *(curve["weight"][rank - 1] for curve in curves)]
-             for rank, c in enumerate(ids, start=1)],
+            [[1 + size * place, c, source.names[c], source.train_count[c],
+              *(curve["weight"][place] for curve in curves)] for place, c in enumerate(ids)],
             [View("", traces, {"xaxis": axis("class, by training images"), "hovermode": "closest",
                                "yaxis": log_axis("weight")})],
+            height=320,
         )
     ]  # fmt: skip
