@@ -212,11 +212,11 @@ def test_inspect_shows_what_is_in_a_file(path, tmp_path, ltkit):
     write_correction(tmp_path / "c.h5")
     code, out, _ = ltkit("inspect", tmp_path / "c.h5")
     assert code == 0
-    assert re.search(r"^runs: +2, seed 0 1$", out, re.M)
+    assert re.search(r"^runs: +2, rho 0 0\.5$", out, re.M)
     assert json.loads(ltkit("inspect", tmp_path / "c.h5", "--json")[1])["weight"] == (
         "(2, 2, 8) float32"
     )
-    assert re.search(r"^inputs: +features ab$", out, re.M)
+    assert re.search(r"^features: +ab, not in this folder$", out, re.M)
 
 
 @pytest.mark.parametrize(
