@@ -112,7 +112,7 @@ def read_by_all(folder):
         hold(not wrong, "validate calls it unsound")
     few = {"quiet": True, "json": True}
     named = {
-        "evaluate": lambda: evaluate.evaluate(str(feats), classifier=[fit], replicates=100, **few),
+        "evaluate": lambda: evaluate.evaluate([str(feats)], classifier=[fit], replicates=100, **few),
         "compare": lambda: compare.compare([str(feats), str(fit)], replicates=100, **few),
         "flows": lambda: analyze.flows([str(feats), str(fit)], by="features", k=1, **few),
         "show": lambda: alphanet.show([str(feats), str(fit)], **few),
@@ -130,7 +130,7 @@ def read_by_all(folder):
             said = said or str(error)
         else:
             hold(usable, f"{name} takes it")
-    evaluate.evaluate(str(feats), replicates=100, **few)  # with what can be used beside it
+    evaluate.evaluate([str(feats)], replicates=100, **few)  # with what can be used beside it
     try:
         alphanet.apply(fit, str(feats), of="2", output=folder / "o.h5", overwrite=True, quiet=True)
     except LtkitError as error:
