@@ -112,7 +112,9 @@ def read_by_all(folder):
         hold(not wrong, "validate calls it unsound")
     few = {"quiet": True, "json": True}
     named = {
-        "evaluate": lambda: evaluate.evaluate([str(feats)], classifier=[fit], replicates=100, **few),
+        "evaluate": lambda: evaluate.evaluate(
+            [str(feats)], classifier=[fit], replicates=100, **few
+        ),
         "compare": lambda: compare.compare([str(feats), str(fit)], replicates=100, **few),
         "flows": lambda: analyze.flows([str(feats), str(fit)], by="features", k=1, **few),
         "show": lambda: alphanet.show([str(feats), str(fit)], **few),
