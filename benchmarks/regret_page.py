@@ -46,7 +46,7 @@ def regret_table(path: Path) -> list[str]:
 
 def _row(name: str, wish: str, row: dict[str, Any]) -> str:
     def points(key: str) -> str:
-        return f"{100 * row[key]:+.1f}"
+        return f"{round(100 * row[key], 1) + 0.0:+.1f}"  # no -0.0
 
     def share(key: str) -> str:
         return f"{100 * row[key]:.0f} %"

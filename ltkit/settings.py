@@ -86,6 +86,9 @@ FOLDS, REPEATS = 5, 10
 CONFIDENCE = 0.8
 """With which a limit on what a correction may cost must hold."""
 
+RECOMMENDED_FILE = "recommended"
+"""What follows the features' stem in the name of a recommendation's file."""
+
 AHEAD = 0.25
 """Standard errors by which a method must be ahead of a simpler one to be recommended; more costs
 accuracy, for within one error the better of two is mostly better (docs/recommend.md)."""

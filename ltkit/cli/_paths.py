@@ -7,6 +7,7 @@ from ltkit.cli import _streams
 from ltkit.cli._output import say
 from ltkit.errors import InputError
 from ltkit.numerals import shown
+from ltkit.settings import RECOMMENDED_FILE
 
 VARIABLE = "LTKIT_FEATURES"
 DEFAULT = "feats.h5"
@@ -105,17 +106,13 @@ def _default() -> Path:
     )
 
 
-RECOMMENDED = "recommended"
-"""What follows the stem of a recommendation's file."""
-
-
 def recommended(quiet: bool) -> Path:
     """Return the recommendation for the features that are used when none are named.
 
     Raises:
         InputError: when there is none.
     """
-    path = output_path(None, features_path(None, quiet), RECOMMENDED)
+    path = output_path(None, features_path(None, quiet), RECOMMENDED_FILE)
     if not path.is_file():
         raise InputError(
             f"CLASSIFIER: absent, and found no {path}; name a classifier file, or make it with "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _advice, _inputs, _measures, _options, _output, _paths, _tables
-from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, REPEATS
+from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, RECOMMENDED_FILE, REPEATS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +66,7 @@ def recommend(
         repeats=repeats, seed=seed, bins=_options.bins(bins), prior=prior,
     )  # fmt: skip
     path = _paths.features_path(feats, quiet)
-    target = _paths.output_path(output, path, _paths.RECOMMENDED)
+    target = _paths.output_path(output, path, RECOMMENDED_FILE)
     check_output(target, overwrite=overwrite, inputs=(path,))
     features, others = _read(path, base, recalibrate_on, quiet)
     found = recommendation.recommend(features, wanted, report=_output.Progress("methods", quiet))

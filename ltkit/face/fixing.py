@@ -13,7 +13,14 @@ from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output
 from ltkit.recommendation import Recommendation, Wanted, recommend
 from ltkit.records import SPLITS, Correction, FeatureSet
-from ltkit.settings import ExtractSettings, LoadSettings, ViewSettings, as_json, flag
+from ltkit.settings import (
+    RECOMMENDED_FILE,
+    ExtractSettings,
+    LoadSettings,
+    ViewSettings,
+    as_json,
+    flag,
+)
 
 FEATURES, PAGE = "feats.h5", "report.html"
 
@@ -108,7 +115,7 @@ def fix(
         )
     page = target.with_name(PAGE)
     path = target.with_name(FEATURES) if isinstance(source, Model) else Path(source)
-    choice = path.with_name(f"{path.stem}.recommended.h5")
+    choice = path.with_name(f"{path.stem}.{RECOMMENDED_FILE}.h5")
     for file in (target, page):
         check_output(file, overwrite=overwrite, inputs=(path, choice))
     if isinstance(source, Model):
