@@ -6,10 +6,12 @@ what the best candidate in hindsight gains more; of an objective with limits, th
 them on test. The interval that is printed beside the gain should hold what test shows in 95 % of
 the draws, but for the noise of test itself, which is stated beside it.
 
-    python benchmarks/regret.py NAME=FEATURES.h5[,BASE.h5] ... [--draws 20] [--small]
+    python benchmarks/regret.py NAME=FEATURES.h5[,BASE.h5] ... [--draws 20] [--hits DIR] [--small]
 
-adds draws to benchmarks/results/regret.json, and goes on where it was stopped. --small makes three
-draws of two quick methods on the bundled features, and writes to standard output.
+adds draws to benchmarks/results/regret.json, and goes on where it was stopped. --hits keeps which
+images every candidate is right on, draw by draw, so that a change of the rule is judged without a
+new fit. --small makes three draws of two quick methods on the bundled features, and writes to
+standard output.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from ltkit.recommendation.choosing import Chooser
 from ltkit.recommendation.family import BASELINE, Candidate, Family, fit_of, gather
 from ltkit.recommendation.objectives import Aim, Limit
 from ltkit.recommendation.wanted import Wanted
-from ltkit.records import ClassTable, FeatureSet, FeatureSplit, Ints, stratified_folds
+from ltkit.records import ClassTable, Correction, FeatureSet, FeatureSplit, Ints, stratified_folds
 from ltkit.settings import RECOMMENDED
 
 TARGET = Path(__file__).parent / "results" / "regret.json"
@@ -42,6 +44,7 @@ WISHES = {
     "balanced": Wanted("balanced"),
     "few, all -0.5": Wanted("few", keep={"all": -0.5}),
 }
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SMALL = ("logit-adjust", "group-bias")
 
 
@@ -81,8 +84,14 @@ def show(what: str, done: int, total: int) -> None:
     print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
 
 
-def draw(pool: Pool, number: int, methods: Sequence[str]) -> dict[str, Any]:
-    """Choose on one draw of validation images; measure on the others."""
+def draw(pool: Pool, number: int, hits: Path | None = None) -> dict[str, Any]:
+    """Choose on one draw of validation images; measure on the others.
+
+    Args:
+        pool: what is drawn from.
+        number: of the draw.
+        hits: where what every candidate is right on lies, or is put.
+    """
     labels, rng = pool.split.labels, np.random.default_rng(number)
     order = rng.permutation(len(labels))
     ranks = np.empty(len(labels), np.int64)
@@ -94,7 +103,12 @@ def draw(pool: Pool, number: int, methods: Sequence[str]) -> dict[str, Any]:
         pool.features,
         splits={"train": pool.features.split("train"), "val": pool.split.at(val)},
     )
-    family, tested = of_draw(pool, chosen, val, test)
+    if hits is not None and hits.exists():
+        family, tested = restored(hits, len(val), len(test))
+    else:
+        family, tested = of_draw(pool, chosen, val, test)
+    if hits is not None and not hits.exists():
+        stored(hits, family, tested)
     found = {}
     for name, wish in WISHES.items():
         if wish.aim in ("balanced", *(g for g, ids in chosen.groups().items() if len(ids))):
@@ -121,6 +135,27 @@ def of_draw(
     names = {candidate.method for candidate in candidates}
     order += [method for method in RECOMMENDED if method in names]
     return Family(candidates, np.concatenate(right), order, []), np.concatenate(tested)
+
+
+def stored(path: Path, family: Family, tested: NDArray[np.bool_]) -> None:
+    """Keep a draw's candidates and what they are right on, eight images a byte."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = [[c.method, c.settings] for c in family.candidates]
+    np.savez(
+        path,
+        candidates=np.array(json.dumps([named, list(family.order)])),
+        right=np.packbits(family.right, axis=1),
+        tested=np.packbits(tested, axis=1),
+    )
+
+
+def restored(path: Path, val: int, test: int) -> tuple[Family, NDArray[np.bool_]]:
+    """Return what `stored` has kept of a draw with so many images."""
+    with np.load(path) as kept:
+        named, order = json.loads(str(kept["candidates"]))
+        right = np.unpackbits(kept["right"], axis=1, count=val).astype(bool)
+        tested = np.unpackbits(kept["tested"], axis=1, count=test).astype(bool)
+    return Family([Candidate(*each) for each in named], right, order, []), tested
 
 
 def judged(
@@ -195,7 +230,25 @@ def balanced(features: FeatureSet) -> FeatureSet:
     splits = {"train": test.at(train), "test": test.at(rest)}
     table = ClassTable(np.full(size, 40), features.classes.names)
     made = FeatureSet(splits, table, None, {"bins": [20, 100]}, source=features.source)
-    return ltkit.with_base(made, posthoc.logistic(made, inverse_penalty=0.1))
+    return ltkit.with_base(made, posthoc.logistic(made, inverse_penalty=penalty_of(made)))
+
+
+def penalty_of(features: FeatureSet) -> float:
+    """Return the inverse penalty of a logistic head that five folds of train are best with."""
+    train = features.split("train")
+    dealt = stratified_folds(train.labels, 5, 0)
+    hits = dict.fromkeys(PENALTIES, 0)
+    for fold in range(5):
+        inside, left = (np.flatnonzero(x) for x in (dealt != fold, dealt == fold))
+        splits = {"train": train.at(inside), "val": train.at(left)}
+        table = replace(features.classes, train_count=np.bincount(train.labels[inside]))
+        some, out = replace(features, splits=splits, classes=table), train.at(left)
+        for penalty in hits:
+            head = ltkit.with_base(some, posthoc.logistic(some, inverse_penalty=penalty))
+            base = head.classifier()
+            (predicted,) = predict_classes(out, base, [Correction.baseline(base)])
+            hits[penalty] += int((predicted == out.labels).sum())
+    return max(hits, key=lambda penalty: hits[penalty])
 
 
 def summary(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -234,6 +287,7 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--hits", type=Path, metavar="DIR")
     asked = parser.parse_args()
     methods, draws = (SMALL, 3) if asked.small else (RECOMMENDED, asked.draws)
     bundled = resources.files("ltkit") / "data" / "demo" / "feats.h5"
@@ -245,9 +299,11 @@ def main() -> int:
         done = kept["draws"].setdefault(name, [])
         if len(done) >= draws:
             continue
-        pool = pooled(features, methods)
+        hits = [asked.hits and asked.hits / f"{name}.{number}.npz" for number in range(draws)]
+        known = all(file and file.exists() for file in hits[len(done) :])
+        pool = pooled(features, () if known else methods)
         for number in range(len(done), draws):
-            done.append(draw(pool, number, methods))
+            done.append(draw(pool, number, hits[number]))
             show(name, number + 1, draws)
             if not asked.small:
                 asked.target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

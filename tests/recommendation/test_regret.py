@@ -40,17 +40,23 @@ def test_a_draw_has_20_images_a_class_and_tests_on_the_others(features):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regret, "judged", judged)
-        regret.draw(pool, 0, METHODS)
+        regret.draw(pool, 0)
     assert seen[0][:2] == ([20] * 6, [60] * 6)
 
 
 def test_regret_against_the_best_in_hindsight(features):
     pool = regret.pooled(features, METHODS)
-    found = regret.draw(pool, 1, METHODS)["balanced"]
+    found = regret.draw(pool, 1)["balanced"]
     assert found["best"] >= found["of_choice"]
     assert found["gain"] == (0.0 if found["keep"] else found["of_choice"])
-    again = regret.draw(pool, 1, METHODS)["balanced"]
+    again = regret.draw(pool, 1)["balanced"]
     assert again == found
+
+
+def test_what_candidates_are_right_on_is_kept_and_gives_the_same_row(features, tmp_path):
+    pool = regret.pooled(features, METHODS)
+    first = regret.draw(pool, 1, tmp_path / "hits" / "a.1.npz")
+    assert regret.draw(regret.pooled(features, ()), 1, tmp_path / "hits" / "a.1.npz") == first
 
 
 def test_a_row_of_the_table_by_hand():
