@@ -72,10 +72,11 @@ REPLICATES = 2000
 
 RECOMMENDED = (
     "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "lws",
-    "marc", "crt", "weight-balancing", "blend",
+    "marc", "crt", "weight-balancing", "blend", "alphanet-plus",
 )  # fmt: skip
 """What a recommendation chooses among, the simplest first: one number, one a group, one or two a
-class, a row a class from the class means, rows fitted anew, these combined with the head's."""
+class, a row a class from the class means, rows fitted anew, these combined with the head's, and
+with those of neighbours."""
 
 RECOMMENDED_ALPHANET: Mapping[str, Any] = {"rhos": (0.25, 0.5, 1.0, 2.0), "seeds": 5}
 """The runs of AlphaNet among them; the heads of a rho's seeds are averaged."""

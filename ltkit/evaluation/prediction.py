@@ -102,7 +102,8 @@ def _over_blocks(
     """Return what is computed from each block's logits, for each correction.
 
     Where a correction changes some rows only, the base's logits serve for the others; a run that
-    has the rows of the one before it, and another bias, shares its matrix product.
+    has the rows of the one before it, and another bias, shares its matrix product, and so does a
+    correction whose rows lie where those of the last one lie.
     """
     for correction in corrections:
         check_fit(correction, base)
@@ -115,21 +116,43 @@ def _over_blocks(
         prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
         product = products(prepared[base.normalize_features], base.weight)
         shared = shifted(product, base.bias)  # (B, C)
+        last = _Last()
         for parts, correction, again in zip(found, corrections, repeats, strict=True):
-            own = _logits(correction, prepared, again)
+            own = _logits(correction, prepared, again, last)
             parts.append(read_off(_Block(labels, shared, correction.class_id, own)))
     return found
 
 
+class _Last:
+    """The product of a block's features with the last rows."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._of: tuple[Floats, Floats] | None = None
+        self._product = np.empty((0, 0), np.float32)
+
+    def with_rows(self, features: Floats, rows: Floats) -> Floats:
+        """Return (B, R) products with (R, D) rows; not anew where the last lie."""
+        if self._of is None or not all(map(_in_one_place, self._of, (features, rows))):
+            self._product = products(features, rows)
+        self._of = features, rows
+        return self._product
+
+
+def _in_one_place(first: Floats, second: Floats) -> bool:
+    """Return whether two arrays are the same memory, read in the same way."""
+    return bool(first.__array_interface__ == second.__array_interface__)
+
+
 def _logits(
-    correction: Correction, prepared: Mapping[bool, Floats], repeats: Sequence[bool]
+    correction: Correction, prepared: Mapping[bool, Floats], repeats: Sequence[bool], last: _Last
 ) -> Callable[[], Iterator[Floats]]:
     features = prepared[correction.normalize_features]
 
     def own() -> Iterator[Floats]:
         for weight, bias, again in zip(correction.weight, correction.bias, repeats, strict=True):
             if not again:
-                product = products(features, weight)  # (B, R)
+                product = last.with_rows(features, weight)
             yield shifted(product, bias)
 
     return own

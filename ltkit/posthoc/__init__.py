@@ -29,6 +29,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 from math import inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,10 @@ from ltkit.numerals import Range
 from ltkit.posthoc._calling import Method, Methods
 from ltkit.posthoc._features import Fitted as Fitted
 from ltkit.posthoc._features import Plan as Plan
+from ltkit.posthoc._features import fit_each as fit_each
 from ltkit.posthoc._features import fit_features as fit_features
 from ltkit.posthoc._features import plan as plan
-from ltkit.records import FeatureSplit, Ints, class_prior
+from ltkit.records import FeatureSplit, Ints, ShotGroups, class_prior, shot_groups
 
 sys.modules[__name__].__class__ = Methods
 
@@ -74,6 +76,24 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     known = list(known)
     if value not in known:
         raise InputError(f"{name}: found {value!r}, unknown; {nearest(value, known)}")
+
+
+def groups_within(class_counts: NDArray[Any], few_below: int, many_above: int) -> ShotGroups:
+    """Return the shot groups of a method that takes their bounds as parameters.
+
+    Args:
+        class_counts: (C,) training images per class.
+        few_below: least count of the medium shot group.
+        many_above: its greatest count.
+
+    Raises:
+        InputError: when the bounds are not ascending counts.
+    """
+    if not 0 < few_below <= many_above:
+        raise InputError(
+            f"few_below: found {few_below}, expected from 1 to many_above, {many_above}"
+        )
+    return shot_groups(class_counts, (few_below, many_above))
 
 
 SIZES = (1e-6, 1e6)

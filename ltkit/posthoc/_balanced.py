@@ -1,16 +1,61 @@
-"""The class-balanced logistic regression of several methods: its cost, and its minimum."""
+"""The class-balanced logistic regression of several methods: its cost, its minimum, its blend."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
+from ltkit.numerals import Range
 from ltkit.posthoc._stacked import Double, Inputs, Single, balanced_moments, balanced_weights
 from ltkit.records import Classifier, FeatureSplit
 
 FAR = 20
 """Features this many powers of two above or below 1 are rescaled."""
+
+TOLERANCE, ITERATIONS = 1e-8, 1000
+"""Of the search for the minimum that is blended."""
+
+Blend = tuple[float, float]
+"""The regression's share of the logits, and the penalty of its weights."""
+
+
+def blends(
+    base: Classifier, train: FeatureSplit, tried: Sequence[Mapping[str, Any]]
+) -> dict[Blend, tuple[Double, Double]]:
+    r"""Return the mean of a head's rows and those of a class-balanced regression, and the biases.
+
+    .. math:: (1 - \gamma) z_c + \gamma (v_c \cdot f + a_c)
+
+    with the regression (V, a) of `BalancedLogistic` and the decay :math:`\lambda \sigma^2`, where
+    :math:`\sigma^2` is the mean variance of a feature.
+
+    Args:
+        base: the head.
+        train: (N, D) features and labels; every class has a sample.
+        tried: settings with a ``share``, gamma, from 0 to 1, and a ``penalty``, lambda, above 0.
+
+    Returns:
+        (C, D) weight and (C,) bias in float64 of each pair of these; those of one penalty share a
+        regression.
+    """
+    wanted = [_checked(settings["share"], settings["penalty"]) for settings in tried]
+    problem = BalancedLogistic(base, train)
+    rows, found = problem.start, dict[Blend, tuple[Double, Double]]()
+    for penalty in sorted({penalty for _, penalty in wanted}, reverse=True):
+        decay = penalty * (problem.variance or 1.0)  # of features that are all alike
+        rows = problem.minimum(rows, decay, TOLERANCE, ITERATIONS)
+        for share in {share for share, other in wanted if other == penalty}:
+            weight = (1 - share) * base.weight + share * rows[:, :-1]
+            found[share, penalty] = weight, (1 - share) * base.bias + share * rows[:, -1]
+    return found
+
+
+def _checked(share: float, penalty: float) -> Blend:
+    Range(0, 1).check(share, "share")
+    Range(1e-9, 1e9).check(penalty, "penalty")
+    return float(share), float(penalty)
 
 
 class BalancedLogistic:

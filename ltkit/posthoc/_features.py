@@ -185,19 +185,19 @@ def fit_features(
     """
     _check_counts(wanted, counts)
     wanted = _settled(wanted, features, bins)
-    name, (base, beside) = wanted.name, _starts(features, wanted, start)
-    if start is not None:
-        name = f"{start[0].method}+{name}"
+    base, beside = _starts(features, wanted, start)
     val, choice = features.splits.get("val"), wanted.chooses
     present, notes = _present(features, wanted)
     if choice and val is None and not wanted.on_val:
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
-    others = never_predicted(features) if wanted.anew else base
-    made = _fit(wanted, features, present, base, beside, counts, report)
-    fits = zip(made, wanted.runs, strict=True)
     correction = joined(
-        [Correction.whole(name, present.widened(found, others), run) for found, run in fits]
+        [
+            replace(
+                one, method=wanted.name if start is None else f"{start[0].method}+{wanted.name}"
+            )
+            for one in _runs(wanted, features, present, base, beside, counts, report)
+        ]
     )
     if not choice or val is None:
         return Fitted(correction, notes=notes)
@@ -215,6 +215,49 @@ def fit_features(
     best, scores = evaluation.best(every, of)
     chosen = wanted.tried[best]
     return Fitted(correction.only(of[best]), wanted.tried, scores, chosen, wanted.on_val, notes)
+
+
+def fit_each(
+    features: FeatureSet, wanted: Plan, *, bins: Sequence[int] | None = None
+) -> list[Correction]:
+    """Fit every run of a plan, and choose none.
+
+    Runs whose rows are the same have them in one place, where the method fits many together: a long
+    grid of biases takes the memory of one head.
+
+    Args:
+        features: as `fit_features`.
+        wanted: of `plan`.
+        bins: as `fit_features`.
+
+    Returns:
+        A correction of every class in one run, for each run.
+
+    Raises:
+        InputError: as `fit_features`.
+    """
+    wanted = _settled(wanted, features, bins)
+    base, beside = _starts(features, wanted, None)
+    return _runs(wanted, features, _present(features, wanted)[0], base, beside, "file")
+
+
+def _runs(
+    wanted: Plan,
+    features: FeatureSet,
+    present: Present,
+    base: Classifier,
+    beside: Classifier | None,
+    counts: Counts,
+    report: Report = silent,
+) -> list[Correction]:
+    """Return every run of a plan as a correction; arguments as `_fit`."""
+    others = never_predicted(features) if wanted.anew else base
+    fits = zip(
+        _fit(wanted, features, present, base, beside, counts, report), wanted.runs, strict=True
+    )
+    return [
+        Correction.whole(wanted.name, present.widened(found, others), run) for found, run in fits
+    ]
 
 
 def _out_of_fold(
@@ -252,7 +295,12 @@ def _check_counts(wanted: Plan, counts: Counts) -> None:
 
 
 def _settled(wanted: Plan, features: FeatureSet, bins: Sequence[int] | None) -> Plan:
-    """Return a plan with what the features say: the bounds of the groups, a file's target."""
+    """Return a plan with what the features say: the bounds of the groups, a file's target.
+
+    Raises:
+        SettingError: when the bins are not two ascending counts.
+    """
+    features.groups(bins)
     usual = dict(zip(BOUNDS, features.bins if bins is None else bins, strict=True))
     named = registry.defaults(wanted.module.fit)
     free: dict[str, Any] = {

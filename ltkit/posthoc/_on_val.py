@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.posthoc import check_choice, check_range, check_val
+from ltkit.posthoc import check_choice, check_range, check_val, groups_within
 from ltkit.posthoc._stacked import Double, balanced_weights, logits_of
-from ltkit.records import BLOCK_BYTES, Classifier, FeatureSplit, Ints, Present, blocks, shot_groups
+from ltkit.records import BLOCK_BYTES, Classifier, FeatureSplit, Ints, Present, blocks
 
 WEIGHTINGS = ("classes", "samples")
 
@@ -180,12 +180,9 @@ def group_numbers(class_counts: NDArray[Any], few_below: int, many_above: int) -
     Raises:
         InputError: when the bounds are not ascending counts.
     """
-    if not 0 < few_below <= many_above:
-        raise InputError(
-            f"few_below: found {few_below}, expected from 1 to many_above, {many_above}"
-        )
     numbers = np.empty(len(class_counts), np.int64)
-    for number, (_, ids) in enumerate(shot_groups(class_counts, (few_below, many_above)).items()):
+    groups = groups_within(class_counts, few_below, many_above)
+    for number, (_, ids) in enumerate(groups.items()):
         numbers[ids] = number
     return numbers
 

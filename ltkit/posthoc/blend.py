@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ltkit.posthoc import check_range, check_train, log_prior
-from ltkit.posthoc._balanced import BalancedLogistic
-from ltkit.posthoc._stacked import Double
+from ltkit.posthoc import check_train, log_prior
+from ltkit.posthoc._balanced import blends
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import RANGES
 
 PRIOR = True
 GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
-TOLERANCE, ITERATIONS = 1e-8, 1000
 
 
 def fit(
@@ -81,20 +79,12 @@ def fit_many(
     prior = log_prior(class_counts)
     for settings in tried:
         RANGES["tau"].check(settings["tau"], "tau")
-        check_range("share", settings["share"], 0, 1)
-        check_range("penalty", settings["penalty"], 1e-9, 1e9)
-    problem = BalancedLogistic(base, train)
-    balanced: dict[float, Double] = {}
-    rows = problem.start
-    for penalty in sorted({float(settings["penalty"]) for settings in tried}, reverse=True):
-        decay = penalty * (problem.variance or 1.0)  # of features that are all alike
-        rows = balanced[penalty] = problem.minimum(rows, decay, TOLERANCE, ITERATIONS)
+    blended = blends(base, train, tried)
+    weights = {key: weight.astype(np.float32) for key, (weight, _) in blended.items()}
     found = []
     for settings in tried:
-        share, other = settings["share"], balanced[float(settings["penalty"])]
-        weight = (1 - share) * base.weight + share * other[:, :-1]
-        bias = (1 - share) * base.bias + share * other[:, -1] - settings["tau"] * prior
+        key = float(settings["share"]), float(settings["penalty"])
         with np.errstate(over="ignore"):  # by an extreme tau; whoever uses the bias checks it
-            new = weight.astype(np.float32), bias.astype(np.float32)
-        found.append(Classifier(*new, base.normalize_features, base.experts))
+            bias = (blended[key][1] - settings["tau"] * prior).astype(np.float32)
+        found.append(Classifier(weights[key], bias, base.normalize_features, base.experts))
     return found

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from ltkit.errors import InputError
-from ltkit.posthoc import check_range
-from ltkit.records import Classifier, FeatureSplit, Ints, shot_groups
+from ltkit.posthoc import check_range, groups_within
+from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import BINS
 
 HEAD_ONLY = True
@@ -52,11 +51,7 @@ def fit(
     """
     check_range("few", few)
     check_range("medium", medium)
-    if not 0 < few_below <= many_above:
-        raise InputError(
-            f"few_below: found {few_below}, expected from 1 to many_above, {many_above}"
-        )
-    groups = shot_groups(class_counts, (few_below, many_above))
+    groups = groups_within(class_counts, few_below, many_above)
     bias = base.bias.astype(np.float64)
     bias[groups.few] += few
     bias[groups.medium] += medium

@@ -15,13 +15,13 @@ from ltkit import posthoc, registry
 from ltkit.alphanet import fit_features as fit_alphanet
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import mean_heads, predict_classes
-from ltkit.records import Classifier, Correction, FeatureSet, Ints, joined
+from ltkit.records import Classifier, Correction, FeatureSet, Ints
 from ltkit.settings import RECOMMENDED, RECOMMENDED_ALPHANET, NeighborSettings
 
 BASELINE, ALPHANET = "baseline", "alphanet"
 
-Fit = Callable[[FeatureSet], Correction]
-"""Fits every setting of a method to features, one run each."""
+Fit = Callable[[FeatureSet], Sequence[Correction]]
+"""Fits every setting of a method to features: corrections of one run each, or of several."""
 
 Report = Callable[[str, int, int], None]
 
@@ -141,18 +141,20 @@ def _tried(
     """Return a method's settings and the (K, N) validation samples that each is right on."""
     fit, on_val = fitting
     val, base = features.split("val"), features.classifier()
-    parts: list[tuple[Correction, Ints]] = list(_fits(features, fit, dealt if on_val else None))
-    runs = parts[0][0].runs
+    parts = list(_fits(features, fit, dealt if on_val else None))
+    runs = [run for correction in parts[0][0] for run in correction.runs]
     right = np.zeros((len(runs) * (1 if shift is None else 2), len(val)), bool)
-    for correction, rows in parts:
-        both = [correction, *([] if shift is None else [shifted(correction, base, shift)])]
+    for corrections, rows in parts:
+        both = [*corrections, *([] if shift is None else shifted(corrections, base, shift))]
         some = val if len(rows) == len(val) else val.at(rows)
         right[:, rows] = np.concatenate(predict_classes(some, base, both)) == some.labels
     plain = [Candidate(name, run) for run in runs]
     return plain + [replace(c, offset=True) for c in plain if shift is not None], right
 
 
-def _fits(features: FeatureSet, fit: Fit, dealt: Ints | None) -> Iterator[tuple[Correction, Ints]]:
+def _fits(
+    features: FeatureSet, fit: Fit, dealt: Ints | None
+) -> Iterator[tuple[Sequence[Correction], Ints]]:
     """Yield corrections, and the validation samples to judge each on."""
     val = features.split("val")
     if dealt is None:
@@ -182,26 +184,35 @@ def fit_of(
     given = {} if parameters is None else parameters
     wanted = posthoc.plan(name, given, sweep=any(knob not in given for knob in grid))
     return (
-        lambda features: posthoc.fit_features(features, wanted, bins=bins).correction,
+        partial(posthoc.fit_each, wanted=wanted, bins=bins),
         wanted.on_val,
     )
 
 
 def _alphanet(
     parameters: Mapping[str, Any] | None, bins: Sequence[int] | None, features: FeatureSet
-) -> Correction:
+) -> list[Correction]:
     """Fit AlphaNet with one rho or several, each the mean of its heads over seeds."""
     known = RECOMMENDED_ALPHANET
     rhos = known["rhos"] if parameters is None else (float(parameters["rho"]),)
     k = min(NeighborSettings.k, len(features.groups(bins).base))
-    return mean_heads(fit_alphanet(features, k=k, rhos=rhos, seeds=known["seeds"], bins=bins))
+    return [mean_heads(fit_alphanet(features, k=k, rhos=rhos, seeds=known["seeds"], bins=bins))]
 
 
-def shifted(correction: Correction, base: Classifier, shift: NDArray[np.float64]) -> Correction:
-    """Return a correction with (C,) numbers added to the biases of all classes."""
+def shifted(
+    corrections: Sequence[Correction], base: Classifier, shift: NDArray[np.float64]
+) -> list[Correction]:
+    """Return corrections with (C,) numbers added to the biases of all classes, one for each run.
+
+    The rows of corrections of every class stay where they are.
+    """
     moved = []
-    for number, run in enumerate(correction.runs):
-        found = correction.classifier(base, number)
-        bias = (found.bias + shift).astype(np.float32)
-        moved.append(Correction.whole(correction.method, replace(found, bias=bias), run))
-    return joined(moved)
+    for correction in corrections:
+        whole = correction.is_whole(base.num_classes)
+        for number, run in enumerate(correction.runs):
+            found = correction.classifier(base, number)
+            rows = correction.weight[number] if whole else found.weight
+            bias = (found.bias + shift).astype(np.float32)
+            found = replace(found, weight=rows, bias=bias)
+            moved.append(Correction.whole(correction.method, found, run))
+    return moved
