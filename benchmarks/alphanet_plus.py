@@ -1,11 +1,12 @@
 """AlphaNet-plus against every correction, and each of its parts against what could stand there.
 
-Few-shot accuracy on test at equal overall accuracy: the mean over overall accuracies from 0.5 to 4
-points below the best that the corrections it is compared with reach, in each replicate of the
-bootstrap the best of that. Curves are those of `ltkit compare`: one knob in its order, several
-knobs chosen on the validation split. Intervals are of the bootstrap over test images, over seeds,
-and over the validation images that a curve is chosen on. A curve counts with few-shot accuracy 0
-where it does not reach an overall accuracy; of a single rival, only what it reaches is compared.
+Validation and test images of a features file are pooled; ten draws of 20 images a class are the
+validation split, the rest is test. What is reported is few-shot accuracy on test at equal overall
+accuracy: the mean over overall accuracies from 0.5 to 4 points below the best that the corrections
+it is compared with reach. Every method has one knob, and its curve goes through all settings in the
+knob's order, as that of `ltkit compare`. Where a curve does not reach an overall accuracy, its few-shot accuracy counts as 0 there; of a
+single rival, only what it reaches is compared. Intervals are quantiles over the draws and, within
+each, a bootstrap of test images and of seeds.
 
     python benchmarks/alphanet_plus.py parts NAME=FEATURES.h5[,BASE.h5] ...
     python benchmarks/alphanet_plus.py compared NAME=FEATURES.h5[,BASE.h5] ...
@@ -18,8 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,121 +29,237 @@ from numpy.typing import NDArray
 
 import ltkit
 from ltkit import alphanet, posthoc, registry
-from ltkit.evaluation import Entry, mean_softmax
+from ltkit.evaluation import predict_classes, settings_of
 from ltkit.evaluation.frontier import height
-from ltkit.evaluation.measured import Method, methods_of
 from ltkit.neighbors import nearest
 from ltkit.neighbors.class_means import class_means
+from ltkit.posthoc import alphanet_plus
 from ltkit.posthoc._balanced import blends
-from ltkit.posthoc.alphanet_plus import GRID
-from ltkit.records import Classifier, Correction, FeatureSet, Neighbors, joined
+from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
 from ltkit.settings import NeighborSettings
 
 TARGET = Path(__file__).parent / "results" / "alphanet_plus.json"
-OWN = "alphanet-plus"
+OWN, RANDOM, RAISED = "alphanet-plus", "random shares", "no rows, rare classes raised by tau"
 RIVALS = ("logit-adjust", "tau-norm", "crt", "lws", "marc", "weight-balancing", "blend")
-CONTROLS = ("random neighbours", "no neighbours, rare classes raised by tau")
-SEEDS = 10
+RHOS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+SEEDS, DRAWS, PER_CLASS, REPLICATES, LEVELS = 10, 10, 20, 100, 15
 BELOW = (0.005, 0.04)
 """The range of overall accuracies, below the best of the rivals."""
-LEVELS, REPLICATES = 15, 1000
-K, PART, PENALTY, SHARE = 5, 0.25, 0.02, 0.75
+K, PART, PENALTY, SHARE = 5, 0.5, 0.02, 0.75
+TAUS = alphanet_plus.GRID["tau"]
 
 Double = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class Pool:
+    """A features file whose validation and test images are one split, and draws of it."""
+
+    def __init__(self, features: FeatureSet) -> None:
+        """Pool the images; draw; and draw replicates of the rest of each draw."""
+        parts = [features.split(name) for name in ("val", "test")]
+        rows = np.concatenate([part.features[0 : len(part)] for part in parts])
+        self.every = FeatureSplit(rows, np.concatenate([part.labels for part in parts]))
+        self.features = replace(features, splits={"train": features.split("train")})
+        self.base, self.groups = features.classifier(), features.groups()
+        labels, rng = self.every.labels, np.random.default_rng(0)
+        self.few = np.isin(labels, self.groups.few)
+        self.vals, self.weights = [], []
+        for _ in range(DRAWS):
+            order = rng.permutation(len(labels))
+            order = order[np.argsort(labels[order], kind="stable")]
+            counts = np.bincount(labels)
+            rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+            self.vals.append(np.sort(order[rank < PER_CLASS]))
+            self.weights.append(_replicates(np.sort(order[rank >= PER_CLASS]), labels, rng))
+
+    def right(self, corrections: Sequence[Correction]) -> Bools:
+        """Return (runs, N) which images the runs of corrections are right on."""
+        found = np.concatenate(predict_classes(self.every, self.base, corrections))
+        right: Bools = found == self.every.labels
+        return right
+
+
+def _replicates(test: Ints, labels: Ints, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return (N, 1 + R) how often each image counts: once, then as drawn within its class."""
+    weights = np.zeros((len(labels), 1 + REPLICATES), np.float32)
+    weights[test, 0] = 1
+    for class_id in np.unique(labels):
+        own = test[labels[test] == class_id]
+        weights[own, 1:] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), REPLICATES).T
+    return weights
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What is added to a head: rows and biases of all classes, times a part of tau.
+class Curve:
+    """Overall and few-shot accuracies of a method's settings: (draws, 1 + R, settings) each."""
 
-    onto: the share of the regression in the blend that they are added to.
+    overall: Double
+    few: Double
+
+
+def curve(pool: Pool, runs: Sequence[tuple[Bools, Sequence[Sequence[int]]]]) -> Curve:
+    """Return a method's curve.
+
+    Args:
+        pool: with the draws.
+        runs: for each draw, or once for all, what the runs are right on, and each setting's runs.
     """
+    rng, overall, few = np.random.default_rng(1), [], []
+    for draw, weights in enumerate(pool.weights):
+        right, settings = runs[draw if len(runs) > 1 else 0]
+        hits = right.astype(np.float32)
+        every = hits @ weights / weights.sum(axis=0)
+        rare = hits[:, pool.few] @ weights[pool.few] / weights[pool.few].sum(axis=0)
+        seeds = [len(of) for of in settings]
+        chosen = rng.integers(0, max(seeds), (REPLICATES, max(seeds)))
+        means = [
+            np.stack([_over_seeds(found, list(of), chosen) for of in settings], axis=1)
+            for found in (every, rare)
+        ]
+        overall.append(means[0])
+        few.append(means[1])
+    return Curve(np.stack(overall), np.stack(few))
 
-    rows: Double
-    bias: Double
-    onto: float = SHARE
-    part: float = PART
+
+def _over_seeds(found: NDArray[Any], runs: Sequence[int], chosen: Ints) -> Double:
+    """Return (1 + R,) means over a setting's runs: all of them, then as drawn for replicates."""
+    own = found[runs]
+    drawn = own[chosen % len(runs), 1 + np.arange(REPLICATES)[:, None]].mean(axis=1)
+    return np.append(own[:, 0].mean(), drawn)
+
+
+def swept(pool: Pool, correction: Correction) -> Curve:
+    """Return the curve of a correction whose runs have one knob, and seeds."""
+    settings = [of for _, of in settings_of(correction)]
+    return curve(pool, [(pool.right([correction]), settings)])
+
+
+def reached(own: Curve, levels: Double) -> Double:
+    """Return (draws, 1 + R, L) few-shot accuracies at overall ones; 0 where it does not reach."""
+    flat = (values.reshape(-1, values.shape[-1]) for values in (own.overall, own.few))
+    found = np.maximum(height(*flat, levels.reshape(-1, levels.shape[-1])), 0)
+    return np.asarray(found.reshape(levels.shape))
+
+
+def levels_below(rivals: Sequence[Curve]) -> Double:
+    """Return (draws, 1 + R, L) the overall accuracies at which curves are compared."""
+    top = np.max([rival.overall.max(axis=-1) for rival in rivals], axis=0)
+    return np.asarray(top[..., None] - np.linspace(*BELOW, LEVELS))
+
+
+def over(own: Curve, others: Sequence[Curve], levels: Double) -> dict[str, Any]:
+    """Return what a curve has more than the best of others at each level: mean and interval."""
+    mine, theirs = reached(own, levels), np.max([reached(c, levels) for c in others], axis=0)
+    there = theirs > 0 if len(others) == 1 else np.ones(theirs.shape, bool)
+    gain = np.where(there, mine - theirs, 0).sum(axis=-1) / np.maximum(there.sum(axis=-1), 1)
+    low, high = np.quantile(gain[:, 1:], [0.025, 0.975])
+    return {
+        "few": float(mine[:, 0].mean()), "gain": float(gain[:, 0].mean()),
+        "interval": [float(low), float(high)], "reached": float(there[:, 0].mean()),
+        "between_draws": float(gain[:, 0].std(ddof=1)),
+    }  # fmt: skip
 
 
 class Problem:
-    """A features file, and what its variants are made of."""
+    """What variants of the method are made of."""
 
-    def __init__(self, features: FeatureSet) -> None:
+    def __init__(self, pool: Pool) -> None:
         """Fit what all variants share."""
-        self.features, self.base = features, features.classifier()
+        features = pool.features
+        self.pool, self.features, self.base = pool, features, pool.base
         self.train, self.counts = features.split("train"), features.classes.train_count
-        self.groups = features.groups()
+        self.groups = pool.groups
         self.means, _ = class_means(self.train, len(self.counts))
         tried = [{"share": share, "penalty": PENALTY} for share in (0.0, SHARE, 1.0)]
         self.onto = {key[0]: of for key, of in blends(self.base, self.train, tried).items()}
-        self.rows = self.base.weight.astype(np.float64)
-        self.prior = posthoc.log_prior(self.counts)
+        self.rows, self.prior = self.base.weight.astype(np.float64), posthoc.log_prior(self.counts)
 
-    def near(self, k: int = K, metric: str = "euclidean", seed: int = 0) -> Neighbors:
-        """Return the neighbours of the rare classes."""
-        groups = self.groups
+    def val(self, draw: int, per_class: int = PER_CLASS) -> FeatureSplit:
+        """Return the validation images of a draw, or some of each class."""
+        split = self.pool.every.at(self.pool.vals[draw])
+        order = np.argsort(split.labels, kind="stable")
+        sizes = np.bincount(split.labels)
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return split.at(np.sort(order[rank < per_class]))
+
+    def near(self, k: int = K, metric: str = "euclidean", seed: int = 0) -> Double:
+        """Return the mean rows of the k nearest frequent classes, or of k at random."""
         settings = NeighborSettings(k, metric, seed)  # type: ignore[arg-type]
-        return nearest(self.means, groups.few, groups.base, settings)
+        found = nearest(self.means, self.groups.few, self.groups.base, settings)
+        return self.lent(self.rows[found.base_class].mean(axis=1))
 
-    def mean_rows(self, near: Neighbors, rows: Double | None = None) -> Double:
-        """Return (C, D) the mean row of each class's neighbours; 0 for classes without."""
+    def lent(self, rows: Double) -> Double:
+        """Return (C, D) rows for rare classes, zeros for others."""
         found = np.zeros_like(self.rows)
-        found[near.few_class] = (self.rows if rows is None else rows)[near.base_class].mean(axis=1)
+        found[self.groups.few] = rows
         return found
 
-    def lifted(self, classes: NDArray[Any], lift: float) -> Double:
-        """Return (C,) a number for some classes, 0 for others."""
-        found = np.zeros(len(self.counts))
-        found[classes] = lift
-        return found
+    def confused(self, val: FeatureSplit, by: Classifier | None = None) -> Double:
+        """Return (F, B) what rare classes are taken for, by the head or another."""
+        return alphanet_plus.confusions(by or self.base, val, self.groups)[0]
 
-    def swept(self, name: str, parts: Sequence[Part]) -> Entry:
-        """Return every tau of a part, a run for each of several draws of it."""
+    def curve_of(self, made: "Made") -> Curve:
+        """Return the curve of a variant over tau."""
         runs = []
-        for tau, (draw, part) in product(GRID["tau"], enumerate(parts)):
-            weight, bias = self.onto[part.onto]
-            scale = part.part * max(tau, 0.0)
-            head = Classifier(
-                np.float32(weight + scale * part.rows),
-                np.float32(bias + scale * part.bias - tau * self.prior),
-                self.base.normalize_features, self.base.experts,
-            )  # fmt: skip
-            run = {"tau": tau} | ({"seed": draw} if len(parts) > 1 else {})
-            runs.append(Correction.whole(name, head, run))
-        return Entry(name, "", joined(runs))
+        for draw in range(DRAWS if made.of_val else 1):
+            heads = [
+                Correction.whole("", self.head(rows, tau, made), {})
+                for tau in TAUS
+                for rows in made.rows(draw)
+            ]
+            seeds = len(heads) // len(TAUS)
+            settings = [range(n * seeds, (n + 1) * seeds) for n in range(len(TAUS))]
+            runs.append((self.pool.right(heads), settings))
+        return curve(self.pool, runs)
+
+    def head(self, rows: Double, tau: float, made: "Made") -> Classifier:
+        """Return a variant with one tau."""
+        (weight, bias), scale = self.onto[made.onto], made.part * max(tau, 0.0)
+        raised = np.zeros(len(self.counts))
+        raised[self.groups.few] = made.raised * max(tau, 0.0)
+        return Classifier(
+            np.float32(weight + scale * rows), np.float32(bias + raised - tau * self.prior),
+            self.base.normalize_features, self.base.experts,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a variant is made.
+
+    rows: of a draw, gives (C, D) rows to add, several for several seeds.
+    of_val: whether they depend on the draw.
+    """
+
+    rows: Callable[[int], Sequence[Double]]
+    of_val: bool = False
+    onto: float = SHARE
+    part: float = PART
+    raised: float = 0.0
+
+
+def once(rows: Double, **others: float) -> Made:
+    """Return a variant that does not depend on the validation split."""
+    return Made(lambda draw: [rows], **others)
 
 
 def alphas(problem: Problem, metric: str = "euclidean") -> list[Double]:
-    """Return (C, D) what AlphaNet adds to the rows, for each seed."""
+    """Return (C, D) what AlphaNet adds to the rows, for each seed; the last epoch's."""
     fits = alphanet.fit_features(problem.features, rhos=(0.5,), seeds=SEEDS, metric=metric)
-    found = []
-    for rows in fits.weight:
-        added = np.zeros_like(problem.rows)
-        added[fits.class_id] = rows - problem.rows[fits.class_id]
-        found.append(added)
-    return found
+    return [problem.lent(rows - problem.rows[fits.class_id]) for rows in fits.weight]
 
 
-def confused(problem: Problem) -> Neighbors:
-    """Return the frequent classes that val images of a rare class are taken for most."""
-    val, few = problem.features.split("val"), problem.groups.few
-    base, chosen = problem.groups.base, []
-    for class_id in few:
-        own = val.at(np.flatnonzero(val.labels == class_id))
-        share = mean_softmax(own, problem.base)
-        chosen.append(base[np.argsort(-share[base], kind="stable")[:K]])
-    return Neighbors(few, np.stack(chosen), np.zeros((len(few), K), np.float32))
-
-
-def convex(problem: Problem, near: Neighbors, decay: float = 1e-3) -> Double:
+def convex(problem: Problem, decay: float = 1e-3) -> Double:
     """Return (C, D) rows: coefficients of neighbours that a balanced loss is least with.
 
     The blended head with tau 0.5 is in place, so that they are fitted to what is missing there.
     """
     from scipy.optimize import minimize
 
-    weight, bias = problem.onto[SHARE]
-    train, few = problem.train, near.few_class
+    settings = NeighborSettings(K)
+    near = nearest(problem.means, problem.groups.few, problem.groups.base, settings)
+    (weight, bias), train, few = problem.onto[SHARE], problem.train, near.few_class
     raw = problem.base.prepare(train.features[0 : len(train)]).astype(np.float64)
     fixed = raw @ weight.T + bias - 0.5 * problem.prior
     scores = (raw @ problem.rows.T)[:, near.base_class]  # (N, F, K)
@@ -164,168 +280,123 @@ def convex(problem: Problem, near: Neighbors, decay: float = 1e-3) -> Double:
         return value, (np.einsum("nf,nfk->fk", logits[:, few], scores) + decay * alpha).ravel()
 
     found = minimize(cost, np.zeros(scores[0].size), jac=True, method="L-BFGS-B")
-    rows = np.zeros_like(problem.rows)
-    rows[few] = np.einsum("fk,fkd->fd", found.x.reshape(size), problem.rows[near.base_class])
-    return rows
+    alpha = found.x.reshape(size)
+    return problem.lent(np.einsum("fk,fkd->fd", alpha, problem.rows[near.base_class]))
 
 
-def variants(problem: Problem) -> dict[str, Callable[[], list[Part]]]:
-    """Return the parts of the method, each in turn with another in its place."""
-    few, medium = problem.groups.few, problem.groups.medium
-    near, none = problem.near(), problem.lifted(problem.groups.few, 0.0)
-    rows, own = problem.mean_rows(near), np.zeros_like(problem.rows)
-    own[few] = problem.rows[few]
-    blended = problem.onto[SHARE][0]
-    distance = near.distance[:, 0].astype(np.float64)
+def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
+    """Return the method, and it with one part in turn that is something else."""
+    few, base, counts = problem.groups.few, problem.groups.base, problem.counts
+    rows, val = problem.rows, problem.val
+    blended = problem.head(0 * rows, 0.5, once(0 * rows))
+    rng = np.random.default_rng(0)
 
-    def one(rows: Double, lift: float = 0.0, onto: float = SHARE, part: float = PART) -> list[Part]:
-        return [Part(rows, problem.lifted(few, lift), onto, part)]
+    def taken(share: Callable[[int], Double], of: Double = rows, **others: float) -> Made:
+        return Made(lambda draw: [problem.lent(share(draw) @ of[base])], of_val=True, **others)
 
-    def by_class(factor: Double) -> list[Part]:
-        scaled = np.ones((len(problem.counts), 1))
-        scaled[few, 0] = factor / factor.mean()
-        return one(rows * scaled)
+    def usual(draw: int) -> Double:
+        return problem.confused(val(draw))
 
-    def both() -> list[Part]:
-        some = np.concatenate([few, medium])
-        settings = NeighborSettings(min(K, len(problem.groups.many)))
-        found = nearest(problem.means, some, problem.groups.many, settings)
-        return one(problem.mean_rows(found))
+    def top(draw: int, k: int) -> Double:
+        share = usual(draw)
+        least = np.sort(share, axis=1)[:, -k, None]
+        return (share >= least) / k
 
+    def by_class(factor: Double) -> Made:
+        return taken(lambda draw: usual(draw) * (factor / factor.mean())[:, None])
+
+    def medium(draw: int) -> Sequence[Double]:
+        groups = replace(problem.groups, few=np.sort(np.append(few, problem.groups.medium)))
+        groups = replace(groups, medium=np.arange(0))
+        share, _ = alphanet_plus.confusions(problem.base, val(draw), groups)
+        found = np.zeros_like(rows)
+        found[groups.few] = share @ rows[groups.base]
+        return [found]
+
+    shuffled = [rng.permuted(usual(0), axis=1) for _ in range(SEEDS)]
+    own = problem.lent(rows[few])
     return {
-        OWN: lambda: one(rows),
-        "no neighbours, rare classes raised by tau / 2": lambda: one(0 * rows, 2.0),
-        "no neighbours, rare classes raised by tau": lambda: one(0 * rows, 4.0),
-        "neighbours, and rare classes raised by tau / 2": lambda: one(rows, 2.0),
-        "part 0.1": lambda: one(rows, part=0.1),
-        "part 0.4": lambda: one(rows, part=0.4),
-        "random neighbours": lambda: [
-            Part(problem.mean_rows(problem.near(metric="random", seed=s)), none)
-            for s in range(SEEDS)
-        ],
-        "neighbours by cosine": lambda: one(problem.mean_rows(problem.near(metric="cosine"))),
-        "neighbours by confusion on val": lambda: one(problem.mean_rows(confused(problem))),
-        **{
-            f"k {k}": (lambda k=k: one(problem.mean_rows(problem.near(k))))
-            for k in (1, 2, 3, 8, 12, 20)
-            if k <= len(problem.groups.base)
-        },
-        "AlphaNet's coefficients, mean of 10 seeds": lambda: one(np.mean(alphas(problem), axis=0)),
-        "AlphaNet's coefficients, single seeds": lambda: [
-            Part(added, none) for added in alphas(problem)
-        ],
-        "the same, random neighbours, mean of 10": lambda: one(
-            np.mean(alphas(problem, "random"), axis=0)
-        ),
-        "coefficients by a convex fit onto the blend": lambda: one(convex(problem, near), part=1.0),
-        "own row taken back": lambda: one(rows - own),
-        "rows of the blend": lambda: one(problem.mean_rows(near, blended)),
-        "medium classes too": both,
-        "scale by count": lambda: by_class(1 / np.sqrt(problem.counts[few])),
-        "scale by nearness": lambda: by_class(1 / distance),
-        "onto the head itself": lambda: one(rows, onto=0.0),
-        "onto the regression alone": lambda: one(rows, onto=1.0),
-    }
-
-
-def rivals(features: FeatureSet) -> list[Entry]:
-    """Return the sweep of every correction that it is compared with."""
-    found = []
-    for name in RIVALS:
-        seeded = "seed" in registry.defaults(registry.load(posthoc, name).fit)
-        show(name)
-        fits = getattr(posthoc, name.replace("-", "_"))(
-            features, sweep=True, seeds=SEEDS if seeded else 1
-        )
-        found.append(Entry(name, "", fits))
-    return found
-
-
-def differences(own: Method, others: Sequence[Method], rivals: Sequence[Method]) -> dict[str, Any]:
-    """Return what a method has more than the best of others, mean over the levels, and interval.
-
-    Args:
-        own: the method.
-        others: whose best is compared at each level.
-        rivals: whose best overall accuracy the levels lie below.
-    """
-    levels, drawn_levels = range_of(rivals)
-    single = len(others) == 1
-    found = []
-    for drawn, at in ((False, levels[None]), (True, drawn_levels)):
-        theirs = np.max([reached(method, at, drawn) for method in others], axis=0)
-        gain = reached(own, at, drawn) - theirs
-        there = theirs > 0 if single else np.ones(theirs.shape, bool)
-        found.append(np.where(there, gain, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1))
-    low, high = np.quantile(found[1], [0.025, 0.975])
-    mine = reached(own, levels[None], False)[0]
-    return {
-        "few": float(mine.mean()), "gain": float(found[0][0]),
-        "interval": [float(low), float(high)], "at": mine.tolist(),
+        OWN: lambda: taken(usual),
+        **{f"part {part}": (lambda part=part: taken(usual, part=part))
+           for part in (0.25, 0.75, 1.0)},
+        **{f"{n} validation images a class": (
+            lambda n=n: taken(lambda draw: problem.confused(val(draw, n)))) for n in (2, 5, 10)},
+        **{f"the {k} greatest shares, made equal": (lambda k=k: taken(lambda draw: top(draw, k)))
+           for k in (1, 3, 5, 10)},
+        "shares by the blend": lambda: taken(lambda draw: problem.confused(val(draw), blended)),
+        "rows of the blend": lambda: taken(usual, blended.weight.astype(np.float64)),
+        "part by count": lambda: by_class(1 / np.sqrt(counts[few])),
+        "own row taken back": lambda: Made(
+            lambda draw: [problem.lent(usual(draw) @ rows[base]) - own], of_val=True),
+        "medium classes too": lambda: Made(medium, of_val=True),
+        "onto the head itself": lambda: taken(usual, onto=0.0),
+        "onto the regression alone": lambda: taken(usual, onto=1.0),
+        "and rare classes raised by tau / 2": lambda: taken(usual, raised=0.5),
+        RANDOM: lambda: Made(lambda draw: [problem.lent(s @ rows[base]) for s in shuffled]),
+        RAISED: lambda: once(0 * rows, raised=1.0),
+        **{f"{k} nearest means": (lambda k=k: once(problem.near(k), part=0.25))
+           for k in (1, 3, 5, 8, 12, 20) if k <= len(base)},
+        "5 nearest by cosine": lambda: once(problem.near(metric="cosine"), part=0.25),
+        "5 at random": lambda: Made(
+            lambda draw: [problem.near(metric="random", seed=s) for s in range(SEEDS)], part=0.25),
+        "AlphaNet's coefficients, mean of 10 seeds": lambda: once(
+            np.mean(alphas(problem), axis=0), part=0.25),
+        "AlphaNet's coefficients, single seeds": lambda: _each(alphas(problem)),
+        "the same of random neighbours, mean of 10": lambda: once(
+            np.mean(alphas(problem, "random"), axis=0), part=0.25),
+        "coefficients by a convex fit onto the blend": lambda: once(convex(problem)),
     }  # fmt: skip
 
 
-def reached(method: Method, levels: Double, drawn: bool) -> Double:
-    """Return (R, L) few-shot accuracies at (R, L) overall ones; 0 where a curve does not reach."""
-    x, y = method.drawn_curve() if drawn else (line[None] for line in method.curve())
-    return np.maximum(height(x, y, levels), 0)
-
-
-def range_of(rivals: Sequence[Method]) -> tuple[Double, Double]:
-    """Return the (L,) overall accuracies at which curves are compared, and (R, L) of replicates."""
-    below = np.linspace(*BELOW, LEVELS)
-    top = max(float(method.curve()[0].max()) for method in rivals)
-    drawn = np.max([method.drawn_curve()[0].max(axis=1) for method in rivals], axis=0)
-    return top - below, drawn[:, None] - below
-
-
-def measured(features: FeatureSet, entries: Sequence[Entry]) -> list[Method]:
-    """Return the curves of corrections on test."""
-    return methods_of(features, "test", entries, features.groups(), None, REPLICATES, 0)
-
-
-def compared(features: FeatureSet) -> dict[str, Any]:
-    """Compare the method with each correction, with AlphaNet, and with random neighbours."""
-    problem, seconds = Problem(features), {}
-    started = time.perf_counter()
-    own = Entry(OWN, "", posthoc.alphanet_plus(features, sweep=True))
-    seconds[OWN] = time.perf_counter() - started
-    started = time.perf_counter()
-    rhos = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-    published = Entry("alphanet", "", alphanet.fit_features(features, rhos=rhos, seeds=SEEDS))
-    seconds["alphanet, 8 rho, 10 seeds"] = time.perf_counter() - started
-    parts = variants(problem)
-    controls = [problem.swept(name, parts[name]()) for name in CONTROLS]
-    methods = measured(features, [own, *rivals(features), published, *controls])
-    others = [method for method in methods if method.name in RIVALS]
-    named = {method.name: method for method in methods}
-    mine = named.pop(OWN)
-    levels, _ = range_of(others)
-    return {
-        "levels": levels.tolist(),
-        "few": {n: float(reached(m, levels[None], False).mean()) for n, m in named.items()},
-        "best": {n: float(m.curve()[0].max()) for n, m in named.items()},
-        "over": {name: differences(mine, [method], others) for name, method in named.items()},
-        "over_the_best": differences(mine, others, others),
-        "seconds": seconds,
-    }
+def _each(rows: Sequence[Double]) -> Made:
+    return Made(lambda draw: rows, part=0.25)
 
 
 def explored(features: FeatureSet) -> dict[str, Any]:
     """Compare variants of the method with the blend."""
-    problem = Problem(features)
-    blend = Entry("blend", "", posthoc.blend(features, sweep=True))
-    (rival,) = measured(features, [blend])
-    levels, _ = range_of([rival])
-    rows: dict[str, Any] = {}
-    for name, parts in variants(problem).items():
+    pool = Pool(features)
+    problem = Problem(pool)
+    rival = swept(pool, posthoc.blend(pool.features, sweep=True))
+    levels, rows = levels_below([rival]), {}
+    for name, make in variants(problem).items():
         show(name)
-        (method,) = measured(features, [problem.swept(name, parts())])
-        rows[name] = differences(method, [rival], [rival])
+        rows[name] = over(problem.curve_of(make()), [rival], levels)
+    return {"blend": float(reached(rival, levels)[:, 0].mean()), "rows": rows}
+
+
+def compared(features: FeatureSet) -> dict[str, Any]:
+    """Compare the method with each correction, with AlphaNet, and with its controls."""
+    pool, seconds = Pool(features), dict[str, float]()
+    problem, curves = Problem(pool), dict[str, Curve]()
+    for name in RIVALS:
+        show(name)
+        module = registry.load(posthoc, name)
+        seeds = SEEDS if "seed" in registry.defaults(module.fit) else 1
+        curves[name] = swept(pool, module(pool.features, sweep=True, seeds=seeds))
+    rivals = list(curves.values())
+    show(OWN)
+    plan, vals = posthoc.plan(OWN, sweep=True), [problem.val(draw) for draw in range(DRAWS)]
+    fits = posthoc.fit_each(pool.features, plan, vals)
+    settings = [[n] for n in range(len(plan.tried))]
+    mine = curve(pool, [(pool.right(each), settings) for each in fits])
+    started = time.perf_counter()
+    ltkit.posthoc.alphanet_plus(features)
+    seconds[f"{OWN}, tau chosen"] = time.perf_counter() - started
+    show("alphanet")
+    started = time.perf_counter()
+    published = alphanet.fit_features(features, rhos=RHOS, seeds=SEEDS)
+    seconds[f"alphanet, {len(RHOS)} rho, {SEEDS} seeds"] = time.perf_counter() - started
+    curves["alphanet"] = swept(pool, published)
+    for name in (RANDOM, RAISED):
+        curves[name] = problem.curve_of(variants(problem)[name]())
+    levels = levels_below(rivals)
     return {
-        "levels": levels.tolist(),
-        "blend": float(reached(rival, levels[None], False).mean()),
-        "rows": rows,
+        "levels": levels[:, 0].mean(axis=0).tolist(),
+        "best": {name: float(c.overall[:, 0].max(axis=-1).mean()) for name, c in curves.items()}
+        | {OWN: float(mine.overall[:, 0].max(axis=-1).mean())},
+        "over": {name: over(mine, [c], levels) for name, c in curves.items()},
+        "over_the_best": over(mine, rivals, levels),
+        "seconds": seconds,
     }
 
 
@@ -356,11 +427,10 @@ def main() -> int:
     asked = parser.parse_args()
     for word in asked.files:
         name, features = read(word)
+        where, found = machine(), WAYS[asked.way](features)
         document: dict[str, Any] = {way: {} for way in WAYS}
         if asked.target.exists():
             document = json.loads(asked.target.read_text(encoding="utf-8"))
-        where = machine()
-        found = WAYS[asked.way](features)
         document[asked.way][name] = found | {"machine": where}
         asked.target.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -130,7 +130,9 @@ def of_draw(
         right.append(own.right[1:])
         for method in pool.learning:
             fit, _ = fit_of(method)
-            predicted = np.concatenate(predict_classes(rest, base, fit(chosen)))
+            predicted = np.concatenate(
+                predict_classes(rest, base, next(fit(chosen, [chosen.split("val")])))
+            )
             tested.append(predicted == rest.labels)
     names = {candidate.method for candidate in candidates}
     order += [method for method in RECOMMENDED if method in names]

@@ -15,6 +15,9 @@
 - ``ON_VAL = True``, where the method learns from the validation split, which is then given to it in
   the place of train; its parameters are chosen on the samples of each fold that it did not learn
   from;
+- ``fit_folds(base, train, class_counts, tried, vals) -> Iterator[list[Classifier]]`` in such a
+  method, where it learns from both splits: `fit` takes the validation split as a fourth argument,
+  and `fit_folds` several of them, for which it does once what they share;
 - ``PRIOR = True``, where training counts serve for nothing but the prior, which may be estimated;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
   without one, and the base stays the features' own head.

@@ -1,6 +1,6 @@
 """Fitting a method on a features file: its grid, the choice on validation data, several seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from types import ModuleType
@@ -67,6 +67,11 @@ class Plan:
     def on_val(self) -> bool:
         """Whether the method learns from the validation split."""
         return bool(getattr(self.module, "ON_VAL", False))
+
+    @property
+    def on_both(self) -> bool:
+        """Whether it learns from the train split beside it."""
+        return hasattr(self.module, "fit_folds")
 
     @property
     def prior_only(self) -> bool:
@@ -188,7 +193,7 @@ def fit_features(
     base, beside = _starts(features, wanted, start)
     val, choice = features.splits.get("val"), wanted.chooses
     present, notes = _present(features, wanted)
-    if choice and val is None and not wanted.on_val:
+    if choice and val is None and wanted.on_both >= wanted.on_val:
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
     correction = joined(
@@ -196,7 +201,7 @@ def fit_features(
             replace(
                 one, method=wanted.name if start is None else f"{start[0].method}+{wanted.name}"
             )
-            for one in _runs(wanted, features, present, base, beside, counts, report)
+            for one in next(_runs(wanted, features, present, base, beside, counts, [val], report))
         ]
     )
     if not choice or val is None:
@@ -218,9 +223,13 @@ def fit_features(
 
 
 def fit_each(
-    features: FeatureSet, wanted: Plan, *, bins: Sequence[int] | None = None
-) -> list[Correction]:
-    """Fit every run of a plan, and choose none.
+    features: FeatureSet,
+    wanted: Plan,
+    vals: Sequence[FeatureSplit | None],
+    *,
+    bins: Sequence[int] | None = None,
+) -> Iterator[list[Correction]]:
+    """Fit every run of a plan with each of several validation splits, and choose none.
 
     Runs whose rows are the same have them in one place, where the method fits many together: a long
     grid of biases takes the memory of one head.
@@ -228,17 +237,19 @@ def fit_each(
     Args:
         features: as `fit_features`.
         wanted: of `plan`.
+        vals: parts of the validation split, or all of it; a method that does not learn from it is
+            fitted as often, to the same.
         bins: as `fit_features`.
 
-    Returns:
-        A correction of every class in one run, for each run.
+    Yields:
+        For each validation split a correction of every class in one run, for each run.
 
     Raises:
         InputError: as `fit_features`.
     """
     wanted = _settled(wanted, features, bins)
     base, beside = _starts(features, wanted, None)
-    return _runs(wanted, features, _present(features, wanted)[0], base, beside, "file")
+    yield from _runs(wanted, features, _present(features, wanted)[0], base, beside, "file", vals)
 
 
 def _runs(
@@ -248,16 +259,16 @@ def _runs(
     base: Classifier,
     beside: Classifier | None,
     counts: Counts,
+    vals: Sequence[FeatureSplit | None],
     report: Report = silent,
-) -> list[Correction]:
-    """Return every run of a plan as a correction; arguments as `_fit`."""
-    others = never_predicted(features) if wanted.anew else base
-    fits = zip(
-        _fit(wanted, features, present, base, beside, counts, report), wanted.runs, strict=True
-    )
-    return [
-        Correction.whole(wanted.name, present.widened(found, others), run) for found, run in fits
-    ]
+) -> Iterator[list[Correction]]:
+    """Yield every run of a plan as a correction, for each validation split; as `_fit`."""
+    others, name = never_predicted(features) if wanted.anew else base, wanted.name
+    for fits in _fit(wanted, features, present, base, beside, counts, vals, report):
+        yield [
+            Correction.whole(name, present.widened(found, others), run)
+            for found, run in zip(fits, wanted.runs, strict=True)
+        ]
 
 
 def _out_of_fold(
@@ -270,13 +281,13 @@ def _out_of_fold(
     """
     fold = stratified_folds(val.labels, FOLDS)
     found = np.empty((len(wanted.runs), len(val)), np.int32)
-    for number in np.unique(fold):
-        held, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        others = replace(features, splits={**features.splits, "val": val.at(rest)})
-        fits = _fit(wanted, others, present, base, None, "file")
-        correction = joined([Correction.whole(wanted.name, fitted) for fitted in fits])
-        (predicted,) = evaluation.predict_classes(val.at(held), base, [correction])
-        found[:, held] = predicted
+    numbers = np.unique(fold)
+    vals = [val.at(np.flatnonzero(fold != number)) for number in numbers]
+    fitted = _runs(wanted, features, present, base, None, "file", vals)
+    for number, corrections in zip(numbers, fitted, strict=True):
+        held = np.flatnonzero(fold == number)
+        predicted = evaluation.predict_classes(val.at(held), base, corrections)
+        found[:, held] = np.concatenate(predicted)
     return found
 
 
@@ -367,9 +378,12 @@ def _fit(
     base: Classifier,
     beside: Classifier | None,
     counted: Counts,
+    vals: Sequence[FeatureSplit | None],
     report: Report = silent,
-) -> list[Classifier]:
-    """Return the classifier of each run among some classes, fitted together if that is supported.
+) -> Iterator[list[Classifier]]:
+    """Yield the classifier of each run among some classes, for each validation split.
+
+    They are fitted together if that is supported.
 
     Args:
         wanted: the method and its runs.
@@ -378,25 +392,30 @@ def _fit(
         base: of all classes, to correct.
         beside: of all classes, for an ensemble.
         counted: where the training prior is from.
+        vals: of which methods learn that learn from the validation split.
         report: called after each epoch of a method that has any.
     """
     module, runs = wanted.module, wanted.runs
-    train: FeatureSplit | None = features.splits.get("val" if wanted.on_val else "train")
-    counts = features.classes.train_count
+    train, counts = features.splits.get("train"), features.classes.train_count
     if not present.whole:
-        train = None if train is None else present.split(train)
+        train, *vals = (None if s is None else present.split(s) for s in (train, *vals))
         base, counts = present.classifier(base), counts[present.ids]
         beside = None if beside is None else present.classifier(beside)
         runs = [_among(present, run) for run in runs]
     if counted == "estimate":
         counts = _estimated_counts(base, train)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
-        if hasattr(module, "fit_many"):
-            more = (report,) if hasattr(module, "EPOCHS") else ()
-            together: list[Classifier] = module.fit_many(base, train, counts, runs, *more)
-            return together
-        others = () if beside is None else (beside,)
-        return [module.fit(base, train, counts, *others, **parameters) for parameters in runs]
+        if wanted.on_both:
+            yield from module.fit_folds(base, train, counts, runs, vals)
+            return
+        for val in vals:
+            data = val if wanted.on_val else train
+            if hasattr(module, "fit_many"):
+                more = (report,) if hasattr(module, "EPOCHS") else ()
+                yield module.fit_many(base, data, counts, runs, *more)
+            else:
+                others = () if beside is None else (beside,)
+                yield [module.fit(base, data, counts, *others, **run) for run in runs]
 
 
 def _estimated_counts(base: Classifier, train: FeatureSplit | None) -> NDArray[Any]:

@@ -15,13 +15,14 @@ from ltkit import posthoc, registry
 from ltkit.alphanet import fit_features as fit_alphanet
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import mean_heads, predict_classes
-from ltkit.records import Classifier, Correction, FeatureSet, Ints
+from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
 from ltkit.settings import RECOMMENDED, RECOMMENDED_ALPHANET, NeighborSettings
 
 BASELINE, ALPHANET = "baseline", "alphanet"
 
-Fit = Callable[[FeatureSet], Sequence[Correction]]
-"""Fits every setting of a method to features: corrections of one run each, or of several."""
+Fit = Callable[[FeatureSet, Sequence[FeatureSplit | None]], Iterator[Sequence[Correction]]]
+"""Fits every setting of a method to features, with each of several validation splits: corrections
+of one run each, or of several."""
 
 Report = Callable[[str, int, int], None]
 
@@ -158,14 +159,12 @@ def _fits(
     """Yield corrections, and the validation samples to judge each on."""
     val = features.split("val")
     if dealt is None:
-        yield fit(features), np.arange(len(val))
+        yield next(fit(features, [val])), np.arange(len(val))
         return
-    for fold in range(int(dealt.max(initial=0)) + 1):
-        others = {"val": val.at(np.flatnonzero(dealt != fold))}
-        yield (
-            fit(replace(features, splits={**features.splits} | others)),
-            np.flatnonzero(dealt == fold),
-        )
+    folds = range(int(dealt.max(initial=0)) + 1)
+    others = [val.at(np.flatnonzero(dealt != fold)) for fold in folds]
+    for fold, corrections in zip(folds, fit(features, others), strict=True):
+        yield corrections, np.flatnonzero(dealt == fold)
 
 
 def fit_of(
@@ -184,19 +183,27 @@ def fit_of(
     given = {} if parameters is None else parameters
     wanted = posthoc.plan(name, given, sweep=any(knob not in given for knob in grid))
     return (
-        partial(posthoc.fit_each, wanted=wanted, bins=bins),
+        lambda features, vals: posthoc.fit_each(features, wanted, vals, bins=bins),
         wanted.on_val,
     )
 
 
 def _alphanet(
-    parameters: Mapping[str, Any] | None, bins: Sequence[int] | None, features: FeatureSet
-) -> list[Correction]:
+    parameters: Mapping[str, Any] | None,
+    bins: Sequence[int] | None,
+    features: FeatureSet,
+    vals: Sequence[FeatureSplit | None],
+) -> Iterator[list[Correction]]:
     """Fit AlphaNet with one rho or several, each the mean of its heads over seeds."""
     known = RECOMMENDED_ALPHANET
     rhos = known["rhos"] if parameters is None else (float(parameters["rho"]),)
     k = min(NeighborSettings.k, len(features.groups(bins).base))
-    return [mean_heads(fit_alphanet(features, k=k, rhos=rhos, seeds=known["seeds"], bins=bins))]
+    for val in vals:
+        part = (
+            features if val is None else replace(features, splits={**features.splits, "val": val})
+        )
+        fits = fit_alphanet(part, k=k, rhos=rhos, seeds=known["seeds"], bins=bins)
+        yield [mean_heads(fits)]
 
 
 def shifted(

@@ -139,7 +139,7 @@ def _fitted(
     if chosen.method == BASELINE:
         return replace(Correction.baseline(base), method="recommended (keep)")
     fit, _ = fit_of(chosen.method, chosen.parameters, bins)
-    (correction,) = fit(features)
+    (correction,) = next(fit(features, [features.splits.get("val")]))
     if chosen.offset and shift is not None:
         (correction,) = shifted([correction], base, shift)
     run = {"of": chosen.method, **correction.runs[0]} | ({"offset": 1} if chosen.offset else {})
