@@ -4,9 +4,9 @@ Validation and test images of a features file are pooled; ten draws of 20 images
 validation split, the rest is test. What is reported is few-shot accuracy on test at equal overall
 accuracy: the mean over overall accuracies from 0.5 to 4 points below the best that the corrections
 it is compared with reach. Every method has one knob, and its curve goes through all settings in the
-knob's order, as that of `ltkit compare`. Where a curve does not reach an overall accuracy, its few-shot accuracy counts as 0 there; of a
-single rival, only what it reaches is compared. Intervals are quantiles over the draws and, within
-each, a bootstrap of test images and of seeds.
+knob's order, as that of `ltkit compare`. Where a curve does not reach an overall accuracy, its
+few-shot accuracy counts as 0 there; of a single rival, only what it reaches is compared. Intervals
+are quantiles over the draws and, within each, a bootstrap of test images and of seeds.
 
     python benchmarks/alphanet_plus.py parts NAME=FEATURES.h5[,BASE.h5] ...
     python benchmarks/alphanet_plus.py compared NAME=FEATURES.h5[,BASE.h5] ...
@@ -45,7 +45,7 @@ RHOS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 SEEDS, DRAWS, PER_CLASS, REPLICATES, LEVELS = 10, 10, 20, 100, 15
 BELOW = (0.005, 0.04)
 """The range of overall accuracies, below the best of the rivals."""
-K, PART, PENALTY, SHARE = 5, 0.5, 0.02, 0.75
+K, PART, PENALTY, SHARE = 5, 0.25, 0.02, 0.75
 TAUS = alphanet_plus.GRID["tau"]
 
 Double = NDArray[np.float64]
@@ -318,7 +318,7 @@ def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
     return {
         OWN: lambda: taken(usual),
         **{f"part {part}": (lambda part=part: taken(usual, part=part))
-           for part in (0.25, 0.75, 1.0)},
+           for part in (0.1, 0.5, 1.0)},
         **{f"{n} validation images a class": (
             lambda n=n: taken(lambda draw: problem.confused(val(draw, n)))) for n in (2, 5, 10)},
         **{f"the {k} greatest shares, made equal": (lambda k=k: taken(lambda draw: top(draw, k)))
@@ -334,22 +334,22 @@ def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
         "and rare classes raised by tau / 2": lambda: taken(usual, raised=0.5),
         RANDOM: lambda: Made(lambda draw: [problem.lent(s @ rows[base]) for s in shuffled]),
         RAISED: lambda: once(0 * rows, raised=1.0),
-        **{f"{k} nearest means": (lambda k=k: once(problem.near(k), part=0.25))
+        **{f"{k} nearest means": (lambda k=k: once(problem.near(k)))
            for k in (1, 3, 5, 8, 12, 20) if k <= len(base)},
-        "5 nearest by cosine": lambda: once(problem.near(metric="cosine"), part=0.25),
+        "5 nearest by cosine": lambda: once(problem.near(metric="cosine")),
         "5 at random": lambda: Made(
-            lambda draw: [problem.near(metric="random", seed=s) for s in range(SEEDS)], part=0.25),
+            lambda draw: [problem.near(metric="random", seed=s) for s in range(SEEDS)]),
         "AlphaNet's coefficients, mean of 10 seeds": lambda: once(
-            np.mean(alphas(problem), axis=0), part=0.25),
+            np.mean(alphas(problem), axis=0)),
         "AlphaNet's coefficients, single seeds": lambda: _each(alphas(problem)),
         "the same of random neighbours, mean of 10": lambda: once(
-            np.mean(alphas(problem, "random"), axis=0), part=0.25),
+            np.mean(alphas(problem, "random"), axis=0)),
         "coefficients by a convex fit onto the blend": lambda: once(convex(problem)),
     }  # fmt: skip
 
 
 def _each(rows: Sequence[Double]) -> Made:
-    return Made(lambda draw: rows, part=0.25)
+    return Made(lambda draw: rows)
 
 
 def explored(features: FeatureSet) -> dict[str, Any]:

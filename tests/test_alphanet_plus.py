@@ -84,7 +84,7 @@ def test_a_class_without_validation_images_has_its_nearest_classes(problem):
     some = val.at(np.flatnonzero(val.labels != 4))
     found = alphanet_plus.fit(base, train, COUNTS, some, tau=0.7, k=2)
     mixed = confused(base, val) | {4: nearest(train, 2)[4]}
-    np.testing.assert_allclose(found.weight, naive(base, train, mixed, 0.5, 0.7)[0], atol=1e-5)
+    np.testing.assert_allclose(found.weight, naive(base, train, mixed, 0.25, 0.7)[0], atol=1e-5)
 
 
 def test_images_of_frequent_classes_and_blocks_do_not_matter(problem, monkeypatch):

@@ -13,9 +13,13 @@ from ltkit.evaluation import compare, evaluate
 from ltkit.evaluation.intervals import (
     accuracy_estimate,
     difference_estimate,
-    mean_difference,
     moments,
+    of_one_run,
 )
+
+
+def mean_difference(values, labels, weights):
+    return difference_estimate(moments(values, labels, len(weights)), weights)
 
 
 def of_one_class(values, of=accuracy_estimate):
@@ -182,3 +186,12 @@ def test_what_runs_do_to_classes_of_one_sample_counts_once():
         found = accuracy_estimate(moments(runs, labels, 200), np.full(200, 1 / 200))
         shares.append(found.seed_share)
     assert np.median(shares) < 0.3  # of the variance between runs, where nothing is taken off: 0.5
+
+
+def test_a_single_one_of_several_repeats_varies_as_the_mean_of_their_variances():
+    rng = np.random.default_rng(1)
+    values, labels = rng.integers(-1, 2, size=(4, 60)), np.repeat([0, 1, 2], 20)
+    one = of_one_run(moments(values, labels, 3))
+    expected = [values[:, labels == c].var(axis=1, ddof=1).mean() for c in range(3)]
+    np.testing.assert_allclose(one.spread, expected)
+    np.testing.assert_allclose(one.runs[0], [values[:, labels == c].mean() for c in range(3)])

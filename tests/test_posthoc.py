@@ -176,7 +176,9 @@ def test_what_evaluation_keeps_of_a_multi_expert_head_is_what_was_fitted(method)
     np.testing.assert_array_equal(kept.logits(x), fitted.logits(x))
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"alphanet-plus", "ncm"}))  # means of features as they are
+@pytest.mark.parametrize(
+    "name", sorted({*NAMES} - {"alphanet-plus", "ncm"})
+)  # means of features as they are
 def test_a_method_sees_features_as_the_classifier_does(name):
     method = registry.load(posthoc, name)
     plain, train = made()

@@ -96,6 +96,23 @@ def moments(values: NDArray[Any], labels: Ints, num_classes: int) -> Moments:
     return Moments(count, runs, shared / freedom, left / freedom, overall)
 
 
+def of_one_run(found: Moments) -> Moments:
+    """Return the moments of a single run with the means over all runs.
+
+    A mean over runs varies less between samples than a run does, by how differently runs treat
+    them. Where runs are repeats of an estimate of one thing, that is no gain.
+
+    Example:
+        >>> both = moments(np.array([[1, 0, 0], [0, 1, 0]]), np.array([0, 0, 0]), 1)
+        >>> [one.spread.round(3).tolist() for one in (both, of_one_run(both))]  # 1 / 12, 1 / 3
+        [[0.083], [0.333]]
+    """
+    runs = len(found.runs)
+    spread = found.spread + (1 - 1 / runs) * found.mixed
+    mean = found.runs.mean(axis=0, keepdims=True)
+    return Moments(found.count, mean, spread, np.zeros_like(spread), found.overall)
+
+
 def accuracy_estimate(found: Moments, weights: Floats) -> Estimate:
     r"""Return an accuracy with its interval, for new samples of the same classes and new seeds.
 
@@ -177,24 +194,6 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
     ends = _rounded(max(value - half, -1.0)), _rounded(min(value + half, 1.0))
     p = _p_value(_rounded(value), [samples, *of_seeds])
     return Estimate(_rounded(value), ends, _seed_share(of_seeds, samples[0]), p)
-
-
-def mean_difference(values: NDArray[Any], labels: Ints, weights: Floats) -> Estimate:
-    """Return the weighted mean of paired differences of hits, with its interval.
-
-    Args:
-        values: (S, N) in -1..1, S seeds.
-        labels: (N,) true classes.
-        weights: (C,) with sum 1, 0 for classes without samples.
-
-    Example:
-        >>> labels, weights = np.repeat([0, 1], 50), np.array([0.5, 0.5])
-        >>> better = np.tile([1, 0, 0, 0, 0], 20)[None]
-        >>> found = mean_difference(better, labels, weights)
-        >>> found.value, [round(end, 2) for end in found.interval]
-        (0.2, [0.12, 0.28])
-    """
-    return difference_estimate(moments(values, labels, len(weights)), weights)
 
 
 def _between_samples(found: Moments, weights: Floats) -> tuple[float, float, float] | None:

@@ -42,7 +42,7 @@ def fit(
     val: FeatureSplit | None = None,
     *,
     tau: float = 0.5,
-    part: float = 0.5,
+    part: float = 0.25,
     metric: str = "confusion",
     k: int = 5,
     share: float = 0.75,

@@ -16,6 +16,7 @@ from ltkit.records import Ints, stratified_folds
 from ltkit.settings import AHEAD
 
 Bools = NDArray[np.bool_]
+Gains = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +26,16 @@ class Choice:
     candidate: the chosen one. best: the one with the highest objective, before the simpler is
         preferred.
     picks: (R * F,) the choice without each fold.
-    gains: (N,) gains over the baseline of the choice without a sample's fold, means over repeats.
-    of_method: (M, N) likewise, of the choice within each method.
+    gains: (R, N) gains over the baseline of the choice without a sample's fold, in each repeat.
+    of_method: (M, R, N) likewise, of the choice within each method.
     settings: (M,) each method's best candidate; the baseline where none keeps the limits.
     """
 
     candidate: int
     best: int
     picks: Ints
-    gains: Floats
-    of_method: Floats
+    gains: Gains
+    of_method: Gains
     settings: Ints
 
 
@@ -56,9 +57,9 @@ class Chooser:
     confidence: float
 
     @cached_property
-    def gains(self) -> NDArray[np.int8]:
+    def gains(self) -> Gains:
         """(K, N) -1, 0 or 1: right over the baseline."""
-        found: NDArray[np.int8] = self.right.astype(np.int8) - self.right[0].astype(np.int8)
+        found: Gains = self.right.astype(np.int8) - self.right[0].astype(np.int8)
         return found
 
     def choose(self, repeats: int, folds: int, seed: int) -> Choice:
@@ -67,21 +68,19 @@ class Chooser:
         In each fold the choice is made on the other folds, by the same rule, and its gain is taken
         from the fold itself, so that the luck of the choice is in no gain.
         """
-        methods = np.unique(self.method)
-        sums, count = np.zeros(len(self.labels)), len(self.labels)
-        by_method, picks = np.zeros((len(methods), count)), []
+        methods, count = np.unique(self.method), len(self.labels)
+        gains = np.zeros((repeats, count), np.int8)
+        by_method, picks = np.zeros((len(methods), repeats, count), np.int8), []
         for repeat in range(repeats):
             dealt = stratified_folds(self.labels, folds, seed + repeat)
             for fold in range(folds):
                 inside = dealt == fold
                 picked, settings, _ = self._pick(~inside)
                 picks.append(picked)
-                sums[inside] += self.gains[picked, inside]
-                by_method[:, inside] += self.gains[np.ix_(settings, np.flatnonzero(inside))]
+                gains[repeat, inside] = self.gains[picked, inside]
+                by_method[:, repeat, inside] = self.gains[np.ix_(settings, np.flatnonzero(inside))]
         candidate, settings, best = self._pick(np.ones(count, bool))
-        return Choice(
-            candidate, best, np.array(picks), sums / repeats, by_method / repeats, settings
-        )
+        return Choice(candidate, best, np.array(picks), gains, by_method, settings)
 
     def _pick(self, rows: Bools) -> tuple[int, Ints, int]:
         """Return the choice on some samples, each method's best candidate, and the best of all.

@@ -5,10 +5,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.evaluation import label
 from ltkit.evaluation.documents import untested
-from ltkit.evaluation.intervals import Estimate, mean_difference
+from ltkit.evaluation.intervals import Estimate, difference_estimate, moments, of_one_run
 from ltkit.evaluation.resampling import bootstrap_jointly, interval
 from ltkit.recommendation.choosing import Choice, Chooser
 from ltkit.recommendation.family import Candidate, Family
@@ -100,9 +101,14 @@ def _opening(features: FeatureSet, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _by_group(values: Floats, labels: Ints, aim: Aim) -> tuple[Figures, Intervals]:
-    """Return the mean of (N,) gains in every group, and its interval."""
-    found = {name: mean_difference(values[None], labels, w) for name, w in aim.weights.items()}
+def _mean(values: NDArray[Any], labels: Ints, weights: Floats) -> Estimate:
+    """Return the weighted mean of (R, N) gains with its interval: of one choice, not of R."""
+    return difference_estimate(of_one_run(moments(values, labels, len(weights))), weights)
+
+
+def _by_group(values: NDArray[Any], labels: Ints, aim: Aim) -> tuple[Figures, Intervals]:
+    """Return the mean of (R, N) gains in every group, and its interval."""
+    found = {name: _mean(values, labels, w) for name, w in aim.weights.items()}
     return (
         {name: found[name].value if name in found else None for name in GROUPS},
         {name: _ends(found[name]) if name in found else None for name in GROUPS},
@@ -114,25 +120,30 @@ def _ends(estimate: Estimate) -> list[float] | None:
 
 
 def _objective(
-    chooser: Chooser, gains: Floats, over: Floats | None = None
+    chooser: Chooser, gains: NDArray[Any], over: NDArray[Any] | None = None
 ) -> tuple[float, list[float] | None]:
-    """Return what (N,) gains change the objective by, over none or over others, and its interval.
+    """Return what (R, N) gains change the objective by, over none or over others, and its interval.
 
     Where the objective is no weighted mean of class accuracies, the interval is of a bootstrap of
-    the samples within their classes.
+    the samples within their classes, with the gains of the first repeat, about the mean over all.
     """
     aim, labels = chooser.aim, chooser.labels
-    others = np.zeros(len(labels)) if over is None else over
+    others = np.zeros_like(gains) if over is None else over
     if aim.name in aim.weights:
-        found = mean_difference((gains - others)[None], labels, aim.weights[aim.name])
+        found = _mean(gains - others, labels, aim.weights[aim.name])
         return found.value, _ends(found)
-    both = np.stack([others, gains]) + chooser.right[0]
+    both = np.stack([others, gains]) + chooser.right[0].astype(np.int8)  # (2, R, N)
     size = len(aim.weights["balanced"])
     counts = np.maximum(np.bincount(labels, minlength=size), 1)
-    old, new = (aim.value(np.bincount(labels, v, minlength=size) / counts) for v in both)
-    drawn = bootstrap_jointly(both.round(9), labels, size, replicates=REPLICATES, seed=0)
+
+    def change(of: Floats) -> float:
+        old, new = (aim.value(np.bincount(labels, v, minlength=size) / counts) for v in of)
+        return float(new - old)
+
+    value, first = change(both.mean(axis=1)), both[:, 0].astype(np.float64)
+    drawn = bootstrap_jointly(first, labels, size, replicates=REPLICATES, seed=0)
     ends = interval(aim.value(drawn[1]) - aim.value(drawn[0]))
-    return float(new - old), [float(end or 0) for end in ends]
+    return value, [float(end or 0) + value - change(first) for end in ends]
 
 
 def _described(candidate: Candidate, family: Family) -> dict[str, Any]:
@@ -170,7 +181,7 @@ def _wins(choice: Choice, chooser: Chooser, candidate: Candidate, family: Family
 
 def _accuracies(chooser: Chooser, gain: Mapping[str, float | None]) -> dict[str, Figures]:
     """Return the baseline's accuracies on the validation split, and those that are expected."""
-    before, _ = _by_group(chooser.right[0].astype(np.float64), chooser.labels, chooser.aim)
+    before, _ = _by_group(chooser.right[:1].astype(np.float64), chooser.labels, chooser.aim)
     after = {
         name: None if value is None else value + (gain[name] or 0.0)
         for name, value in before.items()

@@ -111,7 +111,7 @@ def test_the_choice_and_its_estimate_against_a_loop(name, monkeypatch):
             inside = dealt == fold
             gains[inside] += (right[picks[-1]] * 1.0 - right[0])[inside] / 3
     assert found.picks.tolist() == picks
-    np.testing.assert_allclose(found.gains, gains, atol=1e-12)
+    np.testing.assert_allclose(found.gains.mean(axis=0), gains, atol=1e-12)
 
 
 def test_a_simpler_method_is_taken_unless_the_other_is_ahead():
