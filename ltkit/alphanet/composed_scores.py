@@ -98,10 +98,8 @@ def score_of(right: NDArray[np.int32], labels: Ints, groups: ShotGroups, select:
     size = right.shape[2]
     counts = np.bincount(labels, minlength=size)
     weights = metrics.group_weights(labels, size, groups)
-    accuracy = right / np.maximum(counts, 1)
-    return np.array(
-        [
-            [choice.value(metrics.summarize(by_class, weights), select) for by_class in run]
-            for run in accuracy
-        ]
-    )
+    scores = np.empty(right.shape[:2])
+    for run, hits in zip(scores, right, strict=True):
+        by_class = hits / np.maximum(counts, 1)
+        run[:] = [choice.value(metrics.summarize(row, weights), select) for row in by_class]
+    return scores

@@ -43,7 +43,8 @@ class Choice:
     """What was chosen for runs that differ in the seed only.
 
     settings: of the runs, without the seed.
-    tried, scores: every scale and prior offset, and what it scores, the mean over the seeds.
+    tried, scores: every scale, prior offset, or pair of both, and what it scores, the mean over the
+        seeds.
     best: the place of the chosen one.
     """
 
@@ -85,22 +86,27 @@ class Composition:
         check_uncomposed(correction)
         if self.onto is None and self.scale == 1 and self.prior_offset == 0:
             return correction  # AlphaNet as published
-        scales, offsets = (np.empty(len(correction.runs)) for _ in range(2))
-        if "auto" in (self.scale, self.prior_offset):
-            for choice, runs in self._choices(correction):
-                found = choice.tried[choice.best]
-                scales[runs], offsets[runs] = found["scale"], found["prior_offset"]
+        runs = len(correction.runs)
+        fixed = {"scale": self.scale, "prior_offset": self.prior_offset}
+        numbers = {n: np.full(runs, np.nan if v == "auto" else float(v)) for n, v in fixed.items()}
+        if "auto" in fixed.values():
+            for choice, some in self._choices(correction):
+                for name, value in choice.tried[choice.best].items():
+                    numbers[name][some] = value
                 chosen(choice)
-        else:
-            scales[:], offsets[:] = self.scale, self.prior_offset
         base = self.features.classifier()
+        scales, offsets = numbers["scale"], numbers["prior_offset"]
         return composed(correction, base, self.onto, scales, offsets, self.log_prior)
 
     def _choices(self, correction: Correction) -> list[tuple[Choice, list[int]]]:
         """Return what is best on the validation split for each rho, and its runs."""
         scales = COMPOSED_SCALES if self.scale == "auto" else (self.scale,)
         offsets = COMPOSED_OFFSETS if self.prior_offset == "auto" else (self.prior_offset,)
-        tried = [{"scale": s, "prior_offset": tau} for s, tau in product(scales, offsets)]
+        pairs = list(product(scales, offsets))
+        asked = [n for n in COMPOSED[:2] if getattr(self, n) == "auto"]
+        tried = [
+            {n: v for n, v in zip(COMPOSED, pair, strict=False) if n in asked} for pair in pairs
+        ]
         base, val = self.features.classifier(), self.features.split("val")
         head = base if self.onto is None else self.onto.classifier
         log_prior = np.zeros(base.num_classes) if self.log_prior is None else self.log_prior
@@ -110,21 +116,20 @@ class Composition:
         found = []
         for settings, runs in evaluation.settings_of(correction):
             means = scores[runs].mean(axis=0).round(12).tolist()
-            found.append((Choice(settings, tried, means, _best(tried, means)), runs))
+            found.append((Choice(settings, tried, means, _best(pairs, means)), runs))
         return found
 
 
-def _best(tried: Sequence[Mapping[str, float]], scores: Sequence[float]) -> int:
-    """Return the best setting; of equals the smallest scale, then the offset nearest 0.
+def _best(tried: Sequence[tuple[float, float]], scores: Sequence[float]) -> int:
+    """Return the best scale and offset; of equals the smallest scale, then the offset nearest 0.
 
     Example:
-        >>> tried = [{"scale": 0.5, "prior_offset": tau} for tau in (-0.25, 0.0, 0.25)]
-        >>> _best(tried, [0.5, 0.4, 0.5])
+        >>> _best([(0.5, -0.25), (0.5, 0.0), (0.5, 0.25)], [0.5, 0.4, 0.5])
         2
     """
 
     def order(number: int) -> tuple[float, ...]:
-        scale, offset = tried[number]["scale"], tried[number]["prior_offset"]
+        scale, offset = tried[number]
         return -scores[number], scale, abs(offset), -offset
 
     return min(range(len(tried)), key=order)
@@ -208,7 +213,8 @@ def head_of(features: FeatureSet, onto: Start | None) -> Base | None:
 
 
 def _form(classifier: Classifier) -> str:
-    return "normalised" if classifier.normalize_features else "as they are"
+    parts = f" in {classifier.experts} parts" if classifier.experts > 1 else ""
+    return f"normalised{parts}" if classifier.normalize_features else "as they are"
 
 
 def check_uncomposed(correction: Correction) -> None:
