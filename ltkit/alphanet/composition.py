@@ -290,6 +290,7 @@ def compose(
     return wanted.of(correction, chosen)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # who writes the rows refuses what is not finite
 def composed(
     correction: Correction,
     base: Classifier,

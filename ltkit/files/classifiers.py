@@ -294,7 +294,7 @@ def _composed_problems(correction: Correction) -> Iterator[Problem]:
     known = ids.ndim == 2 and ids.dtype.kind in "iu" and ids.shape[1] > 0
     if not known or not np.isin(ids, correction.class_id).all():
         yield f"extra/{LEARNED}class_id", ids.shape, "ids of corrected classes, for each run"
-    elif (ids != ids[0]).any() or (np.diff(ids[0]) <= 0).any():
+    elif (ids != ids[0]).any() or (np.diff(ids[0].astype(np.int64)) <= 0).any():
         yield f"extra/{LEARNED}class_id", "other ids or no order", "the same in all runs, ascending"
     for row, run in enumerate(correction.runs):
         for name in ("scale", "prior_offset"):

@@ -10,8 +10,9 @@ from composed import problem
 
 import ltkit as face
 from ltkit import alphanet
+from ltkit.errors import InputError
 from ltkit.evaluation import Entry
-from ltkit.evaluation.analysis import observe
+from ltkit.evaluation.analysis import class_changes, observe
 from ltkit.evaluation.analysis.deltas import rho_curves
 from ltkit.files import bases, classifiers, hdf5
 from ltkit.files import features as features_file
@@ -184,7 +185,7 @@ def test_a_head_in_memory_is_not_asked_after(folder):
     assert fit.runs[0]["onto"] == ""
     found = alphanet.apply_features(fit, features, onto=onto)
     assert found.learned_class.tolist() == [99]
-    with pytest.raises(face.records.heads.InputError, match="onto: absent, fit was composed"):
+    with pytest.raises(InputError, match="onto: absent, fit was composed"):
         alphanet.apply_features(fit, features)
 
 
@@ -217,13 +218,11 @@ def test_a_composition_is_no_base_by_itself(folder, ltkit):
     assert bases.only(Path("bare/feats.h5"), bare) == Path("bare/base.h5")
 
 
-def test_the_report_draws_what_acts():
+def test_changes_of_a_class_have_what_acts():
     features, fit, onto = problem()
     found = alphanet.compose(fit, features, onto=onto, scale=0.5, prior_offset=1)
     entry = Entry("c", "c.h5", found)
     changes = observe(features, "val", [entry])
-    from ltkit.evaluation.analysis import class_changes
-
     (change, *_) = class_changes(
         found, [0], features.classifier(), changes.before, changes.cases[0].predicted[:1],
         features.split("val").labels, [5],

@@ -86,6 +86,9 @@ COMPOSITION = [
         stored(class_id=IDS[:, :1])),
     Row("composition of NaN", NAMED, ["extra/learned/alpha", "finite"],
         stored(alpha=np.full((2, 2, 2), np.nan, np.float32))),
+    Row("composition without bound", "alphanet show feats.h5 feats.alphanet.h5 --rho 1",
+        ["finite coefficients"],
+        stored({"scale": 1e308}, alpha=np.full((2, 2, 2), 1e30, np.float32))),
     Row("composition with class 99", "alphanet show feats.h5 feats.alphanet.h5 --rho 1",
         ["class ids up to 99"], stored(neighbor=np.full((2, 2, 2), 99))),
 ]  # fmt: skip

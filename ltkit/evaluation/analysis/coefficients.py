@@ -120,11 +120,13 @@ def _coefficients(correction: Correction, num_classes: int) -> tuple[Floats, Int
             f"{correction.method}: found coefficients {alpha.shape} and neighbours "
             f"{neighbor.shape}, expected both as runs, classes, neighbours; fit it again"
         )
+    if correction.composed:
+        scale = np.array([run["scale"] for run in correction.runs], np.float64)
+        with np.errstate(over="ignore"):
+            alpha = alpha * scale[:, None, None]
     if neighbor.min() < 0 or neighbor.max() >= num_classes or not np.isfinite(alpha).all():
         raise InputError(
             f"{correction.method}: found neighbours {neighbor.min()} to {neighbor.max()}, expected "
             f"classes from 0 to {num_classes - 1} with finite coefficients; fit it again"
         )
-    if correction.composed:
-        alpha = alpha * np.array([run["scale"] for run in correction.runs])[:, None, None]
     return alpha, neighbor
