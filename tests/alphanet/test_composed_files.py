@@ -242,3 +242,33 @@ def test_a_base_of_several_experts_keeps_them():
     assert found.classifier.experts == 2
     x = features.split("val").features
     np.testing.assert_array_equal(found.classifier.logits(x), own.logits(x))
+
+
+def refused(ltkit, *words):
+    code, _, said = ltkit(*words)
+    assert code == 2
+    assert len(said.splitlines()[-1]) <= 307
+    return said.splitlines()[-1]
+
+
+def test_the_right_head_is_asked_for(folder, ltkit):
+    run(ltkit, *FIT, "--onto", "onto.h5", "--scale", "0.5", "-o", "composed.h5", "-q")
+    run(ltkit, *FIT, "--scale", "0.5", "-o", "own.h5", "-q")
+    run(ltkit, "posthoc", "logit-adjust", "feats.h5", "--set", "tau=1", "-o", "other.h5", "-q")
+    digests = [hdf5.header(Path(name))["digest"][:12] for name in ("onto.h5", "other.h5")]
+    apply = ("alphanet", "apply", "composed.h5", "feats.h5")
+    said = refused(ltkit, *apply)
+    assert f"--onto: absent, composed.h5 was composed with the head {digests[0]}" in said
+    said = refused(ltkit, *apply, "--onto", "other.h5")
+    assert f"--onto: found the head {digests[1]}, expected {digests[0]}" in said
+    said = refused(ltkit, "alphanet", "apply", "own.h5", "feats.h5", "--onto", "onto.h5")
+    assert "--onto: own.h5 was composed with no other head; leave it out" in said
+    assert not Path("feats.alphanet-applied.h5").exists()
+
+
+def test_numbers_are_read_before_the_features(folder, ltkit):
+    assert refused(ltkit, *FIT, "--scale", "much").endswith(
+        "--scale: found much, expected auto, or a number from 0 to 10"
+    )
+    Path("feats.h5").write_bytes(b"")
+    assert "--prior-offset: found 1_0" in refused(ltkit, *FIT, "--prior-offset", "1_0")
