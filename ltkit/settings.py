@@ -48,6 +48,9 @@ Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-
 Counts = Literal["file", "estimate"]
 """Where a training prior is from."""
 
+Auto = Literal["auto"]
+"""A number that is chosen on the validation split."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 
@@ -81,6 +84,10 @@ with those of neighbours."""
 RECOMMENDED_ALPHANET: Mapping[str, Any] = {"rhos": (0.25, 0.5, 1.0, 2.0), "seeds": 5}
 """The runs of AlphaNet among them; the heads of a rho's seeds are averaged."""
 
+COMPOSED_SCALES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+COMPOSED_OFFSETS = tuple(-0.5 + 0.25 * step for step in range(11))
+"""Parts of AlphaNet's correction, and prior offsets, -0.5 to 2, that ``auto`` chooses from."""
+
 FOLDS, REPEATS = 5, 10
 """Parts of the validation split, and how often it is divided anew."""
 
@@ -100,6 +107,7 @@ FOLDS = 5
 """Folds of the validation split, where a method learns from it and is chosen on it, too."""
 
 RANGES: Mapping[str, Range] = {
+    "alpha_scale": Range(0, 10),
     "batch_size": Range(1, 1 << 20, whole=True),
     "at_most_loss": Range(0, 100),
     "bins": Range(1, 10**15, whole=True),
@@ -124,6 +132,7 @@ RANGES: Mapping[str, Range] = {
     "momentum": Range(0, 1),
     "most": Range(0, 10**6, whole=True),
     "repeats": Range(1, 1000, whole=True),
+    "prior_offset": Range(-1, 10),
     "replicates": Range(100, 1_000_000, whole=True),
     "resize": Range(1, 4096, whole=True),
     "rho": Range(0, 100, above=True),

@@ -1,10 +1,12 @@
 """AlphaNet: corrects rare classes with the classifiers of similar frequent classes.
 
 `fit` and `apply` take a classifier and its neighbours. What the commands of ``ltkit alphanet`` do
-with a features file is `fit_features`, `sweep_features`, `apply_features` and `explain_fit`.
+with a features file is `fit_features`, `sweep_features`, `apply_features` and `explain_fit`;
+`compose` adds a part of what a fit learned to another head.
 """
 
 from ltkit.alphanet.application import apply, apply_features
+from ltkit.alphanet.composition import Choice, compose, inputs_of
 from ltkit.alphanet.explanation import explain_fit
 from ltkit.alphanet.fitting import fit
 from ltkit.alphanet.networks import combine
@@ -12,11 +14,14 @@ from ltkit.alphanet.study import fit_features
 from ltkit.alphanet.sweep import sweep_features
 
 __all__ = [
+    "Choice",
     "apply",
     "apply_features",
     "combine",
+    "compose",
     "explain_fit",
     "fit",
     "fit_features",
+    "inputs_of",
     "sweep_features",
 ]

@@ -49,7 +49,13 @@ def explain_fit(
     data, base = features.split(split), features.classifier()
     (before,), after = predict_classes(data, base, [Correction.baseline(base), correction])
     changes = class_changes(
-        correction, runs, base, before, after[runs], data.labels, wanted or correction.class_id
+        correction,
+        runs,
+        base,
+        before,
+        after[runs],
+        data.labels,
+        wanted or correction.learned_class,
     )
     if not wanted:
         changes.sort(key=lambda c: -abs(c.accuracy[1:].mean() - c.accuracy[0]) if c.samples else 0)
@@ -66,7 +72,7 @@ def _only_fit(source: str, entries: Sequence[Entry]) -> Entry:
     """Return the only AlphaNet fit among the corrections."""
     fits = [
         entry for entry in entries
-        if {"alpha", "neighbor"} <= entry.correction.extra.keys()
+        if {"alpha", "neighbor"} <= entry.correction.learned.keys()
         and all({"metric", "k", "rho", "seed"} <= run.keys() for run in entry.correction.runs)
     ]  # fmt: skip
     if len(fits) == 1:
@@ -121,12 +127,12 @@ def class_of(text: str, classes: ClassTable, correction: Correction, file: str) 
             "class",
             f"found {len(same)} classes named {text!r}; give one's id: {listed(same)}",
         )
-    if same[0] not in correction.class_id:
-        as_those = "".join(f", as {classes.name(int(c))}" for c in correction.class_id[:1])
+    corrected = correction.learned_class
+    if same[0] not in corrected:
+        as_those = "".join(f", as {classes.name(int(c))}" for c in corrected[:1])
         raise SettingError(
             "class",
-            f"{text!r} is not among the {len(correction.class_id)} classes that {file} "
-            f"corrects{as_those}",
+            f"{text!r} is not among the {len(corrected)} classes that {file} corrects{as_those}",
         )
     return same[0]
 

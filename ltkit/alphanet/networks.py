@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adamw import adamw
 
-from ltkit.records import Classifier, Neighbors
+from ltkit.records import Classifier, Ints, Neighbors
 from ltkit.settings import Activation, AlphaNetSettings
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -127,7 +127,15 @@ def combine(base: Classifier, neighbors: Neighbors, alpha: NDArray[Any]) -> NDAr
     Source:
         Chang et al., arXiv:2008.07073, the definition of the corrected classifier.
     """
-    rows = base.weight.astype(np.float64)
-    added = np.einsum("sfk,fkd->sfd", alpha.astype(np.float64), rows[neighbors.base_class])
-    combined: NDArray[np.float32] = (rows[neighbors.few_class] + added).astype(np.float32)
+    own = base.weight[neighbors.few_class].astype(np.float64)
+    combined: NDArray[np.float32] = (own + added_rows(base, neighbors.base_class, alpha)).astype(
+        np.float32
+    )
     return combined
+
+
+def added_rows(base: Classifier, near: Ints, alpha: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the (S, F, D) sums ``sum_i alpha_ci v_ci`` of (F, K) classes' rows, in float64."""
+    rows = base.weight[near].astype(np.float64)
+    added: NDArray[np.float64] = np.einsum("sfk,fkd->sfd", alpha.astype(np.float64), rows)
+    return added

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit.alphanet.composition import Chosen, planned
 from ltkit.alphanet.fitting import fit
 from ltkit.errors import InputError, SettingError
+from ltkit.files.bases import Start
 from ltkit.neighbors import nearest_classes
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import (
@@ -22,7 +24,7 @@ from ltkit.records import (
     shot_groups,
 )
 from ltkit.records.progress import Report, silent
-from ltkit.settings import AlphaNetSettings, Metric, NeighborSettings
+from ltkit.settings import AlphaNetSettings, Auto, Metric, NeighborSettings, Select
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +155,14 @@ def fit_features(
     of: Sequence[str] = ("few",),
     bins: Sequence[int] | None = None,
     leave_out: Sequence[int] = (),
+    onto: Start | None = None,
+    scale: float | Auto = 1.0,
+    prior_offset: float | Auto = 0.0,
+    select: Select = "balanced",
     device: str = "cpu",
     note: Callable[[str], None] = lambda message: None,
     report: Report = silent,
+    chosen: Chosen = lambda choice: None,
 ) -> Correction:
     """Correct the rare classes of a features file, as ``ltkit alphanet fit`` does.
 
@@ -170,13 +177,19 @@ def fit_features(
         of: as `study_of_groups`.
         bins: as `study_of_groups`.
         leave_out: as `study_of_groups`.
+        onto: the head that gets the correction; see `ltkit.alphanet.compose`.
+        scale: as `ltkit.alphanet.compose`.
+        prior_offset: as `ltkit.alphanet.compose`.
+        select: as `ltkit.alphanet.compose`.
         device: device to train on.
         note: called with notes for the user.
         report: called after each epoch, with their number.
+        chosen: as `ltkit.alphanet.compose`.
 
     Raises:
-        InputError: as `study_of_groups` and `ltkit.alphanet.fit`.
+        InputError: as `study_of_groups`, `ltkit.alphanet.fit` and `ltkit.alphanet.compose`.
     """
+    composition = planned(features, onto, scale, prior_offset, select, bins, note)
     wanted, _ = study_of_groups(features, of, bins=bins, leave_out=leave_out, note=note)
     if "val" not in features.splits and settings.epoch_choice == "best":
         note("no validation split, so the last epoch is taken")
@@ -184,4 +197,5 @@ def fit_features(
         note("with k = 1 every alpha is 1 or -1 and nothing is learned")
     if (wanted.means[wanted.among] == wanted.means[wanted.among[0]]).all():
         note("all class means are the same, so no class is nearer than another")
-    return wanted.fit(runs_of(settings, rhos, seeds, seed), k, metric, device, report)
+    found = wanted.fit(runs_of(settings, rhos, seeds, seed), k, metric, device, report)
+    return composition.of(found, chosen)

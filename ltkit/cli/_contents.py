@@ -34,6 +34,8 @@ def lines_of(document: Mapping[str, Any], features: str = "") -> Lines:
             yield from _of_classifier(document)
         digest = str(document["inputs"].get("features", ""))[:DIGITS]
         yield "features", f"{digest}, {features}" if features else f"{digest}, not in this folder"
+        if "onto" in document["inputs"]:
+            yield "onto", str(document["inputs"]["onto"])[:DIGITS]
         yield "settings", _listed(document["settings"])
     yield "digest", document["digest"][:DIGITS]
 

@@ -27,8 +27,16 @@ def say_choice(found: "Fitted", select: Select, every: bool, quiet: bool) -> Non
     chosen = found.chosen or {}
     what = f"{select} accuracy, on {'folds of val' if found.by_folds else 'val'}"
     best = list(found.tried).index(chosen)
-    say_tried(found.tried, found.scores, best, what, every=every, quiet=quiet)
-    _output.say(f"chosen: {_shown(chosen)}", quiet)
+    say_best(found.tried, found.scores, best, what, every=every, quiet=quiet)
+
+
+def say_best(
+    tried: Sequence[Mapping[str, Any]], scores: Sequence[float], best: int, what: str, *,
+    every: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Report the scores of what was tried, as `say_tried` does, and what was chosen."""
+    say_tried(tried, scores, best, what, every=every, quiet=quiet)
+    _output.say(f"chosen: {_shown(tried[best])}", quiet)
 
 
 def say_tried(

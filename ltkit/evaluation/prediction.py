@@ -204,16 +204,24 @@ def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, ND
 def _classes_alone(block: _Block) -> NDArray[np.int32]:
     """Return (S, B) predictions."""
     kept = np.delete(np.arange(block.shared.shape[1]), block.class_id)
-    best, at = _best(block.shared[:, kept], kept)
+    best, at = best_logits(block.shared[:, kept], kept)
     rows = []
     for logits in block.own():
-        own, own_at = _best(logits, block.class_id)
+        own, own_at = best_logits(logits, block.class_id)
         rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
     return np.array(rows, np.int32)
 
 
-def _best(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
-    """Return each row's largest logit and its column; minus infinity without columns."""
+def best_logits(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:
+    """Return each row's largest logit and its class; minus infinity without columns.
+
+    Args:
+        logits: (B, R).
+        ids: (R,) classes of the columns, ascending.
+
+    Raises:
+        InputError: when one is not finite.
+    """
     if not len(ids):
         return np.full(len(logits), -np.inf, np.float32), np.zeros(len(logits), np.int64)
     column = logits.argmax(axis=1)

@@ -39,14 +39,16 @@ def save(features: FeatureSet, correction: Correction, output: str | Path, *,
 
 def _inputs(features: FeatureSet, correction: Correction) -> dict[str, str]:
     """Return what a correction was made from: a whole one stands without a base."""
+    onto = correction.runs[0].get("onto") if correction.composed else None
+    others = {"onto": onto} if onto else {}
     if features.base is None or features.base.digest:
-        return features.inputs
+        return features.inputs | others
     if not correction.is_whole(len(features.classes)):
         raise InputError(
             "base: is in memory alone, and the correction has some of its rows; save the base, and "
             "name its file"
         )
-    return {"features": features.digest}
+    return {"features": features.digest} | others
 
 
 def export(correction: Correction | Classifier, output: str | Path, *,

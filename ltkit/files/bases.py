@@ -15,6 +15,31 @@ Start = Classifier | Head | Correction | str | Path
 """A classifier, a correction of every class in one run, or the classifier file that holds it."""
 
 
+def read_start(features: FeatureSet, start: Start, name: str = "base") -> Base:
+    """Return a classifier of every class, wherever it is from.
+
+    Args:
+        features: with or without a head of their own.
+        start: the classifier; a file was made from these features, with one run.
+        name: of the setting, for messages.
+
+    Raises:
+        FormatError: when a file is not a sound classifier file.
+        InputError: when it does not fit the features, corrects some classes only, or has several
+            runs.
+    """
+    if isinstance(start, str | Path):
+        path = Path(start)
+        correction = classifiers.read_for(path, features, whole=True)
+        found = _of_correction(features, correction, str(path), hdf5.header(path)["digest"], name)
+    elif isinstance(start, Correction):
+        found = _of_correction(features, start, "memory", "", name)
+    else:
+        found = Base(name, start.fold() if isinstance(start, Head) else start)
+    features.with_base(found)  # refuses one of other classes
+    return found
+
+
 def with_base(features: FeatureSet, base: Start | None) -> FeatureSet:
     """Return features with a classifier in the place of their head; None leaves them as they are.
 
@@ -31,14 +56,7 @@ def with_base(features: FeatureSet, base: Start | None) -> FeatureSet:
         >>> with_base(found, head).classifier().weight.tolist()
         [[1.0], [2.0]]
     """
-    if base is None:
-        return features
-    if isinstance(base, str | Path):
-        return read(Path(base), features)
-    if isinstance(base, Correction):
-        return _of_correction(features, base, "memory", "")
-    classifier = base.fold() if isinstance(base, Head) else base
-    return features.with_base(Base("base", classifier))
+    return features if base is None else features.with_base(read_start(features, base))
 
 
 def read(path: Path, features: FeatureSet) -> FeatureSet:
@@ -53,27 +71,25 @@ def read(path: Path, features: FeatureSet) -> FeatureSet:
         InputError: when it was made from other features, corrects some classes only, or has several
             runs.
     """
-    correction = classifiers.read_for(path, features, whole=True)
-    return _of_correction(features, correction, str(path), hdf5.header(path)["digest"])
+    return with_base(features, path)
 
 
 def _of_correction(
-    features: FeatureSet, correction: Correction, source: str, digest: str
-) -> FeatureSet:
+    features: FeatureSet, correction: Correction, source: str, digest: str, name: str
+) -> Base:
     if not correction.is_whole(len(features.classes)):
         raise SettingError(
-            "base",
+            name,
             f"{source}: has rows of {len(correction.class_id)} of {len(features.classes)} classes, "
             "expected all; name the classifier that it corrects",
         )
     if len(correction.runs) > 1:
         raise SettingError(
-            "base",
+            name,
             f"{source}: found {len(correction.runs)} runs, expected one to start from; fit it with "
             "one seed, and without a sweep",
         )
-    alone = FeatureSet(features.splits, features.classes)
-    return features.with_base(Base(correction.method, alone.corrected(correction), source, digest))
+    return Base(correction.method, features.corrected(correction), source, digest)
 
 
 def beside(features: Path, digest: str) -> list[Path]:
@@ -106,7 +122,7 @@ def only(path: Path, features: FeatureSet, corrections: Sequence[Path] = ()) -> 
     wanted = {hdf5.header(file).get("inputs", {}).get("base") for file in corrections} - {None}
     first = [
         file for file, header in files.items()
-        if not {"base", "from", "fit"} & header["inputs"].keys()
+        if not {"base", "from", "fit", "onto"} & header["inputs"].keys()
     ]  # fmt: skip
     if wanted:
         first = [file for file, header in files.items() if header["digest"] in wanted]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5, strict_json
 from ltkit.files.contents import Contents, encode
-from ltkit.records import Correction, FeatureSet
+from ltkit.records import LEARNED, Correction, FeatureSet
 from ltkit.settings import Activation, Metric, NetworkInput
 
 MOST_RUNS, MOST_SETTINGS = 10_000, 100
@@ -262,32 +262,59 @@ def _run_problems(run: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[
 
 def _extra_problems(correction: Correction) -> Iterator[Problem]:
     """Check the extra arrays that AlphaNet keeps; those of other methods are unknown."""
-    extra, shape = correction.extra, correction.weight.shape[:2]
+    if correction.composed:
+        found = next(_composed_problems(correction), None)
+        if found is not None:
+            yield found
+            return
+    extra, at = correction.learned, f"extra/{LEARNED * correction.composed}"
+    shape = (len(correction.runs), len(correction.learned_class))
     for name in ("alpha", "neighbor"):
         values = extra.get(name)
         if values is None:
             continue
         if values.ndim != 3 or values.shape[:2] != shape or values.shape[2] < 1:
-            yield f"extra/{name}", values.shape, f"{shape} and the neighbours"
+            yield f"{at}{name}", values.shape, f"{shape} and the neighbours"
         if name == "alpha" and not _finite(values):
-            yield "extra/alpha", "NaN, infinity or no floats", "finite floats"
+            yield f"{at}alpha", "NaN, infinity or no floats", "finite floats"
         if name == "neighbor" and (values.dtype.kind not in "iu" or values.min(initial=0) < 0):
-            yield "extra/neighbor", "numbers below 0 or no integers", "class ids"
+            yield f"{at}neighbor", "numbers below 0 or no integers", "class ids"
     if {"alpha", "neighbor"} <= extra.keys() and extra["alpha"].shape != extra["neighbor"].shape:
-        yield "extra/neighbor", extra["neighbor"].shape, f"{extra['alpha'].shape}, as alpha"
+        yield f"{at}neighbor", extra["neighbor"].shape, f"{extra['alpha'].shape}, as alpha"
     if any(name.partition(".")[0].partition("/")[0] == "network" for name in extra):
         yield from _network_problems(correction)
 
 
+def _composed_problems(correction: Correction) -> Iterator[Problem]:
+    """Check what a composition of AlphaNet with a head keeps, but for the learned arrays."""
+    ids, learned = correction.learned["class_id"], correction.learned
+    for name in ("alpha", "neighbor"):
+        if name not in learned:
+            yield f"extra/{LEARNED}{name}", "nothing", "what was learned of the composed classes"
+    known = ids.ndim == 2 and ids.dtype.kind in "iu" and ids.shape[1] > 0
+    if not known or not np.isin(ids, correction.class_id).all():
+        yield f"extra/{LEARNED}class_id", ids.shape, "ids of corrected classes, for each run"
+    elif (ids != ids[0]).any() or (np.diff(ids[0].astype(np.int64)) <= 0).any():
+        yield f"extra/{LEARNED}class_id", "other ids or no order", "the same in all runs, ascending"
+    for row, run in enumerate(correction.runs):
+        for name in ("scale", "prior_offset"):
+            if not _number(run.get(name)):
+                yield f"runs: {name}", f"{_told(run.get(name))} in row {row}", "a number"
+        onto = run.get("onto")
+        if not isinstance(onto, str | None) or onto != correction.runs[0].get("onto"):
+            yield "runs: onto", f"{_told(onto)} in row {row}", "a digest, that of the first run"
+
+
 def _network_problems(correction: Correction) -> Iterator[Problem]:
     """Check a fit's networks, and the settings needed to apply them."""
-    extra, first = correction.extra, correction.runs[0]
+    extra, first = correction.learned, correction.runs[0]
+    at = f"extra/{LEARNED * correction.composed}"
     names = [f"network.{i}" for i in range(sum(n.startswith("network") for n in extra))]
     if len(names) % 2 or not extra.keys() >= {*names}:
-        yield "extra/network", len(names), "weights and biases of each layer, numbered from 0"
+        yield f"{at}network", len(names), "weights and biases of each layer, numbered from 0"
         return
     if "alpha" not in extra:
-        yield "extra/alpha", "nothing", "coefficients beside the networks that gave them"
+        yield f"{at}alpha", "nothing", "coefficients beside the networks that gave them"
         return
     near = extra["alpha"].shape[2]
     for row, run in enumerate(correction.runs):
@@ -299,20 +326,20 @@ def _network_problems(correction: Correction) -> Iterator[Problem]:
             if name != "seed" and found != first.get(name):
                 yield f"runs: {name}", f"{_told(found)} in row {row}", "that of the first run"
     if first.get("k") != near:
-        yield "runs: k", first.get("k"), f"{near}, the neighbours of extra/alpha"
+        yield "runs: k", first.get("k"), f"{near}, the neighbours of {at}alpha"
     rows = near + (first.get("network_input") == "own+neighbors")
     size = rows * correction.weight.shape[2]
     for layer in range(0, len(names), 2):
         weight, bias = extra[names[layer]], extra[names[layer + 1]]
         for name, values in zip(names[layer : layer + 2], (weight, bias), strict=True):
             if not _finite(values):
-                yield f"extra/{name}", "NaN, infinity or no floats", "finite floats"
+                yield f"{at}{name}", "NaN, infinity or no floats", "finite floats"
         last = layer == len(names) - 2
         outputs = near if last else weight.shape[1] if weight.ndim > 1 else 0
         if outputs < 1 or weight.shape[1:] != (outputs, size) or bias.shape[1:] != (outputs,):
             found = f"{weight.shape} and {bias.shape}"
             expected = f"weights of {size} inputs{f' and {near} outputs' * last}, and their biases"
-            yield f"extra/{names[layer]}", found, expected
+            yield f"{at}{names[layer]}", found, expected
             return
         size = outputs
 

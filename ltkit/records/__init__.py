@@ -39,6 +39,7 @@ from ltkit.records.groups import (
     stored_bins,
 )
 from ltkit.records.heads import (
+    LEARNED,
     NEVER,
     Classifier,
     Correction,
@@ -57,6 +58,7 @@ from ltkit.records.priors import class_prior
 
 __all__ = [
     "BLOCK_BYTES",
+    "LEARNED",
     "NEVER",
     "SPLITS",
     "STREAM_BLOCKS",

@@ -15,6 +15,9 @@ Normalize = Literal["none", "features", "cosine"]
 NEVER = -1e30
 """Bias of a class that is never predicted: below every logit, and finite in float32."""
 
+LEARNED = "learned/"
+"""Before the names of the arrays that AlphaNet learned, in a composition of them with a head."""
+
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
@@ -236,6 +239,40 @@ class Correction:
             method, ids, weight[None], bias[None], (run or {},), classifier.normalize_features
         )
 
+    @property
+    def composed(self) -> bool:
+        """Whether AlphaNet's correction was added, in part, to a head or under a prior offset."""
+        return f"{LEARNED}class_id" in self.extra
+
+    @property
+    def learned(self) -> Mapping[str, NDArray[Any]]:
+        """The arrays that AlphaNet learned; other methods have none.
+
+        Those of a composition are apart, since other coefficients act than were learned, and it may
+        have rows of more classes: who looks for ``alpha`` among its arrays must find none.
+
+        Example:
+            >>> row, ids = np.zeros((1, 1, 2), np.float32), np.array([0])
+            >>> whole = Correction("m", ids, row, row[:, :, 0], ({},), extra={"learned/alpha": row})
+            >>> whole.learned.keys()
+            dict_keys(['learned/alpha'])
+            >>> whole = replace(whole, extra={**whole.extra, "learned/class_id": ids[None]})
+            >>> sorted(whole.learned)
+            ['alpha', 'class_id']
+        """
+        if not self.composed:
+            return self.extra
+        return {
+            name.removeprefix(LEARNED): values
+            for name, values in self.extra.items()
+            if name.startswith(LEARNED)
+        }
+
+    @property
+    def learned_class(self) -> Ints:
+        """(F,) the classes that `learned` speaks of."""
+        return self.learned["class_id"][0] if self.composed else self.class_id
+
     def misfit(self, num_classes: int, feature_size: int) -> str | None:
         """Return why it does not fit a classifier with that many classes and features.
 
@@ -243,7 +280,7 @@ class Correction:
             What was found and expected; None if it fits.
         """
         size, most = self.weight.shape[2], int(self.class_id.max(initial=-1))
-        near = self.extra.get("neighbor")
+        near = self.learned.get("neighbor")
         if near is not None and near.dtype.kind in "iu":
             most = max(most, int(near.max(initial=0)))
         if size == feature_size and most < num_classes:

@@ -26,6 +26,7 @@ from reports import (
     small,
 )
 
+from ltkit.alphanet import compose
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry
 from ltkit.records import Correction, FeatureSplit
@@ -229,6 +230,20 @@ def test_without_training_features_nothing_is_said_of_distance():
     keys = [e.key for part in parts.values() for e in part.exhibits]
     assert "by-count" in keys
     assert "by-distance" not in keys
+
+
+def test_of_a_composition_the_coefficients_that_act_are_drawn():
+    features = small()
+    base = features.classifier()
+    fit = Correction(
+        "alphanet", np.array([4]), base.weight[None, 4:5], base.bias[None, 4:5], ({"seed": 0},),
+        extra={"alpha": np.array([[[0.75, -0.25]]]), "neighbor": np.array([[[0, 1]]])},
+    )  # fmt: skip
+    found = compose(fit, features, scale=0.5, prior_offset=1)
+    part = sectioned(features, Entry("alphanet", "a.h5", found))["alpha"]
+    (row,) = part.found["rows"]
+    assert (row["class"], row["alpha"]) == ([4], [[0.375, -0.125]])
+    assert len(part.exhibits[0].rows) == 2
 
 
 def test_only_random_fits_have_no_heat_map():

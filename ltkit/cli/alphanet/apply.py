@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.cli.alphanet._settings import Onto
 from ltkit.errors import FormatError
 
 
@@ -15,6 +16,7 @@ def apply(
         str, typer.Argument(metavar="FEATS", help="Features file with the classes to correct.")
     ],
     base: _options.Base = None,
+    onto: Onto = None,
     of: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +30,9 @@ def apply(
 ) -> None:
     """Correct classes unseen at fit time, with the fit's networks.
 
-    A new class needs its mean feature (training samples in FEATS) and its row of the head.
+    A new class needs its mean feature (training samples in FEATS) and its row of the head. What was
+    fitted --onto another head needs that head again; the new classes get the same part of their
+    correction, and every class the same prior offset.
 
     Example: ltkit alphanet apply feats.alphanet.h5 feats.h5
     """
@@ -38,7 +42,7 @@ def apply(
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-applied")
-    check_output(target, overwrite=overwrite, inputs=(path, fitted))
+    check_output(target, overwrite=overwrite, inputs=(path, fitted, *([onto] if onto else [])))
     correction, _ = classifiers.read(fitted)
     features, settings = (
         _inputs.read_features(path, base, quiet),
@@ -53,12 +57,13 @@ def apply(
         features,
         of=ids,
         bins=_options.bins(bins),
+        onto=onto,
         source=str(fitted),
         note=_output.note(quiet),
     )
     classifiers.write(
         target, applied, settings={"of": applied.class_id.tolist()},
-        inputs=features.inputs | {"fit": hdf5.header(fitted)["digest"]},
+        inputs=alphanet.inputs_of(applied, features) | {"fit": hdf5.header(fitted)["digest"]},
         command=_output.command_line(),
     )  # fmt: skip
     _output.wrote(target, quiet)

@@ -1,11 +1,12 @@
 """``ltkit alphanet fit``."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ltkit.cli import _fitted, _inputs, _options, _output, _paths
-from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
+from ltkit.cli.alphanet._settings import RHO, Epochs, Of, Onto, VariantName, chosen, number_or_auto
 from ltkit.errors import InputError
 from ltkit.settings import (
     RANGES,
@@ -15,9 +16,18 @@ from ltkit.settings import (
     EpochChoice,
     Metric,
     NeighborSettings,
+    Select,
     as_json,
 )
 
+if TYPE_CHECKING:
+    from ltkit import alphanet
+    from ltkit.records import Correction
+
+Rho = Annotated[
+    str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
+]
+MetricName = Annotated[Metric, typer.Option(help="Distance between classes.")]
 NetworkInput = Annotated[
     Literal["neighbors", "own+neighbors"] | None,
     typer.Option(help="Input of the network; default: the variant's.", show_default=False),
@@ -55,6 +65,29 @@ LeaveOut = Annotated[
     typer.Option(help="Ids of classes to hide from the fit.", show_default=False),
 ]
 
+Scale = Annotated[
+    str,
+    typer.Option(
+        metavar="<float>|auto",
+        help=f"Part of the correction that is added, {RANGES['alpha_scale'].span}; auto: chosen on "
+        "the validation split.",
+    ),
+]
+PriorOffset = Annotated[
+    str,
+    typer.Option(
+        metavar="<float>|auto",
+        help="How much of the log of its training frequency is taken from each class's logit, "
+        f"{RANGES['prior_offset'].span}; auto: chosen on the validation split.",
+    ),
+]
+SelectBy = Annotated[
+    Select, typer.Option(help="Accuracy on the validation split that auto chooses by.")
+]
+Every = Annotated[
+    bool, typer.Option("--all", help="Print the accuracy of everything that auto tried.")
+]
+
 HIDDEN = ",".join(map(str, AlphaNetSettings.hidden))
 
 
@@ -62,13 +95,9 @@ def fit(
     feats: _options.Feats = None,
     base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
-    rho: Annotated[
-        str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
-    ] = "1",
+    rho: Rho = "1",
     seeds: _options.Seeds = 1,
-    metric: Annotated[
-        Metric, typer.Option(help="Distance between classes.")
-    ] = NeighborSettings.metric,
+    metric: MetricName = NeighborSettings.metric,
     variant: VariantName = "paper",
     network_input: NetworkInput = None,
     few_biases: FewBiases = None,
@@ -83,6 +112,11 @@ def fit(
     base_sampling: Sampling = AlphaNetSettings.base_sampling,
     logit_scale: LogitScale = AlphaNetSettings.logit_scale,
     leave_out: LeaveOut = None,
+    onto: Onto = None,
+    scale: Scale = "1",
+    prior_offset: PriorOffset = "0",
+    select: SelectBy = "balanced",
+    every: Every = False,
     bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
@@ -91,6 +125,9 @@ def fit(
     quiet: _options.Quiet = False,
 ) -> None:
     """Learn corrections; every rho and seed is one run of a joint fit.
+
+    Networks always learn on the features' own head, or --base. With --onto the correction goes onto
+    another head, in the part --scale, and --prior-offset makes up for the rest.
 
     Example: ltkit alphanet fit feats.h5 --k 5 --rho 0.5,1,1.5 --seeds 10
     """
@@ -108,27 +145,62 @@ def fit(
         **chosen(variant, network_input, few_biases),
     )  # fmt: skip
     rhos = _options.numbers(rho, "rho")
+    part = number_or_auto(scale, "scale", "alpha_scale")
+    offset = number_or_auto(prior_offset, "prior_offset", "prior_offset")
     chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
     bins = _options.bins_text(bins, features)
-    check_output(target, overwrite=overwrite, inputs=(path,))
+    check_output(target, overwrite=overwrite, inputs=(path,) if onto is None else (path, onto))
+    choices: list[alphanet.Choice] = []
     correction = alphanet.fit_features(
         features, settings, k=k, metric=metric, rhos=rhos, seeds=seeds, seed=seed,
         of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
         leave_out=_options.class_ids(leave_out, "--leave-out", len(features.classes)),
-        device=chosen_device, note=_output.note(quiet),
+        onto=onto, scale=part, prior_offset=offset, select=select,
+        device=chosen_device, note=_output.note(quiet), chosen=choices.append,
         report=_output.Progress("epochs", quiet, _fitted.QUICK),
     )  # fmt: skip
+    _say_choices(choices, select, every, quiet)
     classifiers.write(
         target, correction,
         settings=as_json(settings) | {
             "k": k, "metric": metric, "rho": rho, "seeds": seeds, "seed": seed, "bins": bins,
             "of": of, "leave_out": leave_out,
-        },
-        inputs=features.inputs, command=_output.command_line(),
+        } | _composed(correction, choices, scale, prior_offset, select),
+        inputs=alphanet.inputs_of(correction, features), command=_output.command_line(),
     )  # fmt: skip
     _fitted.say_result(features, correction, _options.bins(bins), quiet)
     _output.wrote(target, quiet)
+
+
+def _say_choices(
+    choices: "Sequence[alphanet.Choice]", select: Select, every: bool, quiet: bool
+) -> None:
+    """Report what was chosen for each rho, and the scores of what was tried."""
+    for choice in choices:
+        about = f" at rho {choice.settings['rho']:g}" if len(choices) > 1 else ""
+        _fitted.say_best(
+            choice.tried, choice.scores, choice.best, f"{select} accuracy, on val{about}",
+            every=every, quiet=quiet,
+        )  # fmt: skip
+
+
+def _composed(
+    correction: "Correction", choices: "Sequence[alphanet.Choice]", scale: str, prior_offset: str,
+    select: Select,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what a file says of a composition; nothing of AlphaNet as published."""
+    if not correction.composed:
+        return {}
+    asked = {"scale": scale, "prior_offset": prior_offset}
+    if not choices:
+        return asked
+    tried = [
+        {"rho": c.settings["rho"], **parameters, "val": score}
+        for c in choices
+        for parameters, score in zip(c.tried, c.scores, strict=True)
+    ]
+    return asked | {"select": select, "tried": tried}
 
 
 def _min_epochs(given: int | None, epochs: int) -> int:

@@ -48,6 +48,10 @@ def show(
 ) -> None:
     """Show what a fit learned: combinations, accuracies and mistakes.
 
+    Coefficients are those that act: of a fit with --scale, that part of what was learned. A class's
+    own row has coefficient 1; with --onto it is the row of that head. Before is the features' own
+    head, or --base.
+
     With several seeds, prints means and standard deviations; random neighbours differ between
     seeds, and a coefficient is 0 in the runs without that neighbour.
 
@@ -76,13 +80,25 @@ def show(
         f"{name} {v}" if isinstance(v := settings[name], str) else f"{name} {v:g}" for name in told
     )
     over = f", mean ± std over {runs} seeds" if runs > 1 else ""
-    typer.echo(_output.printable(f"{document['fit']}: {knobs}{over}; {path}, {split} split"))
+    composed = _composed_in_words(settings)
+    typer.echo(
+        _output.printable(f"{document['fit']}: {knobs}{composed}{over}; {path}, {split} split")
+    )
     for row in document["rows"]:
-        for line in _in_words(row, int(settings["k"])):
+        for line in _in_words(row, int(settings["k"]), ".3f" if composed else ".2f"):
             typer.echo(_output.printable(line))
 
 
-def _in_words(row: dict[str, Any], terms: int) -> list[str]:
+def _composed_in_words(settings: dict[str, Any]) -> str:
+    """Return how a fit was composed; nothing of AlphaNet as published."""
+    if "prior_offset" not in settings:
+        return ""
+    onto = settings["onto"]
+    head = "" if onto is None else f", onto the head {onto[:12] or 'in memory'}"
+    return f", scale {settings['scale']:g}, prior offset {settings['prior_offset']:g}{head}"
+
+
+def _in_words(row: dict[str, Any], terms: int, form: str) -> list[str]:
     """Return the lines about a class: its `terms` largest coefficients, and mistakes."""
 
     def spread(std: float | None, form: str, factor: float = 1) -> str:
@@ -90,8 +106,8 @@ def _in_words(row: dict[str, Any], terms: int) -> list[str]:
 
     ordered = sorted(row["combination"], key=lambda part: -abs(part["alpha"]))
     own = "".join(
-        f" {'-' if part['alpha'] < 0 else '+'} {abs(part['alpha']):.2f}"
-        f"{spread(part['std'], '.2f')} {part['name']}"
+        f" {'-' if part['alpha'] < 0 else '+'} {abs(part['alpha']):{form}}"
+        f"{spread(part['std'], form)} {part['name']}"
         for part in ordered[:terms]
     )
     more = f" and {len(ordered) - terms} more" if len(ordered) > terms else ""

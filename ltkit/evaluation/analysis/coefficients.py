@@ -20,7 +20,8 @@ class ClassChange:
     class_id: the class.
     neighbor: (M,) whose rows are added to its own, nearest first; with random neighbours those of
         all runs, in the order they are met.
-    alpha: (S, M) coefficients; 0 where a run has other neighbours.
+    alpha: (S, M) coefficients that act, in a composition what was learned times the scale; 0 where
+        a run has other neighbours.
     used: (M,) number of runs with the neighbour.
     bias: (1 + S,) of the model's own head, then of the runs.
     samples: n.
@@ -82,7 +83,8 @@ def class_changes(
     predicted = np.concatenate([before[None], after])  # (1 + S, N)
     changes = []
     for class_id in class_ids:
-        (row,) = np.flatnonzero(correction.class_id == class_id)
+        (row,) = np.flatnonzero(correction.learned_class == class_id)
+        (own_row,) = np.flatnonzero(correction.class_id == class_id)
         near = neighbors[:, row]  # (S, K)
         neighbor = np.array(list(dict.fromkeys(near.ravel().tolist())), dtype=np.int64)
         added = near[:, :, None] == neighbor  # (S, K, M)
@@ -94,7 +96,7 @@ def class_changes(
                 neighbor,
                 (alphas[:, row, :, None].astype(np.float64) * added).sum(axis=1),
                 added.any(axis=1).sum(axis=0),
-                np.append(base.bias[class_id], correction.bias[runs, row]).astype(np.float64),
+                np.append(base.bias[class_id], correction.bias[runs, own_row]).astype(np.float64),
                 own.shape[1],
                 (own == class_id).sum(axis=1) / (own.shape[1] or np.nan),
                 mistaken,
@@ -105,19 +107,23 @@ def class_changes(
 
 
 def _coefficients(correction: Correction, num_classes: int) -> tuple[Floats, Ints]:
-    """Return a fit's (S, F, K) coefficients and neighbours, checked."""
-    alpha, neighbor = (correction.extra.get(name) for name in ("alpha", "neighbor"))
+    """Return a fit's (S, F, K) coefficients, as they act, and neighbours, checked."""
+    alpha, neighbor = (correction.learned.get(name) for name in ("alpha", "neighbor"))
     if alpha is None or neighbor is None:
         raise InputError(
             f"{correction.method}: holds no coefficients, expected a fit of alphanet fit or apply"
         )
-    shape = (*correction.weight.shape[:2], *alpha.shape[2:3])
+    shape = (len(correction.runs), len(correction.learned_class), *alpha.shape[2:3])
     sound = alpha.shape == neighbor.shape == shape and alpha.dtype.kind == "f"
     if not sound or neighbor.dtype.kind not in "iu" or not neighbor.size:
         raise InputError(
             f"{correction.method}: found coefficients {alpha.shape} and neighbours "
             f"{neighbor.shape}, expected both as runs, classes, neighbours; fit it again"
         )
+    if correction.composed:
+        scale = np.array([run["scale"] for run in correction.runs], np.float64)
+        with np.errstate(over="ignore"):
+            alpha = alpha * scale[:, None, None]
     if neighbor.min() < 0 or neighbor.max() >= num_classes or not np.isfinite(alpha).all():
         raise InputError(
             f"{correction.method}: found neighbours {neighbor.min()} to {neighbor.max()}, expected "

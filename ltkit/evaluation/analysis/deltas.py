@@ -70,6 +70,9 @@ def rho_curves(
                 "leave it out"
             )
         rest = {name: value for name, value in case.settings.items() if name != "rho"}
+        if case.entry.correction.composed:  # a file's own choice for each rho is one curve
+            every = case.entry.correction.runs
+            rest |= {n: sorted({run[n] for run in every}) for n in ("scale", "prior_offset")}
         together.setdefault(repr((rest, case.class_id.tolist())), []).append(case)
     names = [f"{c[0].settings['metric']}, k {c[0].settings['k']}" for c in together.values()]
     weights = metrics.group_weights(labels, num_classes, groups)

@@ -22,11 +22,11 @@ def gather(source: Source) -> dict[str, Any]:
     subject, rows = source.subject, []
     for setting, case in enumerate(source.cases, start=1):
         fit = case.entry.correction
-        if "alpha" not in fit.extra:
+        if "alpha" not in fit.learned:
             continue
         changes = class_changes(
             fit, case.runs, subject.base, subject.before, case.predicted, subject.labels,
-            fit.class_id.tolist(),
+            fit.learned_class.tolist(),
         )  # fmt: skip
         rows.append({
             "setting": setting,
@@ -62,7 +62,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "alpha", "What each rare class takes from its neighbours",
             "A row is a few-shot class, most training images first, a column its nearest base "
             "classes. Green: the neighbour's classifier is added to its own, violet: taken off; "
-            "absolute values of a row sum to 1. Means over seeds.",
+            "absolute values of a row sum to 1, in a composition to its scale. Means over seeds.",
             ("setting", "class", "name", "rank", "neighbor", "neighbor_name", "alpha"),
             rows, views, height=min(900, 160 + 16 * tallest),
         )
