@@ -99,6 +99,7 @@ def test_what_is_lost_is_seen(tmp_path):
         shutil.rmtree(folder)
 
 
+@pytest.mark.more
 def test_what_is_wrong_is_seen(watched, tmp_path):
     path, out = tmp_path / "m.pt", tmp_path / "out.npz"
     path.write_bytes(b"x")
