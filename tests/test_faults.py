@@ -69,7 +69,7 @@ def killed(own, inputs, folder, name, count):
     assert killer.found["identical"] >= killer.found["resumed"]
 
 
-@pytest.mark.parametrize(("name", "count"), [("extract", 12), ("train", 8)])
+@pytest.mark.parametrize(("name", "count"), [("extract", 6), ("extract", 12), ("train", 8)])
 def test_what_was_killed_is_resumed(own, inputs, tmp_path, name, count):
     killed(own, inputs, tmp_path, name, count)
 

@@ -5,6 +5,7 @@ peak is reset before each, so a peak is that of one command, whatever came befor
 """
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,14 @@ class Peaks(Watched):
 
 def tried(child, group, folder, monkeypatch):
     """Run a group's refused rows, each in a folder of its own; give row, outcome and growth."""
+    (sound := folder / "sound").mkdir()
+    monkeypatch.chdir(sound)
+    makers.put("feats.h5")()
+    makers.native("m.pt")()
     for number, row in enumerate(row for row in GROUPS[group] if row.code == 2):
         here = folder / str(number)
-        here.mkdir()
+        shutil.copytree(sound, here)
         monkeypatch.chdir(here)
-        makers.put("feats.h5")()
-        makers.native("m.pt")()
         row.make()
         words = shlex.split(row.command)
         words += [] if words[0] in LOUD else ["--quiet"]

@@ -62,6 +62,7 @@ def drawn(browser, path):
         yield page
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
@@ -199,6 +200,7 @@ def downloaded(page, key):
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_csv_buttons_download_what_the_page_holds(browser, path, found, part):
     """A part at a time: Chromium asks after ten downloads of a page."""

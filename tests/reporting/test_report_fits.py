@@ -67,7 +67,8 @@ def test_nothing_is_cut_at_390_pixels(browser, request, which):
         assert before == '"few"'
 
 
-@pytest.mark.parametrize("which", ["hostile", pytest.param("answered", marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("which", ["hostile", "answered"])
 def test_nothing_is_cut_on_paper(browser, request, which):
     path = request.getfixturevalue(which)
     with opened(browser, path, PAPER, "dark") as page:
@@ -138,11 +139,12 @@ def test_the_command_is_copied(screen):
 
 
 def test_without_the_clipboard_the_command_is_copied_from_the_selection(screen):
-    screen.evaluate("var writeText = Clipboard.prototype.writeText")
-    screen.evaluate("delete Clipboard.prototype.writeText")
+    screen.evaluate("""() => {
+        window.kept = Clipboard.prototype.writeText;
+        delete Clipboard.prototype.writeText; }""")
     command = copied(screen)
     assert screen.evaluate("getSelection().toString()") == command
-    screen.evaluate("Clipboard.prototype.writeText = writeText")
+    screen.evaluate("() => { Clipboard.prototype.writeText = window.kept }")
 
 
 def test_an_unknown_class_is_not_the_old_one(screen):
