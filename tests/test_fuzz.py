@@ -58,7 +58,7 @@ def test_damaged_files(watched, kind):
     assert before == records.arrays.BLOCK_BYTES
 
 
-@pytest.mark.parametrize("command", fuzz_scratch.TARGETS)
+@pytest.mark.parametrize("command", sorted(fuzz_scratch.TARGETS))
 def test_names_that_are_taken(watched, command):
     outcomes, wrong, _ = fuzz(fuzz_scratch.TARGETS[command], FILES, SEED, watched)
     assert not wrong
