@@ -8,14 +8,14 @@ import pytest
 from ltkit.cli import main
 
 EVERY = {
-    "checkpoints/test_backbones.py": 4, "checkpoints/test_families.py": 12,
+    "checkpoints/test_backbones.py": 4, "checkpoints/test_families.py": 22,
     "checkpoints/test_last_layers.py": 7, "checkpoints/test_layouts.py": 6,
     "checkpoints/test_lightning.py": 7, "checkpoints/test_native_architectures.py": 13,
     "checkpoints/test_programs.py": 5, "checkpoints/test_unsound_programs.py": 3,
     "exports/test_export.py": 3, "files/test_isolated.py": 3,
     "files/test_strange_hdf5.py": 4, "losses/test_losses.py": 5,
     "reporting/test_report_browser.py": 6, "sources/test_import_forms.py": 6,
-    "test_architectures.py": 12, "test_bad_inputs_catalogue.py": 4,
+    "test_architectures.py": 12, "test_bad_inputs_catalogue.py": 6,
     "test_compare_command.py": 4, "test_completion.py": 3, "test_empty_classes.py": 4,
     "test_estimators.py": 7, "test_faults.py": 6, "test_fuzz.py": 12, "test_long_messages.py": 5,
     "test_measures.py": 4, "test_numerals.py": 9, "test_pipeline_properties.py": 5,
