@@ -1,9 +1,11 @@
 """Fixtures that several test files use."""
 
+import functools
 import gc
 import sys
 
 import pytest
+import typer.main
 
 from ltkit.cli import main
 
@@ -18,7 +20,7 @@ EVERY = {
     "test_architectures.py": 12, "test_bad_inputs_catalogue.py": 6,
     "test_compare_command.py": 4, "test_completion.py": 3, "test_empty_classes.py": 4,
     "test_estimators.py": 7, "test_faults.py": 6, "test_fuzz.py": 12, "test_long_messages.py": 5,
-    "test_measures.py": 4, "test_numerals.py": 9, "test_pipeline_properties.py": 5,
+    "test_measures.py": 4, "test_numerals.py": 3, "test_pipeline_properties.py": 5,
     "test_special_architectures.py": 4, "test_streams.py": 12, "test_without_val.py": 5,
     "training/test_mixing.py": 4, "training/test_resume.py": 4, "training/test_seeds.py": 4,
     "training/test_stages.py": 4, "training/test_stateful_losses.py": 4,
@@ -28,6 +30,9 @@ EVERY = {
 """Of the parameters of each test in these files, `make test` runs one of so many, `make more` the
 others."""
 
+
+# The tree of commands is built once, not for each command line: that takes longer than most do.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 gc.disable()  # until all tests are collected: nothing of them can be given back
 
