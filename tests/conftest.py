@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import os
 import sys
 
 import pytest
@@ -33,6 +34,9 @@ others."""
 
 # The tree of commands is built once, not for each command line: that takes longer than most do.
 typer.main.get_command = functools.cache(typer.main.get_command)
+
+# Nobody pulls the plug, so nothing is waited for; processes that tests start wait for their disk.
+os.fsync = os.fdatasync = lambda file: None
 
 gc.disable()  # until all tests are collected: nothing of them can be given back
 
