@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Small matrices: one thread a test is fastest, and leaves the other cores to other work.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# Small matrices: one thread a test is fastest, and leaves the other cores to other work. Compiled
+# modules are kept, as tests start many processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 # With COVERAGE=1 `test` begins a record of the lines that are reached, and `more` adds to it.
 TRACE := $(if $(COVERAGE),--cov --cov-report=)
 

@@ -1,22 +1,49 @@
 """Fixtures that several test files use."""
 
+import functools
+import gc
+import os
 import sys
 
 import pytest
+import typer.main
 
 from ltkit.cli import main
 
 EVERY = {
-    "checkpoints/test_families.py": 6, "checkpoints/test_last_layers.py": 4,
-    "checkpoints/test_layouts.py": 3, "checkpoints/test_native_architectures.py": 6,
-    "checkpoints/test_programs.py": 3, "reporting/test_report_browser.py": 6,
-    "sources/test_import_forms.py": 3, "test_architectures.py": 6,
-    "test_bad_inputs_catalogue.py": 2, "test_faults.py": 6, "test_fuzz.py": 6,
-    "test_numerals.py": 3, "test_pipeline_properties.py": 3, "test_streams.py": 6,
-    "untrusted/test_payloads.py": 6,
+    "checkpoints/test_backbones.py": 4, "checkpoints/test_families.py": 22,
+    "checkpoints/test_last_layers.py": 7, "checkpoints/test_layouts.py": 6,
+    "checkpoints/test_lightning.py": 7, "checkpoints/test_native_architectures.py": 13,
+    "checkpoints/test_programs.py": 5, "checkpoints/test_unsound_programs.py": 3,
+    "exports/test_export.py": 3, "files/test_isolated.py": 3,
+    "files/test_strange_hdf5.py": 4, "losses/test_losses.py": 5,
+    "reporting/test_report_browser.py": 6, "sources/test_import_forms.py": 6,
+    "test_architectures.py": 12, "test_bad_inputs_catalogue.py": 6,
+    "test_compare_command.py": 4, "test_completion.py": 3, "test_empty_classes.py": 4,
+    "test_estimators.py": 7, "test_faults.py": 6, "test_fuzz.py": 12, "test_long_messages.py": 5,
+    "test_measures.py": 4, "test_numerals.py": 3, "test_pipeline_properties.py": 5,
+    "test_special_architectures.py": 4, "test_streams.py": 12, "test_without_val.py": 5,
+    "training/test_mixing.py": 4, "training/test_resume.py": 4, "training/test_seeds.py": 4,
+    "training/test_stages.py": 4, "training/test_stateful_losses.py": 4,
+    "training/test_stateful_runs.py": 4, "training/test_train_features.py": 5,
+    "training/test_train_features_command.py": 4, "untrusted/test_payloads.py": 12,
 }  # fmt: skip
 """Of the parameters of each test in these files, `make test` runs one of so many, `make more` the
 others."""
+
+
+# The tree of commands is built once, not for each command line: that takes longer than most do.
+typer.main.get_command = functools.cache(typer.main.get_command)
+
+# Nobody pulls the plug, so nothing is waited for; processes that tests start wait for their disk.
+os.fsync = os.fdatasync = lambda file: None
+
+gc.disable()  # until all tests are collected: nothing of them can be given back
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):

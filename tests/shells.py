@@ -41,9 +41,11 @@ def fit(network, head, root):
     labels = np.repeat(np.arange(len(COUNTS)), [len(part) for part in files])
     images = (torch.tensor(pixels) / 255 - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
     images, caught = images.permute(0, 3, 1, 2), []
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # one batch says it all
     with torch.no_grad():
-        for _ in range(20):
-            network.train()(images)
+        network.train()(images)
         hook = head.register_forward_hook(lambda layer, given, output: caught.append(given[0]))
         network.eval()(images)
         hook.remove()

@@ -16,6 +16,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.more
 def test_the_page(tmp_path, monkeypatch, ltkit):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "feats.h5").write_bytes((ROOT / "ltkit/data/demo/feats.h5").read_bytes())

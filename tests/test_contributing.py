@@ -133,6 +133,7 @@ def copied(tmp_path):
     return tmp_path
 
 
+@pytest.mark.more
 def test_one_of_each_is_added_by_its_own_file_or_entry(copied):
     network = architectures.build("digits_net", 3)
     torch.save(

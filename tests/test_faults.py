@@ -69,7 +69,7 @@ def killed(own, inputs, folder, name, count):
     assert killer.found["identical"] >= killer.found["resumed"]
 
 
-@pytest.mark.parametrize(("name", "count"), [("extract", 12), ("train", 8)])
+@pytest.mark.parametrize(("name", "count"), [("extract", 6), ("extract", 12), ("train", 8)])
 def test_what_was_killed_is_resumed(own, inputs, tmp_path, name, count):
     killed(own, inputs, tmp_path, name, count)
 
@@ -87,6 +87,7 @@ def faulty(own, inputs, folder, name):
     return disk.Faulty(disk.COMMANDS[name], own.run, inputs, folder)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("name", ["extract", "train"])
 def test_disks_that_fail(own, inputs, tmp_path, name):
     command = faulty(own, inputs, tmp_path, name)
@@ -141,6 +142,7 @@ def overlapped(pair, inputs, folder, name, count):
     assert found.found["one ended with 0"] + found.found["both ended with 0"] >= count // 2
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("name", overlap.KINDS)
 def test_two_writers_of_one_output(pair, inputs, tmp_path, name):
     overlapped(pair, inputs, tmp_path, name, 6)

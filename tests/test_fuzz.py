@@ -58,7 +58,7 @@ def test_damaged_files(watched, kind):
     assert before == records.arrays.BLOCK_BYTES
 
 
-@pytest.mark.parametrize("command", fuzz_scratch.TARGETS)
+@pytest.mark.parametrize("command", sorted(fuzz_scratch.TARGETS))
 def test_names_that_are_taken(watched, command):
     outcomes, wrong, _ = fuzz(fuzz_scratch.TARGETS[command], FILES, SEED, watched)
     assert not wrong
@@ -99,6 +99,7 @@ def test_what_is_lost_is_seen(tmp_path):
         shutil.rmtree(folder)
 
 
+@pytest.mark.more
 def test_what_is_wrong_is_seen(watched, tmp_path):
     path, out = tmp_path / "m.pt", tmp_path / "out.npz"
     path.write_bytes(b"x")

@@ -1,14 +1,17 @@
 """Features without a head: every command works as on the same features with a head."""
 
 import json
+import shutil
 from pathlib import Path
 
 import made
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import ltkit as face
 from ltkit import posthoc, registry
+from ltkit.cli import app
 from ltkit.files import bases, classifiers, hdf5
 from ltkit.files import features as features_file
 from ltkit.records import Classifier, Correction, Head
@@ -31,20 +34,30 @@ def drawn():
     return arrays
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch, ltkit):
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
     """Features without a head, in bare/, and with one, in own/, which bare/base.h5 has too."""
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, more in (("bare", {}), ("own", None)):
+            Path(name).mkdir()
+            if more is None:
+                base, _ = classifiers.read(Path("bare/base.h5"))
+                more = {"weight": base.weight[0], "bias": base.bias[0]}
+            np.savez("a.npz", **drawn(), **more)
+            import_arrays(Path("a.npz"), Path(name, "feats.h5"))
+            if name == "bare":
+                train = "train ce bare/feats.h5 --epochs 8 --device cpu -o bare/base.h5 -q"
+                assert CliRunner().invoke(app, train.split()).exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def folder(both, tmp_path, monkeypatch):
+    """A copy of it, to work in."""
+    shutil.copytree(both, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    for name, more in (("bare", {}), ("own", None)):
-        Path(name).mkdir()
-        if more is None:
-            base, _ = classifiers.read(Path("bare/base.h5"))
-            more = {"weight": base.weight[0], "bias": base.bias[0]}
-        np.savez("a.npz", **drawn(), **more)
-        import_arrays(Path("a.npz"), Path(name, "feats.h5"))
-        if name == "bare":
-            train = ("train", "ce", "bare/feats.h5", "--epochs", 8, "--device", "cpu")
-            assert ltkit(*train, "-o", "bare/base.h5", "-q")[0] == 0
     return tmp_path
 
 

@@ -47,6 +47,7 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("my_models", None)
 
 
+@pytest.mark.more
 def test_the_page(folder, ltkit):
     space = pages.run(PAGE, ltkit)
     assert not Path("wrong.h5").exists()

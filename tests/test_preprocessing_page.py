@@ -55,6 +55,7 @@ def folder(tmp_path, monkeypatch):
             Image.fromarray(values).save(tmp_path / "fractions" / name / f"{i}.tif")
 
 
+@pytest.mark.more
 def test_the_page(folder, ltkit):
     pages.run(PAGE, ltkit)
     assert not [*Path().glob("wrong*.pt"), *Path().glob("wrong.h5")]

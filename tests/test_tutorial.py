@@ -40,6 +40,7 @@ def ran(tmp_path_factory):
     return folder, printed
 
 
+@pytest.mark.more
 def test_commands_print_what_is_shown(ran):
     _, printed = ran
     for (command, shown), lines in zip(sessions(), printed, strict=True):
@@ -54,6 +55,7 @@ def test_what_is_shown_is_compared():
     assert follows(["a"], ["a", "b"]) == "printed more"
 
 
+@pytest.mark.more
 def test_the_correction_chosen_gains_on_rare_classes(ran):
     _, printed = ran
     (lines,) = [p for (c, _), p in zip(sessions(), printed, strict=True) if "compare" in c]
@@ -61,6 +63,7 @@ def test_the_correction_chosen_gains_on_rare_classes(ran):
     assert float(lines[place + 1].split()[0]) > 3
 
 
+@pytest.mark.more
 def test_plain_torch_reads_the_result(ran, monkeypatch, capsys):
     folder, _ = ran
     monkeypatch.chdir(folder)

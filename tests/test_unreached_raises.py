@@ -29,6 +29,7 @@ def measured(path, **lines):
     return path
 
 
+@pytest.mark.more
 def test_what_a_line_of_any_file_reached_is_not_listed(run, tmp_path):
     parts = runpy.run_path(str(SCRIPT))
     (first, last, text), *others = parts["raises"](

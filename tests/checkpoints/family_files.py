@@ -1,5 +1,6 @@
 """What somebody's script writes, for each checkpoint layout, and its own logits."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Config(dict):
     """A project's class, as some repositories pickle into their checkpoints."""
 
 
+@functools.lru_cache(maxsize=6)
 def backbone(arch: str, seed: int = 0) -> nn.Module:
     """Return a backbone with random weights and statistics, in evaluation mode."""
     with torch.random.fork_rng():

@@ -118,6 +118,7 @@ def test_lightnings_files_of_unknown_networks(path):
     made.refused(lambda: checkpoints.load(path), "layout not recognised")
 
 
+@pytest.mark.more
 def test_attributes_without_end_are_told_apart_in_one_pass(path):
     """Twenty thousand attributes with ten tensors each, and one network among them."""
     names = {f"a{i}.b{j}": torch.zeros(()) for i in range(20_000) for j in range(10)}

@@ -220,6 +220,7 @@ def test_imagenet_lt_knows_its_classes(tmp_path):
         datasets.load("imagenet_lt", tmp_path)
 
 
+@pytest.mark.more
 def test_inaturalist_is_checked_before_images_are_held_out(tmp_path):
     """A made-up training list of the published size, with the published extremes."""
     shutil.copy(shared_data.shared("lists", "iNaturalist18_val.txt.gz"), tmp_path)

@@ -56,12 +56,13 @@ def click_mark(page, key, place):
 
 @pytest.fixture(scope="module")
 def drawn(browser, path):
-    """A page with all its figures, for tests that leave it as it is."""
+    """A page with all its figures, for tests that others may follow."""
     with opened(browser, path) as page:
         draw_all(page)
         yield page
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
@@ -130,68 +131,65 @@ def test_no_button_uploads_a_chart(drawn):
     }  # fmt: skip
 
 
-def test_a_view_shows_its_setting(browser, path, found):
-    with opened(browser, path) as page:
-        shown(page, "by-count")
-        read = """key => [...document.getElementById(key).calcdata].flat()
-            .map((point) => [point.x, point.y])"""
-        accuracy, counts = found["classes"]["accuracy"], found["classes"]["train_count"]
-        order = [
-            c for group in ("few", "medium", "many")
-            for c, own in enumerate(found["classes"]["group"]) if own == group
-        ]  # fmt: skip
-        for view, setting in ((1, 2), (0, 1)):
-            choose(page, "by-count", view)
-            points = page.evaluate(read, "plot-by-count")
-            assert [y for _, y in points[:100]] == [round(100 * a, 4) for a in accuracy[0]]
-            after = [[counts[c], round(100 * accuracy[setting][c], 4)] for c in order]
-            assert points[100:] == after
+def test_a_view_shows_its_setting(drawn, found):
+    shown(drawn, "by-count")
+    read = """key => [...document.getElementById(key).calcdata].flat()
+        .map((point) => [point.x, point.y])"""
+    accuracy, counts = found["classes"]["accuracy"], found["classes"]["train_count"]
+    order = [
+        c for group in ("few", "medium", "many")
+        for c, own in enumerate(found["classes"]["group"]) if own == group
+    ]  # fmt: skip
+    for view, setting in ((1, 2), (0, 1)):
+        choose(drawn, "by-count", view)
+        points = drawn.evaluate(read, "plot-by-count")
+        assert [y for _, y in points[:100]] == [round(100 * a, 4) for a in accuracy[0]]
+        after = [[counts[c], round(100 * accuracy[setting][c], 4)] for c in order]
+        assert points[100:] == after
 
 
-def test_a_click_on_a_class_shows_its_card(browser, path, found):
+def test_a_click_on_a_class_shows_its_card(drawn, found):
     classes = found["classes"]
-    with opened(browser, path) as page:
-        few = [c for c, group in enumerate(classes["group"]) if group == "few"]
-        click_mark(page, "by-count", 100 + 7)  # after the baseline's marks: few-shot ones
-        title = page.locator("#card-title").inner_text()
-        c = classes["name"].index(title)
-        assert c in few
-        body = page.locator("#card-body").inner_text()
-        assert f"{classes['train_count'][c]} training images (few)" in body
-        cells = page.locator("#card-body tbody tr").all_inner_texts()
-        for place, label in enumerate(found["labels"]):
-            assert cells[place].startswith(f"{label}\t{100 * classes['accuracy'][place][c]:.1f} %")
-        other, times = classes["mistaken"][0][c][0]
-        assert f"{classes['name'][other]} ({times:g})" in cells[0]
-        near = found["neighbors"]
-        names = [classes["name"][n] for n in near["neighbor"][near["class"].index(c)]]
-        listed = [row.split("\t")[0] for row in cells[len(found["labels"]) :]]
-        assert listed == names
-        alpha = found["alpha"][0]["alpha"][found["alpha"][0]["class"].index(c)]
-        assert [row.split("\t")[3] for row in cells[len(found["labels"]) :]] == [
-            f"{a:.3f}" for a in alpha
-        ]
-        page.locator("#card-body button", has_text=names[0]).first.click()
-        assert page.locator("#card-title").inner_text() == names[0]
-        page.locator("#class-choice").fill("17")
-        page.locator("#class-choice").press("Enter")
-        assert page.locator("#card-title").inner_text() == classes["name"][17]
+    few = [c for c, group in enumerate(classes["group"]) if group == "few"]
+    click_mark(drawn, "by-count", 100 + 7)  # after the baseline's marks: few-shot ones
+    title = drawn.locator("#card-title").inner_text()
+    c = classes["name"].index(title)
+    assert c in few
+    body = drawn.locator("#card-body").inner_text()
+    assert f"{classes['train_count'][c]} training images (few)" in body
+    cells = drawn.locator("#card-body tbody tr").all_inner_texts()
+    for place, label in enumerate(found["labels"]):
+        assert cells[place].startswith(f"{label}\t{100 * classes['accuracy'][place][c]:.1f} %")
+    other, times = classes["mistaken"][0][c][0]
+    assert f"{classes['name'][other]} ({times:g})" in cells[0]
+    near = found["neighbors"]
+    names = [classes["name"][n] for n in near["neighbor"][near["class"].index(c)]]
+    listed = [row.split("\t")[0] for row in cells[len(found["labels"]) :]]
+    assert listed == names
+    alpha = found["alpha"][0]["alpha"][found["alpha"][0]["class"].index(c)]
+    assert [row.split("\t")[3] for row in cells[len(found["labels"]) :]] == [
+        f"{a:.3f}" for a in alpha
+    ]
+    drawn.locator("#card-body button", has_text=names[0]).first.click()
+    assert drawn.locator("#card-title").inner_text() == names[0]
+    drawn.locator("#class-choice").fill("17")
+    drawn.locator("#class-choice").press("Enter")
+    assert drawn.locator("#card-title").inner_text() == classes["name"][17]
 
 
-def test_hovering_tells_of_the_class(browser, path, found):
+def test_hovering_tells_of_the_class(drawn, found):
     classes = found["classes"]
-    with opened(browser, path) as page:
-        mark = shown(page, "map").locator(".scatterlayer .points path").first
-        box = mark.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        text = page.locator("#plot-map .hoverlayer .hovertext")
-        text.wait_for()
-        lines = text.locator("text.nums tspan.line").all_text_contents()
-        c = classes["name"].index(lines[0])
-        assert lines[1] == f"{classes['train_count'][c]} training images ({classes['group'][c]})"
-        near = found["neighbors"]["neighbor"][found["neighbors"]["class"].index(c)]
-        assert lines[3] == "near: " + ", ".join(classes["name"][n] for n in near)
-        assert lines[-1].startswith("taken for ")
+    mark = shown(drawn, "map").locator(".scatterlayer .points path").first
+    box = mark.bounding_box()
+    drawn.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    text = drawn.locator("#plot-map .hoverlayer .hovertext")
+    text.wait_for()
+    lines = text.locator("text.nums tspan.line").all_text_contents()
+    c = classes["name"].index(lines[0])
+    assert lines[1] == f"{classes['train_count'][c]} training images ({classes['group'][c]})"
+    near = found["neighbors"]["neighbor"][found["neighbors"]["class"].index(c)]
+    assert lines[3] == "near: " + ", ".join(classes["name"][n] for n in near)
+    assert lines[-1].startswith("taken for ")
 
 
 def downloaded(page, key):
@@ -202,6 +200,7 @@ def downloaded(page, key):
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_csv_buttons_download_what_the_page_holds(browser, path, found, part):
     """A part at a time: Chromium asks after ten downloads of a page."""
@@ -259,6 +258,7 @@ def test_hostile_names_are_text(browser, tmp_path, names):
         assert cells == [f"'{n}" if n.startswith("=") else n for n in names]
 
 
+@pytest.mark.more
 def test_pictures_are_shown_on_the_card(browser, tmp_path):
     pixel = (
         "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9Q"
@@ -289,6 +289,7 @@ def test_what_is_injected_does_not_run(browser, tmp_path):
     context.close()
 
 
+@pytest.mark.more
 def test_a_thousand_classes_answer_within_five_seconds(browser, tmp_path):
     """Of the page's own thread, so that other work on the machine does not count."""
     target = written(tmp_path, large(each=5))

@@ -44,7 +44,14 @@ def hostile(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("which", ["answered", "hostile"])
+@pytest.fixture(scope="module")
+def screen(browser, answered):
+    """A page for tests that others may follow."""
+    with opened(browser, answered) as page:
+        yield page
+
+
+@pytest.mark.parametrize("which", ["hostile", pytest.param("answered", marks=pytest.mark.more)])
 def test_nothing_is_cut_at_390_pixels(browser, request, which):
     path = request.getfixturevalue(which)
     with opened(browser, path, 390) as page:
@@ -60,7 +67,8 @@ def test_nothing_is_cut_at_390_pixels(browser, request, which):
         assert before == '"few"'
 
 
-@pytest.mark.parametrize("which", ["answered", "hostile"])
+@pytest.mark.more
+@pytest.mark.parametrize("which", ["hostile", "answered"])
 def test_nothing_is_cut_on_paper(browser, request, which):
     path = request.getfixturevalue(which)
     with opened(browser, path, PAPER, "dark") as page:
@@ -81,6 +89,7 @@ def test_nothing_is_cut_on_paper(browser, request, which):
         assert page.evaluate("document.documentElement.dataset.scheme") == "dark"
 
 
+@pytest.mark.more
 def test_a_pdf_has_all_figures(browser, answered, tmp_path):
     with opened(browser, answered) as page:
         page.pdf(path=tmp_path / "page.pdf", format="A4")
@@ -90,68 +99,71 @@ def test_a_pdf_has_all_figures(browser, answered, tmp_path):
     assert 5 < pages < 30
 
 
-def test_the_answer_is_on_the_first_screen(browser, answered):
-    with opened(browser, answered) as page:
-        for what in (".answer", ".ship", "#table-answer"):
-            box = page.locator(what).bounding_box()
-            assert box["y"] + box["height"] < 900
-        links = page.locator("nav a").all_inner_texts()
-        assert links[0] == "What to ship"
-        assert len(links) == 6
-        for link in page.locator("nav a").all():
-            target = link.get_attribute("href")
-            assert page.locator(f"h2{target}").count() == 1
-        assert page.locator("tr.lead").inner_text().count("★ recommended") == 1
+def test_the_answer_is_on_the_first_screen(screen):
+    screen.evaluate("scrollTo(0, 0)")
+    for what in (".answer", ".ship", "#table-answer"):
+        box = screen.locator(what).bounding_box()
+        assert box["y"] + box["height"] < 900
+    links = screen.locator("nav a").all_inner_texts()
+    assert links[0] == "What to ship"
+    assert len(links) == 6
+    for link in screen.locator("nav a").all():
+        target = link.get_attribute("href")
+        assert screen.locator(f"h2{target}").count() == 1
+    assert screen.locator("tr.lead").inner_text().count("★ recommended") == 1
 
 
-def test_gain_and_loss_differ_by_more_than_colour(browser, answered):
-    with opened(browser, answered) as page:
-        for kind, sign in (("gain", "▲"), ("loss", "▼")):
-            cells = page.locator(f"#table-answer td.{kind}")
-            assert cells.count() > 0
-            assert all(text.startswith(sign) for text in cells.all_inner_texts())
-        color = "cell => getComputedStyle(cell).color"
-        shades = {page.locator(f"#table-answer td.{k}").first.evaluate(color)
-                  for k in ("gain", "loss")}  # fmt: skip
-        assert len(shades) == 2
+def test_gain_and_loss_differ_by_more_than_colour(screen):
+    for kind, sign in (("gain", "▲"), ("loss", "▼")):
+        cells = screen.locator(f"#table-answer td.{kind}")
+        assert cells.count() > 0
+        assert all(text.startswith(sign) for text in cells.all_inner_texts())
+    color = "cell => getComputedStyle(cell).color"
+    shades = {screen.locator(f"#table-answer td.{k}").first.evaluate(color)
+              for k in ("gain", "loss")}  # fmt: skip
+    assert len(shades) == 2
 
 
-def test_the_command_is_copied(browser, answered):
-    with opened(browser, answered) as page:
-        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        command = page.locator("#command").inner_text()
-        page.locator("#copy").click()
-        page.locator("#copy", has_text="Copied").wait_for()
-        assert page.evaluate("navigator.clipboard.readText()") == command
-        page.locator("#copy", has_text=re.compile("^Copy$")).wait_for()
+def copied(page):
+    """Press the button; when it says so, return what it was to copy."""
+    page.locator("#copy", has_text=re.compile("^Copy$")).click()
+    page.locator("#copy", has_text="Copied").wait_for()
+    return page.locator("#command").inner_text()
 
 
-def test_without_the_clipboard_the_command_is_copied_from_the_selection(browser, answered):
-    with opened(browser, answered) as page:
-        page.evaluate("delete Clipboard.prototype.writeText")
-        page.locator("#copy").click()
-        page.locator("#copy", has_text="Copied").wait_for()
-        chosen = page.evaluate("getSelection().toString()")
-        assert chosen == page.locator("#command").inner_text()
+def test_the_command_is_copied(screen):
+    screen.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    command = copied(screen)
+    assert screen.evaluate("navigator.clipboard.readText()") == command
+    screen.locator("#copy", has_text=re.compile("^Copy$")).wait_for()
 
 
-def test_an_unknown_class_is_not_the_old_one(browser, answered):
-    with opened(browser, answered) as page:
-        page.evaluate("showClass(3)")
-        choice = page.locator("#class-choice")
-        for wanted in ("no such name", "100", "-1"):
-            choice.fill(wanted)
-            choice.press("Enter")
-            page.locator("#card-title", has_text="No such class").wait_for()
-            assert page.locator("#card-body table").count() == 0
-            assert f"{wanted}: expected a name, or a number from 0 to 99" in (
-                page.locator("#card-body").inner_text()
-            )
-        choice.fill("3")
+def test_without_the_clipboard_the_command_is_copied_from_the_selection(screen):
+    screen.evaluate("""() => {
+        window.kept = Clipboard.prototype.writeText;
+        delete Clipboard.prototype.writeText; }""")
+    command = copied(screen)
+    assert screen.evaluate("getSelection().toString()") == command
+    screen.evaluate("() => { Clipboard.prototype.writeText = window.kept }")
+
+
+def test_an_unknown_class_is_not_the_old_one(screen):
+    screen.evaluate("showClass(3)")
+    choice = screen.locator("#class-choice")
+    for wanted in ("no such name", "100", "-1"):
+        choice.fill(wanted)
         choice.press("Enter")
-        assert page.locator("#card-body table").count() > 0
+        screen.locator("#card-title", has_text="No such class").wait_for()
+        assert screen.locator("#card-body table").count() == 0
+        assert f"{wanted}: expected a name, or a number from 0 to 99" in (
+            screen.locator("#card-body").inner_text()
+        )
+    choice.fill("3")
+    choice.press("Enter")
+    assert screen.locator("#card-body table").count() > 0
 
 
+@pytest.mark.more
 def test_the_button_says_what_it_changes_to(browser, answered):
     with opened(browser, answered, scheme="dark") as page:
         button = page.locator("#scheme")
@@ -160,6 +172,7 @@ def test_the_button_says_what_it_changes_to(browser, answered):
         assert button.inner_text() == "Dark theme"
 
 
+@pytest.mark.more
 def test_cells_and_marks_name_classes(browser, answered):
     names = {cell for row in Page(answered.read_text("utf-8")).tables["table-worst"][1:]
              for cell in row[:1]}  # fmt: skip

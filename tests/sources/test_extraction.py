@@ -1,8 +1,6 @@
 """Images to features: what is written is what the network computes, whatever happens on the way."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,7 +276,7 @@ def pictures(tmp_path):
         torch.manual_seed(0)
         network = architectures.build("resnet20", 10).eval()
     model = Recognised(tmp_path / "m.pt", "d", "test", "resnet20", network, (0.5,) * 3,
-                       (0.25,) * 3, {})  # fmt: skip
+                       (0.25,) * 3, {}, view=ImageView(32, 32))  # fmt: skip
     return dataset, model, paths
 
 
@@ -344,7 +342,7 @@ def test_no_image_left(pictures, output):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("on_error", ["fail", pytest.param("skip", marks=pytest.mark.more)])
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
 def test_the_asked_number_of_threads_decodes(pictures, output, monkeypatch, on_error):
     dataset, model, _ = pictures
     workers = set()
@@ -359,21 +357,13 @@ def test_the_asked_number_of_threads_decodes(pictures, output, monkeypatch, on_e
 # The command
 
 
-def ltkit(folder, *words):
-    run = subprocess.run(
-        [Path(sys.executable).parent / "ltkit", *map(str, words)],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
-def test_the_command(trained, output, digits):
-    out = ltkit(
-        output.parent, "extract", trained, "--data", "digits_lt", "--splits", "val,test",
+def test_the_command(trained, output, ltkit, monkeypatch):
+    monkeypatch.chdir(output.parent)
+    code, out, err = ltkit(
+        "extract", trained, "--data", "digits_lt", "--splits", "val,test",
         "--dtype", "float16", "--device", "cpu", "-o", output.name,
     )  # fmt: skip
-    assert out == "f.h5\n"
+    assert (code, out) == (0, "f.h5\n"), err
     found = features.read(output)
     assert list(found.splits) == ["val", "test"]
     assert found.settings["dtype"] == "float16"
@@ -384,11 +374,16 @@ def test_the_command(trained, output, digits):
 @pytest.mark.parametrize(
     ("file", "accuracy"), [("cifar10_resnet20.th", 0.9173), ("cifar10_resnet32.th", 0.9263)]
 )
-def test_published_networks_reach_their_published_accuracy(tmp_path, file, accuracy):
-    ltkit(
-        tmp_path, "extract", shared("checkpoints", file), "--data", "cifar10_lt:val=none",
+def test_published_networks_reach_their_published_accuracy(
+    tmp_path, monkeypatch, ltkit, file, accuracy
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LTKIT_FEATURES", raising=False)
+    code, _, err = ltkit(
+        "extract", shared("checkpoints", file), "--data", "cifar10_lt:val=none",
         "--root", cifar10_root(), "--splits", "test",
     )  # fmt: skip
-    document = json.loads(ltkit(tmp_path, "evaluate", "--json"))
+    assert code == 0, err
+    document = json.loads(ltkit("evaluate", "--json")[1])
     assert document["n"] == 10_000
     assert document["rows"][0]["accuracy"]["all"] == pytest.approx(accuracy, abs=1e-9)

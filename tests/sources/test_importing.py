@@ -1,6 +1,5 @@
 """Features made elsewhere: every key, and every way in which arrays can be wrong."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -276,34 +275,29 @@ def test_a_truncated_archive(tmp_path):
 # The command
 
 
-def ltkit(folder, *words, limit=""):
-    command = f"{limit}exec {Path(sys.executable).parent}/ltkit import {' '.join(words)}"
-    return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=os.environ, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-
-
 def test_a_full_disk_leaves_nothing(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays())
-    run = ltkit(tmp_path, "a.npz", limit="ulimit -f 4; ")
+    command = f"ulimit -f 4; exec {Path(sys.executable).parent}/ltkit import a.npz"
+    run = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.count("\n") == 1
     assert "a.h5: the disk is full; free some space" in run.stderr
     assert made.beside(tmp_path / "a.npz") == ["a.npz"]
 
 
-def test_the_command_reads_names(tmp_path):
+def test_the_command_reads_names(tmp_path, monkeypatch, ltkit):
+    monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "a.npz", **arrays(bias=None))
     (tmp_path / "names.txt").write_bytes("\ufeffä\nb c\r\nd\ne\n".encode())
-    run = ltkit(tmp_path, "a.npz", "--names", "names.txt")
-    assert (run.returncode, run.stdout) == (0, "a.h5\n")
-    assert run.stderr == "note: no bias: taken as zeros\nwrote a.h5\n"
+    said = "note: no bias: taken as zeros\nwrote a.h5\n"
+    assert ltkit("import", "a.npz", "--names", "names.txt") == (0, "a.h5\n", said)
     assert features.read(tmp_path / "a.h5").classes.names == ("ä", "b c", "d", "e")
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
-    run = ltkit(tmp_path, "a.npz", "--names", "names.txt", "--overwrite")
-    assert run.returncode == 2
-    assert run.stderr == (
+    code, _, err = ltkit("import", "a.npz", "--names", "names.txt", "--overwrite")
+    assert code == 2
+    assert err == (
         "ltkit: names.txt: cannot be read as names of classes, one a line (line 1 or later: "
         "invalid start byte), expected UTF-8 text; save it as UTF-8\n"
     )

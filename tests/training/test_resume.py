@@ -50,29 +50,32 @@ def test_the_best_epoch_on_val_is_kept(digits, output, monkeypatch, values, best
     assert same(weights(output), kept["state_dict"]) == (best == 3)
 
 
-def test_the_best_epoch_is_the_same_after_an_interruption(digits, output, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("owner", "name"), [(checkpoint, "save"), (loop, "write_text"), (checkpoint, "save_partial")]
+)
+def test_the_best_epoch_is_the_same_after_an_interruption(
+    digits, output, monkeypatch, tmp_path, owner, name
+):
     """Wherever it comes: before the best epoch's file is written, between it and the log."""
     accuracies(monkeypatch, (0.2, 0.6, 0.5, 0.7))
     settings = replace(SETTINGS, epochs=4)
     whole = tmp_path / "whole.pt"
     fit(digits, whole, settings, keep_best=True)
-    for owner, name in ((checkpoint, "save"), (loop, "write_text"),
-                        (checkpoint, "save_partial")):  # fmt: skip
-        for stop in (1, 2, 3):
-            calls, was = itertools.count(1), getattr(owner, name)
+    for stop in (1, 2, 3):
+        calls, was = itertools.count(1), getattr(owner, name)
 
-            def stopping(*arguments, calls=calls, was=was, stop=stop):
-                if next(calls) == stop:
-                    raise KeyboardInterrupt
-                was(*arguments)
+        def stopping(*arguments, calls=calls, was=was, stop=stop):
+            if next(calls) == stop:
+                raise KeyboardInterrupt
+            was(*arguments)
 
-            with monkeypatch.context() as patch:
-                patch.setattr(owner, name, stopping)
-                with pytest.raises(KeyboardInterrupt):
-                    fit(digits, output, settings, keep_best=True)
-            fit(digits, output, settings, keep_best=True, resume=beside.begun(output))
-            assert beside.best_path(output).read_bytes() == beside.best_path(whole).read_bytes()
-            assert output.read_bytes() == whole.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping)
+            with pytest.raises(KeyboardInterrupt):
+                fit(digits, output, settings, keep_best=True)
+        fit(digits, output, settings, keep_best=True, resume=beside.begun(output))
+        assert beside.best_path(output).read_bytes() == beside.best_path(whole).read_bytes()
+        assert output.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["", "no JSON\n", "{}\n", '{"val": {"balanced": null}}\n'])
