@@ -1,7 +1,8 @@
-"""Generate results.md, statistics.md, performance.md and reliability.md of docs/ from results.
+"""Generate the pages of docs/ that have tables of results.
 
     python benchmarks/write_docs.py [--check]
 
+They are results.md, alphanet-plus.md, statistics.md, performance.md and reliability.md.
 With --check, nothing is written; the exit code is 1 when a document is not what would be written.
 """
 
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import alphanet_plus_page
 import reproduce
 import statistics_page
 from regret_page import regret_table
@@ -481,6 +483,9 @@ def documents() -> dict[Path, str]:
     return {
         ROOT / "docs" / "results.md": "\n".join(
             [RESULTS_HEAD, *regret_table(RESULTS / "regret.json"), *accuracy, *reproduce.table()]
+        ),
+        ROOT / "docs" / "alphanet-plus.md": alphanet_plus_page.document(
+            RESULTS / "alphanet_plus.json"
         ),
         ROOT / "docs" / "statistics.md": statistics_page.document(
             RESULTS / "interval_coverage.json"

@@ -40,6 +40,11 @@ STEPS: tuple[tuple[str, str], ...] = (
         "\nThe two err on different images, so the blend errs less than either.",
     ),
     (
+        "ltkit posthoc alphanet-plus feats.h5",
+        "AlphaNet's idea on the blend, without a network: each rare class is lent a part of the rows"
+        "\nit is mistaken for. At equal overall accuracy, rare classes gain most with this one.",
+    ),
+    (
         "ltkit evaluate feats.h5 --group wordnet",
         "Everything side by side on the test split, with 95 % intervals and the gain over the"
         "\nbaseline. The lower part also counts a prediction that is near the truth in WordNet.",
