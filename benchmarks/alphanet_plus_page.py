@@ -68,7 +68,7 @@ and an offset for all rare classes in the place of the rows gains a fraction.
 - τ ≤ 0 or ρ = 0 gives `blend` with that τ, bit for bit; with `share=0` besides, logit adjustment.
 - A rare class's row is moved by at most s times the longest frequent row, because the q of a class
   sum to 1: ‖w'_c - w_blend,c‖ ≤ s max_b ‖w_b‖. Rows of other classes are those of the blend.
-- A rare class without validation images takes its k nearest classes by class means, alike; with
+- A rare class without validation images takes its five nearest classes by class means, alike; with
   `--set metric=euclidean` every class does, and no validation image is looked at. That is worth
   less, as the tables show.
 - It needs few validation images: the tables have 2, 5 and 10 a class. With two it is not safe.
@@ -83,8 +83,8 @@ COMPARED = """\
 
 Made by `python benchmarks/alphanet_plus.py compared`: few-shot accuracy at equal overall accuracy,
 in points above each method's curve, the mean over overall accuracies from 0.5 to 4 points below
-the best that the seven corrections reach; ten draws of 20 validation images a class, 10 seeds where a
-method draws; brackets are quantiles over draws, a bootstrap of test images, and seeds. In the
+the best that the seven corrections reach; ten draws of 20 validation images a class, 10 seeds where
+a method draws; brackets are quantiles over draws, a bootstrap of test images, and seeds. In the
 first row, the best of the seven at each overall accuracy and in each replicate: a rival that no
 one could have chosen. Where a method reaches part of the range alone, the share is said.
 

@@ -65,7 +65,7 @@ def naive(base, train, shares, part, tau):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_naive_form_by_distance(problem, k):
     base, train, _ = problem
-    found = alphanet_plus.fit(base, train, COUNTS, part=0.3, tau=0.7, k=k, metric="euclidean")
+    found = alphanet_plus.fit(base, train, COUNTS, part=0.3, tau=0.7, nearest=k, metric="euclidean")
     weight, bias = naive(base, train, nearest(train, k), 0.3, 0.7)
     np.testing.assert_allclose(found.weight, weight, atol=1e-5)
     np.testing.assert_allclose(found.bias, bias, atol=1e-5)
@@ -82,7 +82,7 @@ def test_the_naive_form_by_confusions(problem):
 def test_a_class_without_validation_images_has_its_nearest_classes(problem):
     base, train, val = problem
     some = val.at(np.flatnonzero(val.labels != 4))
-    found = alphanet_plus.fit(base, train, COUNTS, some, tau=0.7, k=2)
+    found = alphanet_plus.fit(base, train, COUNTS, some, tau=0.7, nearest=2)
     mixed = confused(base, val) | {4: nearest(train, 2)[4]}
     np.testing.assert_allclose(found.weight, naive(base, train, mixed, 0.25, 0.7)[0], atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_without_a_part_of_others_it_is_the_blend_bit_for_bit(problem):
 def test_many_at_once_are_the_same_as_one_by_one(problem):
     base, train, val = problem
     tried = [
-        {"part": part, "tau": tau, "k": k, "metric": m, "share": 0.75, "penalty": 0.02,
+        {"part": part, "tau": tau, "nearest": k, "metric": m, "share": 0.75, "penalty": 0.02,
          "few_below": few, "many_above": 50}
         for part in (0.0, 0.2) for tau in (0.0, 1.0) for k in (1, 2)
         for m in ("confusion", "euclidean", "cosine") for few in (5, 20)
@@ -142,7 +142,7 @@ def test_many_at_once_are_the_same_as_one_by_one(problem):
 
 def test_settings_with_the_same_rows_share_them(problem):
     base, train, val = problem
-    names = {"k": 5, "metric": "confusion", "share": 0.75, "penalty": 0.02, "part": 0.25,
+    names = {"nearest": 5, "metric": "confusion", "share": 0.75, "penalty": 0.02, "part": 0.25,
              "few_below": 20, "many_above": 100}  # fmt: skip
     tried = [names | {"tau": tau} for tau in (-1, 0, 1, 2)]
     (found,) = alphanet_plus.fit_folds(base, train, COUNTS, tried, [val])
@@ -164,5 +164,7 @@ def test_a_rare_row_moves_by_no_more_than_the_part_of_the_longest_row(problem, m
 
 def test_fewer_frequent_classes_than_neighbours_are_all_taken(problem):
     base, train, _ = problem
-    five, three = (alphanet_plus.fit(base, train, COUNTS, k=k, metric="euclidean") for k in (5, 3))
+    five, three = (
+        alphanet_plus.fit(base, train, COUNTS, nearest=k, metric="euclidean") for k in (5, 3)
+    )
     np.testing.assert_array_equal(five.weight, three.weight)

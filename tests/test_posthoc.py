@@ -69,7 +69,7 @@ BAD = {
     "alphanet-plus": {
         "part": -0.1,
         "tau": float("nan"),
-        "k": 0,
+        "nearest": 0,
         "metric": "random",
         "share": 1.1,
         "penalty": 0.0,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit import neighbors
 from ltkit.errors import InputError
-from ltkit.neighbors import nearest
 from ltkit.neighbors.class_means import class_means
 from ltkit.posthoc import (
     check_choice,
@@ -44,7 +44,7 @@ def fit(
     tau: float = 0.5,
     part: float = 0.25,
     metric: str = "confusion",
-    k: int = 5,
+    nearest: int = 5,
     share: float = 0.75,
     penalty: float = 0.02,
     few_below: int = BINS[0],
@@ -69,10 +69,10 @@ def fit(
         val: (N', D) features and labels, of which only those of rare classes are used.
         tau: factor of the log prior.
         part: rho, at least 0, of the rows that are lent for a tau of 1; 0 gives the blend.
-        metric: ``confusion``, as above; ``euclidean`` or ``cosine``: the same share of the `k`
-            classes with the nearest means, for which no validation images are needed. Without
+        metric: ``confusion``, as above; ``euclidean`` or ``cosine``: the same share of the
+            `nearest` classes with the nearest means, for which no validation images are needed. Without
             images of a class in `val`, its nearest by Euclidean distance.
-        k: how many of these; all where there are fewer.
+        nearest: how many of these; all where there are fewer.
         share: gamma, from 0 to 1, of the regression in the blend.
         penalty: lambda, above 0, of the regression's weights.
         few_below: rare classes have fewer training images.
@@ -95,7 +95,7 @@ def fit(
         arXiv:2007.07314.
     """
     settings = {
-        "tau": tau, "part": part, "metric": metric, "k": k, "share": share, "penalty": penalty,
+        "tau": tau, "part": part, "metric": metric, "nearest": nearest, "share": share, "penalty": penalty,
         "few_below": few_below, "many_above": many_above,
     }  # fmt: skip
     return next(fit_folds(base, train, class_counts, [settings], [val]))[0]
@@ -124,7 +124,7 @@ def fit_folds(
     prior = log_prior(class_counts)
     for settings in tried:
         RANGES["tau"].check(settings["tau"], "tau")
-        RANGES["k"].check(settings["k"], "k")
+        RANGES["k"].check(settings["nearest"], "nearest")
         check_range("part", settings["part"], 0, 100)
         check_choice("metric", settings["metric"], METRICS)
     blended = blends(base, train, tried)
@@ -133,7 +133,9 @@ def fit_folds(
         found = []
         for settings in tried:
             blend = float(settings["share"]), float(settings["penalty"])
-            which = tuple(settings[name] for name in ("metric", "k", "few_below", "many_above"))
+            which = tuple(
+                settings[name] for name in ("metric", "nearest", "few_below", "many_above")
+            )
             if which not in lent:
                 lent[which] = lend(base, train, class_counts, val, *which)
             scale = settings["part"] * max(settings["tau"], 0.0)
@@ -181,7 +183,7 @@ def lend(
         means, _ = class_means(train, base.num_classes)
         of: Metric = "cosine" if metric == "cosine" else "euclidean"
         settings = NeighborSettings(min(k, len(groups.base)), of)
-        near = nearest(means, groups.few[~seen], groups.base, settings)
+        near = neighbors.nearest(means, groups.few[~seen], groups.base, settings)
         at = np.searchsorted(groups.base, near.base_class)
         equal = np.zeros((len(at), len(groups.base)))
         np.put_along_axis(equal, at, 1 / near.k, axis=1)
