@@ -42,7 +42,7 @@ STEPS: tuple[tuple[str, str], ...] = (
     (
         "ltkit posthoc alphanet-plus feats.h5",
         "AlphaNet's idea on the blend, without a network: each rare class is lent a part of the"
-        "\nrows it is mistaken for. At equal overall accuracy, rare classes gain most with this one.",
+        "\nrows it is mistaken for. At equal overall accuracy rare classes gain most by it.",
     ),
     (
         "ltkit evaluate feats.h5 --group wordnet",

@@ -73,7 +73,7 @@ def recommend(
     document = found.document | {"features": str(path), "output": str(target)}
     document["command"] = None if found.keep else recommendation.ship(features, str(target))
     classifiers.write(
-        target, found.correction, settings=as_json(wanted) | {"choice": document["choice"]},
+        target, found.correction, settings=as_json(wanted) | recommendation.summary(document),
         inputs=features.inputs | others, command=_output.command_line(),
     )  # fmt: skip
     if json:

@@ -11,7 +11,7 @@ from ltkit.exports import checkpoint as exported
 from ltkit.files import classifiers, hdf5
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output
-from ltkit.recommendation import Recommendation, Wanted, recommend
+from ltkit.recommendation import Recommendation, Wanted, recommend, summary
 from ltkit.records import SPLITS, Correction, FeatureSet
 from ltkit.settings import (
     RECOMMENDED_FILE,
@@ -126,7 +126,7 @@ def fix(
     say(f"$ {command}")
     found = recommend(features, wanted, report=report)
     classifiers.write(
-        choice, found.correction, settings=as_json(wanted) | {"choice": found.document["choice"]},
+        choice, found.correction, settings=as_json(wanted) | summary(found.document),
         inputs=features.inputs, command=command,
     )  # fmt: skip
     shipped = _export(source, alone, features, found.correction, choice, target, say)

@@ -32,6 +32,9 @@ from ltkit.settings import BINS, RANGES, Metric, NeighborSettings
 
 ON_VAL = True
 METRICS = ("confusion", "euclidean", "cosine")
+LENDING = ("metric", "nearest", "few_below", "many_above")
+"""The parameters that what is lent depends on."""
+
 GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
 
 
@@ -70,8 +73,8 @@ def fit(
         tau: factor of the log prior.
         part: rho, at least 0, of the rows that are lent for a tau of 1; 0 gives the blend.
         metric: ``confusion``, as above; ``euclidean`` or ``cosine``: the same share of the
-            `nearest` classes with the nearest means, for which no validation images are needed. Without
-            images of a class in `val`, its nearest by Euclidean distance.
+            `nearest` classes with the nearest means, for which no validation images are needed.
+            Without images of a class in `val`, its nearest by Euclidean distance.
         nearest: how many of these; all where there are fewer.
         share: gamma, from 0 to 1, of the regression in the blend.
         penalty: lambda, above 0, of the regression's weights.
@@ -95,8 +98,8 @@ def fit(
         arXiv:2007.07314.
     """
     settings = {
-        "tau": tau, "part": part, "metric": metric, "nearest": nearest, "share": share, "penalty": penalty,
-        "few_below": few_below, "many_above": many_above,
+        "tau": tau, "part": part, "metric": metric, "nearest": nearest, "share": share,
+        "penalty": penalty, "few_below": few_below, "many_above": many_above,
     }  # fmt: skip
     return next(fit_folds(base, train, class_counts, [settings], [val]))[0]
 
@@ -133,9 +136,7 @@ def fit_folds(
         found = []
         for settings in tried:
             blend = float(settings["share"]), float(settings["penalty"])
-            which = tuple(
-                settings[name] for name in ("metric", "nearest", "few_below", "many_above")
-            )
+            which = tuple(settings[name] for name in LENDING)
             if which not in lent:
                 lent[which] = lend(base, train, class_counts, val, *which)
             scale = settings["part"] * max(settings["tau"], 0.0)

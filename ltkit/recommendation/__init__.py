@@ -7,8 +7,9 @@ says what it gains, what it costs and how sure that is. The test split is never 
 
 from ltkit.recommendation.answers import answer as answer
 from ltkit.recommendation.answers import ship as ship
+from ltkit.recommendation.documents import summary as summary
 from ltkit.recommendation.recommending import Recommendation as Recommendation
 from ltkit.recommendation.recommending import recommend as recommend
 from ltkit.recommendation.wanted import Wanted as Wanted
 
-__all__ = ["Recommendation", "Wanted", "answer", "recommend", "ship"]
+__all__ = ["Recommendation", "Wanted", "answer", "recommend", "ship", "summary"]

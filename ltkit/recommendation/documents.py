@@ -58,6 +58,18 @@ def of_choice(
     }  # fmt: skip
 
 
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file with the recommended correction keeps of a document, for later pages."""
+    names = ("n", "objective", "limits", "folds", "objective_gain", "objective_interval")
+    other = document["runner_up"]
+    told = ("label", "behind", "interval", "within_noise")
+    return {
+        "choice": document["choice"],
+        "estimate": {name: document[name] for name in names}
+        | {"runner_up": None if other is None else {name: other[name] for name in told}},
+    }
+
+
 def without_val(features: FeatureSet, wanted: Wanted, chosen: Candidate) -> dict[str, Any]:
     """Return the document of what is recommended where there is nothing to choose on."""
     return _opening(features, wanted) | {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeGuard
 
 from ltkit.evaluation import Entry
@@ -22,7 +23,7 @@ class Advice:
     reason: why, in a few words.
     wins: share of the folds in which its method is chosen; None without folds.
     command: what ships it; empty where there is nothing to ship.
-    document: the whole recommendation, where it is known.
+    document: the whole recommendation, or what its file keeps of it; None where nothing is known.
     """
 
     entry: int
@@ -60,8 +61,30 @@ def stored(
         if _sound(choice):
             label, keep, reason, wins = (choice[key] for key in KEYS)
             command = "" if keep else ship(features, entry.file)
-            return Advice(place, label, keep, reason, wins, command)
+            estimate = settings[entry.file].get("estimate")
+            document = estimate if _sound_estimate(estimate) else None
+            return Advice(place, label, keep, reason, wins, command, document)
     return None
+
+
+def _sound_estimate(found: Any) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a file's settings hold an estimate as ``ltkit recommend`` writes it."""
+    try:
+        other = found["runner_up"]
+        numbers = [found["n"], found["folds"]["folds"], found["folds"]["repeats"]]
+        for low, high in filter(None, (found["objective_interval"], other and other["interval"])):
+            numbers += [low, high]
+        numbers += [limit["least"] for limit in found["limits"]]
+        texts = [found["objective"], *(limit["group"] for limit in found["limits"])]
+        if found["objective_gain"] is not None:
+            numbers.append(found["objective_gain"])
+        if other is not None:
+            numbers += [other["behind"], other["within_noise"]]
+            texts.append(other["label"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    finite = all(isinstance(number, int | float) and isfinite(number) for number in numbers)
+    return finite and all(isinstance(text, str) for text in texts)
 
 
 def _sound(choice: Any) -> TypeGuard[dict[str, Any]]:

@@ -64,7 +64,9 @@ def _capital(text: str) -> str:
 def _gains(row: Row) -> str:
     """Return what rare classes gain, and what all do."""
     told = [
-        _change(row, name) for name in ("few", "balanced") if row["difference"][name] is not None
+        _change(row, name)
+        for name in ("few", "balanced")
+        if row["difference"][name] is not None and (name == "few" or row["difference"][name] >= 0)
     ]
     return " and ".join(told)
 
@@ -113,9 +115,9 @@ def _sure(found: Mapping[str, Any]) -> str:
         return (
             f"The gain was not estimated before: {advice['reason']}." if not advice["keep"] else ""
         )
-    text = "Chosen by cross-validation inside val"
+    text = f"Chosen {_rule(advice)}by cross-validation inside val"
     if not advice["keep"]:
-        text += f", where this method wins in {100 * advice['wins']:.0f} % of the folds"
+        text += f", where this method wins in {100 * advice['wins']:.0f} % of {_folds(advice)}"
     if advice["gain"] is not None and not advice["keep"]:
         text += (
             f"; on the images left out it gained {percent(advice['gain'], '+')} points of "
@@ -128,6 +130,31 @@ def _sure(found: Mapping[str, Any]) -> str:
         far = f"{percent(abs(other['behind']))} points {side}, {noise} noise"
         text += f"; next is {brief(other['label'])}: {far}"
     return f"{text}."
+
+
+def _rule(advice: Mapping[str, Any]) -> str:
+    """Return what was maximised, and what had to be kept; nothing where that is not known.
+
+    Example:
+        >>> _rule({"objective": "few", "limits": [{"group": "all", "least": -0.005}]})
+        'for few accuracy, with all at -0.5 or more, '
+        >>> _rule({"objective": None, "limits": []})
+        ''
+    """
+    if advice["objective"] is None:
+        return ""
+    limits = [f"{x['group']} at {100 * x['least']:+g} or more" for x in advice["limits"]]
+    kept = f", with {_listed(limits)}," if limits else ""
+    return f"for {advice['objective']} accuracy{kept} "
+
+
+def _folds(advice: Mapping[str, Any]) -> str:
+    """Return the folds in words."""
+    folds = advice["folds"]
+    if folds is None:
+        return "the folds"
+    count = folds["folds"] * folds["repeats"]
+    return f"{count} folds of its {counted(advice['val'], 'image')}"
 
 
 def _failing(found: Mapping[str, Any]) -> str:

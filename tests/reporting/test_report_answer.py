@@ -238,6 +238,41 @@ def test_what_is_no_choice_is_no_recommendation(choice):
     )  # fmt: skip
 
 
+ESTIMATE = {
+    "n": 200, "objective": "few", "limits": [{"group": "all", "least": -0.005}],
+    "folds": {"folds": 5, "repeats": 10}, "objective_gain": 0.1, "objective_interval": [0.05, 0.15],
+    "runner_up": {"label": "bias", "behind": 0.02, "interval": [0.01, 0.03], "within_noise": False},
+}  # fmt: skip
+
+
+def test_a_file_tells_the_rule_the_gain_and_the_next_best():
+    features = small()
+    files = [{"file": "fixed.h5", "settings": {"choice": CHOSEN, "estimate": ESTIMATE}}]
+    entries = [correction(features)]
+    part = answer(features, *entries, advice=advice.stored(files, entries, features))
+    assert told(part)["How sure"].startswith(
+        "Chosen for few accuracy, with all at -0.5 or more, by cross-validation inside val"
+    )
+    assert "of 50 folds of its 200 images" in told(part)["How sure"]
+    assert "gained +10.0 points of few accuracy (+5.0 to +15.0)" in told(part)["How sure"]
+    assert "next is bias: 2.0 points behind, beyond noise" in told(part)["How sure"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n": "many"}, {"objective": None}, {"limits": 3}, {"limits": [{"group": 1, "least": 0}]},
+        {"folds": None}, {"folds": {"folds": float("inf"), "repeats": 1}},
+        {"objective_gain": float("nan")}, {"objective_interval": [1]}, {"runner_up": {"label": 0}},
+        {"runner_up": {**ESTIMATE["runner_up"], "label": None}},
+    ],
+)  # fmt: skip
+def test_an_estimate_that_is_none_is_not_told(change):
+    features = small()
+    files = [{"file": "fixed.h5", "settings": {"choice": CHOSEN, "estimate": ESTIMATE | change}}]
+    assert advice.stored(files, [correction(features)], features).document is None
+
+
 def test_hostile_choices_are_text():
     features = small()
     hostile = "</dd><script>alert(1)</script>"

@@ -115,8 +115,8 @@ def _figure(detailed: Sequence[tuple[str, Mapping[str, Any]]]) -> Exhibit:
     return Exhibit(
         "accuracy",
         "Accuracy by shot group",
-        "Height: accuracy in %; line: 95 % interval for new samples and seeds. A correction is "
-        "worth having when the rise of few is not paid for by a fall of all.",
+        "Height: accuracy in %; line: 95 % interval for new samples and seeds. What a rise of few "
+        "may cost medium and many is for you to say; all is the mean over images.",
         ("setting", "group", "accuracy", "low", "high"),
         rows,
         [View("", traces, {"barmode": "group", "yaxis": axis("accuracy in %")})],

@@ -72,6 +72,7 @@ def _advice(source: Source) -> dict[str, Any] | None:
         "keep": advice.keep, "reason": advice.reason, "wins": advice.wins,
         "objective": more.get("objective"), "gain": more.get("objective_gain"),
         "interval": more.get("objective_interval"), "runner_up": more.get("runner_up"),
+        "limits": more.get("limits", []), "folds": more.get("folds"), "val": more.get("n"),
         "tried": more.get("rows", []),
     }  # fmt: skip
 
