@@ -38,8 +38,8 @@ STUDIES = {
     "cifar100_lt": Study(
         "The bundled features: CIFAR-100-LT, imbalance 100, ResNet-32",
         f"A ResNet-32 (standard, 64 features) trained from images with {CE} The reference schedule "
-        "of 200 epochs in bf16; `val=balanced` leaves 10,827 of the 10,847 training images. Published "
-        "cross-entropy on this task: 38.3 (Cao et al. 2019, best epoch on test).",
+        "of 200 epochs in bf16; `val=balanced` leaves 10,827 of the 10,847 training images. "
+        "Published cross-entropy on this task: 38.3 (Cao et al. 2019, best epoch on test).",
         "38,39,40,41,42,42.5",
     ),
     "cifar100_lt_if50": Study(
@@ -68,7 +68,10 @@ STUDIES = {
 BASE = "head/ce.h5"
 """Where that classifier lies: it is no correction, so not beside the features."""
 
-ONE = ("blend", "alphanet-plus", "tau-norm", "logit-adjust", "ncm", "pc-softmax", "group-bias", "ridge", "logistic")
+ONE = (
+    "blend", "alphanet-plus", "tau-norm", "logit-adjust", "ncm", "pc-softmax", "group-bias",
+    "ridge", "logistic",
+)  # fmt: skip
 SWEPT = ("blend", "alphanet-plus", "tau-norm", "logit-adjust", "group-bias", "ridge", "logistic")
 SEEDED = ("crt", "lws", "marc", "weight-balancing")
 SEEDS = 5
