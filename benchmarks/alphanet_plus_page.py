@@ -24,7 +24,9 @@ classes that its validation images are taken for:
   prior goes out and the rows come in. It is chosen on the validation split, in folds whose images
   neither chose it nor gave the q they are judged with.
 
-The result is one linear classifier and is exported like any other.
+The result is one linear classifier and is exported like any other. The file of a sweep knows no
+folds: what is chosen among its runs is chosen on images that gave q, and so with a tau that is a
+little too high. Without `--sweep` that does not happen.
 
     ltkit posthoc alphanet-plus --select few
     ltkit posthoc alphanet-plus --sweep -o curve.h5        # every tau, for ltkit compare
@@ -60,8 +62,8 @@ The price is paid by images of class b. For them z'_c rises as well, but z_b is 
 start, w_b · f being the largest part of it, and only images near the border between b and c change
 sides. Lending rows to medium classes too, or to all, does not pay: too many borders move at once.
 
-That the direction is what counts shows in the tables: the same part of random rows loses accuracy,
-and an offset for all rare classes in the place of the rows gains a fraction.
+That the direction is what counts shows in the tables: the same shares of other rows, drawn at
+random, gain nothing or lose, and an offset for all rare classes in place of the rows gains less.
 
 ## What it does at its limits
 
@@ -71,7 +73,8 @@ and an offset for all rare classes in the place of the rows gains a fraction.
 - A rare class without validation images takes its five nearest classes by class means, alike; with
   `--set metric=euclidean` every class does, and no validation image is looked at. That is worth
   less, as the tables show.
-- It needs few validation images: the tables have 2, 5 and 10 a class. With two it is not safe.
+- It needs few validation images: the tables have 2, 5 and 10 a class. With two, its gain is not
+  sure.
 
 Published AlphaNet stays as it is: `ltkit alphanet fit`. A part of what its network learned, added
 to another head with a prior offset, is `ltkit alphanet fit --onto HEAD.h5 --scale s
