@@ -217,9 +217,15 @@ def _head(found: Mapping[str, Any], place: int) -> Cell:
 def _classes(found: Mapping[str, Any], source: Source) -> Exhibit:
     """Return the table of the worst rare classes."""
     settings, worst, split = [row["label"] for row in found["rows"]], found["worst"], found["split"]
-    heads: list[str | Cell] = ["class", "images", "right", "taken for", *map(visible, settings[1:])]
+    heads: list[str | Cell] = [
+        "class",
+        "images",
+        f"{visible(settings[0])}: right",
+        "taken for most",
+    ]
+    heads += [_head(found, place) for place in range(1, len(settings))]
     if found["lead"]:
-        heads.insert(5, "then taken for")
+        heads.insert(5, "★ then taken for")
     group = source.group[worst[0]["class"]]
     one = "The worst rare class, and where its images go"
     more = f"The {len(worst)} worst rare classes, and where their images go"
