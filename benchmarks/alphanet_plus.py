@@ -185,7 +185,7 @@ class Problem:
 
     def near(self, k: int = K, metric: str = "euclidean", seed: int = 0) -> Double:
         """Return the mean rows of the k nearest frequent classes, or of k at random."""
-        settings = NeighborSettings(k, metric, seed)  # type: ignore[arg-type]
+        settings = NeighborSettings(min(k, len(self.groups.base)), metric, seed)  # type: ignore[arg-type]
         found = nearest(self.means, self.groups.few, self.groups.base, settings)
         return self.lent(self.rows[found.base_class].mean(axis=1))
 
@@ -246,7 +246,8 @@ def once(rows: Double, **others: float) -> Made:
 
 def alphas(problem: Problem, metric: str = "euclidean") -> list[Double]:
     """Return (C, D) what AlphaNet adds to the rows, for each seed; the last epoch's."""
-    fits = alphanet.fit_features(problem.features, rhos=(0.5,), seeds=SEEDS, metric=metric)
+    k = min(K, len(problem.groups.base))
+    fits = alphanet.fit_features(problem.features, k=k, rhos=(0.5,), seeds=SEEDS, metric=metric)
     return [problem.lent(rows - problem.rows[fits.class_id]) for rows in fits.weight]
 
 
@@ -257,7 +258,7 @@ def convex(problem: Problem, decay: float = 1e-3) -> Double:
     """
     from scipy.optimize import minimize
 
-    settings = NeighborSettings(K)
+    settings = NeighborSettings(min(K, len(problem.groups.base)))
     near = nearest(problem.means, problem.groups.few, problem.groups.base, settings)
     (weight, bias), train, few = problem.onto[SHARE], problem.train, near.few_class
     raw = problem.base.prepare(train.features[0 : len(train)]).astype(np.float64)
@@ -322,7 +323,7 @@ def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
         **{f"{n} validation images a class": (
             lambda n=n: taken(lambda draw: problem.confused(val(draw, n)))) for n in (2, 5, 10)},
         **{f"the {k} greatest shares, made equal": (lambda k=k: taken(lambda draw: top(draw, k)))
-           for k in (1, 3, 5, 10)},
+           for k in (1, 3, 5, 10) if k <= len(base)},
         "shares by the blend": lambda: taken(lambda draw: problem.confused(val(draw), blended)),
         "rows of the blend": lambda: taken(usual, blended.weight.astype(np.float64)),
         "part by count": lambda: by_class(1 / np.sqrt(counts[few])),
@@ -384,7 +385,8 @@ def compared(features: FeatureSet) -> dict[str, Any]:
     seconds[f"{OWN}, tau chosen"] = time.perf_counter() - started
     show("alphanet")
     started = time.perf_counter()
-    published = alphanet.fit_features(features, rhos=RHOS, seeds=SEEDS)
+    k = min(K, len(problem.groups.base))
+    published = alphanet.fit_features(features, k=k, rhos=RHOS, seeds=SEEDS)
     seconds[f"alphanet, {len(RHOS)} rho, {SEEDS} seeds"] = time.perf_counter() - started
     curves["alphanet"] = swept(pool, published)
     for name in (RANDOM, RAISED):
