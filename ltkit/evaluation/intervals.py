@@ -158,7 +158,12 @@ def accuracy_estimate(found: Moments, weights: Floats) -> Estimate:
     return Estimate(_rounded(value), ends, _seed_share(seeds, odds / n))
 
 
-def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments] = ()) -> Estimate:
+def difference_estimate(
+    found: Moments,
+    weights: Floats,
+    seeds: Sequence[Moments] = (),
+    others: Sequence[Part] = (),
+) -> Estimate:
     r"""Return a paired difference of two accuracies with its interval, as `accuracy_estimate`.
 
     The samples' part is a t interval, of at least the variance that `LEAST_DIFFERENT` samples give
@@ -175,6 +180,7 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
         seeds: of two methods with several seeds each, which have nothing to do with each other:
             both methods' hits, for the seeds' parts; `found` is then of the differences of their
             means over seeds, (1, N).
+        others: further variances that are independent of these.
 
     Example:
         >>> none = moments(np.zeros((1, 10)), np.zeros(10, int), 1)  # 2.262 * sqrt(3) / 10
@@ -190,9 +196,10 @@ def difference_estimate(found: Moments, weights: Floats, seeds: Sequence[Moments
     least = LEAST_DIFFERENT / size**2 * _kept(variance, seeds or [found], weights)
     samples = max(variance, least), freedom
     of_seeds = _together([_between_seeds(each, weights) for each in seeds or [found]])
-    half = sqrt(_squared_half_width([samples, *of_seeds]))
+    parts = [samples, *of_seeds, *others]
+    half = sqrt(_squared_half_width(parts))
     ends = _rounded(max(value - half, -1.0)), _rounded(min(value + half, 1.0))
-    p = _p_value(_rounded(value), [samples, *of_seeds])
+    p = _p_value(_rounded(value), parts)
     return Estimate(_rounded(value), ends, _seed_share(of_seeds, samples[0]), p)
 
 

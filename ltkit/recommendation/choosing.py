@@ -26,6 +26,7 @@ class Choice:
     candidate: the chosen one. best: the one with the highest objective, before the simpler is
         preferred.
     picks: (R * F,) the choice without each fold.
+    of_folds: (M, R * F) likewise, within each method.
     gains: (R, N) gains over the baseline of the choice without a sample's fold, in each repeat.
     of_method: (M, R, N) likewise, of the choice within each method.
     settings: (M,) each method's best candidate; the baseline where none keeps the limits.
@@ -34,6 +35,7 @@ class Choice:
     candidate: int
     best: int
     picks: Ints
+    of_folds: Ints
     gains: Gains
     of_method: Gains
     settings: Ints
@@ -71,16 +73,30 @@ class Chooser:
         methods, count = np.unique(self.method), len(self.labels)
         gains = np.zeros((repeats, count), np.int8)
         by_method, picks = np.zeros((len(methods), repeats, count), np.int8), []
+        of_folds = []
         for repeat in range(repeats):
             dealt = stratified_folds(self.labels, folds, seed + repeat)
             for fold in range(folds):
                 inside = dealt == fold
                 picked, settings, _ = self._pick(~inside)
                 picks.append(picked)
+                of_folds.append(settings)
                 gains[repeat, inside] = self.gains[picked, inside]
                 by_method[:, repeat, inside] = self.gains[np.ix_(settings, np.flatnonzero(inside))]
         candidate, settings, best = self._pick(np.ones(count, bool))
-        return Choice(candidate, best, np.array(picks), gains, by_method, settings)
+        within = np.array(of_folds).T
+        return Choice(candidate, best, np.array(picks), within, gains, by_method, settings)
+
+    def spread(self, picks: Ints, weights: Floats, others: Ints | None = None) -> float:
+        """Return the variance of the gains of (P,) candidates on all samples, or over P others.
+
+        Where folds choose differently, the choice that is shipped may gain as much more or less
+        than the mean over folds.
+        """
+        tally = self._tally(np.ones(len(self.labels), bool))
+        gains, _ = tally.gains(weights)
+        found = gains[picks] - (0 if others is None else gains[others])
+        return float(found.round(12).var())
 
     def _pick(self, rows: Bools) -> tuple[int, Ints, int]:
         """Return the choice on some samples, each method's best candidate, and the best of all.

@@ -13,7 +13,7 @@ from ltkit.evaluation.intervals import Estimate, difference_estimate, moments, o
 from ltkit.evaluation.resampling import bootstrap_jointly, interval
 from ltkit.recommendation.choosing import Choice, Chooser
 from ltkit.recommendation.family import Candidate, Family
-from ltkit.recommendation.objectives import Aim, Floats
+from ltkit.recommendation.objectives import Floats
 from ltkit.recommendation.wanted import Wanted
 from ltkit.records import FeatureSet, Ints
 from ltkit.settings import GROUPS, REPLICATES
@@ -37,8 +37,8 @@ def of_choice(
         family: what it chose among.
     """
     labels = chooser.labels
-    gain, ends = _by_group(choice.gains, labels, chooser.aim)
-    value, value_ends = _objective(chooser, choice.gains)
+    gain, ends = _by_group(chooser, choice.gains, choice.picks)
+    value, value_ends = _objective(chooser, choice.gains, choice.picks)
     candidate = family.candidates[choice.candidate]
     return _opening(features, wanted) | {
         "n": len(labels),
@@ -113,14 +113,26 @@ def _opening(features: FeatureSet, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _mean(values: NDArray[Any], labels: Ints, weights: Floats) -> Estimate:
-    """Return the weighted mean of (R, N) gains with its interval: of one choice, not of R."""
-    return difference_estimate(of_one_run(moments(values, labels, len(weights))), weights)
+def _mean(
+    chooser: Chooser, values: NDArray[Any], weights: Floats, picks: Ints, others: Ints | None = None
+) -> Estimate:
+    """Return the weighted mean of (R, N) gains with its interval: of one choice, not of R.
+
+    Args:
+        chooser: with the labels.
+        values: gains of what was picked without a sample's fold, or over others.
+        weights: (C,) with sum 1.
+        picks: what was picked.
+        others: what is compared with them.
+    """
+    found = of_one_run(moments(values, chooser.labels, len(weights)))
+    between = chooser.spread(picks, weights, others), float(len(picks) - 1)
+    return difference_estimate(found, weights, others=[between])
 
 
-def _by_group(values: NDArray[Any], labels: Ints, aim: Aim) -> tuple[Figures, Intervals]:
+def _by_group(chooser: Chooser, values: NDArray[Any], picks: Ints) -> tuple[Figures, Intervals]:
     """Return the mean of (R, N) gains in every group, and its interval."""
-    found = {name: _mean(values, labels, w) for name, w in aim.weights.items()}
+    found = {n: _mean(chooser, values, w, picks) for n, w in chooser.aim.weights.items()}
     return (
         {name: found[name].value if name in found else None for name in GROUPS},
         {name: _ends(found[name]) if name in found else None for name in GROUPS},
@@ -132,7 +144,11 @@ def _ends(estimate: Estimate) -> list[float] | None:
 
 
 def _objective(
-    chooser: Chooser, gains: NDArray[Any], over: NDArray[Any] | None = None
+    chooser: Chooser,
+    gains: NDArray[Any],
+    picks: Ints,
+    over: NDArray[Any] | None = None,
+    others: Ints | None = None,
 ) -> tuple[float, list[float] | None]:
     """Return what (R, N) gains change the objective by, over none or over others, and its interval.
 
@@ -140,11 +156,11 @@ def _objective(
     the samples within their classes, with the gains of the first repeat, about the mean over all.
     """
     aim, labels = chooser.aim, chooser.labels
-    others = np.zeros_like(gains) if over is None else over
+    rival = np.zeros_like(gains) if over is None else over
     if aim.name in aim.weights:
-        found = _mean(gains - others, labels, aim.weights[aim.name])
+        found = _mean(chooser, gains - rival, aim.weights[aim.name], picks, others)
         return found.value, _ends(found)
-    both = np.stack([others, gains]) + chooser.right[0].astype(np.int8)  # (2, R, N)
+    both = np.stack([rival, gains]) + chooser.right[0].astype(np.int8)  # (2, R, N)
     size = len(aim.weights["balanced"])
     counts = np.maximum(np.bincount(labels, minlength=size), 1)
 
@@ -193,7 +209,7 @@ def _wins(choice: Choice, chooser: Chooser, candidate: Candidate, family: Family
 
 def _accuracies(chooser: Chooser, gain: Mapping[str, float | None]) -> dict[str, Figures]:
     """Return the baseline's accuracies on the validation split, and those that are expected."""
-    before, _ = _by_group(chooser.right[:1].astype(np.float64), chooser.labels, chooser.aim)
+    before, _ = _by_group(chooser, chooser.right[:1].astype(np.float64), np.zeros(2, np.int64))
     after = {
         name: None if value is None else value + (gain[name] or 0.0)
         for name, value in before.items()
@@ -206,7 +222,8 @@ def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, An
     rows = []
     for number, best in enumerate(choice.settings[1:], start=1):
         candidate, name = family.candidates[best], family.order[number]
-        gain, ends = _by_group(choice.of_method[number], chooser.labels, chooser.aim)
+        own = choice.of_method[number], choice.of_folds[number]
+        gain, ends = _by_group(chooser, *own)
         within = candidate.method == name
         rows.append(
             {"method": name, "within_limits": within}
@@ -214,7 +231,7 @@ def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, An
             | {
                 "gain": gain,
                 "interval": ends,
-                "objective_gain": _objective(chooser, choice.of_method[number])[0],
+                "objective_gain": _objective(chooser, *own)[0],
                 "wins": float(np.mean(chooser.method[choice.picks] == number)),
             }
         )
@@ -224,12 +241,17 @@ def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, An
 def _runner_up(chooser: Chooser, choice: Choice, family: Family) -> dict[str, Any] | None:
     """Return the next best method, and how far behind it is: None where there is none."""
     own = family.candidates[choice.candidate].method
-    gains = [_objective(chooser, values)[0] for values in choice.of_method]
+    gains = [
+        _objective(chooser, *each)[0]
+        for each in zip(choice.of_method, choice.of_folds, strict=True)
+    ]
     others = [n for n, name in enumerate(family.order) if n and name != own]
     if not others:
         return None
     best = max(others, key=lambda number: gains[number])
-    behind, ends = _objective(chooser, choice.gains, choice.of_method[best])
+    behind, ends = _objective(
+        chooser, choice.gains, choice.picks, choice.of_method[best], choice.of_folds[best]
+    )
     candidate = family.candidates[choice.settings[best]]
     return _described(candidate, family) | {
         "behind": behind,
