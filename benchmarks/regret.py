@@ -75,7 +75,7 @@ def pooled(features: FeatureSet, methods: Sequence[str]) -> Pool:
     made = replace(features, splits=splits)
     learning = [m for m in methods if getattr(registry.load(posthoc, m), "ON_VAL", False)]
     others = [m for m in methods if m not in learning]
-    family = gather(made, others, np.zeros(len(every), np.int64), strict=True, report=show)
+    family = gather(made, others, np.zeros(len(every), np.int64), report=show)
     return Pool(made, family.candidates, family.right, learning)
 
 
@@ -125,10 +125,10 @@ def of_draw(
     candidates, order = list(pool.candidates), [BASELINE]
     right, tested = [pool.right[:, val]], [pool.right[:, test]]
     if pool.learning:
-        own = gather(chosen, pool.learning, dealt, strict=True)
+        own = gather(chosen, pool.learning, dealt)
         candidates += own.candidates[1:]
         right.append(own.right[1:])
-        for method in pool.learning:
+        for method in own.order[1:]:
             fit, _ = fit_of(method)
             predicted = np.concatenate(
                 predict_classes(rest, base, next(fit(chosen, [chosen.split("val")])))
@@ -181,21 +181,21 @@ def judged(
     if not limits:
         held[:] = True
     best = int(np.where(held, true, -np.inf).argmax())
-    spread = metrics.class_accuracy(gains[choice.candidate][None] ** 2, test, size)[0]
-    noise = (spread - by_class[choice.candidate] ** 2) / np.bincount(test, minlength=size)
+    spread = metrics.class_accuracy(gains[choice.chosen.candidate][None] ** 2, test, size)[0]
+    noise = (spread - by_class[choice.chosen.candidate] ** 2) / np.bincount(test, minlength=size)
     keep = document["choice"]["keep"]
     return {
         "choice": document["choice"]["label"],
         "method": document["choice"]["method"],
         "keep": keep,
-        "gain": 0.0 if keep else float(true[choice.candidate]),
-        "of_choice": float(true[choice.candidate]),
+        "gain": 0.0 if keep else float(true[choice.chosen.candidate]),
+        "of_choice": float(true[choice.chosen.candidate]),
         "estimate": document["objective_gain"],
         "interval": document["objective_interval"],
         "test_error": float(np.sqrt(np.nan_to_num(noise) @ weights[wish.aim] ** 2)),
         "best": float(true[best]),
         "best_method": family.candidates[best].method,
-        "held": bool(held[0 if keep else choice.candidate]),
+        "held": bool(held[0 if keep else choice.chosen.candidate]),
     }
 
 

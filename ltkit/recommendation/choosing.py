@@ -5,12 +5,13 @@ methods; `R` repeats of the folds; `F` folds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit.evaluation.intervals import Estimate, difference_estimate, moments, of_one_run
 from ltkit.recommendation.objectives import Aim, Floats, Limit, Tally
 from ltkit.records import Ints, stratified_folds
 from ltkit.settings import AHEAD
@@ -20,25 +21,31 @@ Gains = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
-    """What is chosen, how often in the folds, and what it gains in samples it was not chosen on.
+class Picked:
+    """What a rule picks, and what that gains in samples it was not picked on.
 
-    candidate: the chosen one. best: the one with the highest objective, before the simpler is
-        preferred.
-    picks: (R * F,) the choice without each fold.
-    of_folds: (M, R * F) likewise, within each method.
-    gains: (R, N) gains over the baseline of the choice without a sample's fold, in each repeat.
-    of_method: (M, R, N) likewise, of the choice within each method.
-    settings: (M,) each method's best candidate; the baseline where none keeps the limits.
+    candidate: picked on all samples.
+    picks: (R * F,) picked without each fold.
+    gains: (R, N) over the baseline, of what is picked without a sample's fold, in each repeat.
     """
 
     candidate: int
-    best: int
     picks: Ints
-    of_folds: Ints
     gains: Gains
-    of_method: Gains
-    settings: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What is chosen.
+
+    chosen: by the rule.
+    best: the candidate with the highest objective, before the simpler is preferred.
+    of_method: M, each method's best candidate; the baseline where none keeps the limits.
+    """
+
+    chosen: Picked
+    best: int
+    of_method: Sequence[Picked]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,32 +78,50 @@ class Chooser:
         from the fold itself, so that the luck of the choice is in no gain.
         """
         methods, count = np.unique(self.method), len(self.labels)
-        gains = np.zeros((repeats, count), np.int8)
-        by_method, picks = np.zeros((len(methods), repeats, count), np.int8), []
-        of_folds = []
+        rules = 1 + len(methods)  # the choice, and that within each method
+        picks = np.zeros((rules, repeats, folds), np.int64)
+        gains = np.zeros((rules, repeats, count), np.int8)
         for repeat in range(repeats):
             dealt = stratified_folds(self.labels, folds, seed + repeat)
             for fold in range(folds):
                 inside = dealt == fold
                 picked, settings, _ = self._pick(~inside)
-                picks.append(picked)
-                of_folds.append(settings)
-                gains[repeat, inside] = self.gains[picked, inside]
-                by_method[:, repeat, inside] = self.gains[np.ix_(settings, np.flatnonzero(inside))]
+                picks[:, repeat, fold] = picked, *settings
+                gains[:, repeat, inside] = self.gains[
+                    np.ix_(picks[:, repeat, fold], np.flatnonzero(inside))
+                ]
         candidate, settings, best = self._pick(np.ones(count, bool))
-        within = np.array(of_folds).T
-        return Choice(candidate, best, np.array(picks), within, gains, by_method, settings)
+        chosen, *within = (
+            Picked(int(final), every.ravel(), gained)
+            for final, every, gained in zip((candidate, *settings), picks, gains, strict=True)
+        )
+        return Choice(chosen, best, within)
 
-    def spread(self, picks: Ints, weights: Floats, others: Ints | None = None) -> float:
-        """Return the variance of the gains of (P,) candidates on all samples, or over P others.
+    def estimate(self, own: Picked, weights: Floats, over: Picked | None = None) -> Estimate:
+        """Return the weighted mean gain of what is picked with its interval, or over another's.
 
-        Where folds choose differently, the choice that is shipped may gain as much more or less
-        than the mean over folds.
+        The interval is of one choice, not of the mean over all folds: the variance within a class
+        is that of a single repeat, or that of the candidate itself where it is more; where folds
+        pick differently, what is picked on all samples may gain as much more or less than their
+        mean, so the variance of what the picks gain on all samples is added.
+
+        Args:
+            own: what is picked.
+            weights: (C,) with sum 1.
+            over: what else is picked; None for the baseline.
         """
-        tally = self._tally(np.ones(len(self.labels), bool))
-        gains, _ = tally.gains(weights)
-        found = gains[picks] - (0 if others is None else gains[others])
-        return float(found.round(12).var())
+        size, every = len(weights), self.gains
+        gained, final = own.gains, every[own.candidate]
+        mean, _ = self._tally(np.ones(len(self.labels), bool)).gains(weights)
+        between = mean[own.picks]
+        if over is not None:
+            gained, final = gained - over.gains, final - every[over.candidate]
+            between = between - mean[over.picks]
+        found = of_one_run(moments(gained, self.labels, size))
+        itself = moments(final[None], self.labels, size)
+        found = replace(found, spread=np.maximum(found.spread, itself.spread))
+        spread = float(between.round(12).var()), float(len(between) - 1)
+        return difference_estimate(found, weights, others=[spread])
 
     def _pick(self, rows: Bools) -> tuple[int, Ints, int]:
         """Return the choice on some samples, each method's best candidate, and the best of all.

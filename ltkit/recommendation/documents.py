@@ -5,17 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltkit.evaluation import label
 from ltkit.evaluation.documents import untested
-from ltkit.evaluation.intervals import Estimate, difference_estimate, moments, of_one_run
+from ltkit.evaluation.intervals import Estimate, accuracy_estimate, moments
 from ltkit.evaluation.resampling import bootstrap_jointly, interval
-from ltkit.recommendation.choosing import Choice, Chooser
+from ltkit.recommendation.choosing import Choice, Chooser, Picked
 from ltkit.recommendation.family import Candidate, Family
 from ltkit.recommendation.objectives import Floats
 from ltkit.recommendation.wanted import Wanted
-from ltkit.records import FeatureSet, Ints
+from ltkit.records import FeatureSet
 from ltkit.settings import GROUPS, REPLICATES
 
 SCHEMA = "ltkit.recommend/1"
@@ -37,9 +36,9 @@ def of_choice(
         family: what it chose among.
     """
     labels = chooser.labels
-    gain, ends = _by_group(chooser, choice.gains, choice.picks)
-    value, value_ends = _objective(chooser, choice.gains, choice.picks)
-    candidate = family.candidates[choice.candidate]
+    gain, ends = _gains(chooser, choice.chosen)
+    value, value_ends = _objective(chooser, choice.chosen)
+    candidate = family.candidates[choice.chosen.candidate]
     return _opening(features, wanted) | {
         "n": len(labels),
         "untested_classes": untested(labels, len(features.classes)),
@@ -113,30 +112,18 @@ def _opening(features: FeatureSet, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _mean(
-    chooser: Chooser, values: NDArray[Any], weights: Floats, picks: Ints, others: Ints | None = None
-) -> Estimate:
-    """Return the weighted mean of (R, N) gains with its interval: of one choice, not of R.
-
-    Args:
-        chooser: with the labels.
-        values: gains of what was picked without a sample's fold, or over others.
-        weights: (C,) with sum 1.
-        picks: what was picked.
-        others: what is compared with them.
-    """
-    found = of_one_run(moments(values, chooser.labels, len(weights)))
-    between = chooser.spread(picks, weights, others), float(len(picks) - 1)
-    return difference_estimate(found, weights, others=[between])
-
-
-def _by_group(chooser: Chooser, values: NDArray[Any], picks: Ints) -> tuple[Figures, Intervals]:
-    """Return the mean of (R, N) gains in every group, and its interval."""
-    found = {n: _mean(chooser, values, w, picks) for n, w in chooser.aim.weights.items()}
+def _by_group(estimates: Mapping[str, Estimate]) -> tuple[Figures, Intervals]:
+    """Return the estimates of all groups, None where there is none."""
     return (
-        {name: found[name].value if name in found else None for name in GROUPS},
-        {name: _ends(found[name]) if name in found else None for name in GROUPS},
+        {name: estimates[name].value if name in estimates else None for name in GROUPS},
+        {name: _ends(estimates[name]) if name in estimates else None for name in GROUPS},
     )
+
+
+def _gains(chooser: Chooser, picked: Picked) -> tuple[Figures, Intervals]:
+    """Return what is gained in every group, and its interval."""
+    weights = chooser.aim.weights
+    return _by_group({name: chooser.estimate(picked, w) for name, w in weights.items()})
 
 
 def _ends(estimate: Estimate) -> list[float] | None:
@@ -144,22 +131,19 @@ def _ends(estimate: Estimate) -> list[float] | None:
 
 
 def _objective(
-    chooser: Chooser,
-    gains: NDArray[Any],
-    picks: Ints,
-    over: NDArray[Any] | None = None,
-    others: Ints | None = None,
+    chooser: Chooser, picked: Picked, over: Picked | None = None
 ) -> tuple[float, list[float] | None]:
-    """Return what (R, N) gains change the objective by, over none or over others, and its interval.
+    """Return what is gained in the objective, over the baseline or another, and its interval.
 
     Where the objective is no weighted mean of class accuracies, the interval is of a bootstrap of
     the samples within their classes, with the gains of the first repeat, about the mean over all.
     """
     aim, labels = chooser.aim, chooser.labels
-    rival = np.zeros_like(gains) if over is None else over
     if aim.name in aim.weights:
-        found = _mean(chooser, gains - rival, aim.weights[aim.name], picks, others)
+        found = chooser.estimate(picked, aim.weights[aim.name], over)
         return found.value, _ends(found)
+    gains = picked.gains
+    rival = np.zeros_like(gains) if over is None else over.gains
     both = np.stack([rival, gains]) + chooser.right[0].astype(np.int8)  # (2, R, N)
     size = len(aim.weights["balanced"])
     counts = np.maximum(np.bincount(labels, minlength=size), 1)
@@ -204,12 +188,15 @@ def _reason(candidate: Candidate, family: Family, gain: float, ends: list[float]
 def _wins(choice: Choice, chooser: Chooser, candidate: Candidate, family: Family) -> float:
     """Return the share of the folds in which a candidate's method is chosen."""
     place = family.order.index(candidate.method)
-    return float(np.mean(chooser.method[choice.picks] == place))
+    return float(np.mean(chooser.method[choice.chosen.picks] == place))
 
 
 def _accuracies(chooser: Chooser, gain: Mapping[str, float | None]) -> dict[str, Figures]:
     """Return the baseline's accuracies on the validation split, and those that are expected."""
-    before, _ = _by_group(chooser, chooser.right[:1].astype(np.float64), np.zeros(2, np.int64))
+    size = len(chooser.aim.weights["balanced"])
+    own = moments(chooser.right[:1], chooser.labels, size)
+    weights = chooser.aim.weights
+    before, _ = _by_group({name: accuracy_estimate(own, w) for name, w in weights.items()})
     after = {
         name: None if value is None else value + (gain[name] or 0.0)
         for name, value in before.items()
@@ -220,10 +207,9 @@ def _accuracies(chooser: Chooser, gain: Mapping[str, float | None]) -> dict[str,
 def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, Any]]:
     """Return a row for each method: its best setting, and its gain outside the folds."""
     rows = []
-    for number, best in enumerate(choice.settings[1:], start=1):
-        candidate, name = family.candidates[best], family.order[number]
-        own = choice.of_method[number], choice.of_folds[number]
-        gain, ends = _by_group(chooser, *own)
+    for number, own in enumerate(choice.of_method[1:], start=1):
+        candidate, name = family.candidates[own.candidate], family.order[number]
+        gain, ends = _gains(chooser, own)
         within = candidate.method == name
         rows.append(
             {"method": name, "within_limits": within}
@@ -231,8 +217,8 @@ def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, An
             | {
                 "gain": gain,
                 "interval": ends,
-                "objective_gain": _objective(chooser, *own)[0],
-                "wins": float(np.mean(chooser.method[choice.picks] == number)),
+                "objective_gain": _objective(chooser, own)[0],
+                "wins": float(np.mean(chooser.method[choice.chosen.picks] == number)),
             }
         )
     return rows
@@ -240,19 +226,14 @@ def _rows(chooser: Chooser, choice: Choice, family: Family) -> list[dict[str, An
 
 def _runner_up(chooser: Chooser, choice: Choice, family: Family) -> dict[str, Any] | None:
     """Return the next best method, and how far behind it is: None where there is none."""
-    own = family.candidates[choice.candidate].method
-    gains = [
-        _objective(chooser, *each)[0]
-        for each in zip(choice.of_method, choice.of_folds, strict=True)
-    ]
+    own = family.candidates[choice.chosen.candidate].method
+    gains = [_objective(chooser, each)[0] for each in choice.of_method]
     others = [n for n, name in enumerate(family.order) if n and name != own]
     if not others:
         return None
     best = max(others, key=lambda number: gains[number])
-    behind, ends = _objective(
-        chooser, choice.gains, choice.picks, choice.of_method[best], choice.of_folds[best]
-    )
-    candidate = family.candidates[choice.settings[best]]
+    behind, ends = _objective(chooser, choice.chosen, choice.of_method[best])
+    candidate = family.candidates[choice.of_method[best].candidate]
     return _described(candidate, family) | {
         "behind": behind,
         "interval": ends,

@@ -101,7 +101,7 @@ def recommend(
     choice = chooser.choose(wanted.repeats, wanted.folds, wanted.seed + 1)
     document = documents.of_choice(features, wanted, chooser, choice, family)
     keep = document["choice"]["keep"]
-    chosen = family.candidates[0 if keep else choice.candidate]
+    chosen = family.candidates[0 if keep else choice.chosen.candidate]
     return Recommendation(_fitted(features, chosen, shift, wanted.bins), keep, document)
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ltkit.evaluation import metrics
-from ltkit.recommendation.choosing import Chooser
+from ltkit.evaluation.intervals import difference_estimate, moments
+from ltkit.recommendation.choosing import Chooser, Picked
 from ltkit.recommendation.objectives import Aim, Limit, Tally
 from ltkit.records import ShotGroups, stratified_folds
 
@@ -102,7 +104,7 @@ def test_the_choice_and_its_estimate_against_a_loop(name, monkeypatch):
     found = chooser.choose(3, 4, seed=5)
     every = LABELS >= 0
     told = name, weights, -0.05, 0.8416212335729143, order
-    assert found.candidate == found.best == pick(right, LABELS, every, *told)
+    assert found.chosen.candidate == found.best == pick(right, LABELS, every, *told)
     gains, picks = np.zeros(len(LABELS)), []
     for repeat in range(3):
         dealt = stratified_folds(LABELS, 4, 5 + repeat)
@@ -110,8 +112,8 @@ def test_the_choice_and_its_estimate_against_a_loop(name, monkeypatch):
             picks.append(pick(right, LABELS, dealt != fold, *told))
             inside = dealt == fold
             gains[inside] += (right[picks[-1]] * 1.0 - right[0])[inside] / 3
-    assert found.picks.tolist() == picks
-    np.testing.assert_allclose(found.gains.mean(axis=0), gains, atol=1e-12)
+    assert found.chosen.picks.tolist() == picks
+    np.testing.assert_allclose(found.chosen.gains.mean(axis=0), gains, atol=1e-12)
 
 
 def test_a_simpler_method_is_taken_unless_the_other_is_ahead():
@@ -126,8 +128,8 @@ def test_a_simpler_method_is_taken_unless_the_other_is_ahead():
         return Chooser(right, labels, order, Aim("balanced", weights), [], 0.8).choose(2, 2, 0)
 
     near, far = choice(1), choice(9)
-    assert (near.best, near.candidate) == (2, 1)  # ahead by 1 of 100, with an error of 9
-    assert (far.best, far.candidate) == (2, 2)  # ahead by 9: a whole error
+    assert (near.best, near.chosen.candidate) == (2, 1)  # ahead by 1 of 100, with an error of 9
+    assert (far.best, far.chosen.candidate) == (2, 2)  # ahead by 9: a whole error
 
 
 def test_the_luck_of_the_choice_is_in_no_estimate():
@@ -141,6 +143,32 @@ def test_the_luck_of_the_choice_is_in_no_estimate():
         chooser = Chooser(right, labels, np.arange(41), Aim("balanced", weights), [], 0.8)
         found = chooser.choose(2, 5, seed=0)
         lucky.append((chooser.gains[found.best]).mean())
-        honest.append(found.gains.mean())
+        honest.append(found.chosen.gains.mean())
     assert np.mean(lucky) > 0.08
     assert abs(np.mean(honest)) < 3 * np.std(honest) / np.sqrt(40)
+
+
+def test_an_estimate_is_of_one_choice():
+    """With one candidate in all folds it is that candidate's; where they differ, it is wider."""
+    rng = np.random.default_rng(5)
+    labels, weights = np.repeat(np.arange(4), 25), {"balanced": np.full(4, 0.25)}
+    right = rng.uniform(size=(3, 100)) < np.array([0.5, 0.7, 0.6])[:, None]
+    chooser = Chooser(right, labels, np.arange(3), Aim("balanced", weights), [], 0.8)
+    own = [chooser.gains[c].astype(np.int8) for c in range(3)]
+    share = weights["balanced"]
+    same = Picked(1, np.full(8, 1), np.stack([own[1], own[1]]))
+    expected = difference_estimate(moments(own[1][None], labels, 4), share)
+    assert chooser.estimate(same, share).value == expected.value
+    assert chooser.estimate(same, share).interval == pytest.approx(expected.interval)
+    mixed = Picked(1, np.repeat([1, 2], 4), np.stack([own[1], own[2]]))
+    found = chooser.estimate(mixed, share)
+    assert found.value == pytest.approx((own[1].mean() + own[2].mean()) / 2)
+    gap = own[1].mean() - own[2].mean()  # the variance of the picks' gains: (gap / 2) ** 2
+    parts = [moments(own[c][None], labels, 4).spread for c in (1, 2)]
+    spread = np.maximum(np.mean(parts, axis=0), parts[0])  # at least that of what is shipped
+    variance = share**2 @ spread / 25
+    t = [stats.t.ppf(0.975, freedom) for freedom in (96, 7)]
+    half = np.sqrt(t[0] ** 2 * variance + t[1] ** 2 * (gap / 2) ** 2)
+    assert found.interval[1] - found.value == pytest.approx(half)
+    over = chooser.estimate(mixed, share, same)  # picks and gains of the other are taken off
+    assert over.value == pytest.approx((own[2].mean() - own[1].mean()) / 2)
