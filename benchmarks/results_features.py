@@ -68,7 +68,17 @@ STUDIES = {
 BASE = "head/ce.h5"
 """Where that classifier lies: it is no correction, so not beside the features."""
 
-ONE = ("blend", "alphanet-plus", "tau-norm", "logit-adjust", "ncm", "pc-softmax", "group-bias", "ridge", "logistic")
+ONE = (
+    "blend",
+    "alphanet-plus",
+    "tau-norm",
+    "logit-adjust",
+    "ncm",
+    "pc-softmax",
+    "group-bias",
+    "ridge",
+    "logistic",
+)
 SWEPT = ("blend", "alphanet-plus", "tau-norm", "logit-adjust", "group-bias", "ridge", "logistic")
 SEEDED = ("crt", "lws", "marc", "weight-balancing")
 SEEDS = 5

@@ -24,6 +24,7 @@ from ltkit.training.checks import check_batches, least_batch
 from ltkit.training.job import Job, Progress, Report
 from ltkit.training.mixing import Mixed
 from ltkit.training.schedules import staged_rate
+from ltkit.training.starts import last_block, train_only
 from ltkit.training.validation import autocast
 
 
@@ -185,6 +186,8 @@ def _enter_stage(job: Job) -> Sampler:
     freeze = stage.freeze if stage else None
     network.backbone.requires_grad_(freeze is None)
     network.backbone.train(freeze != "backbone")
+    if freeze is None and job.recipe.trained == "last-block":
+        train_only(network.backbone, last_block(network.backbone, "this network"))
     if freeze != job.freeze:
         both = _both(network, job.recipe.settings)
         job.freeze, job.parallel = freeze, distributed.parallel(both)

@@ -12,11 +12,12 @@ from ltkit import losses
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
 from ltkit.registry import defaults, load, parameters_of
-from ltkit.settings import Init, Sampler, TrainPlan, TrainSettings, as_json, check
+from ltkit.settings import Init, Sampler, Trained, TrainPlan, TrainSettings, as_json, check
 from ltkit.training import mixing
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
+from ltkit.training.starts import Start
 
 PREFIXES = ("mix", "then")
 """Prefixes of parameters that do not belong to the first loss."""
@@ -41,6 +42,8 @@ class Recipe:
     init: what a head on cached features starts from; None: rows drawn from the seed.
     class_means: for a loss that asks for them, of another model: a digest, for the files, and the
         (C, D) means; None: those of the network, or of the features.
+    start: what a network starts from; None: weights drawn from the seed.
+    trained: what of a network with a start is trained.
     """
 
     method: str
@@ -54,6 +57,8 @@ class Recipe:
     scale: float = 1.0
     class_means: tuple[str, Tensor] | None = None
     init: Init | None = None
+    start: Start | None = None
+    trained: Trained = "all"
 
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
@@ -64,6 +69,7 @@ class Recipe:
             "class_means": self.class_means[0] if self.class_means else None,
             "then": asdict(self.then) if self.then else None,
             **({} if self.init is None else {"init": self.init}),
+            **({} if self.trained == "all" else {"train": self.trained}),
         }  # fmt: skip
 
 
@@ -105,7 +111,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
-        scale if cosine else 1.0, init=plan.init,
+        scale if cosine else 1.0, init=plan.init, trained=plan.train,
     )  # fmt: skip
 
 
