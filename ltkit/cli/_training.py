@@ -31,7 +31,7 @@ Method = Annotated[
     typer.Argument(
         help="Training loss; see --list.",
         show_default=False,
-        autocompletion=_options.begun("losses"),
+        autocompletion=_options.begun("losses", "training.methods"),
     ),
 ]
 Feats = Annotated[
@@ -92,7 +92,8 @@ StepFactor = Annotated[
     _options.setting("step_factor", "Factor on the learning rate at each of the --steps."),
 ]
 Augmentation = Annotated[
-    Augment, typer.Option(help="Augmentation; standard (crop and flip) is part of the others.")
+    Augment,
+    typer.Option(help="Augmentation; standard (crop and flip) is part of the others but simclr."),
 ]
 Mix = Annotated[
     str | None,
@@ -195,9 +196,9 @@ def _list(asked: bool) -> None:
         return
     from ltkit import losses
     from ltkit.registry import described
-    from ltkit.training import mixing
+    from ltkit.training import methods, mixing
 
-    for line in described(losses, "loss"):
+    for line in sorted(described(losses, "loss") + described(methods, "loss")):
         typer.echo(line)
     for line in described(mixing, "mix"):
         typer.echo(f"--mix {line}")

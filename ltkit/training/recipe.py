@@ -11,9 +11,9 @@ from torch import Tensor
 from ltkit import losses
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
-from ltkit.registry import defaults, load, parameters_of
+from ltkit.registry import defaults, load, names, parameters_of
 from ltkit.settings import Init, Sampler, Trained, TrainPlan, TrainSettings, as_json, check
-from ltkit.training import mixing
+from ltkit.training import methods, mixing
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
@@ -93,7 +93,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     """
     check(plan)
     given = _by_prefix(plan.parameters)
-    module, mixed = load(losses, plan.method), _mixing(plan.mixing, given["mix"])
+    module, mixed = load_method(plan.method), _mixing(plan.mixing, given["mix"])
     shared = {"scale": plan.scale, "seed": settings.seed}
     first = _choice(plan.method, module, given[""], shared)
     has_scale = "scale" in defaults(module.loss)
@@ -113,6 +113,15 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
         scale if cosine else 1.0, init=plan.init, trained=plan.train,
     )  # fmt: skip
+
+
+def load_method(name: str) -> ModuleType:
+    """Return the module of a loss, or of a method that needs more than a loss.
+
+    Raises:
+        InputError: when there is neither; the message lists the nearest names.
+    """
+    return load(methods if name in names(methods) else losses, name)
 
 
 class _Choice(NamedTuple):
@@ -168,7 +177,7 @@ def _second(
     Raises:
         InputError: when its parameters are unknown, or it would need another head than the first.
     """
-    module = load(losses, method)
+    module = load_method(method)
     if "scale" in defaults(module.loss) and not cosine:
         said = "needs a cosine head from the start; set cosine, too"
         raise SettingError(f"then {method}", said)
