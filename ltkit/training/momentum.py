@@ -56,7 +56,12 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def follow(self, backbone: nn.Module, head: nn.Module) -> None:
-        """Move the parameters a step towards those of the trained ones."""
+        """Move the parameters a step towards those of the trained ones; train what these train.
+
+        A part that is held as it is keeps its batch norm statistics here, too.
+        """
+        for copy, trained in zip(self.backbone.modules(), backbone.modules(), strict=True):
+            copy.training = trained.training
         own = [p.detach() for p in self.parameters()]
         theirs = [p.detach() for p in (*backbone.parameters(), *head.parameters())]
         torch._foreach_lerp_(own, theirs, 1 - self.momentum)

@@ -10,6 +10,7 @@ from torch import nn
 from ltkit import architectures
 from ltkit.architectures.network import Network
 from ltkit.training.momentum import MomentumEncoder, Queue, projection, width
+from ltkit.training.starts import last_block, train_only
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,6 +59,18 @@ def test_keys_have_length_one_and_no_gradient():
     statistics = {k: v.clone() for k, v in network.named_buffers()}
     encoder(images)  # whose statistics are its own
     assert all(torch.equal(v, statistics[k]) for k, v in network.named_buffers())
+
+
+def test_what_is_held_in_the_network_is_held_in_the_copy():
+    network = architectures.build("resnet20", 3)
+    head = projection(width(network), 4)
+    encoder = MomentumEncoder(network.backbone, head, 0.9)
+    train_only(network.backbone, last_block(network.backbone, "resnet20"))
+    encoder.follow(network.backbone, head)
+    before = {k: v.clone() for k, v in encoder.backbone.named_buffers()}
+    encoder(torch.randn(4, 3, 8, 8))
+    moved = {k for k, v in encoder.backbone.named_buffers() if not torch.equal(v, before[k])}
+    assert moved == {k for k in before if k.startswith("layer3.2.")}
 
 
 def test_a_network_without_a_head():

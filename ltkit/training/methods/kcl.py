@@ -39,6 +39,8 @@ class KCL(Method, nn.Module):
         InputError: when a parameter is out of range.
 
     Example:
+        >>> import torch
+        >>> from torch.nn import functional
         >>> kcl = loss(torch.tensor([5, 5]), queue=2, size=2)
         >>> unit = functional.normalize(torch.ones(2, 2))
         >>> kcl.queue.put(unit, torch.tensor([0, 1]))
@@ -48,7 +50,7 @@ class KCL(Method, nn.Module):
 
     Source:
         Kang et al., ICLR 2021 (Exploring balanced feature spaces for representation learning),
-        https://openreview.net/forum?id=OqtLIabPTit, eq. 3; the queue and its draws as in the
+        https://openreview.net/forum?id=OqtLIabPTit, sec. 3; the queue and its draws as in the
         released code of Li et al., CVPR 2022, arXiv:2111.13998.
 
         The source trains the head afterwards: ``--from-epoch N --then ce --freeze backbone``. That

