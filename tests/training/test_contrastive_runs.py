@@ -1,10 +1,5 @@
-"""Runs of contrastive methods: stopped, killed, resumed, extracted from, refused."""
+"""Runs of contrastive methods: stopped, resumed, extracted from, refused."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,25 +47,6 @@ def test_it_learns(digits, tmp_path, name):
     lines = log(tmp_path / "o.pt")
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert lines[-1]["val"]["balanced"] > 0.5
-
-
-def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path):
-    words = ["train", "paco", "--data", "digits_lt:ir=5", "--epochs", "12", "--set", "queue=256",
-             "--batch-size", "64", "--augment", "cutout", "--device", "cpu", "--quiet"]  # fmt: skip
-    command = [sys.executable, "-m", "ltkit", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
-    whole, output = tmp_path / "whole.pt", tmp_path / "net.pt"
-    subprocess.run([*command, "-o", str(whole)], env=environment, check=True)
-    with subprocess.Popen([*command, "-o", str(output)], env=environment) as process:
-        state, until = output.with_name("net.pt.partial"), time.monotonic() + 60
-        while not state.is_file() and time.monotonic() < until and process.poll() is None:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert not output.exists()
-    subprocess.run([*command, "-o", str(output), "--resume"], env=environment, check=True)
-    assert same(weights(output), weights(whole))
 
 
 def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
