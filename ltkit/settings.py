@@ -16,9 +16,12 @@ Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout"]
+Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout", "simclr"]
 Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
 Freeze = Literal["backbone", "weights"]
+Trained = Literal["all", "last-block"]
+"""Which part of a network that starts from a checkpoint is trained."""
+
 Activation = Literal["leaky_relu", "relu", "tanh"]
 NetworkInput = Literal["neighbors", "own+neighbors"]
 BaseSampling = Literal["class-balanced", "uniform"]
@@ -247,6 +250,7 @@ class TrainPlan:
     freeze: what of the backbone it does not train.
     cosine, scale: whether the head is a cosine head, and its factor.
     init: what a head on cached features starts from; None: rows drawn from the seed.
+    train: what is trained of a network that starts from a checkpoint; its head always is.
     """
 
     method: str
@@ -262,6 +266,7 @@ class TrainPlan:
     cosine: bool = False
     scale: float = 30.0
     init: Init | None = None
+    train: Trained = "all"
 
 
 @dataclass(frozen=True)

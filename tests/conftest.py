@@ -23,6 +23,7 @@ EVERY = {
     "test_estimators.py": 7, "test_faults.py": 6, "test_fuzz.py": 12, "test_long_messages.py": 5,
     "test_measures.py": 4, "test_numerals.py": 3, "test_pipeline_properties.py": 5,
     "test_special_architectures.py": 4, "test_streams.py": 12, "test_without_val.py": 5,
+    "training/test_contrastive_runs.py": 2,
     "training/test_mixing.py": 4, "training/test_resume.py": 4, "training/test_seeds.py": 4,
     "training/test_stages.py": 4, "training/test_stateful_losses.py": 4,
     "training/test_stateful_runs.py": 4, "training/test_train_features.py": 5,

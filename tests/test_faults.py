@@ -69,7 +69,13 @@ def killed(own, inputs, folder, name, count):
     assert killer.found["identical"] >= killer.found["resumed"]
 
 
-@pytest.mark.parametrize(("name", "count"), [("extract", 6), ("extract", 12), ("train", 8)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("extract", 6), ("extract", 12), ("train", 8),
+        pytest.param("train-contrastive", 12, marks=pytest.mark.more),
+    ],
+)  # fmt: skip
 def test_what_was_killed_is_resumed(own, inputs, tmp_path, name, count):
     killed(own, inputs, tmp_path, name, count)
 

@@ -48,13 +48,14 @@ def setting(name: str, help: str = "", *declared: str, called: str = "", **more:
     )  # fmt: skip
 
 
-def begun(folder: str) -> Callable[[str], list[str]]:
-    """Return what completes the name of a method in a package of ltkit."""
+def begun(*folders: str) -> Callable[[str], list[str]]:
+    """Return what completes the name of a method in packages of ltkit."""
 
     def names(incomplete: str) -> list[str]:
         from ltkit.registry import names_in
 
-        return [name for name in names_in(folder) if name.startswith(incomplete)]
+        known = sorted(name for folder in folders for name in names_in(folder))
+        return [name for name in known if name.startswith(incomplete)]
 
     return names
 

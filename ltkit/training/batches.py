@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltkit.settings import Sampler
+from ltkit.settings import Augment, Sampler
 from ltkit.training.mixing import Mixed, Mixing
 from ltkit.training.schedules import class_probabilities
 from ltkit.training.stores import Store
@@ -36,6 +36,11 @@ class Batches(NamedTuple):
         return _views(
             job.store, job.labels, job.class_counts, index, second, self.mixing, job.generator
         )
+
+    def further(self, job: "Job", step: int, views: Sequence[Augment]) -> list[Tensor]:
+        """Return further views of a batch's images, each with its own augmentation."""
+        index = self.own[step].to(job.store.device, non_blocking=True)
+        return [job.store.augmented(index, job.generator, view) for view in views]
 
 
 def of_epoch(job: "Job", sampler: Sampler, least: int) -> Batches:

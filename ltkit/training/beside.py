@@ -49,6 +49,11 @@ def log_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.jsonl")
 
 
+def state_of(output: Path) -> Path:
+    """Return the path of what there is of a run: its state, or its finished checkpoint."""
+    return partial_path(output) if begun(output) else output
+
+
 def begun(output: Path) -> bool:
     """Return whether there is a state to resume from."""
     return partial_path(output).is_file()

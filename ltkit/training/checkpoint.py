@@ -11,7 +11,7 @@ import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -122,6 +122,35 @@ def load_partial(
             "start again without resuming"
         ) from error
     return int(content["epoch"])
+
+
+class Started(NamedTuple):
+    """What a run's record says of the checkpoint that it started from.
+
+    arch: of both networks.
+    record: as `starts.Start.record`.
+    """
+
+    arch: str
+    record: dict[str, str | bool]
+
+
+def started(path: Path) -> Started | None:
+    """Return what a run started from; None where it was no checkpoint.
+
+    Args:
+        path: the state of an interrupted run, or a finished checkpoint. Of what cannot be read,
+            None is returned: who resumes from it says why.
+    """
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["recipe"]
+        init = found["init"]
+        return Started(found["arch"], {"digest": init["digest"], "head": init["head"]})
+    except (
+        EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+        pickle.UnpicklingError,
+    ):  # fmt: skip
+        return None
 
 
 def is_partial(path: Path) -> bool:

@@ -11,8 +11,9 @@ from ltkit.records import Dataset
 from ltkit.settings import RANGES, TrainSettings
 from ltkit.settings import check as check_ranges
 from ltkit.training import distributed
+from ltkit.training.augment import check_channels
 from ltkit.training.deferred import Deferred, OfBatch
-from ltkit.training.job import Job
+from ltkit.training.job import Job, methods_in
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
 
@@ -94,6 +95,29 @@ def check_mixing(dataset: Dataset, loss: OfBatch | Stateful, mixing: Mixing | No
         raise SettingError(
             "mixing", f"found images of {present} class, expected two classes or more"
         )
+
+
+def check_methods(
+    loss: OfBatch | Stateful, settings: TrainSettings, method: str, dataset: Dataset | None
+) -> None:
+    """Reject images, or a want of them, that a method cannot be trained on.
+
+    Args:
+        loss: the run's loss.
+        settings: its schedule.
+        method: the loss's name.
+        dataset: the images; None for cached features.
+
+    Raises:
+        SettingError: naming the method, or its parameter.
+    """
+    for part in methods_in(loss):
+        if dataset is None:
+            said = "sees further views of images, found cached features; train it on images"
+            raise SettingError(f"method {method}", said)
+        part.check(settings, len(dataset.split("train")))
+        for view in part.views:
+            check_channels(view, dataset.split("train").images[:1].shape[-1])
 
 
 def least_batch(network: nn.Module) -> int:

@@ -53,6 +53,11 @@ class Deferred(Stateful, nn.Module):
         if isinstance(self.current, Stateful):
             self.current.before_epoch(moment)
 
+    @property
+    def parts(self) -> tuple[OfBatch | Stateful, ...]:
+        """Both losses, or the only one."""
+        return (self.first,) if self.then is self.first else (self.first, self.then)
+
     def watched(self) -> dict[str, float]:
         """Return the numbers of the loss in use."""
         return self.current.watched() if isinstance(self.current, Stateful) else {}

@@ -136,6 +136,14 @@ def _sum(
     return future
 
 
+def mean_gradients(module: nn.Module) -> None:
+    """Give all processes the mean of their gradients, which but for rounding are the same."""
+    if processes() > 1:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                summed(parameter.grad).div_(processes())
+
+
 def share_buffers(module: nn.Module) -> None:
     """Copy the first process's buffers, its batch norm statistics, to all processes."""
     if processes() > 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ltkit.records import FeatureSet, FeatureSplit
 from ltkit.row_cache import RowCache, Stretch
+from ltkit.settings import Augment
 
 BUDGET = 2 << 30
 """Bytes of features that may be held; for a larger split, the next steps' features are read
@@ -54,7 +55,9 @@ class FeatureStore:
         """Note the epoch's draws, so that those of many steps are read in one pass."""
         self._order, self._next, self._ready = order, 0, 0
 
-    def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, augment: Augment | None = None
+    ) -> Tensor:
         """Return the (B, D) features of the next draws, unchanged."""
         if self._rows.held is not None:
             return self._rows.held[index].float()

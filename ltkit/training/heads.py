@@ -62,6 +62,7 @@ def train(
     loss = recipe.loss_of(counts)
     checks.check_settings(settings)
     checks.check_stages(loss, settings, recipe.then)
+    checks.check_methods(loss, settings, recipe.method, None)
     split = features.split("train")
     record = recipe.record(features.inputs)
     network = _started(_network(features, recipe), features, recipe).to(device)

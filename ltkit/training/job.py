@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ltkit.architectures.network import Network
 from ltkit.losses import Stateful
 from ltkit.records import Ints
 from ltkit.training.deferred import Deferred, OfBatch
+from ltkit.training.methods import Method
 from ltkit.training.recipe import Recipe
 from ltkit.training.stores import Store
 from ltkit.training.validation import accuracy_of
@@ -86,9 +88,11 @@ class Job:
             self.network.parameters(), settings.learning_rate, settings.momentum,
             weight_decay=settings.weight_decay, fused=True,
         )  # fmt: skip
-        if learned := list(self.loss.parameters()):
-            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-        self.freeze: str | None = "not yet known"
+        if learned := [p for p in self.loss.parameters() if p.requires_grad]:
+            decays = any(method.weight_decay for method in methods_in(self.loss))
+            decay = settings.weight_decay if decays else 0.0
+            self.optimizer.add_param_group({"params": learned, "weight_decay": decay})
+        self.wrapped = "not yet"
         self.parallel: nn.Module = self.network
 
 
@@ -100,8 +104,17 @@ class _Whole(Network):
         self.loss = loss
 
 
-def seeded(build: Callable[[], Network], seed: int) -> Network:
-    """Build a network with weights that follow from a seed, without affecting other draws."""
+def methods_in(loss: OfBatch | Stateful) -> list[Method]:
+    """Return the methods that a loss is, or has for its stages."""
+    parts = loss.parts if isinstance(loss, Deferred) else (loss,)
+    return [part for part in parts if isinstance(part, Method)]
+
+
+Built = TypeVar("Built")
+
+
+def seeded(build: Callable[[], Built], seed: int) -> Built:
+    """Build something with weights that follow from a seed, without affecting other draws."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
@@ -131,6 +144,8 @@ def job_of(
     given, accuracy = recipe.class_means, None
     if val is not None and val_labels is not None:
         accuracy = accuracy_of(network, val, val_labels, len(counts), recipe.settings)
+    for method in methods_in(loss):
+        seeded(partial(method.attach, network), recipe.settings.seed)
     means = class_means if given is None else lambda: given[1]
     return Job(
         recipe, network, loss.to(store.device), store, labels, counts, means, accuracy, keep

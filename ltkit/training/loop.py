@@ -20,10 +20,13 @@ from ltkit.losses import Moment
 from ltkit.records import ShotGroups, shot_groups
 from ltkit.settings import Sampler, TrainSettings
 from ltkit.training import batches, beside, checkpoint, distributed
+from ltkit.training.batches import Batches
 from ltkit.training.checks import check_batches, least_batch
+from ltkit.training.deferred import Deferred
 from ltkit.training.job import Job, Progress, Report
-from ltkit.training.mixing import Mixed
+from ltkit.training.methods import Method, Seen
 from ltkit.training.schedules import staged_rate
+from ltkit.training.starts import last_block, train_only
 from ltkit.training.validation import autocast
 
 
@@ -101,7 +104,7 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
     with _compiler_heard(settings):
         mean_loss = _epoch(job, partial)
     seconds = time.perf_counter() - start
-    distributed.share_buffers(job.network)
+    distributed.share_buffers(job.whole)
     job.epoch += 1
     rate = staged_rate(settings, job.recipe.then, job.epoch - 1)
     line: dict[str, Any] = {"epoch": job.epoch, "learning_rate": rate, "loss": mean_loss}
@@ -121,17 +124,20 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
 class _Both(nn.Module):
     """A network that returns features and logits, as `distributed.parallel` calls it."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, detached: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.detached = network, detached
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, D) features and (B, C) logits."""
-        return self.network.features_and_logits(inputs)
+        """Return (B, D) features and (B, C) logits, whose gradient may end at the features."""
+        features, logits = self.network.features_and_logits(inputs)
+        if self.detached and self.network.head is not None:
+            logits = self.network.head(features.detach())
+        return features, logits
 
 
-def _both(network: Network, settings: TrainSettings) -> nn.Module:
-    both = _Both(network)
+def _both(network: Network, settings: TrainSettings, detached: bool) -> nn.Module:
+    both = _Both(network, detached)
     if settings.compile:
         device = next(network.parameters()).device.type
         mode = "reduce-overhead" if device == "cuda" else "default"
@@ -166,9 +172,10 @@ def _epoch(job: Job, partial: Path) -> float:
         rate = _rate(job, step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        value = _batch_loss(job, drawn.views(job, step))
+        value = _batch_loss(job, drawn, step)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
+        distributed.mean_gradients(job.loss)
         scaler.step(optimizer)
         scaler.update()
         losses[step] = value.detach()  # on the device, read after the epoch
@@ -185,25 +192,45 @@ def _enter_stage(job: Job) -> Sampler:
     freeze = stage.freeze if stage else None
     network.backbone.requires_grad_(freeze is None)
     network.backbone.train(freeze != "backbone")
-    if freeze != job.freeze:
-        both = _both(network, job.recipe.settings)
-        job.freeze, job.parallel = freeze, distributed.parallel(both)
+    if freeze is None and job.recipe.trained == "last-block":
+        train_only(network.backbone, last_block(network.backbone, "this network"))
+    method = _method(job)
+    detached = method is not None and method.detached
+    if (wrapped := f"{freeze}, {detached}") != job.wrapped:
+        both = _both(network, job.recipe.settings, detached)
+        job.wrapped, job.parallel = wrapped, distributed.parallel(both)
     return stage.sampler if stage else job.recipe.sampler
 
 
-def _batch_loss(job: Job, views: Mixed) -> Tensor:
+def _batch_loss(job: Job, drawn: Batches, step: int) -> Tensor:
     """Return the loss of a batch, of which this process computes its part."""
-    settings, count = job.recipe.settings, len(views.labels)
-    with autocast(job.store.device.type, settings.amp):
-        features, logits = job.parallel(views.images[distributed.part(count)])
-    if settings.compile:  # a CUDA graph writes the next ones over them
-        features, logits = features.clone(), logits.clone()
-    features, logits = (distributed.whole(t.float(), count) for t in (features, logits))
+    views, method = drawn.views(job, step), _method(job)
+    if method is not None:
+        seen = (views.images, *drawn.further(job, step, method.views))
+        encode, amp = functools.partial(_encode, job), job.recipe.settings.amp
+        return method.of_batch(Seen(seen, views.labels, job.network, encode, amp))
+    features, logits = _encode(job, views.images)
     value = job.loss(logits, views.labels, features)
     if views.weight < 1:
         other = job.loss(logits, views.others, features)
         value = views.weight * value + (1 - views.weight) * other
     return value
+
+
+def _method(job: Job) -> Method | None:
+    """Return the method of the job's stage, where its loss is one."""
+    now = job.loss.current if isinstance(job.loss, Deferred) else job.loss
+    return now if isinstance(now, Method) else None
+
+
+def _encode(job: Job, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the features and logits of images, of which this process computes its part."""
+    settings, count = job.recipe.settings, len(images)
+    with autocast(job.store.device.type, settings.amp):
+        features, logits = job.parallel(images[distributed.part(count)])
+    if settings.compile:  # a CUDA graph writes the next ones over them
+        features, logits = features.clone(), logits.clone()
+    return distributed.whole(features.float(), count), distributed.whole(logits.float(), count)
 
 
 def _check_finite(job: Job, losses: Tensor, partial: Path) -> None:

@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from ltkit import architectures
 from ltkit.architectures.network import Network
 from ltkit.errors import SettingError
 from ltkit.records import Dataset
-from ltkit.training import beside, checkpoint, checks, distributed
+from ltkit.training import beside, checkpoint, checks, distributed, starts
 from ltkit.training.images import Images, resident
 from ltkit.training.job import Report, Samples, job_of, seeded
 from ltkit.training.loop import fit
@@ -65,15 +66,20 @@ def train(
     checks.check_images(dataset, arch)
     checks.check_stages(loss, settings, recipe.then)
     checks.check_mixing(dataset, loss, recipe.mixing)
+    checks.check_methods(loss, settings, recipe.method, dataset)
     if keep_best and "val" not in dataset.splits:
         raise SettingError("keep_best", f"found no val split in {dataset.record['spec']}")
     record = recipe.record({"dataset": dict(dataset.record)}, arch) | {
         "mixing": recipe.mixing.record() if recipe.mixing else None, "keep_best": keep_best,
     }  # fmt: skip
+    record |= _started(recipe, output, resume)
+    if recipe.trained != "all" and "init" not in record:
+        said = f"{recipe.trained}: found no checkpoint to start from (init); expected all"
+        raise SettingError("train", said)
     if resume and output.is_file() and not beside.begun(output):
         checkpoint.check_finished(output, record)
         return
-    network = _network(arch, len(counts), recipe, device)
+    network = _network(arch, dataset, recipe, device)
     held = images() if images else resident(dataset, settings.augment, device)
     samples = _samples(dataset, counts, held, device)
 
@@ -94,11 +100,24 @@ def train(
             beside.forget(output)
 
 
-def _network(arch: str, classes: int, recipe: Recipe, device: str) -> Network:
+def _started(recipe: Recipe, output: Path, resume: bool) -> dict[str, Any]:
+    """Return the entry of a run's record for what it starts from; a resumed one has its state."""
+    if recipe.start is not None:
+        return {"init": recipe.start.record()}
+    found = checkpoint.started(beside.state_of(output)) if resume else None
+    return {} if found is None else {"init": found.record}
+
+
+def _network(arch: str, dataset: Dataset, recipe: Recipe, device: str) -> Network:
+    classes = len(dataset.classes)
     network = seeded(
         lambda: architectures.build(arch, classes, cosine=recipe.cosine, scale=recipe.scale),
         recipe.settings.seed,
     )
+    if recipe.start is not None:
+        starts.put(recipe.start, network, arch, dataset.classes.names)
+    if recipe.trained == "last-block":
+        starts.last_block(network.backbone, arch)  # or its error, before the images are read
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

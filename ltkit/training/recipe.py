@@ -11,12 +11,13 @@ from torch import Tensor
 from ltkit import losses
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
-from ltkit.registry import defaults, load, parameters_of
-from ltkit.settings import Init, Sampler, TrainPlan, TrainSettings, as_json, check
-from ltkit.training import mixing
+from ltkit.registry import defaults, load, names, parameters_of
+from ltkit.settings import Init, Sampler, Trained, TrainPlan, TrainSettings, as_json, check
+from ltkit.training import methods, mixing
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
+from ltkit.training.starts import Start
 
 PREFIXES = ("mix", "then")
 """Prefixes of parameters that do not belong to the first loss."""
@@ -41,6 +42,8 @@ class Recipe:
     init: what a head on cached features starts from; None: rows drawn from the seed.
     class_means: for a loss that asks for them, of another model: a digest, for the files, and the
         (C, D) means; None: those of the network, or of the features.
+    start: what a network starts from; None: weights drawn from the seed.
+    trained: what of a network with a start is trained.
     """
 
     method: str
@@ -54,6 +57,8 @@ class Recipe:
     scale: float = 1.0
     class_means: tuple[str, Tensor] | None = None
     init: Init | None = None
+    start: Start | None = None
+    trained: Trained = "all"
 
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
@@ -64,6 +69,7 @@ class Recipe:
             "class_means": self.class_means[0] if self.class_means else None,
             "then": asdict(self.then) if self.then else None,
             **({} if self.init is None else {"init": self.init}),
+            **({} if self.trained == "all" else {"train": self.trained}),
         }  # fmt: skip
 
 
@@ -87,7 +93,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     """
     check(plan)
     given = _by_prefix(plan.parameters)
-    module, mixed = load(losses, plan.method), _mixing(plan.mixing, given["mix"])
+    module, mixed = load_method(plan.method), _mixing(plan.mixing, given["mix"])
     shared = {"scale": plan.scale, "seed": settings.seed}
     first = _choice(plan.method, module, given[""], shared)
     has_scale = "scale" in defaults(module.loss)
@@ -105,8 +111,17 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
-        scale if cosine else 1.0, init=plan.init,
+        scale if cosine else 1.0, init=plan.init, trained=plan.train,
     )  # fmt: skip
+
+
+def load_method(name: str) -> ModuleType:
+    """Return the module of a loss, or of a method that needs more than a loss.
+
+    Raises:
+        InputError: when there is neither; the message lists the nearest names.
+    """
+    return load(methods if name in names(methods) else losses, name)
 
 
 class _Choice(NamedTuple):
@@ -162,7 +177,7 @@ def _second(
     Raises:
         InputError: when its parameters are unknown, or it would need another head than the first.
     """
-    module = load(losses, method)
+    module = load_method(method)
     if "scale" in defaults(module.loss) and not cosine:
         said = "needs a cosine head from the start; set cosine, too"
         raise SettingError(f"then {method}", said)

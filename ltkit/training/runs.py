@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ltkit.architectures import CATALOGUE
 from ltkit.errors import SettingError
 from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
@@ -15,11 +16,12 @@ from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
 from ltkit.records import Correction, Dataset, Present, joined, note_of_left_out
 from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
-from ltkit.training import beside, distributed, heads, networks, pictures
+from ltkit.training import beside, checkpoint, distributed, heads, networks, pictures
 from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report
 from ltkit.training.recipe import Recipe, recipe
+from ltkit.training.starts import Start, start_of
 
 
 def _quiet(progress: Progress) -> None:
@@ -70,6 +72,8 @@ def train_networks(
     view: ViewSettings = ViewSettings(),  # noqa: B008 - it is frozen
     seeds: int = 1,
     class_means: Path | None = None,
+    init: Path | None = None,
+    keep_head: bool = False,
     device: str = "cpu",
     keep_best: bool = False,
     resume: bool = False,
@@ -85,10 +89,13 @@ def train_networks(
         plan: the losses, stages, sampler, mixing and kind of head.
         settings: the schedule, and the first seed.
         output: the checkpoint; of several seeds, ``<stem>.seed<n>.pt`` beside it.
-        arch: a key of `ltkit.architectures.CATALOGUE`; None: one that fits the pictures.
+        arch: a key of `ltkit.architectures.CATALOGUE`; None: that of `init`, or one that fits the
+            pictures.
         view: what is said of how the network sees the pictures.
         seeds: how many runs, with the seeds from that of the settings on.
         class_means: a features file whose class means the loss takes instead of the network's own.
+        init: a checkpoint whose weights all runs start from; a resumed run has them already.
+        keep_head: whether its head is kept, too; else each run starts its own from the seed.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
         resume: resume interrupted runs; with several, start those not yet begun.
@@ -106,8 +113,12 @@ def train_networks(
     runs = _Seeds.of(seeds, plan, settings, output, resume)
     for _, path, goes_on in runs:
         _check_network(path, goes_on, several=seeds > 1, keep_best=keep_best, overwrite=overwrite)
+    start = _start(init, keep_head, note)
+    known = start or (_known_start(runs) if resume else None)
     data = dataset if isinstance(dataset, Dataset) else dataset()
-    if arch is None:
+    if arch is None and known is not None and known.arch in CATALOGUE:
+        arch = known.arch
+    elif arch is None:
         arch = pictures.network_for(data)
         note(f"network: {arch}, which fits the pictures; --arch names another")
     data, lines = pictures.as_seen(data, arch, view)
@@ -118,12 +129,43 @@ def train_networks(
         images = functools.cache(lambda: resident(data, settings.augment, own))
         for one, path, goes_on in runs:
             networks.train(
-                data, arch, replace(one, class_means=means), path, device=own, images=images,
-                keep_best=keep_best, resume=goes_on, overwrite=overwrite, report=report(path),
+                data, arch, replace(one, class_means=means, start=start), path, device=own,
+                images=images, keep_best=keep_best, resume=goes_on, overwrite=overwrite,
+                report=report(path),
             )  # fmt: skip
             if distributed.rank() == 0:
                 wrote(path)
     return runs.paths
+
+
+def _start(init: Path | None, keep_head: bool, note: Callable[[str], None]) -> Start | None:
+    """Read what networks start from; say what of it is used.
+
+    Raises:
+        InputError: as `starts.start_of`, or when a head is to be kept of nothing.
+    """
+    if init is None:
+        if keep_head:
+            raise SettingError("keep_head", "found no checkpoint to start from (init)")
+        return None
+    start = start_of(init, keep_head=keep_head)
+    note(f"note: {start.note}")
+    return start
+
+
+def _known_start(runs: _Seeds) -> checkpoint.Started | None:
+    """Return what resumed runs started from.
+
+    Raises:
+        SettingError: when others are not yet begun, and would start without it.
+    """
+    begun = [path for _, path, goes_on in runs if goes_on]
+    found = [checkpoint.started(beside.state_of(path)) for path in begun]
+    known = next((one for one in found if one), None)
+    if known and len(begun) < len(runs.paths):
+        said = "found seeds not yet begun, and no checkpoint that they start from"
+        raise SettingError("init", said)
+    return known
 
 
 def _check_network(

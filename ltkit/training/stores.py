@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ltkit.settings import Augment
+
 
 class Store(Protocol):
     """N samples on a device, read in batches: images, or cached features."""
@@ -28,5 +30,7 @@ class Store(Protocol):
     def drawn(self, order: Tensor) -> None:
         """Note the indices of an epoch, in the order in which they will be requested."""
 
-    def augmented(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a random view of each sample."""
+    def augmented(
+        self, index: Tensor, generator: torch.Generator, augment: Augment | None = None
+    ) -> Tensor:
+        """Return a random view of each sample, with the store's own augmentation or another."""

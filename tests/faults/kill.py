@@ -33,6 +33,11 @@ MOST = 3
 STATEFUL = TRAIN.replace(" ce ", " cdb ") + " --sampler class-balanced --augment standard"
 """A loss with a state, drawn images, random views."""
 
+CONTRASTIVE = (
+    TRAIN.replace(" ce ", " paco ") + " --set queue=64 --set size=8 --augment cutout --init net.pt"
+)
+"""Two views, a momentum encoder and a queue, from a checkpoint."""
+
 SPEED = "images_per_second"
 
 
@@ -58,6 +63,7 @@ JOBS = {
         Job("extract-float16", f"{EXTRACT} --dtype float16 -o f.h5", "f.h5", ("net.pt",)),
         Job("train", f"{TRAIN} -o out.pt", "out.pt"),
         Job("train-stateful", f"{STATEFUL} -o out.pt", "out.pt"),
+        Job("train-contrastive", f"{CONTRASTIVE} -o out.pt", "out.pt", ("net.pt",)),
     )
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from contrastive import built
 from made import refused
 from torch import nn
 from trained import dataset_of, fit, recipe_of
@@ -85,6 +86,9 @@ def work(folder, file):
         with patch.object(architectures, "build", without_batch_norm):
             mixing = CMO(probability=0.5)
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
+            paco = built("paco", [30, 13], queue=18, size=4, second_view="standard")
+            fit(dataset, folder / "paco.pt", IMAGES, loss=paco)
+            fit(dataset, folder / "supcon.pt", IMAGES, loss=built("supcon", [30, 13]))
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -180,7 +184,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images.pt", "stages.pt"])
+@pytest.mark.parametrize("name", ["images.pt", "stages.pt", "paco.pt", "supcon.pt"])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)

@@ -118,7 +118,9 @@ def test_on_the_command_line(given, ltkit, monkeypatch):
     code, _, said = ltkit(*words, "--epochs", 1, "--device", "cpu", "-o", "l.h5", "-q")
     assert code == 0, said
     assert classifiers.read(Path("l.h5"))[0].normalize_features
-    for option in (("--init", "ncm"), ("--base", "l.h5")):
-        code, _, said = ltkit("train", "ce", "--data", "digits_lt", *option)
-        assert code == 2
-        assert f"{option[0]}: found --data, expected a features file" in said
+    code, _, said = ltkit("train", "ce", "--data", "digits_lt", "--base", "l.h5")
+    assert code == 2
+    assert "--base: found --data, expected a features file" in said
+    code, _, said = ltkit("train", "ce", "text.h5", "--init", "net.pt")
+    assert code == 2
+    assert "--init: found 'net.pt', expected head, text, ncm, zeros for a head on FEATS" in said

@@ -1,0 +1,79 @@
+"""Training methods that need more than a loss of a batch is given, one file each.
+
+The file's ``loss`` is a `Method`, built as ``loss(class_counts, **parameters)`` like a loss of
+`ltkit.losses`, and named on the command line in the same way. It asks for parts of the loop:
+further views of each image, a momentum encoder with a queue. torch is not imported here, so that
+listing the names stays quick.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ltkit.errors import SettingError
+from ltkit.losses import Stateful
+from ltkit.settings import Amp, Augment, TrainSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ltkit.architectures.network import Network
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch as a method sees it.
+
+    views: a view of each image after another, (B, channels, H, W): the run's own, then those that
+        the method asks for.
+    labels: (B,) int64.
+    network: that is trained.
+    encode: gives its (N, D) features and (N, C) logits of (N, channels, H, W) images, those of all
+        processes in each of them; to be called once a batch.
+    amp: the run's mixed precision, for other networks.
+    """
+
+    views: "tuple[Tensor, ...]"
+    labels: "Tensor"
+    network: "Network"
+    encode: "Callable[[Tensor], tuple[Tensor, Tensor]]"
+    amp: Amp
+
+
+class Method(Stateful):
+    """A loss that sees more than the logits, labels and features of a batch.
+
+    What it holds is saved with an interrupted run, as that of a `Stateful` loss.
+
+    views: augmentations of the further views that it asks for.
+    queue: keys of earlier batches that it keeps.
+    weight_decay: whether its parameters have the run's.
+    detached: whether the head learns from features without moving them.
+    """
+
+    mixable = False
+    weight_decay = True
+    views: tuple[Augment, ...] = ()
+    queue_size = 0
+    detached = False
+
+    def attach(self, network: "Network") -> None:
+        """Build what depends on the network, on its device; called once, before training."""
+
+    def of_batch(self, seen: Seen) -> "Tensor":
+        """Return the mean over the batch."""
+        raise NotImplementedError
+
+    def check(self, settings: TrainSettings, samples: int) -> None:
+        """Reject a run that has no room for the queue.
+
+        Raises:
+            SettingError: naming ``queue``.
+        """
+        least = settings.batch_size
+        if self.queue_size and not least <= self.queue_size <= samples:
+            raise SettingError(
+                "parameters queue",
+                f"found {self.queue_size}, expected from {least}, the batch size, to {samples}, "
+                "the training images",
+            )

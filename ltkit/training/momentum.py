@@ -1,0 +1,115 @@
+"""What contrastive methods compare a batch with: a momentum encoder's keys, and a queue of them."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltkit.architectures.network import Network
+from ltkit.errors import SettingError
+from ltkit.settings import Amp
+from ltkit.training import distributed
+from ltkit.training.validation import autocast
+
+
+def projection(features: int, size: int) -> nn.Sequential:
+    """Return a projection: a linear layer, batch norm, ReLU, and a linear layer of this size."""
+    return nn.Sequential(
+        nn.Linear(features, features), nn.BatchNorm1d(features), nn.ReLU(inplace=True),
+        nn.Linear(features, size),
+    )  # fmt: skip
+
+
+def width(network: Network) -> int:
+    """Return the size of a network's features."""
+    head = network.record()
+    if head is None:
+        raise SettingError("arch", "found a network without a head, expected one that is trained")
+    return head.feature_size
+
+
+class MomentumEncoder(nn.Module):
+    r"""A copy of a backbone and a projection that follows them slowly.
+
+    .. math:: \theta_k \leftarrow m\, \theta_k + (1 - m)\, \theta_q
+
+    Its batch norm statistics are its own. Of several processes, each encodes a part of the batch
+    that its queries are spread over, so that batch norm does not tell which images belong together.
+
+    Source:
+        He et al., CVPR 2020, arXiv:1911.05722, eq. 2 and sec. 3.3 (shuffling).
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, momentum: float) -> None:
+        """Start as a copy.
+
+        Args:
+            backbone: gives (B, D) features of images.
+            head: gives (B, d) projections of features.
+            momentum: m, 0 to 1.
+        """
+        super().__init__()
+        self.backbone = deepcopy(backbone).requires_grad_(False)
+        self.head = deepcopy(head).requires_grad_(False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def follow(self, backbone: nn.Module, head: nn.Module) -> None:
+        """Move the parameters a step towards those of the trained ones; train what these train.
+
+        A part that is held as it is keeps its batch norm statistics here, too.
+        """
+        for copy, trained in zip(self.backbone.modules(), backbone.modules(), strict=True):
+            copy.training = trained.training
+        own = [p.detach() for p in self.parameters()]
+        theirs = [p.detach() for p in (*backbone.parameters(), *head.parameters())]
+        torch._foreach_lerp_(own, theirs, 1 - self.momentum)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, amp: Amp = "off") -> Tensor:
+        """Return the (B, d) keys of images, of length 1, the same in all processes."""
+        count, processes = len(images), distributed.processes()
+        spread = (torch.arange(count) % processes).argsort(stable=True)
+        own = spread.to(images.device)[distributed.part(count)]
+        with autocast(images.device.type, amp):
+            features = self.backbone(images if processes == 1 else images[own])
+        whole = distributed.whole(features.float(), count)[spread.argsort().to(images.device)]
+        return functional.normalize(self.head(whole))
+
+
+class Queue(nn.Module):
+    """The keys of the last batches with their labels; empty places have the label -1.
+
+    keys: (K, d); labels: (K,) int64; at: where the next ones go.
+    """
+
+    keys: Tensor
+    labels: Tensor
+    at: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        """Start empty."""
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(size, width))
+        self.register_buffer("labels", torch.full((size,), -1))
+        self.register_buffer("at", torch.tensor(0))
+
+    @torch.no_grad()
+    def put(self, keys: Tensor, labels: Tensor) -> None:
+        """Put keys in the places of the oldest; at most K of them.
+
+        Example:
+            >>> queue = Queue(3, 1)
+            >>> for batch in ([[1.0], [2.0]], [[3.0], [4.0]]):
+            ...     queue.put(torch.tensor(batch), torch.tensor([0, 1]))
+            >>> queue.keys.flatten().tolist(), queue.labels.tolist()
+            ([4.0, 2.0, 3.0], [1, 1, 0])
+        """
+        size = len(self.labels)
+        if not size:
+            return
+        places = (self.at + torch.arange(len(keys), device=keys.device)) % size
+        self.keys.index_copy_(0, places, keys.detach())
+        self.labels.index_copy_(0, places, labels)
+        self.at.add_(len(keys)).remainder_(size)

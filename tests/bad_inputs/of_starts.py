@@ -1,0 +1,78 @@
+"""Starts from a checkpoint, and contrastive methods, each with what it cannot take."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from bad_inputs import torch_makers
+from bad_inputs.rows import DIGITS, Row
+
+from ltkit import architectures, datasets
+from ltkit.settings import TrainPlan, TrainSettings
+from ltkit.training import runs
+
+ONE = f"{DIGITS} --epochs 1"
+PACO = ONE.replace("ce", "paco", 1)
+
+
+def deeper():
+    """Write ``bad.pt``: the weights of another network."""
+    torch.save(architectures.build("resnet20", 10).state_dict(), "bad.pt")
+
+
+def fewer():
+    """Write ``bad.pt``: a network of other classes."""
+    torch.save(
+        torch_makers.content(num_classes=7)
+        | {"state_dict": architectures.build("digits_net", 7).state_dict()},
+        "bad.pt",
+    )
+
+
+def alone():
+    """Write ``bad.pt``: a backbone without a head."""
+    torch.save(architectures.build("resnet20", 1).backbone.state_dict(), "bad.pt")
+
+
+def stopped():
+    """Leave the state of a run with another queue at ``o.pt.partial``."""
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    digits = datasets.load("digits_lt", val="holdout")
+    settings = TrainSettings(epochs=1)
+    plan = TrainPlan("paco", {"queue": 150})
+    with suppress(KeyboardInterrupt):
+        runs.train_networks(
+            digits, plan, settings, Path("o.pt"), arch="digits_net", report=lambda path: stop
+        )
+
+
+STARTS = [
+    Row("start that is absent", f"{ONE} --init absent.pt", ["absent.pt"]),
+    Row("start of another network", f"{ONE} --init bad.pt",
+        ["bad.pt: --init: found resnet20, expected the weights of digits_net", "--arch"], deeper),
+    Row("start with a head of other classes", f"{ONE} --init bad.pt --keep-head",
+        ["bad.pt: --keep-head: found a head of 7 classes, expected 10"], fewer),
+    Row("head of a backbone alone", f"{ONE} --init bad.pt --keep-head",
+        ["--keep-head: bad.pt: found a backbone without a head"], alone),
+    Row("head of nothing", f"{ONE} --keep-head", ["--keep-head: found no checkpoint"]),
+    Row("last block of nothing", f"{ONE} --train last-block",
+        ["--train: last-block: found no checkpoint"]),
+    Row("last block of none", f"{ONE} --init m.pt --train last-block",
+        ["--train: last-block: digits_net has no residual blocks"]),
+    Row("features file that starts from a checkpoint", "train ce feats.h5 --init m.pt",
+        ["--init: found 'm.pt'", "goes with --data"]),
+    Row("queue larger than the data", PACO, ["--set queue: found 1024", "the training images"]),
+    Row("queue smaller than a batch", f"{PACO} --set queue=9",
+        ["--set queue: found 9, expected from 128, the batch size"]),
+    Row("queue restored with another size", f"{PACO} --set queue=200 --resume -o o.pt",
+        ["o.pt.partial: --set: found {'queue': 150}, expected {'queue': 200}"], stopped),
+    Row("temperature of a contrast", f"{PACO} --set temperature=-1", ["temperature: found -1"]),
+    Row("unknown second view", f"{PACO} --set second_view=simcrl",
+        ["second_view: found 'simcrl'", "simclr"]),
+    Row("views of cached features", "train paco feats.h5",
+        ["METHOD paco: sees further views of images", "train it on images"]),
+    Row("mixing of views", f"{PACO} --set queue=200 --mix mixup", ["--mix: this loss"]),
+]  # fmt: skip
