@@ -307,18 +307,21 @@ def main() -> int:
         for number in range(len(done), draws):
             done.append(draw(pool, number, hits[number]))
             show(name, number + 1, draws)
+            kept["rows"] = rows_of(kept["draws"])
             if not asked.small:
                 asked.target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    kept["rows"] = {
-        name: {wish: summary([d[wish] for d in done]) for wish in WISHES if wish in done[0]}
-        for name, done in kept["draws"].items()
-    }
-    text = json.dumps(kept, indent=1) + "\n"
     if asked.small:
         print(json.dumps(kept["rows"], indent=1))
-    else:
-        asked.target.write_text(text, encoding="utf-8")
     return 0
+
+
+def rows_of(draws: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the rows of the table, of the draws that there are."""
+    return {
+        name: {wish: summary([d[wish] for d in done]) for wish in WISHES if wish in done[0]}
+        for name, done in draws.items()
+        if done
+    }
 
 
 if __name__ == "__main__":
