@@ -21,8 +21,8 @@ classes that its validation images are taken for:
   images of class c, and divided by its sum over the frequent classes: what c is mistaken for, and
   how much.
 - ρ is 0.25 (`--set part=...`). τ is the one knob: at 0 or below it is the blend, as it grows the
-  prior goes out and the rows come in. It is chosen on the validation split, in folds whose images
-  neither chose it nor gave the q they are judged with.
+  prior goes out and the rows come in. It is chosen on the validation split, where every image is
+  predicted with a q that it had no part in (five folds).
 
 The result is one linear classifier and is exported like any other. The file of a sweep knows no
 folds: what is chosen among its runs is chosen on images that gave q, and so with a tau that is a
@@ -63,7 +63,9 @@ start, w_b · f being the largest part of it, and only images near the border be
 sides. Lending rows to medium classes too, or to all, does not pay: too many borders move at once.
 
 That the direction is what counts shows in the tables: the same shares of other rows, drawn at
-random, gain nothing or lose, and an offset for all rare classes in place of the rows gains less.
+random, gain nothing or lose, and an offset for all rare classes in place of the rows gains less. It
+does gain, though: part of what alphanet-plus has over the blend is that rare classes are raised as
+a group (*no rows* in the tables), and the rows are worth the rest.
 
 ## What it does at its limits
 
