@@ -81,12 +81,14 @@ class MomentumEncoder(nn.Module):
     def forward(self, images: Tensor, amp: Amp = "off") -> Tensor:
         """Return the (B, d) keys of images, of length 1, the same in all processes."""
         count, processes = len(images), distributed.processes()
-        spread = (torch.arange(count) % processes).argsort(stable=True)
-        own = spread.to(images.device)[distributed.part(count)]
+        if processes > 1:
+            spread = (torch.arange(count) % processes).argsort(stable=True).to(images.device)
+            images = images[spread[distributed.part(count)]]
         with autocast(images.device.type, amp):
-            features = self.backbone(images if processes == 1 else images[own])
-        whole = distributed.whole(features.float(), count)[spread.argsort().to(images.device)]
-        return functional.normalize(self.head(whole))
+            features = self.backbone(images).float()
+        if processes > 1:
+            features = distributed.whole(features, count)[spread.argsort()]
+        return functional.normalize(self.head(features))
 
 
 class Queue(nn.Module):
