@@ -41,6 +41,8 @@ class MomentumEncoder(nn.Module):
         He et al., CVPR 2020, arXiv:1911.05722, eq. 2 and sec. 3.3 (shuffling).
     """
 
+    begun: Tensor
+
     def __init__(self, backbone: nn.Module, head: nn.Module, momentum: float) -> None:
         """Start as a copy.
 
@@ -53,13 +55,22 @@ class MomentumEncoder(nn.Module):
         self.backbone = deepcopy(backbone).requires_grad_(False)
         self.head = deepcopy(head).requires_grad_(False)
         self.momentum = momentum
+        self.register_buffer("begun", torch.tensor(False))
+        self._follows = False  # as `begun`, without asking the device at each step
 
     @torch.no_grad()
     def follow(self, backbone: nn.Module, head: nn.Module) -> None:
         """Move the parameters a step towards those of the trained ones; train what these train.
 
-        A part that is held as it is keeps its batch norm statistics here, too.
+        The first step makes it a copy again, of a network that other losses may have trained until
+        now. A part that is held as it is keeps its batch norm statistics here, too.
         """
+        if not self._follows:
+            if not self.begun:
+                self.backbone.load_state_dict(backbone.state_dict())
+                self.head.load_state_dict(head.state_dict())
+                self.begun.fill_(True)
+            self._follows = True
         for copy, trained in zip(self.backbone.modules(), backbone.modules(), strict=True):
             copy.training = trained.training
         own = [p.detach() for p in self.parameters()]
@@ -70,12 +81,14 @@ class MomentumEncoder(nn.Module):
     def forward(self, images: Tensor, amp: Amp = "off") -> Tensor:
         """Return the (B, d) keys of images, of length 1, the same in all processes."""
         count, processes = len(images), distributed.processes()
-        spread = (torch.arange(count) % processes).argsort(stable=True)
-        own = spread.to(images.device)[distributed.part(count)]
+        if processes > 1:
+            spread = (torch.arange(count) % processes).argsort(stable=True).to(images.device)
+            images = images[spread[distributed.part(count)]]
         with autocast(images.device.type, amp):
-            features = self.backbone(images if processes == 1 else images[own])
-        whole = distributed.whole(features.float(), count)[spread.argsort().to(images.device)]
-        return functional.normalize(self.head(whole))
+            features = self.backbone(images).float()
+        if processes > 1:
+            features = distributed.whole(features, count)[spread.argsort()]
+        return functional.normalize(self.head(features))
 
 
 class Queue(nn.Module):

@@ -21,7 +21,7 @@ from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report
 from ltkit.training.recipe import Recipe, recipe
-from ltkit.training.starts import Start, start_of
+from ltkit.training.starts import Start, start_of, unlike
 
 
 def _quiet(progress: Progress) -> None:
@@ -124,6 +124,8 @@ def train_networks(
     data, lines = pictures.as_seen(data, arch, view)
     for line in lines:
         note(line)
+    if start is not None and (said := unlike(start, data.mean, data.std)):
+        note(f"note: {said}")
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     with distributed.group(device) as own:
         images = functools.cache(lambda: resident(data, settings.augment, own))

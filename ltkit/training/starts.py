@@ -13,6 +13,9 @@ from ltkit.checkpoints import Recognised
 from ltkit.errors import InputError, SettingError
 from ltkit.records import Classifier
 
+UNLIKE = 0.03
+"""A difference of means or deviations that is told; pixel values are in 0..1."""
+
 
 class Start(NamedTuple):
     """A checkpoint that networks start from.
@@ -22,6 +25,7 @@ class Start(NamedTuple):
     backbone: the weights before its head.
     head: in its linear form, where it is kept, too.
     class_names: of the head's classes, where the file says them.
+    mean, std: per channel, with which its images were normalised, as far as that is known.
     note: what of it is used, for the user.
     """
 
@@ -31,6 +35,8 @@ class Start(NamedTuple):
     backbone: dict[str, Tensor]
     head: Classifier | None = None
     class_names: tuple[str, ...] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     note: str = ""
 
     def record(self) -> dict[str, str | bool]:
@@ -60,7 +66,19 @@ def start_of(path: Path, *, keep_head: bool = False) -> Start:
     if head is None:
         rest = "it has no head"
     note = f"{path}: starts from {found.arch}, {len(backbone)} tensors; {rest}"
-    return Start(path, found.digest, found.arch, backbone, kept, found.class_names, note)
+    return Start(
+        path, found.digest, found.arch, backbone, kept, found.class_names, found.mean, found.std,
+        note,
+    )  # fmt: skip
+
+
+def unlike(start: Start, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Return a note where a checkpoint's images were normalised otherwise than these; else ''."""
+    pairs = [*zip(start.mean, mean, strict=False), *zip(start.std, std, strict=False)]
+    if all(abs(own - other) <= UNLIKE for own, other in pairs):
+        return ""
+    its, these = (", ".join(f"{x:.3g}" for x in values) for values in (start.mean, mean))
+    return f"{start.path}: its images had the mean {its}; these are normalised with {these}"
 
 
 def _of_head(found: Recognised, name: str) -> bool:
@@ -139,15 +157,15 @@ def last_block(backbone: nn.Module, arch: str) -> list[nn.Module]:
         True
     """
     names = [name for name, _ in backbone.named_children()]
-    stages = [name for name in names if name.startswith("layer")]
+    stages = [name for name in names if name.startswith(("layer", "block"))]
     if not stages:
         raise SettingError("train", f"last-block: {arch} has no residual blocks; expected all")
     stage = backbone.get_submodule(stages[-1])
+    after = [backbone.get_submodule(name) for name in names[names.index(stages[-1]) + 1 :]]
+    if any(isinstance(module, nn.Conv2d) for part in after for module in part.modules()):
+        return after  # BBN's two branches are the last blocks
     branches = list(stage.children()) if isinstance(stage, nn.ModuleList) else [stage]
-    after = names[names.index(stages[-1]) + 1 :]
-    return [[*branch.children()][-1] for branch in branches] + [
-        backbone.get_submodule(name) for name in after
-    ]
+    return [[*branch.children()][-1] for branch in branches] + after
 
 
 def train_only(backbone: nn.Module, trained: list[nn.Module]) -> None:

@@ -39,6 +39,7 @@ def test_the_encoder_follows_at_its_pace():
     head = projection(width(network), 4)
     encoder = MomentumEncoder(network.backbone, head, 0.9)
     assert not any(p.requires_grad for p in encoder.parameters())
+    encoder.follow(network.backbone, head)
     first = [p.detach().clone() for p in encoder.parameters()]
     with torch.no_grad():
         for p in (*network.backbone.parameters(), *head.parameters()):
@@ -47,6 +48,32 @@ def test_the_encoder_follows_at_its_pace():
         encoder.follow(network.backbone, head)
         for own, before in zip(encoder.parameters(), first, strict=True):
             torch.testing.assert_close(own - before, torch.full_like(own, 1 - 0.9**step))
+
+
+def test_it_begins_with_the_network_as_it_is_then():
+    """Which another loss may have trained before; once begun, a restored one goes on."""
+    network = architectures.build("digits_net", 3)
+    head = projection(width(network), 4)
+    encoder, restored = (MomentumEncoder(network.backbone, head, 0.9) for _ in range(2))
+    network.backbone(torch.randn(8, 1, 8, 8))
+    with torch.no_grad():
+        for p in network.backbone.parameters():
+            p.mul_(2.0)
+    encoder.follow(network.backbone, head)
+    found, expected = encoder.backbone.state_dict(), network.backbone.state_dict()
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+    restored.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        for p in network.backbone.parameters():
+            p.mul_(2.0)
+    for one in (encoder, restored):
+        one.follow(network.backbone, head)
+    for own, other, theirs in zip(
+        encoder.backbone.parameters(), restored.backbone.parameters(),
+        network.backbone.parameters(), strict=True,
+    ):  # fmt: skip
+        assert torch.equal(own, other)
+        torch.testing.assert_close(own, 0.55 * theirs)  # 0.9 of half of it, 0.1 of it
 
 
 def test_keys_have_length_one_and_no_gradient():

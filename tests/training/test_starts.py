@@ -172,7 +172,14 @@ def test_the_last_block_of_nothing(digits, first, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arch", "count"), [("resnet32_3experts", 3), ("resnet10_oltr", 2), ("resnet10", 1)]
+    ("arch", "count"),
+    [
+        ("resnet32_3experts", 3),
+        ("resnet10_oltr", 2),
+        ("resnet10", 1),
+        ("resnet32_l2t", 1),
+        ("resnet32_two_branch", 2),
+    ],
 )
 def test_which_blocks_are_the_last(arch, count):
     backbone = architectures.build(arch, 2).backbone
@@ -181,6 +188,15 @@ def test_which_blocks_are_the_last(arch, count):
     starts.train_only(backbone, found)
     trained = {id(p) for module in found for p in module.parameters()}
     assert {id(p) for p in backbone.parameters() if p.requires_grad} == trained
+
+
+def test_images_that_were_normalised_otherwise_are_told(digits, first, output):
+    _, notes = train(digits, output, init=first)
+    assert not any("normalised" in note for note in notes)
+    other = replace(digits, mean=(0.5,))
+    _, notes = train(other, output, init=first, overwrite=True)
+    mean = f"{digits.mean[0]:.3g}"
+    assert f"note: {first}: its images had the mean {mean}; these are normalised with 0.5" in notes
 
 
 def test_another_librarys_file(tmp_path):
