@@ -11,7 +11,8 @@ are quantiles over the draws and, within each, a bootstrap of test images and of
     python benchmarks/alphanet_plus.py parts NAME=FEATURES.h5[,BASE.h5] ...
     python benchmarks/alphanet_plus.py compared NAME=FEATURES.h5[,BASE.h5] ...
 
-write benchmarks/results/alphanet_plus.json, a file at a time; what is there stays.
+write benchmarks/results/alphanet_plus.json, a file at a time; what is there stays, and a part that
+is there is not measured again.
 """
 
 import argparse
@@ -314,6 +315,7 @@ def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
         found[groups.few] = share @ rows[groups.base]
         return [found]
 
+    distance = nearest(problem.means, few, base, NeighborSettings(1)).distance[:, 0]
     shuffled = [rng.permuted(usual(0), axis=1) for _ in range(SEEDS)]
     own = problem.lent(rows[few])
     return {
@@ -327,6 +329,7 @@ def variants(problem: Problem) -> dict[str, Callable[[], Made]]:
         "shares by the blend": lambda: taken(lambda draw: problem.confused(val(draw), blended)),
         "rows of the blend": lambda: taken(usual, blended.weight.astype(np.float64)),
         "part by count": lambda: by_class(1 / np.sqrt(counts[few])),
+        "part by nearness": lambda: by_class(1 / distance),
         "own row taken back": lambda: Made(
             lambda draw: [problem.lent(usual(draw) @ rows[base]) - own], of_val=True),
         "medium classes too": lambda: Made(medium, of_val=True),
@@ -353,20 +356,22 @@ def _each(rows: Sequence[Double]) -> Made:
     return Made(lambda draw: rows)
 
 
-def explored(features: FeatureSet) -> dict[str, Any]:
-    """Compare variants of the method with the blend."""
+def explored(features: FeatureSet, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare variants of the method with the blend, but those that are known."""
     pool = Pool(features)
     problem = Problem(pool)
     rival = swept(pool, posthoc.blend(pool.features, sweep=True))
-    levels, rows = levels_below([rival]), {}
+    levels, rows = levels_below([rival]), dict[str, Any]()
     for name, make in variants(problem).items():
         show(name)
-        rows[name] = over(problem.curve_of(make()), [rival], levels)
+        there = known.get("rows", {}).get(name)
+        rows[name] = there or over(problem.curve_of(make()), [rival], levels)
     return {"blend": float(reached(rival, levels)[:, 0].mean()), "rows": rows}
 
 
-def compared(features: FeatureSet) -> dict[str, Any]:
+def compared(features: FeatureSet, known: Mapping[str, Any]) -> dict[str, Any]:
     """Compare the method with each correction, with AlphaNet, and with its controls."""
+    del known  # all are compared at the levels of all
     pool, seconds = Pool(features), dict[str, float]()
     problem, curves = Problem(pool), dict[str, Curve]()
     for name in RIVALS:
@@ -415,9 +420,17 @@ def read(word: str) -> tuple[str, FeatureSet]:
     return name, ltkit.with_base(features, base) if base else features
 
 
-WAYS: Mapping[str, Callable[[FeatureSet], dict[str, Any]]] = {
+WAYS: Mapping[str, Callable[[FeatureSet, Mapping[str, Any]], dict[str, Any]]] = {
     "parts": explored, "compared": compared,
 }  # fmt: skip
+
+
+def kept(target: Path) -> dict[str, Any]:
+    """Return what has been measured."""
+    if not target.exists():
+        return {way: {} for way in WAYS}
+    document: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
+    return document
 
 
 def main() -> int:
@@ -429,10 +442,9 @@ def main() -> int:
     asked = parser.parse_args()
     for word in asked.files:
         name, features = read(word)
-        where, found = machine(), WAYS[asked.way](features)
-        document: dict[str, Any] = {way: {} for way in WAYS}
-        if asked.target.exists():
-            document = json.loads(asked.target.read_text(encoding="utf-8"))
+        where = machine()
+        found = WAYS[asked.way](features, kept(asked.target)[asked.way].get(name, {}))
+        document = kept(asked.target)
         document[asked.way][name] = found | {"machine": where}
         asked.target.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
