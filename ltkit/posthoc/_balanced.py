@@ -40,7 +40,7 @@ def blends(
         (C, D) weight and (C,) bias in float64 of each pair of these; those of one penalty share a
         regression.
     """
-    wanted = [_checked(settings["share"], settings["penalty"]) for settings in tried]
+    wanted = [blend_of(settings) for settings in tried]
     problem = BalancedLogistic(base, train)
     rows, found = problem.start, dict[Blend, tuple[Double, Double]]()
     for penalty in sorted({penalty for _, penalty in wanted}, reverse=True):
@@ -52,7 +52,13 @@ def blends(
     return found
 
 
-def _checked(share: float, penalty: float) -> Blend:
+def blend_of(settings: Mapping[str, Any]) -> Blend:
+    """Return the share and the penalty of settings.
+
+    Raises:
+        InputError: when one is out of range.
+    """
+    share, penalty = settings["share"], settings["penalty"]
     Range(0, 1).check(share, "share")
     Range(1e-9, 1e9).check(penalty, "penalty")
     return float(share), float(penalty)

@@ -193,7 +193,7 @@ def fit_features(
     base, beside = _starts(features, wanted, start)
     val, choice = features.splits.get("val"), wanted.chooses
     present, notes = _present(features, wanted)
-    if choice and val is None and wanted.on_both >= wanted.on_val:
+    if choice and val is None and (wanted.on_both or not wanted.on_val):
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
     correction = joined(

@@ -8,7 +8,8 @@ out of its logits, a part of those rows comes in: one knob, tau. Derivation and 
 docs/alphanet-plus.md.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ltkit.posthoc import (
     groups_within,
     log_prior,
 )
-from ltkit.posthoc._balanced import blends
+from ltkit.posthoc._balanced import blend_of, blends
 from ltkit.posthoc._stacked import Double
 from ltkit.records import Classifier, FeatureSplit, Floats, Ints, ShotGroups
 from ltkit.settings import BINS, RANGES, Metric, NeighborSettings
@@ -130,15 +131,24 @@ def fit_folds(
         RANGES["k"].check(settings["nearest"], "nearest")
         check_range("part", settings["part"], 0, 100)
         check_choice("metric", settings["metric"], METRICS)
-    blended = blends(base, train, tried)
+        blend_of(settings)
+        groups_of(class_counts, settings["few_below"], settings["many_above"])
+        for val in vals if settings["metric"] == "confusion" else ():
+            check_val(val)
+    blended = blends(base, train, tried)  # the long part: what is refused is refused before
+
+    @cache
+    def means() -> Double:
+        return class_means(train, base.num_classes)[0]
+
     for val in vals:
         rows, lent = dict[Any, Floats](), dict[Any, Lent]()
         found = []
         for settings in tried:
-            blend = float(settings["share"]), float(settings["penalty"])
+            blend = blend_of(settings)
             which = tuple(settings[name] for name in LENDING)
             if which not in lent:
-                lent[which] = lend(base, train, class_counts, val, *which)
+                lent[which] = lend(base, means, class_counts, val, *which)
             scale = settings["part"] * max(settings["tau"], 0.0)
             if (*blend, *which, scale) not in rows:
                 rows[*blend, *which, scale] = _moved(blended[blend][0], lent[which], scale)
@@ -154,21 +164,11 @@ Lent = tuple[Ints, Double]
 """(F,) rare classes, and (F, D) the rows that are lent to them."""
 
 
-def lend(
-    base: Classifier,
-    train: FeatureSplit,
-    class_counts: Ints,
-    val: FeatureSplit | None,
-    metric: str,
-    k: int,
-    few_below: int,
-    many_above: int,
-) -> Lent:
-    """Return what frequent classes lend to rare ones.
+def groups_of(class_counts: Ints, few_below: int, many_above: int) -> ShotGroups:
+    """Return the shot groups.
 
     Raises:
-        InputError: when there are none of either, the bins are not ascending counts, or there is no
-            validation split to see confusions on.
+        InputError: when no class is rare or none frequent, or the bins are not ascending counts.
     """
     groups = groups_within(class_counts, few_below, many_above)
     for name, ids in (("few-shot", groups.few), ("base", groups.base)):
@@ -177,14 +177,28 @@ def lend(
                 f"found no {name} class: training counts {class_counts.min()} to "
                 f"{class_counts.max()}, few below {few_below}; set other bins"
             )
+    return groups
+
+
+def lend(
+    base: Classifier,
+    means: Callable[[], Double],
+    class_counts: Ints,
+    val: FeatureSplit | None,
+    metric: str,
+    k: int,
+    few_below: int,
+    many_above: int,
+) -> Lent:
+    """Return what frequent classes lend to rare ones; `means` gives (C, D) class means."""
+    groups = groups_of(class_counts, few_below, many_above)
     shares, seen = np.zeros((len(groups.few), len(groups.base))), np.zeros(len(groups.few), bool)
     if metric == "confusion":
         shares, seen = confusions(base, check_val(val), groups)
     if not seen.all():
-        means, _ = class_means(train, base.num_classes)
         of: Metric = "cosine" if metric == "cosine" else "euclidean"
         settings = NeighborSettings(min(k, len(groups.base)), of)
-        near = neighbors.nearest(means, groups.few[~seen], groups.base, settings)
+        near = neighbors.nearest(means(), groups.few[~seen], groups.base, settings)
         at = np.searchsorted(groups.base, near.base_class)
         equal = np.zeros((len(at), len(groups.base)))
         np.put_along_axis(equal, at, 1 / near.k, axis=1)

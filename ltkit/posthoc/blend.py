@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ltkit.posthoc import check_train, log_prior
-from ltkit.posthoc._balanced import blends
+from ltkit.posthoc._balanced import blend_of, blends
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import RANGES
 
@@ -83,7 +83,7 @@ def fit_many(
     weights = {key: weight.astype(np.float32) for key, (weight, _) in blended.items()}
     found = []
     for settings in tried:
-        key = float(settings["share"]), float(settings["penalty"])
+        key = blend_of(settings)
         with np.errstate(over="ignore"):  # by an extreme tau; whoever uses the bias checks it
             bias = (blended[key][1] - settings["tau"] * prior).astype(np.float32)
         found.append(Classifier(weights[key], bias, base.normalize_features, base.experts))

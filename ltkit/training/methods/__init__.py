@@ -6,6 +6,7 @@ further views of each image, a momentum encoder with a queue. torch is not impor
 listing the names stays quick.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ class Seen:
     amp: Amp
 
 
-class Method(Stateful):
+class Method(Stateful, ABC):
     """A loss that sees more than the logits, labels and features of a batch.
 
     What it holds is saved with an interrupted run, as that of a `Stateful` loss.
@@ -60,9 +61,9 @@ class Method(Stateful):
     def attach(self, network: "Network") -> None:
         """Build what depends on the network, on its device; called once, before training."""
 
+    @abstractmethod
     def of_batch(self, seen: Seen) -> "Tensor":
         """Return the mean over the batch."""
-        raise NotImplementedError
 
     def check(self, settings: TrainSettings, samples: int) -> None:
         """Reject a run that has no room for the queue.

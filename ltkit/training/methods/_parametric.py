@@ -1,9 +1,32 @@
 """Parametric contrastive learning: logits and similarities in one softmax."""
 
+from collections.abc import Mapping
 from math import log
 
 import torch
 from torch import Tensor
+
+from ltkit.losses import check_choice, check_counts, check_range
+from ltkit.training.augment import VIEWS
+
+BETWEEN: Mapping[str, tuple[float, float]] = {
+    "alpha": (0, 1e6), "beta": (1e-6, 1e6), "gamma": (0, 1e6), "temperature": (1e-4, 1e6),
+    "smoothing": (0, 1), "queue": (0, 1e9), "size": (1, 1e6), "momentum": (0, 1),
+}  # fmt: skip
+"""What the parameters may be."""
+
+
+def prior_of(class_counts: Tensor, second_view: str, **parameters: float) -> Tensor:
+    """Check what a method is made with; return the (C,) log prior.
+
+    Raises:
+        InputError: when a parameter is out of range, or a class has no training image.
+    """
+    for name, value in parameters.items():
+        check_range(name, value, *BETWEEN[name])
+    check_choice("second_view", second_view, VIEWS)
+    check_counts(class_counts)
+    return (class_counts.double() / class_counts.sum()).log()
 
 
 def parametric(

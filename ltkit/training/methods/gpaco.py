@@ -5,10 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltkit.architectures.network import Network
-from ltkit.losses import check_choice, check_counts, check_range
 from ltkit.training.augment import VIEWS
 from ltkit.training.methods import Method, Seen
-from ltkit.training.methods._parametric import parametric
+from ltkit.training.methods._parametric import parametric, prior_of
 from ltkit.training.momentum import Queue, projection, width
 
 
@@ -73,20 +72,12 @@ class GPaCo(Method, nn.Module):
     ) -> None:
         """Check the parameters; compute the prior from the counts."""
         super().__init__()
-        for name, value, least, most in (
-            ("alpha", alpha, 0, 1e6), ("beta", beta, 1e-6, 1e6), ("gamma", gamma, 0, 1e6),
-            ("temperature", temperature, 1e-4, 1e6), ("smoothing", smoothing, 0, 1),
-            ("queue", queue, 0, 1e9), ("size", size, 1, 1e6),
-        ):  # fmt: skip
-            check_range(name, value, least, most)
-        check_choice("second_view", second_view, VIEWS)
-        check_counts(class_counts)
         self.weights = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature,
                         "smoothing": smoothing}  # fmt: skip
+        prior = prior_of(class_counts, second_view, **self.weights, queue=queue, size=size)
         self.size, self.views, self.queue_size = size, (VIEWS[second_view],), queue
         self.queue = Queue(queue, size)
-        prior = class_counts.double() / class_counts.sum()
-        self.register_buffer("log_prior", prior.log(), persistent=False)
+        self.register_buffer("log_prior", prior, persistent=False)
 
     def attach(self, network: Network) -> None:
         """Build the projection."""

@@ -1,18 +1,18 @@
 """KCL: supervised contrast to the own key and a few same-class keys, whatever the class's size."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from ltkit.architectures.network import Network
 from ltkit.losses import batch_seed, check_choice, check_range
 from ltkit.training.augment import VIEWS
-from ltkit.training.methods import Method, Seen
+from ltkit.training.methods import Seen
+from ltkit.training.methods._keyed import Keyed
 from ltkit.training.methods._supervised import supervised
-from ltkit.training.momentum import MomentumEncoder, Queue, projection, width
+from ltkit.training.momentum import Queue
 
 
-class KCL(Method, nn.Module):
+class KCL(Keyed):
     r"""K-positive contrastive learning, and cross-entropy of a head that leaves it alone.
 
     .. math:: L_i = -\frac{1}{|P(i)|} \sum_{p \in P(i)} \log
@@ -84,18 +84,9 @@ class KCL(Method, nn.Module):
         self.views, self.queue_size = (VIEWS[second_view],), queue
         self.queue = Queue(queue, size)
 
-    def attach(self, network: Network) -> None:
-        """Build the projection, and the key encoder from the network."""
-        self.projection = projection(width(network), self.size)
-        self.keys = MomentumEncoder(network.backbone, self.projection, self.momentum)
-
     def of_batch(self, seen: Seen) -> Tensor:
         """Return the mean over the batch; put its keys into the queue."""
-        first, second = seen.views
-        features, logits = seen.encode(first)
-        queries = functional.normalize(self.projection(features))
-        self.keys.follow(seen.network.backbone, self.projection)
-        keys = self.keys(second, seen.amp)
+        queries, keys, logits = self.queries_and_keys(seen)
         value = self.contrast(seen.labels, queries, keys)
         self.queue.put(keys, seen.labels)
         return value + functional.cross_entropy(logits, seen.labels)

@@ -1,18 +1,16 @@
 """PaCo: balanced softmax in one softmax with a supervised contrast to keys of a slow encoder."""
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from ltkit.architectures.network import Network
-from ltkit.losses import check_choice, check_counts, check_range
 from ltkit.training.augment import VIEWS
-from ltkit.training.methods import Method, Seen
-from ltkit.training.methods._parametric import parametric
-from ltkit.training.momentum import MomentumEncoder, Queue, projection, width
+from ltkit.training.methods import Seen
+from ltkit.training.methods._keyed import Keyed
+from ltkit.training.methods._parametric import parametric, prior_of
+from ltkit.training.momentum import Queue
 
 
-class PaCo(Method, nn.Module):
+class PaCo(Keyed):
     r"""Parametric contrastive learning, with class centres among the candidates.
 
     .. math:: L_i = -\frac{\beta (u_y - \log D_i) + \alpha \sum_{k \in P(i)} (u_k - \log D_i)}
@@ -74,33 +72,18 @@ class PaCo(Method, nn.Module):
     ) -> None:
         """Check the parameters; compute the prior from the counts."""
         super().__init__()
-        for name, value, least, most in (
-            ("alpha", alpha, 0, 1e6), ("beta", beta, 1e-6, 1e6), ("gamma", gamma, 0, 1e6),
-            ("temperature", temperature, 1e-4, 1e6), ("queue", queue, 0, 1e9),
-            ("size", size, 1, 1e6), ("momentum", momentum, 0, 1),
-        ):  # fmt: skip
-            check_range(name, value, least, most)
-        check_choice("second_view", second_view, VIEWS)
-        check_counts(class_counts)
         self.weights = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature}
+        prior = prior_of(
+            class_counts, second_view, **self.weights, queue=queue, size=size, momentum=momentum
+        )
         self.size, self.momentum = size, momentum
         self.views, self.queue_size = (VIEWS[second_view],), queue
         self.queue = Queue(queue, size)
-        prior = class_counts.double() / class_counts.sum()
-        self.register_buffer("log_prior", prior.log(), persistent=False)
-
-    def attach(self, network: Network) -> None:
-        """Build the projection, and the key encoder from the network."""
-        self.projection = projection(width(network), self.size)
-        self.keys = MomentumEncoder(network.backbone, self.projection, self.momentum)
+        self.register_buffer("log_prior", prior, persistent=False)
 
     def of_batch(self, seen: Seen) -> Tensor:
         """Return the mean over the batch; put its keys into the queue."""
-        first, second = seen.views
-        features, logits = seen.encode(first)
-        queries = functional.normalize(self.projection(features))
-        self.keys.follow(seen.network.backbone, self.projection)
-        keys = self.keys(second, seen.amp)
+        queries, keys, logits = self.queries_and_keys(seen)
         value = self.contrast(logits, seen.labels, queries, keys)
         self.queue.put(keys, seen.labels)
         return value
