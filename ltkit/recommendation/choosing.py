@@ -112,7 +112,7 @@ class Chooser:
         """
         size, every = len(weights), self.gains
         gained, final = own.gains, every[own.candidate]
-        mean, _ = self._tally(np.ones(len(self.labels), bool)).gains(weights)
+        mean, _ = self._whole.gains(weights)
         between = mean[own.picks]
         if over is not None:
             gained, final = gained - over.gains, final - every[over.candidate]
@@ -165,6 +165,11 @@ class Chooser:
         )
         tally = Tally(samples, np.zeros(size), gain[None], square[None])
         return float(tally.gains(weights)[1][0])
+
+    @cached_property
+    def _whole(self) -> Tally:
+        """The tally of all samples."""
+        return self._tally(np.ones(len(self.labels), bool))
 
     @cached_property
     def _by_class(self) -> tuple[Ints, Ints, Ints]:

@@ -142,13 +142,14 @@ def _tried(
     """Return a method's settings and the (K, N) validation samples that each is right on."""
     fit, on_val = fitting
     val, base = features.split("val"), features.classifier()
-    parts = list(_fits(features, fit, dealt if on_val else None))
-    runs = [run for correction in parts[0][0] for run in correction.runs]
-    right = np.zeros((len(runs) * (1 if shift is None else 2), len(val)), bool)
-    for corrections, rows in parts:
+    runs, places, hits = list[Mapping[str, Any]](), list[Ints](), list[NDArray[np.bool_]]()
+    for corrections, rows in _fits(features, fit, dealt if on_val else None):
+        runs = [run for correction in corrections for run in correction.runs]
         both = [*corrections, *([] if shift is None else shifted(corrections, base, shift))]
         some = val if len(rows) == len(val) else val.at(rows)
-        right[:, rows] = np.concatenate(predict_classes(some, base, both)) == some.labels
+        places.append(rows)
+        hits.append(np.concatenate(predict_classes(some, base, both)) == some.labels)
+    right = np.concatenate(hits, axis=1)[:, np.argsort(np.concatenate(places))]
     plain = [Candidate(name, run) for run in runs]
     return plain + [replace(c, offset=True) for c in plain if shift is not None], right
 
