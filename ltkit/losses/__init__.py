@@ -80,6 +80,10 @@ class Stateful(Module):
         """Return numbers for the log."""
         return {}
 
+    def kept(self) -> "dict[str, Tensor]":
+        """Return what stays in the finished checkpoint beside the network."""
+        return {}
+
 
 def check_range(name: str, value: float, least: float = 0.0, most: float = inf) -> None:
     """Reject a parameter that is not a finite number from least to most.

@@ -20,6 +20,12 @@ SMALL = {
 RUN = TrainSettings(epochs=3, batch_size=32, warmup_epochs=0, learning_rate=0.05)
 
 
+def plain_views(name):
+    """The parameters with which a method's further views are those of the run."""
+    known = registry.defaults(registry.load(methods, name).loss)
+    return {"second_view": "standard"} if "second_view" in known else {}
+
+
 def unit(rng, *shape):
     values = rng.normal(size=shape)
     return values / np.linalg.norm(values, axis=-1, keepdims=True)
