@@ -71,8 +71,9 @@ class MetaHead(nn.Module):
         rows = self.record().holding(classifier).weight
         lengths = np.linalg.norm(rows, axis=1)
         if np.abs(lengths / SCALE - 1).max() > 1e-3 or classifier.bias.any():
+            found = f"{lengths.min():.3g} to {lengths.max():.3g}"
             raise InputError(
-                f"head: a meta head holds rows of length {SCALE:g} and no bias, the corrected rows "
-                f"have lengths {lengths.min():.3g} to {lengths.max():.3g}; use --to npz"
+                f"head: a meta head holds rows of length {SCALE:g} and no bias, found lengths "
+                f"{found} and {'a' if classifier.bias.any() else 'no'} bias; use --to npz"
             )
         return {"weight": rows}

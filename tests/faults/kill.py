@@ -38,6 +38,9 @@ CONTRASTIVE = (
 )
 """Two views, a momentum encoder and a queue, from a checkpoint."""
 
+TWO_PARTS = TRAIN.replace(" ce ", " oltr ") + " --augment standard"
+"""Batches by class, a memory that begins in the second part, rates of parts."""
+
 SPEED = "images_per_second"
 
 
@@ -64,6 +67,7 @@ JOBS = {
         Job("train", f"{TRAIN} -o out.pt", "out.pt"),
         Job("train-stateful", f"{STATEFUL} -o out.pt", "out.pt"),
         Job("train-contrastive", f"{CONTRASTIVE} -o out.pt", "out.pt", ("net.pt",)),
+        Job("train-oltr", f"{TWO_PARTS} -o out.pt", "out.pt"),
     )
 }  # fmt: skip
 

@@ -88,6 +88,9 @@ def work(folder, file):
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
             paco = built("paco", [30, 13], queue=18, size=4, second_view="standard")
             fit(dataset, folder / "paco.pt", IMAGES, loss=paco)
+            for name in ("lifted", "range", "oltr"):
+                method = built(name, [30, 13], per_class=3)
+                fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
             fit(dataset, folder / "supcon.pt", IMAGES, loss=built("supcon", [30, 13]))
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
@@ -184,12 +187,17 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images.pt", "stages.pt", "paco.pt", "supcon.pt"])
+@pytest.mark.parametrize(
+    "name",
+    ["images.pt", "stages.pt", "paco.pt", "supcon.pt", "lifted.pt", "range.pt", "oltr.pt"],
+)
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)
-    states = [torch.load(f / "process0" / name)["state_dict"] for f in folders]
-    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
+    states = [torch.load(f / "process0" / name) for f in folders]
+    for key in ("state_dict", "attributes"):
+        found, expected = (state.get(key, {}) for state in states)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_command_line_gives_the_same_heads(folders):

@@ -55,7 +55,7 @@ class OLTR(Method, nn.Module):
 
     Source:
         Liu et al., CVPR 2019, arXiv:1904.05160, sec. 3; the released code for ImageNet-LT. Its
-        layers and its loss give the same values and gradients, to 1e-6 of them.
+        layers and its loss give the same values, to 2e-7 of them, and gradients, to 6e-7.
 
         Readings: the run's schedule goes through both parts, where theirs starts anew (so does
         ``train ce --from-epoch 30 --then oltr --set then.plain=0 --then-lr 0.1``); the plain head

@@ -50,12 +50,13 @@ class Range(Metric):
         1.2833
 
     Source:
-        Zhang et al., ICCV 2017, arXiv:1611.08976, sec. 3; defaults of the code that long-tailed
-        tables use.
+        Zhang et al., ICCV 2017, arXiv:1611.08976, sec. 3; defaults of the form that is used for
+        re-identification, whose values and gradients these are, to 4e-7 of them.
 
-        Readings: lambda, which the tables do not report; at 1 the sum over the classes of a batch
-        leaves the features no room, and all of them become the same. Distances are not squared, and features are taken as they are; a class with fewer
-        images than a batch wants of it is compared with itself, in other views.
+        Readings: lambda, which long-tailed tables do not report; at 1 the sum over the classes of a
+        batch leaves the features no room, and all become the same. Distances are not squared, and
+        features are taken as they are. A class with fewer images than a batch wants of it is
+        compared with itself, in other views.
     """
 
     def __init__(
