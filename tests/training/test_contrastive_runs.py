@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contrastive import CONTRASTIVE, RUN, SMALL, built
+from contrastive import CONTRASTIVE, RUN, SMALL, UNLABELLED, built, plainly
 from made import refused
 from trained import Stop, dataset_of, fit, log, same, stop_after, weights
 
@@ -43,10 +43,10 @@ def test_a_run_that_was_stopped_anywhere_ends_as_if_it_had_not_been(digits, tmp_
 def test_it_learns(digits, tmp_path, name):
     """The head of each finds what is in the features, also where these are the contrast's."""
     settings = replace(RUN, epochs=12, schedule="cosine")
-    run(digits, tmp_path / "o.pt", name, settings, set={"second_view": "standard"})
+    run(digits, tmp_path / "o.pt", name, settings, set=plainly(name))
     lines = log(tmp_path / "o.pt")
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert lines[-1]["val"]["balanced"] > 0.5
+    assert lines[-1]["val"]["balanced"] > (0.3 if name in UNLABELLED else 0.5)
 
 
 def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "batch"), [(31, 32), (10_000, 32), (64, 65)], ids=["batch", "data", "larger batch"]
 )
-@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl"])
+@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl", "moco"])
 def test_a_queue_that_does_not_fit(digits, tmp_path, name, size, batch):
     settings = replace(RUN, batch_size=batch)
     message = f"parameters queue: found {size}, expected from {batch}, the batch size, to "
