@@ -76,6 +76,8 @@ STARTS = [
         ["--set queue: found 1024", "the training images"]),
     Row("momentum of BYOL", f"{PACO.replace('paco', 'byol')} --set momentum=1.5",
         ["momentum: found 1.5", "from 0 to 1"]),
+    Row("targets that come after the run", f"{PACO.replace('paco', 'tsc')} --set start=1.5",
+        ["start: found 1.5", "from 0 to 1"]),
     Row("turns of cached features", "train ssp feats.h5",
         ["METHOD ssp: sees", "train it on images"]),
     Row("unknown second view", f"{PACO} --set second_view=simcrl",

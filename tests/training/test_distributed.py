@@ -40,7 +40,8 @@ LOSSES = {
 IMAGES = TrainSettings(epochs=2, batch_size=9, warmup_epochs=0, learning_rate=0.05, steps=())
 METHODS = {
     "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
-    "simsiam": {}, "byol": {},
+    "simsiam": {}, "byol": {}, 
+    "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip
 """Methods with their parameters: keys, two views, other images than those drawn."""
 
