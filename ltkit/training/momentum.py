@@ -13,11 +13,18 @@ from ltkit.training import distributed
 from ltkit.training.validation import autocast
 
 
-def projection(features: int, size: int) -> nn.Sequential:
-    """Return a projection: a linear layer, batch norm, ReLU, and a linear layer of this size."""
+def projection(features: int, size: int, hidden: int | None = None) -> nn.Sequential:
+    """Return a projection: a linear layer, batch norm, ReLU, and a linear layer of this size.
+
+    Args:
+        features: units of its input.
+        size: of its output.
+        hidden: between the two; None: as many as the input's.
+    """
+    hidden = hidden or features
     return nn.Sequential(
-        nn.Linear(features, features), nn.BatchNorm1d(features), nn.ReLU(inplace=True),
-        nn.Linear(features, size),
+        nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True),
+        nn.Linear(hidden, size),
     )  # fmt: skip
 
 

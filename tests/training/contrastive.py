@@ -14,8 +14,13 @@ CONTRASTIVE = registry.names(methods)
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},
     "supcon": {"size": 8}, "kcl": {"queue": 64, "size": 8, "positives": 2},
+    "moco": {"queue": 64, "size": 8}, "simsiam": {"size": 8}, "byol": {"size": 8}, "ssp": {},
+    "tsc": {"queue": 64, "size": 8, "positives": 2},
 }  # fmt: skip
 """Parameters for small datasets."""
+
+UNLABELLED = ("ssp", "moco", "simsiam", "byol")
+"""Methods whose features are learned without labels."""
 
 RUN = TrainSettings(epochs=3, batch_size=32, warmup_epochs=0, learning_rate=0.05)
 

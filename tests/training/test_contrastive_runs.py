@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contrastive import CONTRASTIVE, RUN, SMALL, built, plain_views
+from contrastive import CONTRASTIVE, RUN, SMALL, UNLABELLED, built, plain_views
 from made import refused
 from trained import Stop, dataset_of, fit, log, same, stop_after, weights
 
@@ -46,7 +46,7 @@ def test_it_learns(digits, tmp_path, name):
     run(digits, tmp_path / "o.pt", name, settings, set=plain_views(name))
     lines = log(tmp_path / "o.pt")
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert lines[-1]["val"]["balanced"] > 0.5
+    assert lines[-1]["val"]["balanced"] > (0.3 if name in UNLABELLED else 0.5)
 
 
 def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "batch"), [(31, 32), (10_000, 32), (64, 65)], ids=["batch", "data", "larger batch"]
 )
-@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl"])
+@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl", "moco", "tsc"])
 def test_a_queue_that_does_not_fit(digits, tmp_path, name, size, batch):
     settings = replace(RUN, batch_size=batch)
     message = f"parameters queue: found {size}, expected from {batch}, the batch size, to "

@@ -38,6 +38,14 @@ LOSSES = {
     "dyswrm": dyswrm.loss(torch.tensor(COUNTS), window=3, start=0.0),  # has parameters
 }
 IMAGES = TrainSettings(epochs=2, batch_size=9, warmup_epochs=0, learning_rate=0.05, steps=())
+METHODS = {
+    "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
+    "simsiam": {}, "byol": {}, "lifted": {"per_class": 3}, "range": {"per_class": 3},
+    "oltr": {"per_class": 3},
+    "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
+}  # fmt: skip
+"""Methods with their parameters: keys, two views, other images than those drawn."""
+
 NORMED = replace(IMAGES, epochs=1, batch_size=8, augment="none")
 
 
@@ -86,12 +94,9 @@ def work(folder, file):
         with patch.object(architectures, "build", without_batch_norm):
             mixing = CMO(probability=0.5)
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
-            paco = built("paco", [30, 13], queue=18, size=4, second_view="standard")
-            fit(dataset, folder / "paco.pt", IMAGES, loss=paco)
-            for name in ("lifted", "range", "oltr"):
-                method = built(name, [30, 13], per_class=3)
+            for name, parameters in METHODS.items():
+                method = built(name, [30, 13], **parameters)
                 fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
-            fit(dataset, folder / "supcon.pt", IMAGES, loss=built("supcon", [30, 13]))
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -187,12 +192,10 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["images.pt", "stages.pt", "paco.pt", "supcon.pt", "lifted.pt", "range.pt", "oltr.pt"],
-)
+@pytest.mark.parametrize("name", ["images", "stages", *METHODS])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
+    name = f"{name}.pt"
     assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)
     states = [torch.load(f / "process0" / name) for f in folders]
     for key in ("state_dict", "attributes"):

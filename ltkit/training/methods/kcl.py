@@ -93,6 +93,10 @@ class KCL(Keyed):
 
     def contrast(self, labels: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
         """Return the mean over the batch, given (B, d) queries and keys of length 1."""
+        return supervised(*self.compared(labels, queries, keys)).mean()
+
+    def compared(self, labels: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+        """Return (B, 1 + K) similarities to the own key and the queue, the positives, and all."""
         own = (queries * keys).sum(dim=1, keepdim=True)
         stored = self.queue.keys.clone()  # which the batch's keys are put into before its gradient
         similarity = torch.cat([own, queries @ stored.T], dim=1) / self.temperature
@@ -100,7 +104,7 @@ class KCL(Keyed):
         same = there & (labels[:, None] == self.queue.labels)  # (B, K)
         yes = torch.ones_like(labels, dtype=torch.bool)[:, None]
         positive = torch.cat([yes, self.drawn(same, labels)], dim=1)
-        return supervised(similarity, positive, torch.cat([yes, there.expand_as(same)], 1)).mean()
+        return similarity, positive, torch.cat([yes, there.expand_as(same)], dim=1)
 
     def drawn(self, same: Tensor, labels: Tensor) -> Tensor:
         """Return K of each row's true entries, or all where there are fewer, as (B, K) bool."""
