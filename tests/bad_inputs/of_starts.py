@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from bad_inputs import torch_makers
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import DIGITS, Row
 
 from ltkit import architectures, datasets
@@ -13,6 +14,7 @@ from ltkit.training import runs
 
 ONE = f"{DIGITS} --epochs 1"
 PACO = ONE.replace("ce", "paco", 1)
+LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
 
 def deeper():
@@ -74,5 +76,14 @@ STARTS = [
         ["second_view: found 'simcrl'", "simclr"]),
     Row("views of cached features", "train paco feats.h5",
         ["METHOD paco: sees further views of images", "train it on images"]),
+    Row("a warm-up that never ends", f"{LPA} --set warmup=1",
+        ["--set warmup: found 1, expected fewer than the run's 1 epochs", "alpha=0"]),
+    Row("more prototypes than local vectors", f"{LPA} --set warmup=0 --set prototypes=100000",
+        ["prototypes: found 100000, expected from 1 to ", "set fewer"]),
+    Row("attributes of a network of experts",
+        "train lpa --data pics --arch resnet32_2experts --epochs 1 --device cpu --set queue=0 "
+        "--set warmup=0", ["feature map already pooled", "resnet32"], pictures()),
+    Row("what the contrast is on", f"{LPA} --set contrast_on=logits",
+        ["contrast_on: found 'logits'", "projection"]),
     Row("mixing of views", f"{PACO} --set queue=200 --mix mixup", ["--mix: this loss"]),
 ]  # fmt: skip

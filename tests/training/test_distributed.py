@@ -88,6 +88,8 @@ def work(folder, file):
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
             paco = built("paco", [30, 13], queue=18, size=4, second_view="standard")
             fit(dataset, folder / "paco.pt", IMAGES, loss=paco)
+            lpa = built("lpa", [30, 13], queue=0, size=4, second_view="standard", prototypes=4)
+            fit(dataset, folder / "lpa.pt", IMAGES, loss=lpa)
             fit(dataset, folder / "supcon.pt", IMAGES, loss=built("supcon", [30, 13]))
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
@@ -184,7 +186,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images.pt", "stages.pt", "paco.pt", "supcon.pt"])
+@pytest.mark.parametrize("name", ["images.pt", "stages.pt", "paco.pt", "lpa.pt", "supcon.pt"])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)
