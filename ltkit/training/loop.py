@@ -98,7 +98,8 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
     """Train for one epoch; return its log line and the seconds of training."""
     settings = job.recipe.settings
     known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
-    job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
+    blocks = functools.partial(_blocks, job)
+    job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means, blocks))
     start = time.perf_counter()
     with _compiler_heard(settings):
         mean_loss = _epoch(job, partial)
@@ -118,6 +119,12 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
         }
     line[f"{job.store.unit}_per_second"] = len(job.labels) / seconds
     return line, seconds
+
+
+def _blocks(job: Job) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the training images as they are, in blocks, with their labels."""
+    for rows in job.store.slices():
+        yield job.store.block(rows), job.labels[rows]
 
 
 class _Both(nn.Module):

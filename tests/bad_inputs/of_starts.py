@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from bad_inputs import torch_makers
+from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import DIGITS, OWN, RGB, Row
 from PIL import Image
 
@@ -14,6 +15,7 @@ from ltkit.training import runs
 
 ONE = f"{DIGITS} --epochs 1"
 PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
+LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
 
 def deeper():
@@ -108,5 +110,14 @@ STARTS = [
     Row("memory of a cosine head", f"{OLTR} --cosine", ["--cosine: the hallucinator"]),
     Row("whole model of a plain one", f"{OWN} --head meta",
         ["--head meta: found head.weight", "leave --head out"]),
+    Row("a warm-up that never ends", f"{LPA} --set warmup=1",
+        ["--set warmup: found 1, expected fewer than the run's 1 epochs", "alpha=0"]),
+    Row("more prototypes than local vectors", f"{LPA} --set warmup=0 --set prototypes=100000",
+        ["prototypes: found 100000, expected from 1 to ", "set fewer"]),
+    Row("attributes of a network of experts",
+        "train lpa --data pics --arch resnet32_2experts --epochs 1 --device cpu --set queue=0 "
+        "--set warmup=0", ["feature map already pooled", "resnet32"], pictures()),
+    Row("what the contrast is on", f"{LPA} --set contrast_on=logits",
+        ["contrast_on: found 'logits'", "projection"]),
     Row("mixing of views", f"{PACO} --set queue=200 --mix mixup", ["--mix: this loss"]),
 ]  # fmt: skip

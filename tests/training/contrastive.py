@@ -13,6 +13,7 @@ CONTRASTIVE = registry.names(methods)
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},
+    "lpa": {"queue": 64, "size": 8, "prototypes": 12, "warmup": 1, "refresh": 1},
     "supcon": {"size": 8}, "kcl": {"queue": 64, "size": 8, "positives": 2},
     "moco": {"queue": 64, "size": 8}, "simsiam": {"size": 8}, "byol": {"size": 8}, "ssp": {},
     "tsc": {"queue": 64, "size": 8, "positives": 2},

@@ -42,6 +42,7 @@ METHODS = {
     "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
     "simsiam": {}, "byol": {}, "lifted": {"per_class": 3}, "range": {"per_class": 3},
     "oltr": {"per_class": 3},
+    "lpa": {"queue": 0, "size": 4, "second_view": "standard", "prototypes": 4},
     "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip
 """Methods with their parameters: keys, two views, other images than those drawn."""
