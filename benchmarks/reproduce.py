@@ -41,7 +41,8 @@ DEFERRED = 0.8
 class Method:
     """A row of the tables.
 
-    flags: of `ltkit train`; ``{deferred}`` is the epoch where re-weighting starts.
+    flags: of `ltkit train`; ``{deferred}`` is the epoch where re-weighting starts, ``{tenth}`` a
+        tenth of the epochs. After a bar are those of a training that starts from the one before.
     cifar100, cifar10: published accuracy in % by imbalance factor.
     source: of the published numbers, and where their protocol is another.
     """
@@ -59,6 +60,10 @@ class Method:
 
 QUOTED = "as quoted in the SWRM paper"
 TRICKS = "bag of tricks (Zhang et al. 2021)"
+PACO = (
+    "--augment autoaugment+cutout --lr 0.05 --weight-decay 5e-4 --warmup-epochs 10 "
+    "--step-factor 0.1"
+)
 SWRM = "--weight-decay 1e-4 --steps 0.7,0.9 --step-factor 0.1"
 METHODS = {
     "ce": Method(
@@ -181,6 +186,39 @@ METHODS = {
         {},
         "the same, weights scaled to sum C",
     ),
+    "paco": Method(
+        f"paco {PACO}", {100: 52.0, 50: 56.0, 10: 64.2}, {}, "Cui et al. 2021: 400 epochs"
+    ),
+    "lpa": Method(
+        f"lpa --set warmup={{tenth}} --set refresh={{tenth}} {PACO}",
+        {100: 53.3, 50: 57.1, 10: 65.1},
+        {},
+        "Kim et al. 2022; their own baseline is 51.3, 55.8 and 63.2",
+    ),
+    "tsc": Method(
+        "tsc --augment simclr --schedule cosine",
+        {100: 43.8, 50: 47.4, 10: 59.0},
+        {100: 79.7},
+        "Li et al. 2022: 1000 epochs of batches of 1024, then 200 of the classifier",
+    ),
+    "kcl": Method(
+        "kcl --augment simclr --schedule cosine",
+        {100: 42.8},
+        {100: 77.6},
+        "the same, as quoted there",
+    ),
+    "ssp-ce": Method(
+        "ssp | ce",
+        {100: 40.8, 50: 45.3, 10: 57.8},
+        {100: 73.8, 50: 78.5, 10: 87.4},
+        "the unified-perspective paper, rotation",
+    ),
+    "ssp-drw": Method(
+        "ssp | weighted --drw {deferred}",
+        {100: 44.1, 50: 48.4, 10: 59.1},
+        {100: 77.5, 50: 81.2, 10: 88.2},
+        "the same",
+    ),
 }
 
 Run = Callable[[Sequence[str]], str]
@@ -209,9 +247,19 @@ class Job:
     @property
     def train(self) -> str:
         """The training, which names the run; where it runs and writes to makes no difference."""
-        method = METHODS[self.method].flags.format(deferred=int(DEFERRED * self.epochs))
+        return f"train {self.method_flags} {self.rest}"
+
+    @property
+    def method_flags(self) -> str:
+        """The method's flags, for so many epochs."""
+        deferred, tenth = int(DEFERRED * self.epochs), self.epochs // 10
+        return METHODS[self.method].flags.format(deferred=deferred, tenth=tenth)
+
+    @property
+    def rest(self) -> str:
+        """The flags that all methods have."""
         return (
-            f"train {method} --data {self.data} --arch {ARCHS[self.dataset]} --epochs {self.epochs}"
+            f"--data {self.data} --arch {ARCHS[self.dataset]} --epochs {self.epochs}"
             f" --seed {self.seed} {self.flags}"
         ).strip()
 
@@ -221,17 +269,41 @@ class Job:
         return work / f"{self.method}-{self.dataset}-{self.imbalance}-{self.seed}-{digest}"
 
     def commands(self, work: Path, device: str, model: str = "model.pt") -> list[list[str]]:
-        """Return the words of the three commands; a training that was interrupted goes on."""
+        """Return the words of the commands that are left; an interrupted training goes on."""
         folder = self.folder(work)
         checkpoint, features = folder / model, folder / f"{Path(model).stem}.h5"
-        resume = ["--resume"] if (folder / f"{model}.partial").is_file() else []
         where = ["--device", device]
         return [
-            [*shlex.split(self.train), "--keep-best", *where, "-o", str(checkpoint), *resume],
+            *trainings(self.method_flags, [*shlex.split(self.rest), *where], checkpoint, True),
             ["extract", str(checkpoint), "--data", self.data, "--splits", "test", *where,
              "-o", str(features), "--overwrite"],
             ["evaluate", str(features), "--json"],
         ]  # fmt: skip
+
+
+def trainings(
+    flags: str, rest: Sequence[str], checkpoint: Path, keep_best: bool = False
+) -> list[list[str]]:
+    """Return the words of the trainings that are left, each of which starts from the one before.
+
+    Args:
+        flags: the method's, with bars between the trainings.
+        rest: further words of each.
+        checkpoint: of the last one; the others' lie beside.
+        keep_best: whether the last keeps its best epoch, too.
+    """
+    parts, before, words = flags.split(" | "), None, []
+    for number, part in enumerate(parts, 1):
+        last = number == len(parts)
+        made = checkpoint if last else checkpoint.with_name(f"part{number}.pt")
+        if not made.is_file():
+            start = ["--init", str(before)] if before else []
+            keep = ["--keep-best"] if keep_best and last else []
+            resume = ["--resume"] if made.with_name(f"{made.name}.partial").is_file() else []
+            one = ["train", *shlex.split(part), *rest, *start, *keep, "-o", str(made), *resume]
+            words.append(one)
+        before = made
+    return words
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -277,17 +349,13 @@ def measure(job: Job, work: Path, device: str, run: Run) -> dict[str, Any]:
 
     folder = job.folder(work)
     folder.mkdir(parents=True, exist_ok=True)
-    train, *score = job.commands(work, device)
-    if not (folder / "model.pt").is_file():
-        run(train)
-    last = _scores([run(words) for words in score][-1])
+    last = scores([run(words) for words in job.commands(work, device)][-1])
     content = torch.load(folder / "model.pt", weights_only=True, map_location="cpu")
     epochs = _log(folder / "model.pt.jsonl")
     final, best = epochs[-1], max(epochs, key=lambda line: line["val"]["balanced"])
     chosen = last if best is final else None
     if chosen is None and (folder / "model.best.pt").is_file():
-        _, *score = job.commands(work, device, "model.best.pt")
-        chosen = _scores([run(words) for words in score][-1])
+        chosen = scores([run(words) for words in job.commands(work, device, "model.best.pt")][-1])
     return {
         "train": job.train,
         **asdict(job),
@@ -301,7 +369,7 @@ def measure(job: Job, work: Path, device: str, run: Run) -> dict[str, Any]:
     }
 
 
-def _scores(document: str) -> dict[str, Any]:
+def scores(document: str) -> dict[str, Any]:
     """Return the figures of the model's own head in what `evaluate --json` prints."""
     content = json.loads(document)
     row = content["rows"][0]
@@ -399,7 +467,7 @@ def table(path: Path = RESULTS) -> list[str]:
         "| method | `ltkit train` | published numbers |",
         "|---|---|---|",
         *(
-            f"| {name} | `{method.flags.format(deferred='160')}` | {method.source or '–'} |"
+            f"| {name} | `{method.flags.format(deferred=160, tenth=20)}` | {method.source or '–'} |"
             for name, method in METHODS.items()
         ),
         "",
@@ -426,12 +494,12 @@ def _cells(job: Job, runs: list[dict[str, Any]]) -> list[str]:
     label = f"{job.method} (`{job.flags}`)" if job.flags else job.method
     last = [run["last"]["test"]["accuracy"] for run in runs]
     best = [run["best"]["test"] and run["best"]["test"]["accuracy"] for run in runs]
-    cells = [_cell([accuracy[name] for accuracy in last]) for name in (*GROUPS, "all")]
-    cells.append(_cell([accuracy and accuracy["all"] for accuracy in best]))
+    cells = [cell([accuracy[name] for accuracy in last]) for name in (*GROUPS, "all")]
+    cells.append(cell([accuracy and accuracy["all"] for accuracy in best]))
     return [label, str(len(runs)), str(job.epochs), *cells]
 
 
-def _cell(values: list[float | None]) -> str:
+def cell(values: list[float | None]) -> str:
     """Return the mean and deviation of fractions in %, a dash where one is absent."""
     known = [100 * value for value in values if value is not None]
     if len(known) < len(values):

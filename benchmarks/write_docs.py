@@ -13,6 +13,7 @@ from typing import Any
 
 import alphanet_plus_page
 import reproduce
+import small_world
 import statistics_page
 from regret_page import regret_table
 
@@ -482,7 +483,13 @@ def documents() -> dict[Path, str]:
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))
     return {
         ROOT / "docs" / "results.md": "\n".join(
-            [RESULTS_HEAD, *regret_table(RESULTS / "regret.json"), *accuracy, *reproduce.table()]
+            [
+                RESULTS_HEAD,
+                *regret_table(RESULTS / "regret.json"),
+                *accuracy,
+                *small_world.table(),
+                *reproduce.table(),
+            ]  # fmt: skip
         ),
         ROOT / "docs" / "alphanet-plus.md": alphanet_plus_page.document(
             RESULTS / "alphanet_plus.json"

@@ -14,6 +14,8 @@ import torch
 from shared_data import cifar100_root
 
 from ltkit import losses, registry
+from ltkit.training import methods
+from ltkit.training.recipe import load_method
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import reproduce
@@ -49,18 +51,24 @@ def reproduced(jobs, tmp_path, run):
 
 
 def test_every_loss_is_a_method():
-    assert {m.flags.split()[0] for m in METHODS.values()} == set(registry.names(losses))
+    named = {part.split()[0] for m in METHODS.values() for part in m.flags.split(" | ")}
+    assert named - set(registry.names(methods)) == set(registry.names(losses))
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("epochs", [1, 200])
-def test_the_command_line_takes_the_flags(name, epochs, ltkit):
+def test_the_command_line_takes_the_flags(name, epochs, ltkit, tmp_path):
     """All of them are read before the data are looked for."""
-    words = Job(name, "cifar100_lt", 100, 0, epochs).train.split()
-    words[words.index("--data") + 1] = "nowhere"
-    code, _, err = ltkit(*words)
-    assert code == 2
-    assert "nowhere: neither a dataset nor a path" in err
+    job = Job(name, "cifar100_lt", 100, 0, epochs)
+    job.folder(tmp_path).mkdir()
+    for words in job.commands(tmp_path, "cpu")[:-2]:
+        words[words.index("--data") + 1] = "nowhere"
+        if "--init" in words:  # which is read first, and is not there yet
+            at = words.index("--init")
+            del words[at : at + 2]
+        code, _, err = ltkit(*words)
+        assert code == 2
+        assert "nowhere: neither a dataset nor a path" in err
 
 
 def test_class_weights_are_deferred_to_the_same_part_of_any_training():
@@ -227,6 +235,20 @@ def test_a_training_that_was_interrupted_goes_on_and_gives_the_same_line(run, tm
     assert cut["best"] == whole["best"]
 
 
+def test_what_is_learned_beforehand_is_started_from(run, tmp_path):
+    """An interrupted second training starts from the first's network again, which stays."""
+    job = Job("ssp-ce", "digits_lt", 20, 0, 1)
+    (first, second), whole = job.commands(tmp_path, "cpu")[:2], Path("part1.pt")
+    assert first[1] == "ssp"
+    assert "--keep-best" not in first
+    assert Path(second[second.index("--init") + 1]).name == whole.name
+    line = measure(job, tmp_path, "cpu", run)
+    assert run.calls == ["train", "train", "extract", "evaluate"]
+    assert line["train"].startswith("train ssp | ce --data digits_lt")
+    (job.folder(tmp_path) / "model.pt").unlink()
+    assert [words[1] for words in job.commands(tmp_path, "cpu")[:-2]] == ["ce"]
+
+
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
     good = pretended([0.1])
 
@@ -283,7 +305,7 @@ def small_cifar100(tmp_path_factory):
 def test_an_epoch_of_every_method(name, run, small_cifar100, tmp_path, monkeypatch):
     """Losses that start late have five: the last one is theirs."""
     monkeypatch.setenv("LTKIT_DATA", str(small_cifar100))
-    loss = registry.load(losses, METHODS[name].flags.split()[0]).loss
+    loss = load_method(METHODS[name].flags.split()[0]).loss
     epochs = 5 if "start" in inspect.signature(loss).parameters else 1
     line = measure(Job(name, "cifar100_lt", 10, 0, epochs), tmp_path, "cpu", run)
     assert line["last"]["test"]["n"] == 1000

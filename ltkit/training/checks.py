@@ -19,6 +19,9 @@ from ltkit.training.schedules import Stage
 
 COMPILERS = ("g++", "clang++")
 
+SHOWN = 3
+"""Architectures that an error names."""
+
 
 def check_settings(settings: TrainSettings) -> None:
     """Reject settings out of range.
@@ -51,10 +54,11 @@ def check_images(dataset: Dataset, arch: str) -> None:
         found = dataset.split("train").images[:1].shape[-1]
         if found != channels:
             fitting = [k for k, v in architectures.CATALOGUE.items() if v.channels == found]
+            more = f" or one of {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
             raise SettingError(
                 f"arch {arch}",
                 f"takes {channels} channels, the images have {found}; "
-                f"expected {', '.join(fitting) or 'another dataset'}",
+                f"expected {', '.join(fitting[:SHOWN]) or 'another dataset'}{more}",
             )
 
 
