@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ltkit.architectures.network import Network
+    from ltkit.training.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Method(Stateful, ABC):
     queue: keys of earlier batches that it keeps.
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
+    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
     """
 
     mixable = False
@@ -57,6 +59,8 @@ class Method(Stateful, ABC):
     views: tuple[Augment, ...] = ()
     queue_size = 0
     detached = False
+    takes_teacher = False
+    teacher: "Teacher | None" = None
 
     def attach(self, network: "Network") -> None:
         """Build what depends on the network, on its device; called once, before training."""
