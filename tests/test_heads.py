@@ -13,6 +13,7 @@ from ltkit.architectures.heads import (
     MarginHead,
     ScaledHead,
 )
+from ltkit.architectures.meta_head import MetaHead
 from ltkit.architectures.network import Hooked, Network, make_head
 from ltkit.errors import InputError
 from ltkit.records import Classifier
@@ -43,12 +44,13 @@ HEADS = {
     "cosine experts": lambda: ExpertHeads([CosineHead(2, C, 30.0) for _ in range(3)]),
     "aligned": lambda: AlignedHead(D, C),
     "aligned, no bias": lambda: AlignedHead(D, C, bias=False),
+    "meta": lambda: MetaHead(D, C),
 }
 
 
 def features_of(head, seed=0):
     features = torch.randn(9, D, generator=torch.Generator().manual_seed(seed))
-    return head.lift(features) if isinstance(head, AlignedHead) else features
+    return head.lift(features) if hasattr(head, "lift") else features
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -63,7 +65,9 @@ def test_the_linear_form_has_the_same_logits(name):
 def corrected(folded, kind, rng):
     """Return a classifier that this kind of head can hold."""
     weight, bias = folded.weight.copy(), folded.bias.copy()
-    if kind.startswith(("cosine", "causal")):  # rows of one length; rows that are not too long
+    if kind.startswith(
+        ("cosine", "causal", "meta")
+    ):  # rows of one length; rows that are not too long
         order = rng.permutation(C)
         weight, bias = weight[order], bias[order]
     elif kind.startswith("aligned"):  # a multiple of each row, the confidence's part with it

@@ -87,6 +87,8 @@ def _small(arch: str) -> ArchSpec:
 
 
 CATALOGUE: dict[str, ArchSpec] = {
+    "resnet8": _cifar(8),
+    "resnet14": _cifar(14),
     "resnet20": _cifar(20),
     "resnet32": _cifar(32),
     "resnet44": _cifar(44),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ltkit.architectures.heads import AlignedHead, CosineHead, ExpertHeads, LinearHead
+from ltkit.architectures.meta_head import MetaHead
 from ltkit.errors import InputError
 from ltkit.narrowing import as_float32
 from ltkit.records import Classifier, Head
@@ -61,7 +62,7 @@ class Network(nn.Module):
             features = self.neck(features)
         if self.head is None:
             return features, features
-        if isinstance(self.head, AlignedHead):
+        if isinstance(self.head, AlignedHead | MetaHead):
             features = self.head.lift(features)
         return features, self.head(features)
 

@@ -40,12 +40,14 @@ class Moment:
     accuracy: gives the (C,) accuracy of each class on the validation split, NaN for a class
         without images there; None where the dataset has no such split.
     class_means: gives the (C, D) mean features of each class, on training images as they are.
+    blocks: gives the training images as they are, in blocks, with their (B,) labels.
     """
 
     epoch: int
     epochs: int
     accuracy: "Callable[[], Tensor] | None"
     class_means: "Callable[[], Tensor]"
+    blocks: "Callable[[], Iterable[tuple[Tensor, Tensor]]]" = tuple
 
     def reached(self, start: float) -> bool:
         """Return whether a part of the run, 0 to 1, is over: 0.8 of 200 is 160 finished epochs."""
@@ -78,6 +80,10 @@ class Stateful(Module):
 
     def watched(self) -> dict[str, float]:
         """Return numbers for the log."""
+        return {}
+
+    def kept(self) -> "dict[str, Tensor]":
+        """Return what stays in the finished checkpoint beside the network."""
         return {}
 
 

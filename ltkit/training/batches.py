@@ -43,17 +43,21 @@ class Batches(NamedTuple):
         return [job.store.augmented(index, job.generator, view) for view in views]
 
 
-def of_epoch(job: "Job", sampler: Sampler, least: int) -> Batches:
+def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Batches:
     """Draw the batches of a job's next epoch.
 
     Args:
         job: what is trained; its store takes note of the draws.
         sampler: how often classes are drawn.
         least: fewest samples of a batch.
+        per_class: images that a batch has of each of its classes; 0: as they are drawn.
     """
     settings, labels, generator = job.recipe.settings, job.labels, job.generator
     counts = labels.bincount(minlength=len(job.class_counts)).cpu()
-    if sampler == "instance":
+    if per_class:
+        chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
+        order = by_class(labels.cpu(), chances, settings.batch_size, per_class, generator)
+    elif sampler == "instance":
         order = torch.randperm(len(labels), generator=generator)
     else:
         chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
@@ -108,3 +112,47 @@ def draws(labels: Tensor, chances: Tensor, generator: torch.Generator) -> Tensor
     classes = chances.multinomial(len(labels), replacement=True, generator=generator)
     within = torch.rand(len(labels), generator=generator, dtype=torch.float64) * counts[classes]
     return order[first[classes] + within.long()]
+
+
+def by_class(
+    labels: Tensor, chances: Tensor, batch_size: int, per_class: int, generator: torch.Generator
+) -> Tensor:
+    """Return the indices of an epoch of batches that have several images of each of their classes.
+
+    There are as many batches as the samples fill, at least one. The n classes of a batch are drawn
+    systematically (Madow, Annals of Mathematical Statistics 20, 1949): a class of the chance p
+    is drawn n p times, rounded up or down, on average just so; one of at most 1 / n not twice. The
+    images of a class are different ones as far as it has them; then they are repeated.
+
+    Args:
+        labels: (N,) int64.
+        chances: (C,) probabilities of the classes; 0 for a class without images.
+        batch_size: images of a batch.
+        per_class: of these, of each class; a divisor.
+        generator: source of the draws.
+    """
+    order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(chances))
+    first, drawn = (counts.cumsum(0) - counts).tolist(), []
+    for _ in range(max(1, len(labels) // batch_size)):
+        times = systematic(chances, batch_size // per_class, generator)
+        for c in times.nonzero().flatten().tolist():
+            size, wanted = int(counts[c]), int(times[c]) * per_class
+            rounds = [torch.randperm(size, generator=generator) for _ in range(0, wanted, size)]
+            drawn.append(order[first[c] + torch.cat(rounds)[:wanted]])
+    return torch.cat(drawn)
+
+
+def systematic(chances: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return how often each of the classes is drawn, (C,) int64, of so many draws together.
+
+    Example:
+        >>> chances = torch.tensor([0.5, 0.25, 0.0, 0.25], dtype=torch.float64)
+        >>> systematic(chances, 4, torch.Generator()).tolist()
+        [2, 1, 0, 1]
+    """
+    there = chances.nonzero().flatten()
+    there = there[torch.randperm(len(there), generator=generator)]
+    ends = chances[there].double().cumsum(0) * (count / chances.double().sum())
+    points = torch.arange(count) + torch.rand((), generator=generator, dtype=torch.float64)
+    at = torch.searchsorted(ends, points, right=True).clamp(max=len(there) - 1)
+    return there[at].bincount(minlength=len(chances))

@@ -2,8 +2,9 @@
 
 Keys: ``format`` ("ltkit-checkpoint"), ``format_version``, ``arch``, ``num_classes``, ``cosine``,
 ``scale``, ``state_dict`` (``backbone.*``, ``head.*``), ``mean``, ``std``, ``classes``,
-``train_ids``, ``epoch`` (finished ones), ``recipe``, ``versions``. They name the network and the
-data, so that nobody has to.
+``train_ids``, ``epoch`` (finished ones), ``recipe``, ``versions``; where the method leaves some,
+``attributes``: tensors beside the network, as the ``meta.*`` of a whole model, or the
+``prototypes`` of local vectors. They name the network and the data, so that nobody has to.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ltkit.architectures.network import Network
 from ltkit.errors import FormatError, InputError, SettingError
@@ -28,7 +30,12 @@ FORMAT_VERSION = 1
 
 
 def save(
-    path: Path, recipe: Mapping[str, Any], epoch: int, network: Network, dataset: Dataset
+    path: Path,
+    recipe: Mapping[str, Any],
+    epoch: int,
+    network: Network,
+    dataset: Dataset,
+    attributes: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a finished checkpoint, or one of the best epoch so far.
 
@@ -38,6 +45,7 @@ def save(
         epoch: this network's finished epochs.
         network: the trained network.
         dataset: what it was trained on.
+        attributes: what the method leaves beside the network.
     """
     classes = dataset.classes
     content = {
@@ -47,7 +55,7 @@ def save(
         "num_classes": len(classes),
         "cosine": recipe["cosine"],
         "scale": recipe["scale"],
-        "state_dict": {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()},
+        "state_dict": _on_cpu(network.state_dict()),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "classes": {"train_count": classes.train_count.tolist(), "names": classes.names},
@@ -55,9 +63,14 @@ def save(
         "epoch": epoch,
         "recipe": dict(recipe),
         "versions": {"ltkit": __version__, "torch": str(torch.__version__)},
+        **({"attributes": _on_cpu(attributes)} if attributes else {}),
     }
     with replacing(path) as temporary:
         temporary.write_bytes(_saved(content))
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def save_partial(

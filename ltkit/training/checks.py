@@ -113,7 +113,8 @@ def check_methods(
     """
     for part in methods_in(loss):
         if dataset is None:
-            said = "sees further views of images, found cached features; train it on images"
+            does = "sees further views of images" if part.views else "trains the features"
+            said = f"{does}, found cached features; train it on images"
             raise SettingError(f"method {method}", said)
         part.check(settings, len(dataset.split("train")))
         for view in part.views:

@@ -62,6 +62,11 @@ class Deferred(Stateful, nn.Module):
         """Return the numbers of the loss in use."""
         return self.current.watched() if isinstance(self.current, Stateful) else {}
 
+    def kept(self) -> dict[str, Tensor]:
+        """Return what both losses leave in the finished checkpoint."""
+        every = [part.kept() for part in self.parts if isinstance(part, Stateful)]
+        return {name: value for one in every for name, value in one.items()}
+
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
         """Return the mean over the batch."""
         if isinstance(self.current, Stateful):

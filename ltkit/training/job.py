@@ -84,16 +84,39 @@ class Job:
         settings = self.recipe.settings
         self.generator.manual_seed(settings.seed)
         self.whole = _Whole(self.network, self.loss)
+        decays = any(method.weight_decay for method in methods_in(self.loss))
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), settings.learning_rate, settings.momentum,
+            _groups(self.network, self.loss, settings.weight_decay if decays else 0.0),
+            settings.learning_rate, settings.momentum,
             weight_decay=settings.weight_decay, fused=True,
         )  # fmt: skip
-        if learned := [p for p in self.loss.parameters() if p.requires_grad]:
-            decays = any(method.weight_decay for method in methods_in(self.loss))
-            decay = settings.weight_decay if decays else 0.0
-            self.optimizer.add_param_group({"params": learned, "weight_decay": decay})
         self.wrapped = "not yet"
         self.parallel: nn.Module = self.network
+
+
+def _groups(network: Network, loss: Stateful, decay: float) -> list[dict[str, Any]]:
+    """Return the optimizer's groups; ``part`` names those that have a learning rate of their own.
+
+    Args:
+        network: that is trained, with the run's weight decay.
+        loss: whose parameters are trained beside.
+        decay: weight decay of these.
+    """
+    methods = methods_in(loss)
+    rated = {name for method in methods for name in method.rates}
+    of: dict[int, str] = {}
+    for module in (network, *methods):
+        for name, parameter in module.named_parameters():
+            inside = (part for part in rated if f"{name}.".startswith(f"{part}."))
+            of[id(parameter)] = next(inside, "")
+    groups: list[dict[str, Any]] = []
+    for module, more in ((network, {}), (loss, {"weight_decay": decay})):
+        parts: dict[str, list[nn.Parameter]] = {}
+        for parameter in module.parameters():
+            if parameter.requires_grad or module is network:
+                parts.setdefault(of.get(id(parameter), ""), []).append(parameter)
+        groups += [{"params": held, "part": part, **more} for part, held in parts.items()]
+    return groups
 
 
 class _Whole(Network):
@@ -102,6 +125,17 @@ class _Whole(Network):
     def __init__(self, network: Network, loss: Stateful) -> None:
         super().__init__(network.backbone, network.head)
         self.loss = loss
+
+
+def method_of(loss: Stateful) -> Method | None:
+    """Return the method in use, where the loss in use is one."""
+    now = loss.current if isinstance(loss, Deferred) else loss
+    return now if isinstance(now, Method) else None
+
+
+def _evaluated(loss: Stateful, network: Network) -> nn.Module:
+    method = method_of(loss)
+    return network if method is None else method.evaluated(network)
 
 
 def methods_in(loss: OfBatch | Stateful) -> list[Method]:
@@ -143,7 +177,8 @@ def job_of(
         loss = Deferred(counts, loss, loss, 0)
     given, accuracy = recipe.class_means, None
     if val is not None and val_labels is not None:
-        accuracy = accuracy_of(network, val, val_labels, len(counts), recipe.settings)
+        model = partial(_evaluated, loss, network)
+        accuracy = accuracy_of(model, val, val_labels, len(counts), recipe.settings)
     for method in methods_in(loss):
         if recipe.teacher and method.takes_teacher:
             method.teacher = recipe.teacher.to(store.device)

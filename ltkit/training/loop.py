@@ -22,9 +22,8 @@ from ltkit.settings import Sampler, TrainSettings
 from ltkit.training import batches, beside, checkpoint, distributed
 from ltkit.training.batches import Batches
 from ltkit.training.checks import check_batches, least_batch
-from ltkit.training.deferred import Deferred
-from ltkit.training.job import Job, Progress, Report
-from ltkit.training.methods import Method, Seen
+from ltkit.training.job import Job, Progress, Report, method_of
+from ltkit.training.methods import Seen
 from ltkit.training.schedules import staged_rate
 from ltkit.training.starts import last_block, train_only
 from ltkit.training.validation import autocast
@@ -99,7 +98,8 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
     """Train for one epoch; return its log line and the seconds of training."""
     settings = job.recipe.settings
     known = functools.partial(job.accuracy, job.epoch) if job.accuracy else None
-    job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means))
+    blocks = functools.partial(_blocks, job)
+    job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means, blocks))
     start = time.perf_counter()
     with _compiler_heard(settings):
         mean_loss = _epoch(job, partial)
@@ -119,6 +119,12 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
         }
     line[f"{job.store.unit}_per_second"] = len(job.labels) / seconds
     return line, seconds
+
+
+def _blocks(job: Job) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the training images as they are, in blocks, with their labels."""
+    for rows in job.store.slices():
+        yield job.store.block(rows), job.labels[rows]
 
 
 class _Both(nn.Module):
@@ -165,13 +171,15 @@ def _epoch(job: Job, partial: Path) -> float:
     sampler = _enter_stage(job)
     device, optimizer = job.store.device, job.optimizer
     scaler = torch.amp.GradScaler(device.type, enabled=job.recipe.settings.amp == "fp16")
-    drawn = batches.of_epoch(job, sampler, least_batch(job.network))
+    method = method_of(job.loss)
+    per_class, rates = (method.per_class, method.rates) if method else (0, {})
+    drawn = batches.of_epoch(job, sampler, least_batch(job.network), per_class)
     steps = len(drawn.own)
     losses = torch.zeros(steps, device=device)
     for step in range(steps):
         rate = _rate(job, step / steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * rates.get(group.get("part", ""), 1.0)
         value = _batch_loss(job, drawn, step)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
@@ -194,17 +202,19 @@ def _enter_stage(job: Job) -> Sampler:
     network.backbone.train(freeze != "backbone")
     if freeze is None and job.recipe.trained == "last-block":
         train_only(network.backbone, last_block(network.backbone, "this network"))
-    method = _method(job)
+    method = method_of(job.loss)
     detached = method is not None and method.detached
     if (wrapped := f"{freeze}, {detached}") != job.wrapped:
         both = _both(network, job.recipe.settings, detached)
         job.wrapped, job.parallel = wrapped, distributed.parallel(both)
+    if method is not None and method.sampler is not None:
+        return method.sampler
     return stage.sampler if stage else job.recipe.sampler
 
 
 def _batch_loss(job: Job, drawn: Batches, step: int) -> Tensor:
     """Return the loss of a batch, of which this process computes its part."""
-    views, method = drawn.views(job, step), _method(job)
+    views, method = drawn.views(job, step), method_of(job.loss)
     if method is not None:
         seen = (views.images, *drawn.further(job, step, method.views))
         encode, amp = functools.partial(_encode, job), job.recipe.settings.amp
@@ -215,12 +225,6 @@ def _batch_loss(job: Job, drawn: Batches, step: int) -> Tensor:
         other = job.loss(logits, views.others, features)
         value = views.weight * value + (1 - views.weight) * other
     return value
-
-
-def _method(job: Job) -> Method | None:
-    """Return the method of the job's stage, where its loss is one."""
-    now = job.loss.current if isinstance(job.loss, Deferred) else job.loss
-    return now if isinstance(now, Method) else None
 
 
 def _encode(job: Job, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,18 +84,27 @@ class MomentumEncoder(nn.Module):
         theirs = [p.detach() for p in (*backbone.parameters(), *head.parameters())]
         torch._foreach_lerp_(own, theirs, 1 - self.momentum)
 
-    @torch.no_grad()
     def forward(self, images: Tensor, amp: Amp = "off") -> Tensor:
         """Return the (B, d) keys of images, of length 1, the same in all processes."""
+        return self.keys(self.features(images, amp))
+
+    @torch.no_grad()
+    def keys(self, features: Tensor) -> Tensor:
+        """Return the (B, d) keys, of length 1, of (B, D) features."""
+        return functional.normalize(self.head(features))
+
+    @torch.no_grad()
+    def features(self, images: Tensor, amp: Amp = "off") -> Tensor:
+        """Return the (B, D) features of images, the same in all processes."""
         count, processes = len(images), distributed.processes()
         if processes > 1:
             spread = (torch.arange(count) % processes).argsort(stable=True).to(images.device)
             images = images[spread[distributed.part(count)]]
         with autocast(images.device.type, amp):
-            features = self.backbone(images).float()
+            features: Tensor = self.backbone(images).float()
         if processes > 1:
             features = distributed.whole(features, count)[spread.argsort()]
-        return functional.normalize(self.head(features))
+        return features
 
 
 class Queue(nn.Module):

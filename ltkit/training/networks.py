@@ -85,7 +85,7 @@ def train(
     samples = _samples(dataset, counts, held, device)
 
     def save(path: Path, epoch: int) -> None:
-        checkpoint.save(path, record, epoch, network, dataset)
+        checkpoint.save(path, record, epoch, network, dataset, job.loss.kept())
 
     best = beside.best_path(output)
     job = job_of(

@@ -40,17 +40,25 @@ def _own_slices(store: Store) -> Iterator[slice]:
 
 
 def accuracy_of(
-    network: Network,
+    model: Callable[[], nn.Module],
     store: Store,
     labels: np.ndarray[Any, Any],
     num_classes: int,
     settings: TrainSettings,
 ) -> Callable[[int], Tensor]:
-    """Return a function for the (C,) accuracy on a split after an epoch, computed once for it."""
+    """Return a function for the (C,) accuracy on a split after an epoch, computed once for it.
+
+    Args:
+        model: gives what is evaluated.
+        store: the split's samples.
+        labels: (N,) int64, theirs.
+        num_classes: C.
+        settings: of the run.
+    """
 
     @functools.lru_cache(maxsize=1)
     def accuracy(epoch: int) -> Tensor:
-        right = predict(network, store, settings) == labels
+        right = predict(model(), store, settings) == labels
         return torch.from_numpy(_class_means(right, labels, num_classes))
 
     return accuracy

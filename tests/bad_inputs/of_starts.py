@@ -5,15 +5,18 @@ from pathlib import Path
 
 import torch
 from bad_inputs import torch_makers
-from bad_inputs.rows import DIGITS, Row
+from bad_inputs.picture_makers import pictures
+from bad_inputs.rows import DIGITS, OWN, RGB, Row
+from PIL import Image
 
 from ltkit import architectures, datasets
 from ltkit.settings import TrainPlan, TrainSettings
 from ltkit.training import runs
 
 ONE = f"{DIGITS} --epochs 1"
-PACO = ONE.replace("ce", "paco", 1)
 DISTILL = ONE.replace("ce", "distill", 1)
+PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
+LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
 
 def deeper():
@@ -33,6 +36,13 @@ def fewer():
 def alone():
     """Write ``bad.pt``: a backbone without a head."""
     torch.save(architectures.build("resnet20", 1).backbone.state_dict(), "bad.pt")
+
+
+def singles():
+    """Make two classes of one picture each."""
+    for name in ("ant", "bee"):
+        Path("pics", name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (len(name), 0, 0)).save(f"pics/{name}/0.png")
 
 
 def stopped():
@@ -99,5 +109,30 @@ STARTS = [
         ["second_view: found 'simcrl'", "simclr"]),
     Row("views of cached features", "train paco feats.h5",
         ["METHOD paco: sees further views of images", "train it on images"]),
+    Row("images of a class that do not divide a batch", f"{LIFTED} --set per_class=5",
+        ["--set per_class: found 5, expected from 2 to 64 images of a class, a divisor of 128"]),
+    Row("a batch without two images of a class", f"{LIFTED} --set per_class=1",
+        ["per_class: found 1", "at least 2"]),
+    Row("a batch of one class", f"{LIFTED} --set per_class=128", ["--set per_class: found 128"]),
+    Row("classes of one image each", f"{RGB} pics:val=none".replace("ce", "lifted", 1),
+        ["training images: found no class with two", "another loss"], singles),
+    Row("more distances than a class has", f"{LIFTED.replace('lifted', 'range')} --set k=7",
+        ["--set k: found 7, expected at most 6, the pairs of 4 images of a class"]),
+    Row("distances of cached features", "train range feats.h5",
+        ["METHOD range: trains the features, found cached features", "train it on images"]),
+    Row("no epoch for the memory", f"{LIFTED.replace('lifted', 'oltr')} --set plain=1",
+        ["--set plain: found 1, which is 1 of 1 epochs"]),
+    Row("memory of a cosine head", f"{OLTR} --cosine", ["--cosine: the hallucinator"]),
+    Row("whole model of a plain one", f"{OWN} --head meta",
+        ["--head meta: found head.weight", "leave --head out"]),
+    Row("a warm-up that never ends", f"{LPA} --set warmup=1",
+        ["--set warmup: found 1, expected fewer than the run's 1 epochs", "alpha=0"]),
+    Row("more prototypes than local vectors", f"{LPA} --set warmup=0 --set prototypes=100000",
+        ["prototypes: found 100000, expected from 1 to ", "set fewer"]),
+    Row("attributes of a network of experts",
+        "train lpa --data pics --arch resnet32_2experts --epochs 1 --device cpu --set queue=0 "
+        "--set warmup=0", ["feature map already pooled", "resnet32"], pictures()),
+    Row("what the contrast is on", f"{LPA} --set contrast_on=logits",
+        ["contrast_on: found 'logits'", "projection"]),
     Row("mixing of views", f"{PACO} --set queue=200 --mix mixup", ["--mix: this loss"]),
 ]  # fmt: skip

@@ -38,6 +38,15 @@ CONTRASTIVE = (
 )
 """Two views, a momentum encoder and a queue, from a checkpoint."""
 
+TWO_PARTS = TRAIN.replace(" ce ", " oltr ") + " --augment standard"
+"""Batches by class, a memory that begins in the second part, rates of parts."""
+
+LPA = (
+    TRAIN.replace(" ce ", " lpa ")
+    + " --set queue=64 --set size=8 --set prototypes=12 --set warmup=1 --set refresh=1"
+)
+"""Prototypes of local vectors in the state, found anew before some epochs."""
+
 SPEED = "images_per_second"
 
 
@@ -64,6 +73,8 @@ JOBS = {
         Job("train", f"{TRAIN} -o out.pt", "out.pt"),
         Job("train-stateful", f"{STATEFUL} -o out.pt", "out.pt"),
         Job("train-contrastive", f"{CONTRASTIVE} -o out.pt", "out.pt", ("net.pt",)),
+        Job("train-oltr", f"{TWO_PARTS} -o out.pt", "out.pt"),
+        Job("train-lpa", f"{LPA} -o out.pt", "out.pt"),
     )
 }  # fmt: skip
 

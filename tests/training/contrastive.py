@@ -16,19 +16,23 @@ CONTRASTIVE = [name for name in registry.names(methods) if name not in TAUGHT]
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},
+    "lpa": {"queue": 64, "size": 8, "prototypes": 12, "warmup": 1, "refresh": 1},
     "supcon": {"size": 8}, "kcl": {"queue": 64, "size": 8, "positives": 2},
     "moco": {"queue": 64, "size": 8}, "simsiam": {"size": 8}, "byol": {"size": 8}, "ssp": {},
     "tsc": {"queue": 64, "size": 8, "positives": 2},
 }  # fmt: skip
 """Parameters for small datasets."""
 
-ONE_VIEW = ("ssp",)
-"""Methods that ask for no further view."""
-
 UNLABELLED = ("ssp", "moco", "simsiam", "byol")
 """Methods whose features are learned without labels."""
 
 RUN = TrainSettings(epochs=3, batch_size=32, warmup_epochs=0, learning_rate=0.05)
+
+
+def plain_views(name):
+    """The parameters with which a method's further views are those of the run."""
+    known = registry.defaults(registry.load(methods, name).loss)
+    return {"second_view": "standard"} if "second_view" in known else {}
 
 
 def unit(rng, *shape):
@@ -40,11 +44,6 @@ def built(name, counts, **parameters):
     """A method with the parameters of small datasets."""
     parameters = SMALL.get(name, {}) | parameters
     return registry.load(methods, name).loss(torch.as_tensor(counts), **parameters)
-
-
-def plainly(name):
-    """The parameter with which the second view is an easy one, of a method that has it."""
-    return {} if name in ONE_VIEW else {"second_view": "standard"}
 
 
 def logsum(values):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contrastive import CONTRASTIVE, built, plainly
+from contrastive import CONTRASTIVE, built, plain_views
 from trained import fit, log
 
 from ltkit import checkpoints, datasets
@@ -43,7 +43,7 @@ def test_they_train_in_every_precision(tmp_path, name, amp, device):
     """With views, keys and queues on the device."""
     dataset = datasets.load("digits_lt")
     settings = TrainSettings(epochs=12, batch_size=32, schedule="onecycle", amp=amp)
-    method = built(name, dataset.classes.train_count, **plainly(name))
+    method = built(name, dataset.classes.train_count, **plain_views(name))
     fit(dataset, tmp_path / "net.pt", settings, loss=method, method=name, device=device)
     lines = log(tmp_path / "net.pt")
     assert lines[-1]["loss"] < lines[0]["loss"]

@@ -43,7 +43,9 @@ LOSSES = {
 IMAGES = TrainSettings(epochs=2, batch_size=9, warmup_epochs=0, learning_rate=0.05, steps=())
 METHODS = {
     "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
-    "simsiam": {}, "byol": {}, 
+    "simsiam": {}, "byol": {}, "lifted": {"per_class": 3}, "range": {"per_class": 3},
+    "oltr": {"per_class": 3},
+    "lpa": {"queue": 0, "size": 4, "second_view": "standard", "prototypes": 4},
     "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip
 """Methods with their parameters: keys, two views, other images than those drawn."""
@@ -105,13 +107,9 @@ def work(folder, file):
         with patch.object(architectures, "build", without_batch_norm):
             mixing = CMO(probability=0.5)
             fit(dataset, folder / "images.pt", IMAGES, mixing=mixing)
-            for name in METHODS:
-                fit(
-                    dataset,
-                    folder / f"{name}.pt",
-                    IMAGES,
-                    loss=built(name, [30, 13], **METHODS[name]),
-                )
+            for name, parameters in METHODS.items():
+                method = built(name, [30, 13], **parameters)
+                fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
             distill = built("distill", [30, 13])
             fit(dataset, folder / "distill.pt", IMAGES, loss=distill, teacher=teacher())
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
@@ -214,8 +212,10 @@ def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     name = f"{name}.pt"
     assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)
-    states = [torch.load(f / "process0" / name)["state_dict"] for f in folders]
-    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
+    states = [torch.load(f / "process0" / name) for f in folders]
+    for key in ("state_dict", "attributes"):
+        found, expected = (state.get(key, {}) for state in states)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_the_command_line_gives_the_same_heads(folders):

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from torch import nn
+
 from ltkit import architectures
+from ltkit.architectures import ArchSpec
+from ltkit.architectures.meta_head import MetaHead
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints.content import Content
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
@@ -15,6 +19,10 @@ from ltkit.settings import Fit, Interpolation, LoadSettings
 
 SUMMARY = "ltkit train ('ltkit-checkpoint')"
 FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1
+BESIDE = ("attributes",)
+"""Where a file has what is beside the network."""
+
+PLAIN = "head: the plain one taken, of the direct feature; --head meta takes the whole model"
 REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
@@ -58,17 +66,36 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         )
     spec = architectures.spec(arch)
     stored = {name: Stored(content.place, name) for name in content.tensors}
-    num_classes = 1
-    weight = "head.weight" if spec.experts == 1 else "head.experts.0.weight"
-    if weight in stored:
-        num_classes, _ = head_size(content, stored[weight], spec.features // spec.experts)
-    head = make_head(
-        spec.features, num_classes, cosine=bool(cosine), scale=scale, experts=spec.experts
-    )
+    meta = _meta(content)
+    if "head.weight" in meta and wanted.head == "meta":
+        stored = {n: s for n, s in stored.items() if not n.startswith("head.")} | meta
+        head: nn.Module = MetaHead(
+            spec.features, head_size(content, stored["head.weight"], spec.features)[0]
+        )
+    else:
+        head = make_head(
+            spec.features, _classes(content, stored, spec), cosine=bool(cosine), scale=scale,
+            experts=spec.experts,
+        )  # fmt: skip
     return assemble(
         content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
         trained_on=dict(trained_on), view=_view(path, trained_on),
+        notes=[PLAIN] if meta and wanted.head is None else [],
     )  # fmt: skip
+
+
+def _classes(content: Content, stored: Mapping[str, Stored], spec: ArchSpec) -> int:
+    """Return the classes of the network's own head."""
+    weight = "head.weight" if spec.experts == 1 else "head.experts.0.weight"
+    if weight not in stored:
+        return 1
+    return head_size(content, stored[weight], spec.features // spec.experts)[0]
+
+
+def _meta(content: Content) -> dict[str, Stored]:
+    """Return the parameters of a whole model's head, by the names of a network that has it."""
+    names = [name for name in content.states.get(BESIDE, {}) if name.startswith("meta.")]
+    return {f"head.{name.removeprefix('meta.')}": Stored(BESIDE, name) for name in names}
 
 
 def _view(path: Path, trained_on: Mapping[str, object]) -> ImageView | None:

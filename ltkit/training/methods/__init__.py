@@ -7,16 +7,17 @@ listing the names stays quick.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
-from ltkit.settings import Amp, Augment, TrainSettings
+from ltkit.settings import Amp, Augment, Sampler, TrainSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ltkit.architectures.network import Network
     from ltkit.training.teachers import Teacher
@@ -52,6 +53,11 @@ class Method(Stateful, ABC):
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
     takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
+    per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
+        between epochs, as the two that follow.
+    sampler: how often classes are drawn; None: as the run says.
+    rates: factors on the run's learning rate of parts, by the beginning of their parameters' names:
+        ``backbone``, ``head``, or such of its own; which parts have one does not change.
     """
 
     mixable = False
@@ -61,6 +67,9 @@ class Method(Stateful, ABC):
     detached = False
     takes_teacher = False
     teacher: "Teacher | None" = None
+    per_class = 0
+    sampler: Sampler | None = None
+    rates: Mapping[str, float] = MappingProxyType({})
 
     def attach(self, network: "Network") -> None:
         """Build what depends on the network, on its device; called once, before training."""
@@ -69,13 +78,23 @@ class Method(Stateful, ABC):
     def of_batch(self, seen: Seen) -> "Tensor":
         """Return the mean over the batch."""
 
+    def evaluated(self, network: "Network") -> "nn.Module":
+        """Return what is evaluated on the validation split: the network, or a model around it."""
+        return network
+
     def check(self, settings: TrainSettings, samples: int) -> None:
-        """Reject a run that has no room for the queue.
+        """Reject a run that has no room for the queue, or no batches of the wanted form.
 
         Raises:
-            SettingError: naming ``queue``.
+            SettingError: naming ``queue``, or ``per_class``.
         """
-        least = settings.batch_size
+        least, size = settings.batch_size, self.per_class
+        if size and (least % size or not 2 <= size <= least // 2):
+            raise SettingError(
+                "parameters per_class",
+                f"found {size}, expected from 2 to {least // 2} images of a class, a divisor of "
+                f"{least}, the batch size",
+            )
         if self.queue_size and not least <= self.queue_size <= samples:
             raise SettingError(
                 "parameters queue",
