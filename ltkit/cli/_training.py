@@ -177,6 +177,14 @@ Start = Annotated[
         show_default=False,
     ),
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CKPT",
+        help="The checkpoint of the same classes that distill learns from.",
+        show_default=False,
+    ),
+]
 KeepHead = Annotated[
     bool, typer.Option("--keep-head", help="Start from the head of the --init checkpoint, too.")
 ]

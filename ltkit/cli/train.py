@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OF_IMAGES = (
     "root", "follow_links", "columns", "arch", "image_size", "resize", "crop", "fit", "window",
     "interpolation",
-    "augment", "mix", "freeze", "keep_best", "keep_head", "train_",
+    "augment", "mix", "freeze", "keep_best", "keep_head", "train_", "teacher",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
@@ -63,6 +63,7 @@ def train(
     class_means: _training.ClassMeans = None,
     init: _training.Start = None,
     keep_head: _training.KeepHead = False,
+    teacher: _training.Teacher = None,
     train_: _training.What = TrainPlan.train,
     base: _options.Base = None,
     set_: _options.SetParameter = None,
@@ -100,7 +101,7 @@ def train(
         if data is None:
             return _train_heads(feats, plan, settings, out, base, **more)
         view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
-        more |= {"arch": arch, "view": view, "keep_best": keep_best} | start
+        more |= {"arch": arch, "view": view, "keep_best": keep_best, "teacher": teacher} | start
         where = data, root, follow_links, _options.columns(columns)
         return _train_networks(where, plan, settings, out, **more)
 

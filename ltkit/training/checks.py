@@ -125,6 +125,19 @@ def check_methods(
             check_channels(view, dataset.split("train").images[:1].shape[-1])
 
 
+def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:
+    """Reject a teacher of a loss that has none, and a want of it.
+
+    Raises:
+        SettingError: naming ``teacher``.
+    """
+    takes = any(part.takes_teacher for part in methods_in(loss))
+    if takes and not taught:
+        raise SettingError("teacher", f"absent; {method} learns from a checkpoint, name it")
+    if taught and not takes:
+        raise SettingError("teacher", f"{method} takes none; distill does")
+
+
 def least_batch(network: nn.Module) -> int:
     """Return the fewest samples of a batch: one per process, two with batch norm."""
     normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

@@ -180,6 +180,8 @@ def job_of(
         model = partial(_evaluated, loss, network)
         accuracy = accuracy_of(model, val, val_labels, len(counts), recipe.settings)
     for method in methods_in(loss):
+        if recipe.teacher and method.takes_teacher:
+            method.teacher = recipe.teacher.to(store.device)
         seeded(partial(method.attach, network), recipe.settings.seed)
     means = class_means if given is None else lambda: given[1]
     return Job(

@@ -67,6 +67,7 @@ def train(
     checks.check_stages(loss, settings, recipe.then)
     checks.check_mixing(dataset, loss, recipe.mixing)
     checks.check_methods(loss, settings, recipe.method, dataset)
+    checks.check_teacher(loss, recipe.method, recipe.teacher is not None)
     if keep_best and "val" not in dataset.splits:
         raise SettingError("keep_best", f"found no val split in {dataset.record['spec']}")
     record = recipe.record({"dataset": dict(dataset.record)}, arch) | {

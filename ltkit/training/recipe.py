@@ -18,6 +18,7 @@ from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
 from ltkit.training.starts import Start
+from ltkit.training.teachers import Teacher
 
 PREFIXES = ("mix", "then")
 """Prefixes of parameters that do not belong to the first loss."""
@@ -44,6 +45,7 @@ class Recipe:
         (C, D) means; None: those of the network, or of the features.
     start: what a network starts from; None: weights drawn from the seed.
     trained: what of a network with a start is trained.
+    teacher: what it learns from, for a loss that does.
     """
 
     method: str
@@ -59,6 +61,7 @@ class Recipe:
     init: Init | None = None
     start: Start | None = None
     trained: Trained = "all"
+    teacher: Teacher | None = None
 
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
@@ -70,6 +73,7 @@ class Recipe:
             "then": asdict(self.then) if self.then else None,
             **({} if self.init is None else {"init": self.init}),
             **({} if self.trained == "all" else {"train": self.trained}),
+            **({} if self.teacher is None else {"teacher": self.teacher.digest}),
         }  # fmt: skip
 
 

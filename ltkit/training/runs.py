@@ -22,6 +22,7 @@ from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report
 from ltkit.training.recipe import Recipe, recipe
 from ltkit.training.starts import Start, start_of, unlike
+from ltkit.training.teachers import Teacher, teacher_of
 
 
 def _quiet(progress: Progress) -> None:
@@ -74,6 +75,7 @@ def train_networks(
     class_means: Path | None = None,
     init: Path | None = None,
     keep_head: bool = False,
+    teacher: Path | None = None,
     device: str = "cpu",
     keep_best: bool = False,
     resume: bool = False,
@@ -96,6 +98,7 @@ def train_networks(
         class_means: a features file whose class means the loss takes instead of the network's own.
         init: a checkpoint whose weights all runs start from; a resumed run has them already.
         keep_head: whether its head is kept, too; else each run starts its own from the seed.
+        teacher: a checkpoint that the loss learns from; a resumed run is given it again.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
         resume: resume interrupted runs; with several, start those not yet begun.
@@ -127,12 +130,13 @@ def train_networks(
     if start is not None and (said := unlike(start, data.mean, data.std)):
         note(f"note: {said}")
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
+    taught = _teacher(teacher, data, note)
     with distributed.group(device) as own:
         images = functools.cache(lambda: resident(data, settings.augment, own))
         for one, path, goes_on in runs:
             networks.train(
-                data, arch, replace(one, class_means=means, start=start), path, device=own,
-                images=images, keep_best=keep_best, resume=goes_on, overwrite=overwrite,
+                data, arch, replace(one, class_means=means, start=start, teacher=taught), path,
+                device=own, images=images, keep_best=keep_best, resume=goes_on, overwrite=overwrite,
                 report=report(path),
             )  # fmt: skip
             if distributed.rank() == 0:
@@ -153,6 +157,15 @@ def _start(init: Path | None, keep_head: bool, note: Callable[[str], None]) -> S
     start = start_of(init, keep_head=keep_head)
     note(f"note: {start.note}")
     return start
+
+
+def _teacher(path: Path | None, data: Dataset, note: Callable[[str], None]) -> Teacher | None:
+    """Read what networks learn from, where it is named; say so."""
+    if path is None:
+        return None
+    teacher = teacher_of(path, data)
+    note(f"note: {teacher.note}")
+    return teacher
 
 
 def _known_start(runs: _Seeds) -> checkpoint.Started | None:

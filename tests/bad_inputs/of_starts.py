@@ -14,6 +14,7 @@ from ltkit.settings import TrainPlan, TrainSettings
 from ltkit.training import runs
 
 ONE = f"{DIGITS} --epochs 1"
+DISTILL = ONE.replace("ce", "distill", 1)
 PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
 LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
@@ -88,6 +89,20 @@ STARTS = [
         ["momentum: found 1.5", "from 0 to 1"]),
     Row("targets that come after the run", f"{PACO.replace('paco', 'tsc')} --set start=1.5",
         ["start: found 1.5", "from 0 to 1"]),
+    Row("distillation without a teacher", f"{DISTILL}",
+        ["--teacher: absent; distill learns from a checkpoint"]),
+    Row("teacher of a loss without one", f"{ONE} --teacher m.pt",
+        ["--teacher: ce takes none; distill does"]),
+    Row("teacher of other classes", f"{DISTILL} --teacher bad.pt",
+        ["bad.pt: --teacher: found a head of 7 classes, expected 10"], fewer),
+    Row("teacher without a head", f"{DISTILL} --teacher bad.pt",
+        ["bad.pt: --teacher: found a backbone without a head"], alone),
+    Row("teacher of pictures in colour", f"{DISTILL} --teacher bad.pt",
+        ["bad.pt: --teacher: found a network of 3 channels, the images have 1"], deeper),
+    Row("teacher of cached features", "train ce feats.h5 --teacher m.pt",
+        ["--teacher: found a features file"]),
+    Row("nothing to distill", f"{DISTILL} --teacher m.pt --set soft=0",
+        ["soft: found 0, and labels 0"]),
     Row("turns of cached features", "train ssp feats.h5",
         ["METHOD ssp: sees", "train it on images"]),
     Row("unknown second view", f"{PACO} --set second_view=simcrl",

@@ -9,7 +9,10 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-CONTRASTIVE = registry.names(methods)
+TAUGHT = ("distill",)
+"""Methods that learn from a teacher."""
+
+CONTRASTIVE = [name for name in registry.names(methods) if name not in TAUGHT]
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},

@@ -7,6 +7,7 @@ from trained import fit, log
 
 from ltkit import checkpoints, datasets
 from ltkit.settings import TrainSettings
+from ltkit.training.teachers import teacher_of
 
 DEVICES = [
     pytest.param(
@@ -18,6 +19,21 @@ DEVICES = [
     ),
     pytest.param("cpu", marks=pytest.mark.more),
 ]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_a_teacher_teaches_in_every_precision(tmp_path, amp, device):
+    dataset = datasets.load("digits_lt")
+    settings = TrainSettings(epochs=12, batch_size=32, schedule="onecycle", amp=amp)
+    fit(dataset, tmp_path / "teacher.pt", settings, device=device)
+    method = built("distill", dataset.classes.train_count)
+    teacher = teacher_of(tmp_path / "teacher.pt", dataset)
+    fit(
+        dataset, tmp_path / "net.pt", settings, loss=method, method="distill", device=device,
+        teacher=teacher,
+    )  # fmt: skip
+    assert log(tmp_path / "net.pt")[-1]["val"]["balanced"] > 0.3
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -25,8 +26,10 @@ from ltkit.records import ClassTable, FeatureSet, FeatureSplit
 from ltkit.settings import HeadSettings, TrainSettings
 from ltkit.training import distributed, heads
 from ltkit.training.augment import ImageStore
+from ltkit.training.job import seeded
 from ltkit.training.mixing.cmo import CMO
 from ltkit.training.schedules import Stage
+from ltkit.training.teachers import Teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,6 +74,15 @@ def without_batch_norm(*given, **options):
 original = architectures.build
 
 
+def teacher():
+    """A network that was never trained."""
+    network = seeded(lambda: architectures.build("digits_net", 2), 1)
+    found = SimpleNamespace(
+        path=Path("t.pt"), digest="", arch="digits_net", mean=(0.4,), std=(0.3,), network=network
+    )
+    return Teacher(found, (0.5,), (0.5,))
+
+
 def work(folder, file):
     """Train all that is compared; the first process gives the results, another one writes none."""
     words = ["train", "balanced-softmax", str(file), "--epochs", "3", "--seeds", "2", "--quiet"]
@@ -98,6 +110,8 @@ def work(folder, file):
             for name, parameters in METHODS.items():
                 method = built(name, [30, 13], **parameters)
                 fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
+            distill = built("distill", [30, 13])
+            fit(dataset, folder / "distill.pt", IMAGES, loss=distill, teacher=teacher())
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -193,7 +207,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images", "stages", *METHODS])
+@pytest.mark.parametrize("name", ["images", "stages", "distill", *METHODS])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     name = f"{name}.pt"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ltkit.architectures.network import Network
+    from ltkit.training.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Method(Stateful, ABC):
     queue: keys of earlier batches that it keeps.
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
+    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
     sampler: how often classes are drawn; None: as the run says.
@@ -63,6 +65,8 @@ class Method(Stateful, ABC):
     views: tuple[Augment, ...] = ()
     queue_size = 0
     detached = False
+    takes_teacher = False
+    teacher: "Teacher | None" = None
     per_class = 0
     sampler: Sampler | None = None
     rates: Mapping[str, float] = MappingProxyType({})
