@@ -489,7 +489,7 @@ def documents() -> dict[Path, str]:
                 *accuracy,
                 *small_world.table(),
                 *reproduce.table(),
-            ]  # fmt: skip
+            ]
         ),
         ROOT / "docs" / "alphanet-plus.md": alphanet_plus_page.document(
             RESULTS / "alphanet_plus.json"
