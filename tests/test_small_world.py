@@ -99,6 +99,12 @@ def test_the_table_tells_what_was_measured(tmp_path):
     assert "| PaCo | 2 | 10.0 ± 0.0 | 20.0 ± 0.0 | – | 32.0 ± 2.8 | `paco` |" in text
     assert "| TSC | not measured |" in text
     assert "LPA over PaCo: +1.0 ± 3.6." in text  # sqrt(8/2 + 18/2)
+    small_world.append_line(lines, line("TSC", 0, 0.3) | {"train": "train tsc of another time"})
+    for name in ("CE", "SSP, then CE"):
+        small_world.append_line(lines, line(name, 0, 0.3))
+    text = "\n".join(small_world.table(lines))
+    assert "| TSC | not measured |" in text
+    assert "SSP, then CE over CE: +0.0 (one seed)." in text
 
 
 def test_an_unknown_row_is_named(capsys):
