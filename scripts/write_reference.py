@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ltkit import architectures, checkpoints, losses, posthoc, registry
 from ltkit.cli import app
 from ltkit.training import methods as of_views
+from ltkit.training import recipes
 
 ROOT = Path(__file__).parents[1]
 FORTY = ROOT / "benchmarks" / "results" / "forty_checkpoints.json"
@@ -175,6 +176,7 @@ def documents() -> dict[Path, str]:
         *methods("Post-hoc corrections", "ltkit posthoc METHOD FEATS", posthoc, "fit"),
         *methods("Losses", "ltkit train METHOD --data SPEC", losses, "loss"),
         *methods("Contrastive methods", "ltkit train METHOD --data SPEC", of_views, "loss"),
+        *methods("Recipes of several stages", "ltkit train METHOD --data SPEC", recipes, "stages"),
     ]
     return {
         docs / "checkpoints.md": "\n".join([HEAD, *saved(), *families(), *networks()]),

@@ -29,9 +29,18 @@ def _defaults(name: str) -> str:
 Method = Annotated[
     str | None,
     typer.Argument(
-        help="Training loss; see --list.",
+        help="Training loss, or a recipe of several stages; see --list.",
         show_default=False,
-        autocompletion=_options.begun("losses", "training.methods"),
+        autocompletion=_options.begun("losses", "training.methods", "training.recipes"),
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="A recipe of several stages, as METHOD would name it.",
+        show_default=False,
+        autocompletion=_options.begun("training.recipes"),
     ),
 ]
 Feats = Annotated[
@@ -204,9 +213,10 @@ def _list(asked: bool) -> None:
         return
     from ltkit import losses
     from ltkit.registry import described
-    from ltkit.training import methods, mixing
+    from ltkit.training import methods, mixing, recipes
 
-    for line in sorted(described(losses, "loss") + described(methods, "loss")):
+    of_stages = described(recipes, "stages")
+    for line in sorted(described(losses, "loss") + described(methods, "loss") + of_stages):
         typer.echo(line)
     for line in described(mixing, "mix"):
         typer.echo(f"--mix {line}")
@@ -216,7 +226,10 @@ def _list(asked: bool) -> None:
 Listing = Annotated[
     bool,
     typer.Option(
-        "--list", help="List the losses and mixings and exit.", callback=_list, is_eager=True
+        "--list",
+        help="List the losses, recipes and mixings and exit.",
+        callback=_list,
+        is_eager=True,
     ),
 ]
 Seeds = Annotated[

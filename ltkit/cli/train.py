@@ -20,6 +20,12 @@ OF_IMAGES = (
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
+OF_ONE_RUN = (
+    "sampler", "mix", "drw", "from_epoch", "then", "then_sampler", "then_lr", "freeze", "cosine",
+    "scale", "class_means", "init", "keep_head", "teacher", "train_",
+)  # fmt: skip
+"""Options that a recipe of several runs sets for each of them."""
+
 OF_FEATURES = ("base",)
 """Options that mean nothing where a network is trained on images."""
 
@@ -28,6 +34,7 @@ def train(
     context: typer.Context,
     method: _training.Method = None,
     feats: _training.Feats = None,
+    recipe: _training.RecipeName = None,
     data: _training.DataName = None,
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
@@ -84,15 +91,14 @@ def train(
 
     Example: ltkit train balanced-softmax feats.h5 --seeds 3
     """
-    method, given = _method(context, method, data, feats), _options.parameters(set_)
+    method, given = _method(context, method, recipe, data, feats), _options.parameters(set_)
     second = from_epoch, then, then_sampler, then_lr, freeze
     word, start = _init(init, keep_head, data)
     plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, word, train_)
     settings = _settings(
         data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor, augment=augment,
-        steps=tuple(_options.numbers(steps, "steps", once=False)), amp=amp, compile=compile_,
-        seed=seed, epochs=epochs, weight_decay=weight_decay, schedule=schedule,
-        warmup_epochs=warmup_epochs,
+        steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs, weight_decay=weight_decay,
+        schedule=schedule, warmup_epochs=warmup_epochs,
     )  # fmt: skip
     out, own = _Output(output, tensorboard, quiet), _options.device_of(device)
     more: dict[str, Any] = {"seeds": seeds, "class_means": class_means, "device": own}
@@ -106,18 +112,23 @@ def train(
         return _train_networks(where, plan, settings, out, **more)
 
 
-def _method(context: typer.Context, method: str | None, data: str | None, feats: str | None) -> str:
-    """Return the named loss; refuse a command line without a loss, or not with exactly one input.
+def _method(
+    context: typer.Context,
+    method: str | None,
+    recipe: str | None,
+    data: str | None,
+    feats: str | None,
+) -> str:
+    """Return the named loss or recipe; refuse a command line without, or with both kinds of input.
 
-    Options that belong to the other kind of input are refused, too.
+    Options that belong to the other kind of input, or to a single run, are refused, too.
 
     Raises:
         InputError: see above.
     """
     from ltkit.errors import InputError
 
-    if method is None:
-        raise InputError("METHOD: absent; ltkit train --list names the losses")
+    name = _one_of(method, recipe)
     if (data is None) == (feats is None):
         found = "neither" if data is None else "both"
         raise InputError(
@@ -125,7 +136,50 @@ def _method(context: typer.Context, method: str | None, data: str | None, feats:
             "features file to train a head on"
         )
     _refuse_others(context, data)
-    return method
+    if _of_stages(name):
+        _refuse_of_one_run(context, name, data)
+    return name
+
+
+def _one_of(method: str | None, recipe: str | None) -> str:
+    """Return the one that is named.
+
+    Raises:
+        InputError: when none or both are, or the recipe is unknown.
+    """
+    from ltkit.errors import InputError, nearest
+    from ltkit.registry import names_in
+
+    if method is not None and recipe is not None:
+        said = f"found METHOD {method[:100]} and a recipe, expected one of them"
+        raise InputError(f"--recipe: {said}")
+    if recipe is not None and not _of_stages(recipe):
+        near = nearest(recipe[:100], names_in("training.recipes"))
+        raise InputError(f"--recipe: found {recipe[:100]!r}, unknown; {near}")
+    if (name := method or recipe) is None:
+        raise InputError("METHOD: absent; ltkit train --list names the losses")
+    return name
+
+
+def _of_stages(name: str) -> bool:
+    """Return whether it is a recipe of several runs."""
+    from ltkit.registry import names_in
+
+    return name in names_in("training.recipes")
+
+
+def _refuse_of_one_run(context: typer.Context, name: str, data: str | None) -> None:
+    """Refuse cached features, and options that a recipe sets for each of its stages.
+
+    Raises:
+        InputError: naming the first.
+    """
+    from ltkit.errors import InputError
+
+    if data is None:
+        raise InputError(f"METHOD {name}: trains networks, found cached features; expected --data")
+    if option := _given(context, OF_ONE_RUN):
+        raise InputError(f"--{option}: {name} sets it for each of its stages; leave it out")
 
 
 def _init(
@@ -150,6 +204,7 @@ def _init(
 def _settings(data: str | None, **given: Any) -> TrainSettings:
     """Return the settings of a network, or of a head; the defaults for those not given."""
     kind = HeadSettings if data is None else TrainSettings
+    given["steps"] = tuple(_options.numbers(given["steps"], "steps", once=False))
     if data is None:
         del given["augment"]
     return kind(**{name: value for name, value in given.items() if value is not None})
@@ -164,10 +219,16 @@ def _refuse_others(context: typer.Context, data: str | None) -> None:
     from ltkit.errors import InputError
 
     found, expected = ("a features file", "--data")[:: 1 if data is None else -1]
-    for name in OF_IMAGES if data is None else OF_FEATURES:
+    if option := _given(context, OF_IMAGES if data is None else OF_FEATURES):
+        raise InputError(f"--{option}: found {found}, expected {expected} with it")
+
+
+def _given(context: typer.Context, names: tuple[str, ...]) -> str | None:
+    """Return the first of these options that the command line has, as it is written there."""
+    for name in names:
         if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE":
-            option = name.rstrip("_").replace("_", "-")
-            raise InputError(f"--{option}: found {found}, expected {expected} with it")
+            return name.rstrip("_").replace("_", "-")
+    return None
 
 
 class _Output(NamedTuple):
@@ -191,7 +252,7 @@ def _train_networks(
 ) -> None:
     """Train networks; report the data and the written files."""
     from ltkit import datasets
-    from ltkit.training import beside, distributed, runs
+    from ltkit.training import beside, distributed, in_stages, runs
 
     def load() -> "Dataset":
         data, root, follow_links, columns = where
@@ -205,15 +266,19 @@ def _train_networks(
         return dataset
 
     def wrote(path: Path) -> None:
-        if more["keep_best"]:
+        if more["keep_best"] and beside.best_path(path).is_file():
             _output.say(f"wrote {beside.best_path(path)}", out.quiet)
         _output.wrote(path, out.quiet)
 
     target = out.given or Path(f"{plan.method}.pt")
-    runs.train_networks(
-        load, plan, settings, target, report=out.reports("images"), wrote=wrote,
-        note=lambda line: _output.say(line, out.quiet or not distributed.writes()), **more,
-    )  # fmt: skip
+
+    more |= {"report": out.reports("images"), "wrote": wrote}
+    more["note"] = lambda line: _output.say(line, out.quiet or not distributed.writes())
+    if not _of_stages(plan.method):
+        runs.train_networks(load, plan, settings, target, **more)
+        return
+    kept = {name: value for name, value in more.items() if name not in OF_ONE_RUN}
+    in_stages.train_in_stages(load, plan.method, plan.parameters, settings, target, **kept)
 
 
 def _train_heads(

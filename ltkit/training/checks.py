@@ -1,6 +1,8 @@
 """Checks before a run begins."""
 
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +16,7 @@ from ltkit.training import distributed
 from ltkit.training.augment import check_channels
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.job import Job, methods_in
+from ltkit.training.methods import Method
 from ltkit.training.mixing import Mixing
 from ltkit.training.schedules import Stage
 
@@ -123,6 +126,30 @@ def check_methods(
         part.check(settings, len(dataset.split("train")))
         for view in part.views:
             check_channels(view, dataset.split("train").images[:1].shape[-1])
+
+
+def check_start(
+    loss: OfBatch | Stateful, method: str, trained: str, record: Mapping[str, Any]
+) -> None:
+    """Reject what holds a part of a network that starts from nothing.
+
+    Args:
+        loss: the run's loss.
+        method: its name.
+        trained: what of the network is trained.
+        record: of the run.
+
+    Raises:
+        SettingError: naming ``train``, or ``keep_head``.
+    """
+    init = record.get("init")
+    if trained != "all" and init is None:
+        said = f"{trained}: found no checkpoint to start from (init); expected all"
+        raise SettingError("train", said)
+    first = loss.first if isinstance(loss, Deferred) else loss
+    if isinstance(first, Method) and first.freeze and not (init and init["head"]):
+        said = f"absent; {method} needs a trained network and its head, to start from with init"
+        raise SettingError("keep_head", said)
 
 
 def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:

@@ -108,6 +108,12 @@ def whole(own: Tensor, count: int) -> Tensor:
     return torch.cat(rows)
 
 
+def wait() -> None:
+    """Wait for the other processes, as for files that the first one writes."""
+    if processes() > 1:
+        distributed.barrier()
+
+
 def summed(values: Tensor) -> Tensor:
     """Add up the values of all processes, in place."""
     if processes() > 1:
@@ -117,7 +123,7 @@ def summed(values: Tensor) -> Tensor:
 
 def parallel(module: nn.Module) -> nn.Module:
     """Return a module whose gradients, after a backward pass, are summed over all processes."""
-    if processes() == 1:
+    if processes() == 1 or not any(p.requires_grad for p in module.parameters()):
         return module
     device = next(module.parameters()).device
     ids = [device.index] if device.type == "cuda" else None

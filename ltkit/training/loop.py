@@ -105,6 +105,8 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
         mean_loss = _epoch(job, partial)
     seconds = time.perf_counter() - start
     distributed.share_buffers(job.whole)
+    if method := method_of(job.loss):
+        method.after_epoch()
     job.epoch += 1
     rate = staged_rate(settings, job.recipe.then, job.epoch - 1)
     line: dict[str, Any] = {"epoch": job.epoch, "learning_rate": rate, "loss": mean_loss}
@@ -197,12 +199,12 @@ def _enter_stage(job: Job) -> Sampler:
     """Freeze what the next epoch's stage freezes; return its sampler."""
     then, network = job.recipe.then, job.network
     stage = then if then and job.epoch >= then.from_epoch else None
-    freeze = stage.freeze if stage else None
+    method = method_of(job.loss)
+    freeze = (stage.freeze if stage else None) or (method.freeze if method else None)
     network.backbone.requires_grad_(freeze is None)
     network.backbone.train(freeze != "backbone")
     if freeze is None and job.recipe.trained == "last-block":
         train_only(network.backbone, last_block(network.backbone, "this network"))
-    method = method_of(job.loss)
     detached = method is not None and method.detached
     if (wrapped := f"{freeze}, {detached}") != job.wrapped:
         both = _both(network, job.recipe.settings, detached)

@@ -74,9 +74,7 @@ def train(
         "mixing": recipe.mixing.record() if recipe.mixing else None, "keep_best": keep_best,
     }  # fmt: skip
     record |= _started(recipe, output, resume)
-    if recipe.trained != "all" and "init" not in record:
-        said = f"{recipe.trained}: found no checkpoint to start from (init); expected all"
-        raise SettingError("train", said)
+    checks.check_start(loss, recipe.method, recipe.trained, record)
     if resume and output.is_file() and not beside.begun(output):
         checkpoint.check_finished(output, record)
         return

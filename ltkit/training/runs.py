@@ -25,8 +25,16 @@ from ltkit.training.starts import Start, start_of, unlike
 from ltkit.training.teachers import Teacher, teacher_of
 
 
-def _quiet(progress: Progress) -> None:
+def quiet(progress: Progress) -> None:
     """Show nothing."""
+
+
+def seed_paths(count: int, settings: TrainSettings, target: Path) -> list[tuple[int, Path]]:
+    """Return each run's seed and output, from the seed of the settings on."""
+    if count == 1:
+        return [(settings.seed, target)]
+    numbers = range(settings.seed, settings.seed + count)
+    return [(n, target.with_name(f"{target.stem}.seed{n}{target.suffix}")) for n in numbers]
 
 
 @dataclass(frozen=True)
@@ -50,11 +58,9 @@ class _Seeds:
         """
         if count not in RANGES["seeds"]:
             raise SettingError("seeds", f"found {count}, expected {RANGES['seeds']}")
-        numbers = range(settings.seed, settings.seed + count)
-        recipes = [recipe(plan, replace(settings, seed=number)) for number in numbers]
-        paths = [target]
-        if count > 1:
-            paths = [target.with_name(f"{target.stem}.seed{n}{target.suffix}") for n in numbers]
+        numbered = seed_paths(count, settings, target)
+        recipes = [recipe(plan, replace(settings, seed=number)) for number, _ in numbered]
+        paths = [path for _, path in numbered]
         known = [beside.begun(path) or (count > 1 and path.is_file()) for path in paths]
         return cls(recipes, paths, [resume and (found or not any(known)) for found in known])
 
@@ -80,7 +86,7 @@ def train_networks(
     keep_best: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    report: Callable[[Path], Report] = lambda path: _quiet,
+    report: Callable[[Path], Report] = lambda path: quiet,
     wrote: Callable[[Path], None] = lambda path: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
@@ -211,7 +217,7 @@ def train_heads(
     resume: bool = False,
     overwrite: bool = False,
     command: str = "",
-    report: Callable[[Path], Report] = lambda path: _quiet,
+    report: Callable[[Path], Report] = lambda path: quiet,
     note: Callable[[str], None] = lambda line: None,
 ) -> Path | None:
     """Train a head on cached features for each seed; write them as the runs of one file.

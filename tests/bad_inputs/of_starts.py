@@ -14,7 +14,7 @@ from ltkit.settings import TrainPlan, TrainSettings
 from ltkit.training import runs
 
 ONE = f"{DIGITS} --epochs 1"
-DISTILL = ONE.replace("ce", "distill", 1)
+DISTILL, SSD, SCALES = (ONE.replace("ce", name, 1) for name in ("distill", "ssd", "learned-scales"))
 PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
 LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
@@ -103,6 +103,25 @@ STARTS = [
         ["--teacher: found a features file"]),
     Row("nothing to distill", f"{DISTILL} --teacher m.pt --set soft=0",
         ["soft: found 0, and labels 0"]),
+    Row("scales of nothing", f"{SCALES}",
+        ["--keep-head: absent; learned-scales needs a trained network"]),
+    Row("scales of a new head", f"{SCALES} --init m.pt",
+        ["--keep-head: absent; learned-scales needs a trained network"]),
+    Row("scales of a cosine head", f"{SCALES} --init m.pt --keep-head --cosine", ["cosine"]),
+    Row("recipe and method", f"{ONE} --recipe ssd", ["--recipe: found METHOD ce and a recipe"]),
+    Row("unknown recipe", f"{ONE.replace(' ce', '', 1)} --recipe sdd",
+        ["--recipe: found 'sdd', unknown", "ssd"]),
+    Row("recipe of cached features", "train ssd feats.h5",
+        ["METHOD ssd: trains networks, found cached features"]),
+    Row("recipe with an option of one run", f"{SSD} --sampler class-balanced",
+        ["--sampler: ssd sets it for each of its stages"]),
+    Row("unknown parameter of a recipe", f"{SSD} --set tau=1",
+        ["--set tau: ssd has no parameter of that name"]),
+    Row("queue of a recipe larger than the data", SSD,
+        ["--set queue: found 1024", "the training images"]),
+    Row("temperature of a recipe's last stage", f"{SSD} --set queue=200 --set temperature=0",
+        ["temperature: found 0"]),
+    Row("recipe resumed from nothing", f"{SSD} --set queue=200 --resume", ["nothing to resume"]),
     Row("turns of cached features", "train ssp feats.h5",
         ["METHOD ssp: sees", "train it on images"]),
     Row("unknown second view", f"{PACO} --set second_view=simcrl",

@@ -9,16 +9,17 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-TAUGHT = ("distill",)
-"""Methods that learn from a teacher."""
+GIVEN = ("distill", "learned-scales")
+"""Methods that need another checkpoint."""
 
-CONTRASTIVE = [name for name in registry.names(methods) if name not in TAUGHT]
+CONTRASTIVE = [name for name in registry.names(methods) if name not in GIVEN]
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},
     "lpa": {"queue": 64, "size": 8, "prototypes": 12, "warmup": 1, "refresh": 1},
     "supcon": {"size": 8}, "kcl": {"queue": 64, "size": 8, "positives": 2},
     "moco": {"queue": 64, "size": 8}, "simsiam": {"size": 8}, "byol": {"size": 8}, "ssp": {},
+    "instance-contrast": {"queue": 64, "size": 8},
     "tsc": {"queue": 64, "size": 8, "positives": 2},
 }  # fmt: skip
 """Parameters for small datasets."""

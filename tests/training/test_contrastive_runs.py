@@ -66,7 +66,7 @@ def test_a_queue_of_another_size_is_not_restored(digits, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("size", "batch"), [(31, 32), (10_000, 32), (64, 65)], ids=["batch", "data", "larger batch"]
 )
-@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl", "moco", "tsc"])
+@pytest.mark.parametrize("name", ["paco", "gpaco", "kcl", "moco", "tsc", "instance-contrast"])
 def test_a_queue_that_does_not_fit(digits, tmp_path, name, size, batch):
     settings = replace(RUN, batch_size=batch)
     message = f"parameters queue: found {size}, expected from {batch}, the batch size, to "

@@ -26,6 +26,7 @@ from ltkit.records import ClassTable, FeatureSet, FeatureSplit
 from ltkit.settings import HeadSettings, TrainSettings
 from ltkit.training import distributed, heads
 from ltkit.training.augment import ImageStore
+from ltkit.training.in_stages import train_in_stages
 from ltkit.training.job import seeded
 from ltkit.training.mixing.cmo import CMO
 from ltkit.training.schedules import Stage
@@ -112,6 +113,9 @@ def work(folder, file):
                 fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
             distill = built("distill", [30, 13])
             fit(dataset, folder / "distill.pt", IMAGES, loss=distill, teacher=teacher())
+            shared = folder.parent / "ssd.pt"
+            small = {"queue": 18, "size": 4, "second_view": "standard"}
+            train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -216,6 +220,13 @@ def test_a_network_of_two_processes_is_that_of_one(folders, name):
     for key in ("state_dict", "attributes"):
         found, expected = (state.get(key, {}) for state in states)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_stages_of_two_processes_are_those_of_one(folders):
+    """Each starts or learns from what the first process wrote."""
+    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt"):
+        states = [torch.load(folder / name)["state_dict"] for folder in folders]
+        torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
 
 
 def test_the_command_line_gives_the_same_heads(folders):

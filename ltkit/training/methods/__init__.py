@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ltkit.errors import SettingError
 from ltkit.losses import Stateful
-from ltkit.settings import Amp, Augment, Sampler, TrainSettings
+from ltkit.settings import Amp, Augment, Freeze, Sampler, TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,6 +52,8 @@ class Method(Stateful, ABC):
     queue: keys of earlier batches that it keeps.
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
+    freeze: what of the network is held, as a second stage may hold it, and its head, which the
+        method may change itself.
     takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
@@ -65,6 +67,7 @@ class Method(Stateful, ABC):
     views: tuple[Augment, ...] = ()
     queue_size = 0
     detached = False
+    freeze: Freeze | None = None
     takes_teacher = False
     teacher: "Teacher | None" = None
     per_class = 0
@@ -77,6 +80,9 @@ class Method(Stateful, ABC):
     @abstractmethod
     def of_batch(self, seen: Seen) -> "Tensor":
         """Return the mean over the batch."""
+
+    def after_epoch(self) -> None:
+        """Give the network what is kept apart from it; called after each epoch's batches."""
 
     def evaluated(self, network: "Network") -> "nn.Module":
         """Return what is evaluated on the validation split: the network, or a model around it."""
