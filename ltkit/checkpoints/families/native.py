@@ -1,6 +1,7 @@
 """Checkpoints written by ``ltkit train``, as torch files or as safetensors with metadata."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -65,10 +66,12 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     head = make_head(
         spec.features, num_classes, cosine=bool(cosine), scale=scale, experts=spec.experts
     )
-    return assemble(
+    made = assemble(
         content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
         trained_on=dict(trained_on), view=_view(path, trained_on),
     )  # fmt: skip
+    attributes = content.states.get(("attributes",), {})
+    return replace(made, prototypes=attributes.get("prototypes"))
 
 
 def _view(path: Path, trained_on: Mapping[str, object]) -> ImageView | None:
