@@ -91,7 +91,7 @@ def extract(
     )
     train = chosen["train"][0] if "train" in chosen else None
     seen_there = _in_blocks(train, view, settings, size, report)
-    local = described(model, partial(view, first.images[:PROBED]), seen_there, train, settings)
+    local = described(model, lambda: view(first.images[:PROBED]), seen_there, train, settings)
     plan = _plan(model, head, width, dataset, chosen, settings, seen, local)
     if resume and is_finished(output):
         return check_finished(output, plan)
