@@ -67,6 +67,9 @@ Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
 RowsOf = Literal["classes", "features"]
 Init = Literal["head", "text", "ncm", "zeros"]
 
+PROTOTYPES = 128
+"""Prototypes of local vectors, for pictures like CIFAR's; 1000 suit ImageNet."""
+
 BINS = (20, 100)
 """Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
 
@@ -130,6 +133,7 @@ RANGES: Mapping[str, Range] = {
     "keep": Range(-100, 100),
     "learning_rate": Range(0, 1000, above=True),
     "level": Range(0, 100, whole=True),
+    "local": Range(1, 65_536, whole=True),
     "logit_scale": Range(0, 1e30, above=True),
     "min_epochs": Range(1, 100_000, whole=True),
     "momentum": Range(0, 1),
@@ -351,6 +355,8 @@ class ExtractSettings:
 
     bins: of the shot groups, to be stored in the file; None: the usual ones, not stored.
     no_head: whether the model's last layer is left out, since it is for other classes.
+    local: prototypes of local vectors, in which each image's shares are stored, too: how many are
+        fitted to the train split; ``auto``: the checkpoint's own, else 128; None: none are.
     """
 
     batch_size: int = 256
@@ -360,6 +366,7 @@ class ExtractSettings:
     on_error: Literal["fail", "skip"] = "fail"
     bins: StoredBins = None
     no_head: bool = False
+    local: int | Auto | None = None
 
 
 @dataclass(frozen=True)

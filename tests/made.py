@@ -47,6 +47,17 @@ def features(made, seed=0):
     }
 
 
+def with_shares(plan, k=3):
+    """A plan with prototypes, and what each of its streams holds."""
+    rng = np.random.default_rng(2)
+    plan = replace(plan, prototypes=rng.normal(size=(k, plan.feature_size)).astype(np.float32))
+    shares = {
+        f"{name}/local": rng.dirichlet(np.ones(k), len(split.labels)).astype(np.float32)
+        for name, split in plan.splits.items()
+    }
+    return plan, features(plan) | shares
+
+
 def append(writer, made, stop=None):
     """Append features row by row from where the writer stands, at most up to a row of train."""
     for name, values in features(made).items():

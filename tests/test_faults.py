@@ -75,6 +75,7 @@ def killed(own, inputs, folder, name, count):
         ("extract", 6), ("extract", 12), ("train", 8),
         pytest.param("train-contrastive", 12, marks=pytest.mark.more),
         pytest.param("train-oltr", 12, marks=pytest.mark.more),
+        pytest.param("extract-local", 12, marks=pytest.mark.more),
         pytest.param("train-lpa", 12, marks=pytest.mark.more),
     ],
 )  # fmt: skip

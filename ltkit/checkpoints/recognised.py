@@ -57,6 +57,7 @@ class Recognised:
     wanted: what the user said; the same is needed to write the head back.
     skipped: objects in the file that were not built.
     class_names: of the classes in the head's order, where the file says them; see `class_names`.
+    prototypes: of local vectors, where the file has them.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Recognised:
     wanted: LoadSettings = field(default_factory=LoadSettings)
     skipped: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    prototypes: Tensor | None = None
 
     @property
     def head(self) -> Head | None:

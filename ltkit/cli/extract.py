@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ltkit.cli import _loading, _options, _output
-from ltkit.settings import Amp, ExtractSettings
+from ltkit.errors import InputError, SettingError
+from ltkit.numerals import read, shown
+from ltkit.settings import RANGES, Amp, Auto, ExtractSettings
 
 if TYPE_CHECKING:
     from ltkit.records import Dataset
@@ -46,6 +48,28 @@ NoHead = Annotated[
 ]
 
 
+def _prototypes(given: object) -> int | Auto:
+    """Read how many prototypes of local vectors are fitted."""
+    text = str(given)
+    found = "auto" if text == "auto" else read(text, RANGES["local"])
+    if found is None:
+        said = f"found {shown(text)}, expected auto, or {RANGES['local']}"
+        raise SettingError("local", said)
+    return found  # type: ignore[return-value]
+
+
+Local = Annotated[
+    Any,
+    typer.Option(
+        metavar="K",
+        parser=_prototypes,
+        help="Also store each image's shares in K prototypes of local vectors, fitted to the train "
+        "split; auto takes the checkpoint's own, as train lpa leaves them, else 128.",
+        show_default=False,
+    ),
+]
+
+
 def extract(
     checkpoint: Checkpoint,
     data: Data = None,
@@ -74,6 +98,7 @@ def extract(
     classes: _options.ClassOrder = None,
     no_head: NoHead = False,
     bins: _options.StoredBins = None,
+    local: Local = None,
     splits: Splits = None,
     dtype: StoredType = ExtractSettings.dtype,
     batch_size: BatchSize = ExtractSettings.batch_size,
@@ -90,7 +115,6 @@ def extract(
 
     Example: ltkit extract model.pt --data cifar100_lt --root data/ -o feats.h5
     """
-    from ltkit.errors import InputError
     from ltkit.files.atomic import check_output
     from ltkit.files.features_writer import is_finished
     from ltkit.sources import extraction, preparation
@@ -101,7 +125,7 @@ def extract(
     kind: Any = _options.one_of(dtype, ("float32", "float16"), "--dtype")
     broken: Any = _options.one_of(on_error, ("fail", "skip"), "--on-error")
     groups = _options.stored_bins(bins)
-    settings = ExtractSettings(batch_size, workers, kind, amp, broken, groups, no_head)
+    settings = ExtractSettings(batch_size, workers, kind, amp, broken, groups, no_head, local)
     done = resume and is_finished(output)
     check_output(output, overwrite=overwrite or done, inputs=(checkpoint,))
     if data is None or from_alphanet is not None:

@@ -31,6 +31,32 @@ class _Narrowed(StoredRows):
         return narrowed(super().__getitem__(rows), np.dtype(np.float32), where, first)
 
 
+SUMS = 1e-3
+"""Largest difference of a row of shares from the sum 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares(StoredRows):
+    """Shares of images in the prototypes of local vectors, each row a histogram."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Read consecutive rows.
+
+        Raises:
+            FormatError: as for other rows, and for a row that is none of shares.
+        """
+        found = super().__getitem__(rows)
+        sound = np.isfinite(found).all(axis=1) & (found >= 0).all(axis=1)
+        sound[sound] = np.abs(found[sound].sum(axis=1, dtype=np.float64) - 1) <= SUMS
+        if not sound.all():
+            row = rows.indices(self.shape[0])[0] + int(np.argmin(sound))
+            raise FormatError(
+                f"{self.path}: {self.name}: row {row}: found other values, expected shares, from "
+                "0, whose sum is 1; make it again"
+            )
+        return found
+
+
 def read(path: Path) -> FeatureSet:
     """Read a features file; the features themselves are read later, block by block.
 
@@ -48,6 +74,12 @@ def read(path: Path) -> FeatureSet:
     )  # fmt: skip
     splits: dict[str, FeatureSplit] = {}
     size: int | None = None
+    prototypes = None
+    if "local/prototypes" in contents.datasets:
+        prototypes = contents.floats("local/prototypes", None, None)
+        size = prototypes.shape[1]
+        if not len(prototypes):
+            raise contents.wrong("local/prototypes", prototypes.shape, "at least one")
     for name in SPLITS:
         if f"{name}/features" in contents.datasets:
             features = contents.stored(f"{name}/features", "f", None, size)
@@ -55,8 +87,13 @@ def read(path: Path) -> FeatureSet:
                 features = _Narrowed(**vars(features))
             length, size = features.shape
             labels = contents.integers(f"{name}/labels", length, below=len(counts))
-            splits[name] = FeatureSplit(features, labels, _strings(contents, f"{name}/ids", length))
-    if not size:
+            ids = _strings(contents, f"{name}/ids", length)
+            local = None
+            if prototypes is not None:
+                stored = contents.stored(f"{name}/local", "f", length, len(prototypes))
+                local = _Shares(**vars(stored))
+            splits[name] = FeatureSplit(features, labels, ids, local)
+    if not size or not splits:
         raise FormatError(f"{path}: found no features, expected train, val or test; make it again")
     return FeatureSet(
         splits,
@@ -65,6 +102,7 @@ def read(path: Path) -> FeatureSet:
         contents.settings,
         contents.root["digest"],
         str(path),
+        prototypes=prototypes,
     )
 
 

@@ -40,8 +40,31 @@ class SplitPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class Stream:
+    """A dataset that is written block by block: (N, width) of a split."""
+
+    dataset: str
+    rows: int
+    width: int
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * self.width
+
+    @property
+    def block(self) -> int:
+        """Rows of a block."""
+        return block_rows(self.row_bytes)
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything in a features file except the features."""
+    """Everything in a features file except the features.
+
+    prototypes: (K, D) of local vectors, beside which there are each split's (N, K) shares.
+    """
 
     feature_size: int
     dtype: str
@@ -50,6 +73,18 @@ class Plan:
     head: Head | None
     settings: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    prototypes: NDArray[np.float32] | None = None
+
+    def streams(self) -> dict[str, Stream]:
+        """Return what is written block by block, as the journal calls it: ``train``, ..."""
+        stored, found = np.dtype(self.dtype).newbyteorder("<"), {}
+        for split, plan in self.splits.items():
+            rows = len(plan.labels)
+            found[split] = Stream(f"{split}/features", rows, self.feature_size, stored)
+            if self.prototypes is not None:
+                name, width = f"{split}/local", len(self.prototypes)
+                found[name] = Stream(name, rows, width, np.dtype("<f4"))
+        return found
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the datasets other than features, by path."""
@@ -66,6 +101,8 @@ class Plan:
                 found[f"{split}/ids"] = encode(plan.ids)
             if plan.skipped is not None and len(plan.skipped):
                 found[f"{split}/skipped"] = encode(plan.skipped)
+        if self.prototypes is not None:
+            found["local/prototypes"] = self.prototypes.astype(np.float32)
         if self.head is not None:
             found["head/weight"] = self.head.weight.astype(np.float32)
             found["head/bias"] = self.head.bias.astype(np.float32)
@@ -103,12 +140,9 @@ class FeaturesWriter:
         self.path, self.plan = path, plan
         self.partial = path.with_name(f"{path.name}.partial")
         self.journal = path.with_name(f"{path.name}.journal")
-        self._dtype = np.dtype(plan.dtype).newbyteorder("<")
-        self._row_bytes = self._dtype.itemsize * plan.feature_size
-        self._rows = block_rows(self._row_bytes)
-        self._small = plan.arrays()
-        self._sums: dict[str, list[int]] = {split: [] for split in plan.splits}
-        self._pending: dict[str, list[NDArray[Any]]] = {split: [] for split in plan.splits}
+        self._streams, self._small = plan.streams(), plan.arrays()
+        self._sums: dict[str, list[int]] = {name: [] for name in self._streams}
+        self._pending: dict[str, list[NDArray[Any]]] = {name: [] for name in self._streams}
         self._unsynced = 0
         self._mine: list[Path] = []
         self._files = ExitStack()
@@ -177,8 +211,8 @@ class FeaturesWriter:
         """Write the metadata, reserving space for the data."""
         plan = self.plan
         shapes = {name: (v.shape, v.dtype) for name, v in self._small.items()}
-        for split, rows in plan.splits.items():
-            shapes[f"{split}/features"] = ((len(rows.labels), plan.feature_size), self._dtype)
+        for each in self._streams.values():
+            shapes[each.dataset] = ((each.rows, each.width), each.dtype)
         root = hdf5.root_attributes(hdf5.FEATURES, plan.settings, plan.inputs, command)
         hdf5.create(path, root, plan.attributes(), shapes)
 
@@ -216,24 +250,24 @@ class FeaturesWriter:
         first, *lines = self._lines.read().splitlines(keepends=True)
         kept = len(first)
         for line in lines:
-            split = line.partition(b" ")[0].decode(errors="replace")
-            if split not in self._sums or self.done(split) == self._total(split):
+            name = line.partition(b" ")[0].decode(errors="replace")
+            if name not in self._sums or self.done(name) == self._streams[name].rows:
                 break
-            value = self._stored_checksum(split)
-            if line != self._line(split, value):
+            value = self._stored_checksum(name)
+            if line != self._line(name, value):
                 break
-            self._sums[split].append(value)
+            self._sums[name].append(value)
             kept += len(line)
         self._lines.truncate(kept)
 
     def _renew(self) -> None:
-        """Rewrite all but the features, since only features have checksums to verify them by."""
+        """Rewrite all but what is written in blocks, since only that has checksums already."""
         with temporary_beside(self.path) as fresh:
             self._create(fresh, hdf5.command_of(self.partial))
             offsets, size = hdf5.offsets(fresh), fresh.stat().st_size
             kept = sorted(
-                (offsets[f"{split}/features"], self._total(split) * self._row_bytes)
-                for split in self.plan.splits
+                (offsets[each.dataset], each.rows * each.row_bytes)
+                for each in self._streams.values()
             )
             with fresh.open("rb") as source:
                 for begin, length in [*kept, (size, 0)]:
@@ -250,67 +284,66 @@ class FeaturesWriter:
         for name, values in self._small.items():
             put(self._file.fileno(), bytes_of(values), self._offsets[name])
 
-    def _total(self, split: str) -> int:
-        return len(self.plan.splits[split].labels)
+    def _offset(self, name: str) -> int:
+        """Return the offset of a stream's next block."""
+        each = self._streams[name]
+        return self._offsets[each.dataset] + self.done(name) * each.row_bytes
 
-    def _offset(self, split: str) -> int:
-        """Return the offset of a split's next block."""
-        return self._offsets[f"{split}/features"] + self.done(split) * self._row_bytes
+    def _line(self, name: str, value: int) -> bytes:
+        """Return the journal line for a stream's next block."""
+        return f"{name} {len(self._sums[name])} {value:016x}\n".encode()
 
-    def _line(self, split: str, value: int) -> bytes:
-        """Return the journal line for a split's next block."""
-        return f"{split} {len(self._sums[split])} {value:016x}\n".encode()
-
-    def _stored_checksum(self, split: str) -> int:
-        """Return the checksum of the bytes where a split's next block goes."""
-        rows = min(self._rows, self._total(split) - self.done(split))
-        stored = os.pread(self._file.fileno(), rows * self._row_bytes, self._offset(split))
+    def _stored_checksum(self, name: str) -> int:
+        """Return the checksum of the bytes where a stream's next block goes."""
+        each = self._streams[name]
+        rows = min(each.block, each.rows - self.done(name))
+        stored = os.pread(self._file.fileno(), rows * each.row_bytes, self._offset(name))
         return checksum(np.frombuffer(stored, np.uint8))
 
-    def done(self, split: str) -> int:
-        """Return how many rows of a split are finished, to continue from there."""
-        return min(len(self._sums[split]) * self._rows, self._total(split))
+    def done(self, name: str) -> int:
+        """Return how many rows of a split, or of its ``SPLIT/local``, are finished."""
+        each = self._streams[name]
+        return min(len(self._sums[name]) * each.block, each.rows)
 
-    def append(self, split: str, features: NDArray[Any]) -> None:
-        """Append the next rows of a split.
+    def append(self, name: str, rows: NDArray[Any]) -> None:
+        """Append the next rows of a split's features, or of its ``SPLIT/local``.
 
         Args:
-            split: a split of the plan.
-            features: (B, D), any float type.
+            name: a split of the plan, or where it has prototypes ``SPLIT/local``.
+            rows: (B, D) or (B, K), any float type.
 
         Raises:
-            InputError: for features that are not finite, or do not fit the stored type; when the
+            InputError: for rows that are not finite, or do not fit the stored type; when the
                 disk is full (what is there can be resumed).
         """
-        left = self._total(split) - self.done(split)
-        pending = self._pending[split]
-        waiting = sum(map(len, pending))
-        if features.shape[1:] != (self.plan.feature_size,) or waiting + len(features) > left:
+        each, pending = self._streams[name], self._pending[name]
+        left, waiting = each.rows - self.done(name), sum(map(len, pending))
+        if rows.shape[1:] != (each.width,) or waiting + len(rows) > left:
             raise ValueError(
-                f"{split}: found features {features.shape}, expected at most {left - waiting} rows "
-                f"of {self.plan.feature_size}"
+                f"{name}: found features {rows.shape}, expected at most {left - waiting} rows "
+                f"of {each.width}"
             )
-        stored = narrowed(features, self._dtype, f"{split}: row", self.done(split) + waiting)
+        stored = narrowed(rows, each.dtype, f"{name}: row", self.done(name) + waiting)
         pending.append(stored)
-        if waiting + len(stored) < min(self._rows, left):
+        if waiting + len(stored) < min(each.block, left):
             return
         rows = np.concatenate(pending)
-        while len(rows) >= self._rows or len(rows) == left > 0:
-            self._write_block(split, rows[: self._rows])
-            rows = rows[self._rows :]
-            left = self._total(split) - self.done(split)
-        self._pending[split] = [rows]
+        while len(rows) >= each.block or len(rows) == left > 0:
+            self._write_block(name, rows[: each.block])
+            rows = rows[each.block :]
+            left = each.rows - self.done(name)
+        self._pending[name] = [rows]
 
-    def _write_block(self, split: str, block: NDArray[Any]) -> None:
+    def _write_block(self, name: str, block: NDArray[Any]) -> None:
         value = checksum(block)
         with self._failing():
-            put(self._file.fileno(), bytes_of(block), self._offset(split))
+            put(self._file.fileno(), bytes_of(block), self._offset(name))
             self._unsynced += block.nbytes
             if self._unsynced >= SYNC_BYTES:
                 self._unsynced = 0
                 os.fdatasync(self._file.fileno())
-            self._note(self._line(split, value))
-        self._sums[split].append(value)
+            self._note(self._line(name, value))
+        self._sums[name].append(value)
 
     def _note(self, line: bytes) -> None:
         """Add a line to the journal."""
@@ -332,11 +365,13 @@ class FeaturesWriter:
 
     def finish(self) -> str:
         """Seal the file, rename it, remove the journal; return the digest."""
-        for split in self.plan.splits:
-            done, total = self.done(split), self._total(split)
-            if done != total:
-                raise ValueError(f"{split}: {done} rows of {total} written")
-        sums = {f"{s}/features": np.array(v, dtype=np.uint64) for s, v in self._sums.items()}
+        for name, each in self._streams.items():
+            if (done := self.done(name)) != each.rows:
+                raise ValueError(f"{name}: {done} rows of {each.rows} written")
+        sums = {
+            each.dataset: np.array(self._sums[name], dtype=np.uint64)
+            for name, each in self._streams.items()
+        }
         for name, values in self._small.items():
             sums[name] = block_checksums(values)[1]
         with self._failing():
@@ -372,15 +407,15 @@ def check_finished(path: Path, plan: Plan) -> str:
         FormatError: when it is not a sound features file.
     """
     contents = hdf5.read(path, hdf5.FEATURES)
-    features = {f"{split}/features": len(part.labels) for split, part in plan.splits.items()}
+    streams = {each.dataset: each for each in plan.streams().values()}
     found = {
-        name: (rows.dtype, rows.shape, () if name in features else tuple(rows.checksums.tolist()))
+        name: (rows.dtype, rows.shape, () if name in streams else tuple(rows.checksums.tolist()))
         for name, rows in contents.datasets.items()
     }
     expected = {
         name: (v.dtype, v.shape, tuple(block_checksums(v)[1].tolist()))
         for name, v in plan.arrays().items()
-    } | {name: (np.dtype(plan.dtype), (n, plan.feature_size), ()) for name, n in features.items()}
+    } | {name: (each.dtype, (each.rows, each.width), ()) for name, each in streams.items()}
     if (contents.settings, contents.inputs, found) != (
         json.loads(json.dumps(plan.settings)), dict(plan.inputs), expected,
     ):  # fmt: skip

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from ltkit.errors import FormatError
 from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files.blocks import StoredRows
+from ltkit.records import FeatureSet
 
 READERS = {
     hdf5.FEATURES.name: features.read, hdf5.CLASSIFIER.name: classifiers.read,
@@ -25,7 +27,10 @@ def problems(path: Path) -> list[str]:
             for line in rows.verify(finite=name.endswith("/features") and rows.dtype.kind == "f")
         ]
         if not found:
-            READERS[contents.kind.name](path)
+            whole = READERS[contents.kind.name](path)
+            splits = whole.splits.values() if isinstance(whole, FeatureSet) else ()
+            shares = [s.local for s in splits if isinstance(s.local, StoredRows)]
+            found = [line for rows in shares for line in rows.verify()]
     except FormatError as error:
         return [str(error)]
     return found

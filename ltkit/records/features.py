@@ -36,11 +36,13 @@ class FeatureSplit:
     features: (N, D) float32 or float16.
     labels: (N,) int64 in 0..C-1.
     ids: (N,) what each image was called, or None.
+    local: (N, K) shares of each image's positions by prototype of local vectors, or None.
     """
 
     features: Rows
     labels: Ints
     ids: NDArray[np.str_] | None = None
+    local: Rows | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -69,7 +71,8 @@ class FeatureSplit:
             array([4, 6])
         """
         ids = None if self.ids is None else self.ids[rows]
-        return FeatureSplit(SomeRows(self.features, rows), self.labels[rows], ids)
+        local = None if self.local is None else SomeRows(self.local, rows)
+        return FeatureSplit(SomeRows(self.features, rows), self.labels[rows], ids, local)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,7 @@ class FeatureSet:
     """The contents of a features file.
 
     base: what stands for the head, where there is none or another one is wanted.
+    prototypes: (K, D) of local vectors, where the splits have shares in them.
     """
 
     splits: Mapping[str, FeatureSplit]
@@ -129,6 +133,7 @@ class FeatureSet:
     digest: str = ""
     source: str = "features"
     base: Base | None = None
+    prototypes: NDArray[np.float32] | None = None
 
     def split(self, name: str) -> FeatureSplit:
         """Return a split.

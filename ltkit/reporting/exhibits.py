@@ -36,10 +36,12 @@ class Cell:
     text: lines are separated by line feeds.
     mark: what it is shown as: ``gain``, ``loss``, ``noise``, or ``lead`` for a row's head; texts
         say the same, so that no reader needs the colour.
+    picture: a data URL, shown above the text.
     """
 
     text: str
     mark: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)

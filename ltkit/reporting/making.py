@@ -73,7 +73,8 @@ def make(
     Raises:
         InputError: as `ltkit.evaluation.evaluate`, or for pictures that cannot be shown.
     """
-    pictured = pictures.thumbnails(features, images) if images else {}
+    album = pictures.Pictures(features, images) if images else None
+    pictured = pictures.thumbnails(features, album) if album else {}
     files = source.provenance(read)
     if advice is None:
         advice = stored(files, entries, features)
@@ -84,6 +85,7 @@ def make(
         features, split, entries, bins=bins,
         grouping=grouping_of(features, group, rule=rule, level=level),
         rule=rule, level=level, k=k, replicates=replicates, seed=seed, advice=advice,
+        pictures=album,
     )  # fmt: skip
     parts = sections.make(made, report)
     text = page.render(made, parts, provenance=files, command=command, thumbnails=pictured)

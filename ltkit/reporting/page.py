@@ -259,7 +259,10 @@ def _marked(cell: str | Cell) -> str:
 
 
 def _content(cell: str | Cell) -> str:
-    return _text(cell.text if isinstance(cell, Cell) else cell)
+    if not isinstance(cell, Cell):
+        return _text(cell)
+    picture = f'<img src="{escape(cell.picture)}" alt="">' if cell.picture else ""
+    return picture + _text(cell.text)
 
 
 def _plain(cell: str | Cell) -> str:

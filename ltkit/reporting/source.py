@@ -4,7 +4,7 @@ Numbers come from `ltkit.evaluation`, so that the page says what ``evaluate``, `
 ``analyze`` print.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ class Source:
     on_val: balanced accuracy on the validation split by position, 0 for the model's own head; empty
         where nothing was compared there.
     advice: what was recommended, if anything was.
+    pictures: gives an image as a data URL by its id; None: no folder of them is known.
     left_out: how many more would have been.
     k: neighbours of a class.
     rule, level: what a neighbour in WordNet is.
@@ -61,6 +62,7 @@ class Source:
     seed: int
     on_val: Mapping[int, float]
     advice: Advice | None = None
+    pictures: Callable[[str], str | None] | None = None
 
     @cached_property
     def every_setting(self) -> list[str]:
@@ -170,6 +172,7 @@ def collect(
     replicates: int = REPLICATES,
     seed: int = 0,
     advice: Advice | None = None,
+    pictures: Callable[[str], str | None] | None = None,
 ) -> Source:
     """Collect the material of a report on a features file and its corrections.
 
@@ -185,6 +188,7 @@ def collect(
         replicates: bootstrap replicates.
         seed: seed of the bootstrap and of the map.
         advice: what was recommended.
+        pictures: as `Source` has them.
 
     Raises:
         InputError: as `ltkit.evaluation.evaluate`.
@@ -214,7 +218,8 @@ def collect(
         chosen.sort(key=lambda place: place != best)
     left_out = max(0, len(chosen) - DETAILED)
     return Source(
-        subject, scores, compared, chosen[:DETAILED], left_out, k, rule, level, seed, on_val, advice
+        subject, scores, compared, chosen[:DETAILED], left_out, k, rule, level, seed, on_val,
+        advice, pictures,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltkit.architectures.network import Extractable
+from ltkit.attributes.maps import PROBED
 from ltkit.checkpoints import Recognised
 from ltkit.datasets.images import ImageFiles
 from ltkit.datasets.view import Known, SeenAs, resolve
@@ -22,14 +23,13 @@ from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan, check_f
 from ltkit.narrowing import narrowed
 from ltkit.records import Dataset, Head, Images, ImageSplit, blocks, stored_bins
 from ltkit.settings import ExtractSettings, ViewSettings, as_json
+from ltkit.sources.local import Local, autocast, described
 
 TOLERANCE = 1e-4
 """Largest difference between features times head and the model's logits, relative to the
 largest."""
 
 T = TypeVar("T")
-
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def extract(
@@ -86,31 +86,47 @@ def extract(
     view = _Normalise(model.mean, model.std, device)
     first = _first(chosen, dataset)
 
-    def check(size: int) -> int:
-        return check_head(network, head, view(first.images[:size]))
-
-    width, size = _fitting(check, settings.batch_size, note)
-    plan = _plan(model, head, width, dataset, chosen, settings, seen)
+    width, size = _fitting(
+        lambda size: check_head(network, head, view(first.images[:size])), settings.batch_size, note
+    )
+    train = chosen["train"][0] if "train" in chosen else None
+    seen_there = _in_blocks(train, view, settings, size, report)
+    local = described(model, lambda: view(first.images[:PROBED]), seen_there, train, settings)
+    plan = _plan(model, head, width, dataset, chosen, settings, seen, local)
     if resume and is_finished(output):
         return check_finished(output, plan)
 
-    def features_of(images: NDArray[np.uint8], size: int) -> NDArray[Any]:
-        with torch.inference_mode(), _autocast(device, settings.amp):
-            parts = [
-                in_numpy(network.features_and_logits(view(images[rows]))[0])
-                for rows in blocks(len(images), size)
-            ]
-        return np.concatenate(parts)
+    def outputs_of(images: NDArray[np.uint8], size: int) -> list[NDArray[Any]]:
+        with torch.inference_mode(), autocast(device, settings.amp):
+            inputs = (view(images[rows]) for rows in blocks(len(images), size))
+            each = [local(x) if local else network.features_and_logits(x)[:1] for x in inputs]
+        return [np.concatenate([in_numpy(x) for x in part]) for part in zip(*each, strict=True)]
 
     with FeaturesWriter(output, plan, command=command, resume=resume) as writer:
         for name, (part, _) in chosen.items():
-            done = writer.done(name)
-            start = done - done % settings.batch_size  # the batches of a run that was not stopped
+            done = {key: writer.done(key) for key in (name, f"{name}/local")[: 2 if local else 1]}
+            start = min(done.values()) // settings.batch_size * settings.batch_size  # as unstopped
             for rows, images in _prefetched(part.images, start, settings.batch_size):
-                features, size = _fitting(partial(features_of, images), size, note)
-                writer.append(name, features[max(0, done - rows.start) :])
+                outputs, size = _fitting(partial(outputs_of, images), size, note)
+                for (key, before), values in zip(done.items(), outputs, strict=True):
+                    writer.append(key, values[max(0, before - rows.start) :])
                 report(name, rows.stop, len(part))
         return writer.finish()
+
+
+def _in_blocks(
+    split: ImageSplit | None,
+    view: "_Normalise",
+    settings: ExtractSettings,
+    size: int,
+    report: Callable[[str, int, int], None],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a split's images as the network takes them, in blocks, with their labels."""
+    for rows, images in _prefetched(split.images, 0, settings.batch_size) if split else ():
+        for part in blocks(len(images), size):
+            labels = torch.from_numpy(split.labels[rows][part])  # type: ignore[union-attr]
+            yield view(images[part]), labels
+        report("prototypes", rows.stop, len(split or ()))
 
 
 def _first(chosen: dict[str, tuple[ImageSplit, Any]], dataset: Dataset) -> ImageSplit:
@@ -133,6 +149,7 @@ def _plan(
     chosen: dict[str, tuple[ImageSplit, Any]],
     settings: ExtractSettings,
     seen: SeenAs,
+    local: Local | None = None,
 ) -> Plan:
     """Return everything in the features file except the features.
 
@@ -144,19 +161,23 @@ def _plan(
         chosen: each split, with the ids of the images that are skipped.
         settings: of the extraction; how many processes decode images is left out.
         seen: how the network sees the pictures.
+        local: what describes images by local vectors, if anything does.
     """
+    left_out = ("workers", "bins", "local")
     return Plan(
         width,
         settings.dtype,
         {n: SplitPlan(part.labels, part.ids, skipped) for n, (part, skipped) in chosen.items()},
         dataset.classes,
         head,
-        settings={k: v for k, v in as_json(settings).items() if k not in ("workers", "bins")}
+        settings={k: v for k, v in as_json(settings).items() if k not in left_out}
         | stored_bins(settings.bins, dataset.classes.train_count)
         | {"arch": model.arch, "family": model.family, "dataset": dict(dataset.record)}
         | {"load": model.wanted.kept()}
-        | {"view": seen.record()},
+        | {"view": seen.record()}
+        | ({"local": dict(local.record)} if local else {}),
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
+        prototypes=None if local is None else in_numpy(local.prototypes),
     )
 
 
@@ -267,11 +288,6 @@ class _Normalise:
             return torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device)
         values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device).float()
         return values.sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)
-
-
-def _autocast(device: str, amp: str) -> torch.autocast:
-    kind = torch.device(device).type
-    return torch.autocast(kind, AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
 
 
 def _prefetched(images: Images, start: int, size: int) -> Iterator[tuple[slice, NDArray[np.uint8]]]:

@@ -70,6 +70,7 @@ JOBS = {
     for job in (
         Job("extract", f"{EXTRACT} -o f.h5", "f.h5", ("net.pt",)),
         Job("extract-float16", f"{EXTRACT} --dtype float16 -o f.h5", "f.h5", ("net.pt",)),
+        Job("extract-local", f"{EXTRACT} --local 12 -o f.h5", "f.h5", ("net.pt",)),
         Job("train", f"{TRAIN} -o out.pt", "out.pt"),
         Job("train-stateful", f"{STATEFUL} -o out.pt", "out.pt"),
         Job("train-contrastive", f"{CONTRASTIVE} -o out.pt", "out.pt", ("net.pt",)),

@@ -8,6 +8,7 @@ from written import NEIGHBORS, write_correction, write_neighbors
 
 from ltkit.errors import FormatError
 from ltkit.files import classifiers, features, hdf5, neighbors
+from ltkit.files.soundness import problems
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -67,6 +68,53 @@ def test_features_files_with_wrong_values(tmp_path, name, values, words):
     path, plan = tmp_path / "f.h5", made.plan()
     made.crafted(path, hdf5.FEATURES, datasets(), plan.attributes(), **{name: values})
     made.refused(lambda: features.read(path), f"f.h5: {name}", *words, error=FormatError)
+
+
+def shares(**changed):
+    """Shares of the test split in three prototypes, the last row another."""
+    values = np.full((37, 3), 1 / 3, FLOATS)
+    for column, value in changed.items():
+        values[-1, int(column[1:])] = value
+    return values
+
+
+LOCAL = [
+    ("test/local", None, ["test/local: absent"]),
+    ("test/local", np.zeros((37, 4), FLOATS), ["float32 (37, 4)", "floats (37, 3)"]),
+    ("test/local", np.zeros((36, 3), FLOATS), ["float32 (36, 3)"]),
+    ("test/local", np.zeros((37, 3), int), ["int64 (37, 3)"]),
+    ("local/prototypes", np.zeros((3, 9), FLOATS), ["found float32 ", "expected floats (any, 9)"]),
+    ("local/prototypes", nan((3, 8)), ["local/prototypes: found NaN or infinity"]),
+    ("local/prototypes", np.zeros(8, FLOATS), ["floats (any, any)"]),
+    ("local/prototypes", np.zeros((0, 8), FLOATS), ["(0, 8)", "at least one"]),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "words"), LOCAL)
+def test_features_files_with_wrong_prototypes(tmp_path, name, values, words):
+    plan, streams = made.with_shares(made.plan())
+    every = plan.arrays() | {each.dataset: streams[k] for k, each in plan.streams().items()}
+    path = tmp_path / "f.h5"
+    made.crafted(path, hdf5.FEATURES, every, plan.attributes(), **{name: values})
+    made.refused(lambda: features.read(path), "f.h5: ", *words, error=FormatError)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [shares(_0=0.5), shares(_0=-0.1, _1=0.8), shares(_0=np.nan), shares(_0=np.inf)],
+    ids=["sum", "negative", "NaN", "infinity"],
+)
+def test_rows_that_are_no_shares(tmp_path, values):
+    """They are found where they are read, and by ``validate``."""
+    plan, streams = made.with_shares(made.plan())
+    every = plan.arrays() | {each.dataset: streams[k] for k, each in plan.streams().items()}
+    path = tmp_path / "f.h5"
+    made.crafted(path, hdf5.FEATURES, every, plan.attributes(), **{"test/local": values})
+    found = features.read(path).split("test").local
+    assert len(found[:30]) == 30
+    message = "test/local: row 36: found other values, expected shares"
+    made.refused(lambda: found[:], message, error=FormatError)
+    assert any(message in line for line in problems(path))
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,10 @@ def picture(path, color):
     Image.new("RGB", (90, 70), color).save(path)
 
 
+def thumbnails(features, folder):
+    return pictures.thumbnails(features, pictures.Pictures(features, folder))
+
+
 def test_pictures_come_from_the_folder_only(tmp_path):
     root = tmp_path / "images"
     for number in range(6):
@@ -107,7 +111,7 @@ def test_pictures_come_from_the_folder_only(tmp_path):
     ids = ["../secret.png", "gone.png", "x\0y", "a" * 5000, str(tmp_path / "secret.png")]
     ids += [f"a/{number}.png" for number in range(6)]
     features = pictured(tmp_path, [*ids, "a/5.png"], [0] * len(ids) + [3])
-    found = pictures.thumbnails(features, root)
+    found = thumbnails(features, root)
     assert {c: len(urls) for c, urls in found.items()} == {0: 4, 3: 1}
     for number, url in enumerate(found[0]):
         content = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
@@ -123,11 +127,11 @@ def test_pictures_come_from_the_folder_only(tmp_path):
 
 def test_pictures_that_are_not_there(tmp_path):
     features = pictured(tmp_path, ["a.png"])
-    refused(lambda: pictures.thumbnails(features, tmp_path), "--images", "'a.png'")
-    refused(lambda: pictures.thumbnails(features, tmp_path / "no"), "no such folder")
-    refused(lambda: pictures.thumbnails(small(), tmp_path), "does not name its images")
+    refused(lambda: thumbnails(features, tmp_path), "--images", "'a.png'")
+    refused(lambda: thumbnails(features, tmp_path / "no"), "no such folder")
+    refused(lambda: thumbnails(small(), tmp_path), "does not name its images")
     (tmp_path / "a.png").write_text("no picture")
-    refused(lambda: pictures.thumbnails(features, tmp_path), "none of the images")
+    refused(lambda: thumbnails(features, tmp_path), "none of the images")
     picture(tmp_path / "b.png", (0, 0, 0))
     features = pictured(tmp_path, ["a.png", "b.png"])
-    assert len(pictures.thumbnails(features, tmp_path)[0]) == 1
+    assert len(thumbnails(features, tmp_path)[0]) == 1

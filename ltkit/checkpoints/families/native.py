@@ -1,6 +1,7 @@
 """Checkpoints written by ``ltkit train``, as torch files or as safetensors with metadata."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -77,11 +78,12 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
             spec.features, _classes(content, stored, spec), cosine=bool(cosine), scale=scale,
             experts=spec.experts,
         )  # fmt: skip
-    return assemble(
+    made = assemble(
         content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
         trained_on=dict(trained_on), view=_view(path, trained_on),
         notes=[PLAIN] if meta and wanted.head is None else [],
     )  # fmt: skip
+    return replace(made, prototypes=content.states.get(BESIDE, {}).get("prototypes"))
 
 
 def _classes(content: Content, stored: Mapping[str, Stored], spec: ArchSpec) -> int:

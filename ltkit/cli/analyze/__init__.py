@@ -2,19 +2,21 @@
 
 import typer
 
+from ltkit.cli.analyze.attributes import attributes
 from ltkit.cli.analyze.deltas import deltas
 from ltkit.cli.analyze.distance import distance
 from ltkit.cli.analyze.flows import flows
 
 app = typer.Typer(
-    help="Analyse corrections: by neighbour distance, as prediction flows, over rho.",
+    help="Analyse corrections by neighbour distance, as flows, over rho; and local attributes.",
     no_args_is_help=True, rich_markup_mode=None,
 )  # fmt: skip
 app.command()(distance)
 app.command()(flows)
 app.command()(deltas)
+app.command()(attributes)
 
 
 @app.callback()
 def group() -> None:
-    """Analyse corrections: by neighbour distance, as prediction flows, over rho."""
+    """Analyse corrections by neighbour distance, as flows, over rho; and local attributes."""

@@ -11,6 +11,7 @@ Source:
     Chang et al., AlphaNet, arXiv:2008.07073, figures 1, 3, 4, 5 and 6.
 """
 
+from ltkit.evaluation.analysis.attributes import analyze_attributes, nearest_images
 from ltkit.evaluation.analysis.coefficients import ClassChange, class_changes
 from ltkit.evaluation.analysis.deltas import RhoCurve, analyze_deltas, curve_row, rho_curves
 from ltkit.evaluation.analysis.distance import (
@@ -47,6 +48,7 @@ __all__ = [
     "Kind",
     "RhoCurve",
     "Subject",
+    "analyze_attributes",
     "analyze_deltas",
     "analyze_distance",
     "analyze_flows",
@@ -60,6 +62,7 @@ __all__ = [
     "kind_by_features",
     "kinds_by_wordnet",
     "mean_and_std",
+    "nearest_images",
     "observe",
     "pairs_of",
     "pairs_within",

@@ -22,6 +22,7 @@ from ltkit.reporting.exhibits import Exhibit, Section
 from ltkit.reporting.sections import (
     accuracy,
     answer,
+    attributes,
     calibration,
     class_map,
     classes,
@@ -55,7 +56,7 @@ QUESTIONS: Mapping[str, Sequence[Part]] = {
     "Which classes fail, and into what?": (classes, confusion, tree),
     "What do corrections change?": (accuracy, flows, rho),
     "What does it cost?": (frontier, calibration),
-    "Why?": (class_map, coefficients, norms),
+    "Why?": (class_map, coefficients, norms, attributes),
     "How was this made?": (loss_weights,),
 }
 
