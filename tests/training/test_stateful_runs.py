@@ -15,7 +15,7 @@ from ltkit.errors import InputError
 from ltkit.losses import (
     ce,
 )
-from ltkit.training import methods, mixing
+from ltkit.training import methods, mixing, recipes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
