@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contrastive import CONTRASTIVE, built, plain_views
+from contrastive import CONTRASTIVE, UNLABELLED, built, plain_views
 from trained import fit, log
 
 from ltkit import checkpoints, datasets
@@ -47,7 +47,7 @@ def test_they_train_in_every_precision(tmp_path, name, amp, device):
     fit(dataset, tmp_path / "net.pt", settings, loss=method, method=name, device=device)
     lines = log(tmp_path / "net.pt")
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert lines[-1]["val"]["balanced"] > 0.3
+    assert lines[-1]["val"]["balanced"] > (0.2 if name in UNLABELLED else 0.3)  # chance: 0.1
     head = checkpoints.load(tmp_path / "net.pt").head
     assert head is not None
     assert head.num_classes == 10

@@ -15,7 +15,7 @@ from ltkit.errors import InputError
 from ltkit.losses import (
     ce,
 )
-from ltkit.training import methods, mixing
+from ltkit.training import methods, mixing, recipes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -173,7 +173,8 @@ def test_the_list_says_what_the_stateful_losses_are(ltkit):
     _, output, _ = ltkit("train", "--list")
     losses_, _, mixings = output.partition("--mix ")
     lines = {line.split()[0]: line for line in losses_.splitlines()}
-    assert sorted(lines) == sorted(registry.names(losses) + registry.names(methods))
+    every = [name for package in (losses, methods, recipes) for name in registry.names(package)]
+    assert sorted(lines) == sorted(every)
     found = [line.split()[0] for line in mixings.replace("--mix ", "").splitlines()]
     assert found == registry.names(mixing)
     assert "[p=0.8, q=2.0, eps=0.01, counts=online]" in lines["seesaw"]
