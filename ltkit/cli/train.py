@@ -271,7 +271,6 @@ def _train_networks(
         _output.wrote(path, out.quiet)
 
     target = out.given or Path(f"{plan.method}.pt")
-
     more |= {"report": out.reports("images"), "wrote": wrote}
     more["note"] = lambda line: _output.say(line, out.quiet or not distributed.writes())
     if not _of_stages(plan.method):

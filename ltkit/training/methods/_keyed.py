@@ -6,8 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltkit.architectures.network import Network
+from ltkit.losses import check_choice, check_range
+from ltkit.training.augment import VIEWS
 from ltkit.training.methods import Method, Seen
-from ltkit.training.momentum import MomentumEncoder, projection, width
+from ltkit.training.momentum import MomentumEncoder, Queue, projection, width
 
 
 class Encoded(NamedTuple):
@@ -24,13 +26,40 @@ class Encoded(NamedTuple):
 
 
 class Keyed(Method, nn.Module):
-    """A method with a projection of its own, and a key encoder that follows the network.
+    """A method with a projection of its own, and a key encoder that follows the network."""
 
-    size: units of the projection. momentum: of the key encoder.
-    """
+    def __init__(
+        self,
+        size: int,
+        momentum: float,
+        second_view: str,
+        *,
+        temperature: float = 1.0,
+        queue: int = 0,
+        least_queue: int = 0,
+    ) -> None:
+        """Check the parameters.
 
-    size: int
-    momentum: float
+        Args:
+            size: units of the projection, at least 1.
+            momentum: of the key encoder, 0 to 1.
+            second_view: the second view's augmentation, a word.
+            temperature: that divides cosines, above 0.
+            queue: keys of earlier batches.
+            least_queue: fewest of them.
+
+        Raises:
+            InputError: when one is out of range.
+        """
+        super().__init__()
+        check_range("temperature", temperature, 1e-4)
+        check_range("queue", queue, least_queue)
+        check_range("size", size, 1)
+        check_range("momentum", momentum, 0, 1)
+        check_choice("second_view", second_view, VIEWS)
+        self.temperature, self.size, self.momentum = temperature, size, momentum
+        self.views, self.queue_size = (VIEWS[second_view],), queue
+        self.queue = Queue(queue, size)
 
     def attach(self, network: Network) -> None:
         """Build the projection, and the key encoder from the network."""

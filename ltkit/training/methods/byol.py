@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltkit.architectures.network import Network
-from ltkit.losses import Moment, check_choice, check_range
-from ltkit.training.augment import VIEWS
+from ltkit.losses import Moment
 from ltkit.training.methods import Seen
 from ltkit.training.methods._instances import disagreement
 from ltkit.training.methods._keyed import Keyed
@@ -62,11 +61,7 @@ class BYOL(Keyed):
         second_view: str = "simclr",
     ) -> None:
         """Check the parameters."""
-        super().__init__()
-        check_range("size", size, 1)
-        check_range("momentum", momentum, 0, 1)
-        check_choice("second_view", second_view, VIEWS)
-        self.size, self.momentum, self.views = size, momentum, (VIEWS[second_view],)
+        super().__init__(size, momentum, second_view)
 
     def attach(self, network: Network) -> None:
         """Build the projection, the key encoder and the predictor."""

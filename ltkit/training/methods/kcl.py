@@ -4,12 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ltkit.losses import batch_seed, check_choice, check_range
-from ltkit.training.augment import VIEWS
+from ltkit.losses import batch_seed, check_range
 from ltkit.training.methods import Seen
 from ltkit.training.methods._keyed import Keyed
 from ltkit.training.methods._supervised import supervised
-from ltkit.training.momentum import Queue
 
 
 class KCL(Keyed):
@@ -72,17 +70,11 @@ class KCL(Keyed):
         seed: int = 0,
     ) -> None:
         """Check the parameters."""
-        super().__init__()
+        super().__init__(
+            size, momentum, second_view, temperature=temperature, queue=queue, least_queue=1
+        )
         check_range("positives", positives)
-        check_range("temperature", temperature, 1e-4)
-        check_range("queue", queue, 1)
-        check_range("size", size, 1)
-        check_range("momentum", momentum, 0, 1)
-        check_choice("second_view", second_view, VIEWS)
-        self.positives, self.temperature, self.seed = positives, temperature, seed
-        self.size, self.momentum = size, momentum
-        self.views, self.queue_size = (VIEWS[second_view],), queue
-        self.queue = Queue(queue, size)
+        self.positives, self.seed = positives, seed
 
     def of_batch(self, seen: Seen) -> Tensor:
         """Return the mean over the batch; put its keys into the queue."""

@@ -4,12 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ltkit.losses import check_choice, check_range
-from ltkit.training.augment import VIEWS
 from ltkit.training.methods import Seen
 from ltkit.training.methods._instances import instances
 from ltkit.training.methods._keyed import Keyed
-from ltkit.training.momentum import Queue
 
 
 class MoCo(Keyed):
@@ -64,15 +61,7 @@ class MoCo(Keyed):
         second_view: str = "simclr",
     ) -> None:
         """Check the parameters."""
-        super().__init__()
-        check_range("temperature", temperature, 1e-4)
-        check_range("queue", queue)
-        check_range("size", size, 1)
-        check_range("momentum", momentum, 0, 1)
-        check_choice("second_view", second_view, VIEWS)
-        self.temperature, self.size, self.momentum = temperature, size, momentum
-        self.views, self.queue_size = (VIEWS[second_view],), queue
-        self.queue = Queue(queue, size)
+        super().__init__(size, momentum, second_view, temperature=temperature, queue=queue)
 
     def of_batch(self, seen: Seen) -> Tensor:
         """Return the mean over the batch; put its keys into the queue."""

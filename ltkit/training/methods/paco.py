@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
-from ltkit.training.augment import VIEWS
 from ltkit.training.methods import Seen
 from ltkit.training.methods._keyed import Keyed
 from ltkit.training.methods._parametric import parametric, prior_of
-from ltkit.training.momentum import Queue
 
 
 class PaCo(Keyed):
@@ -71,14 +69,12 @@ class PaCo(Keyed):
         second_view: str = "simclr",
     ) -> None:
         """Check the parameters; compute the prior from the counts."""
-        super().__init__()
-        self.weights = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature}
+        weights = {"alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature}
         prior = prior_of(
-            class_counts, second_view, **self.weights, queue=queue, size=size, momentum=momentum
+            class_counts, second_view, **weights, queue=queue, size=size, momentum=momentum
         )
-        self.size, self.momentum = size, momentum
-        self.views, self.queue_size = (VIEWS[second_view],), queue
-        self.queue = Queue(queue, size)
+        super().__init__(size, momentum, second_view, temperature=temperature, queue=queue)
+        self.weights = weights
         self.register_buffer("log_prior", prior, persistent=False)
 
     def of_batch(self, seen: Seen) -> Tensor:

@@ -35,8 +35,8 @@ class SSP(Method, nn.Module):
 
     Source:
         Yang and Xu, NeurIPS 2020, arXiv:2006.07529, sec. 4: 200 epochs, then the usual training of
-        all but the last layer's weights. Its appendix compares rotation with Jigsaw, Selfie and
-        MoCo. Here MoCo, SimSiam and BYOL stand beside it: they learn from batches of usual size.
+        all but the last layer's weights. MoCo, SimSiam and BYOL stand beside
+        it here: they learn from batches of usual size.
 
         The released code cuts a shuffled list to the batch, so that turns may differ by up to four
         images; here they differ by one at most. That the head learns beside is a reading.
