@@ -123,7 +123,7 @@ STARTS = [
         ["temperature: found 0"]),
     Row("recipe resumed from nothing", f"{SSD} --set queue=200 --resume", ["nothing to resume"]),
     Row("turns of cached features", "train ssp feats.h5",
-        ["METHOD ssp: sees", "train it on images"]),
+        ["METHOD ssp: trains the features, found cached features", "train it on images"]),
     Row("unknown second view", f"{PACO} --set second_view=simcrl",
         ["second_view: found 'simcrl'", "simclr"]),
     Row("views of cached features", "train paco feats.h5",
