@@ -148,6 +148,18 @@ def test_other_readings_resume_bit_by_bit(digits, tmp_path, options):
         assert log(output) == log(tmp_path / "whole.pt")
 
 
+def test_a_run_that_is_resumed_after_its_last_epoch_keeps_the_prototypes(digits, tmp_path):
+    def run(output, **more):
+        made = built("lpa", digits.classes.train_count, **SMALL)
+        fit(digits, output, RUN, loss=made, method="lpa", **more)
+
+    run(tmp_path / "whole.pt")
+    with pytest.raises(Stop):
+        run(tmp_path / "o.pt", report=stop_after(RUN.epochs))
+    run(tmp_path / "o.pt", resume=True)
+    assert (tmp_path / "o.pt").read_bytes() == (tmp_path / "whole.pt").read_bytes()
+
+
 def lines_of(output):
     """The log, but for what the run is."""
     return [{k: v for k, v in line.items() if k != "run"} for line in log(output)]

@@ -113,7 +113,8 @@ class LPA(PaCo):
         check_choice("contrast_on", contrast_on, CONTRASTED)
         self.share, self.threshold, self.groups = alpha, 0.0 if groups else threshold, groups
         self.warmup, self.refresh, self.sample, self.seed = warmup, refresh, sample, seed
-        self.on_features, self.number, self.ready = contrast_on == "features", prototypes, False
+        self.on_features, self.number = contrast_on == "features", prototypes
+        self.ready = False  # `fitted` from the first epoch on, without asking the device
         self.counts = class_counts.cpu().numpy().astype(np.int64)
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("profiles", torch.zeros(len(class_counts), prototypes))
@@ -230,7 +231,7 @@ class LPA(PaCo):
 
     def kept(self) -> dict[str, Tensor]:
         """Return the prototypes, with which images can be described afterwards."""
-        return {"prototypes": self.prototypes} if self.ready else {}
+        return {"prototypes": self.prototypes} if self.fitted else {}
 
 
 loss = LPA
