@@ -150,7 +150,7 @@ def test_other_readings_resume_bit_by_bit(digits, tmp_path, options):
 
 def test_a_run_that_is_resumed_after_its_last_epoch_keeps_the_prototypes(digits, tmp_path):
     def run(output, **more):
-        made = built("lpa", digits.classes.train_count, **SMALL)
+        made = built("lpa", digits.classes.train_count, warmup=0)
         fit(digits, output, RUN, loss=made, method="lpa", **more)
 
     run(tmp_path / "whole.pt")
