@@ -120,7 +120,7 @@ def check_methods(
     """
     for part in methods_in(loss):
         if dataset is None:
-            does = "sees further views of images" if part.views else "trains the features"
+            does = "sees further views of images" if part.views else "works on a whole network"
             said = f"{does}, found cached features; train it on images"
             raise SettingError(f"method {method}", said)
         part.check(settings, len(dataset.split("train")))

@@ -111,7 +111,7 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     stage = _stage(plan, second)
     loss_of = _loss_of(first, plan.drw)
     if stage is not None and second is not first:
-        loss_of = partial(_two_losses, loss_of, _loss_of(second, None), stage.from_epoch)
+        loss_of = partial(_two_losses, loss_of, _loss_of(second, None), stage)
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
@@ -235,7 +235,8 @@ def _loss_of(choice: _Choice, drw: int | None) -> Callable[[Tensor], Loss]:
 def _two_losses(
     first: Callable[[Tensor], Loss],
     then: Callable[[Tensor], Loss],
-    epoch: int,
+    stage: Stage,
     class_counts: Tensor,
 ) -> Deferred:
-    return Deferred(class_counts, first(class_counts), then(class_counts), epoch)
+    one, other, held = first(class_counts), then(class_counts), stage.freeze == "backbone"
+    return Deferred(class_counts, one, other, stage.from_epoch, held=held)
