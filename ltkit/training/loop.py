@@ -77,7 +77,7 @@ def fit(
         if first:
             write_text(log, "".join(lines))  # before the partial file: no line is ever missing
             checkpoint.save_partial(partial, record, job.epoch, *state)
-        rate, left = len(job.labels) / seconds, seconds * (settings.epochs - job.epoch)
+        rate, left = line[_speed(job)], seconds * (settings.epochs - job.epoch)
         report(Progress(job.epoch, settings.epochs, line["loss"], balanced, rate, left, line))
 
 
@@ -102,7 +102,7 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
     job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means, blocks))
     start = time.perf_counter()
     with _compiler_heard(settings):
-        mean_loss = _epoch(job, partial)
+        mean_loss, count = _epoch(job, partial)
     seconds = time.perf_counter() - start
     distributed.share_buffers(job.whole)
     if method := method_of(job.loss):
@@ -119,8 +119,13 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
             for name, ids in groups.items()
             if np.isfinite(by_class[ids]).any()
         }
-    line[f"{job.store.unit}_per_second"] = len(job.labels) / seconds
+    line[_speed(job)] = count / seconds
     return line, seconds
+
+
+def _speed(job: Job) -> str:
+    """Return the name of a log line's number of samples a second."""
+    return f"{job.store.unit}_per_second"
 
 
 def _blocks(job: Job) -> Iterator[tuple[Tensor, Tensor]]:
@@ -167,8 +172,8 @@ def _compiler_heard(settings: TrainSettings) -> Iterator[None]:
         ) from error
 
 
-def _epoch(job: Job, partial: Path) -> float:
-    """Train for one epoch; return the mean loss."""
+def _epoch(job: Job, partial: Path) -> tuple[float, int]:
+    """Train for one epoch; return the mean loss and how many samples it was of."""
     job.network.train()
     sampler = _enter_stage(job)
     device, optimizer = job.store.device, job.optimizer
@@ -192,7 +197,7 @@ def _epoch(job: Job, partial: Path) -> float:
     sizes = torch.tensor([len(b) for b in drawn.own], dtype=torch.float64)
     found = losses.double().cpu()
     _check_finite(job, found, partial)
-    return float(found @ sizes / sizes.sum())
+    return float(found @ sizes / sizes.sum()), int(sizes.sum())
 
 
 def _enter_stage(job: Job) -> Sampler:
