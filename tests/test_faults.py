@@ -78,6 +78,7 @@ def killed(own, inputs, folder, name, count):
         pytest.param("extract-local", 12, marks=pytest.mark.more),
         pytest.param("train-lpa", 12, marks=pytest.mark.more),
         pytest.param("train-targeted", 12, marks=pytest.mark.more),
+        pytest.param("train-tde", 12, marks=pytest.mark.more),
         pytest.param("train-stages", 12, marks=pytest.mark.more),
     ],
 )  # fmt: skip

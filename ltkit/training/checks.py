@@ -151,6 +151,8 @@ def check_start(
     if isinstance(first, Method) and first.freeze and not (init and init["head"]):
         said = f"absent; {method} needs a trained network and its head, to start from with init"
         raise SettingError("keep_head", said)
+    if init and init["head"] and any(part.own_head for part in methods_in(loss)):
+        raise SettingError("keep_head", f"{method} has a head of its own; leave it out")
 
 
 def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from bad_inputs import torch_makers
+from bad_inputs.makers import nothing
 from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import DIGITS, OWN, RGB, Row
 from PIL import Image
@@ -16,6 +17,7 @@ from ltkit.training import runs
 ONE = f"{DIGITS} --epochs 1"
 DISTILL, SSD, SCALES = (ONE.replace("ce", name, 1) for name in ("distill", "ssd", "learned-scales"))
 PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
+TDE = ONE.replace("ce", "tde", 1)
 LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
 
@@ -142,6 +144,18 @@ STARTS = [
     Row("no epoch for the memory", f"{LIFTED.replace('lifted', 'oltr')} --set plain=1",
         ["--set plain: found 1, which is 1 of 1 epochs"]),
     Row("memory of a cosine head", f"{OLTR} --cosine", ["--cosine: the hallucinator"]),
+    Row("parts that do not divide the features", f"{TDE} --set heads=3",
+        ["--set heads: found 3, expected a divisor of 64"]),
+    Row("causal head that is a cosine head", f"{TDE} --cosine",
+        ["--cosine: tde has a head of its own"]),
+    Row("causal head that starts from another", f"{TDE} --init m.pt --keep-head",
+        ["--keep-head: tde has a head of its own"]),
+    Row("memory of the mean without end", f"{TDE} --set mu=1", ["mu: found 1", "from 0 to"]),
+    Row("causal head on cached features", "train tde feats.h5",
+        ["METHOD tde: trains the features, found cached features"]),
+    Row("effect taken off backwards", "posthoc tde feats.h5 --set alpha=-1", ["alpha: found -1"]),
+    Row("effect without a mean", "posthoc tde feats.h5 --set alpha=1",
+        ["note: no moving mean of the features in the file"], nothing, 0),
     Row("whole model of a plain one", f"{OWN} --head meta",
         ["--head meta: found head.weight", "leave --head out"]),
     Row("a warm-up that never ends", f"{LPA} --set warmup=1",

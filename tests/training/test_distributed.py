@@ -45,7 +45,7 @@ IMAGES = TrainSettings(epochs=2, batch_size=9, warmup_epochs=0, learning_rate=0.
 METHODS = {
     "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
     "simsiam": {}, "byol": {}, "lifted": {"per_class": 3}, "range": {"per_class": 3},
-    "oltr": {"per_class": 3},
+    "oltr": {"per_class": 3}, "tde": {},
     "lpa": {"queue": 0, "size": 4, "second_view": "standard", "prototypes": 4},
     "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip

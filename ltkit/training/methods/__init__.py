@@ -54,6 +54,7 @@ class Method(Stateful, ABC):
     detached: whether the head learns from features without moving them.
     freeze: what of the network is held, as a second stage may hold it, and its head, which the
         method may change itself.
+    own_head: whether it puts a head of its own in the network, so that none is kept of a start.
     takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
@@ -68,6 +69,7 @@ class Method(Stateful, ABC):
     queue_size = 0
     detached = False
     freeze: Freeze | None = None
+    own_head = False
     takes_teacher = False
     teacher: "Teacher | None" = None
     per_class = 0
