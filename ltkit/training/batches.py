@@ -20,7 +20,8 @@ class Batches(NamedTuple):
     """The draws of an epoch.
 
     own: (B,) indices of each batch; the last one may be smaller, and is left out below the least.
-    partners: indices of as many samples to be mixed in, for each batch; none where there are none.
+    partners: indices of as many samples to be mixed in, or of a method's second batch, for each
+        batch; none where there are none.
     mixing: how they are mixed; None: not at all.
     """
 
@@ -42,8 +43,15 @@ class Batches(NamedTuple):
         index = self.own[step].to(job.store.device, non_blocking=True)
         return [job.store.augmented(index, job.generator, view) for view in views]
 
+    def second(self, job: "Job", step: int) -> tuple[Tensor, Tensor]:
+        """Return the augmented images and the labels of a method's second batch."""
+        index = self.partners[step].to(job.store.device, non_blocking=True)
+        return job.store.augmented(index, job.generator), job.labels[index]
 
-def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Batches:
+
+def of_epoch(
+    job: "Job", sampler: Sampler, least: int, per_class: int = 0, second: Sampler | None = None
+) -> Batches:
     """Draw the batches of a job's next epoch.
 
     Args:
@@ -51,6 +59,7 @@ def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Ba
         sampler: how often classes are drawn.
         least: fewest samples of a batch.
         per_class: images that a batch has of each of its classes; 0: as they are drawn.
+        second: how classes of a second batch beside each are drawn; None: there is none.
     """
     settings, labels, generator = job.recipe.settings, job.labels, job.generator
     counts = labels.bincount(minlength=len(job.class_counts)).cpu()
@@ -59,7 +68,10 @@ def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Ba
     if mixing and not mixing.active(job.epoch, settings.epochs):
         mixing = None
     partners: Sequence[Tensor] = ()
-    if mixing and (wanted := mixing.chances(counts)) is not None:
+    wanted = mixing.chances(counts) if mixing else None
+    if second is not None:
+        wanted = class_probabilities(second, counts, job.epoch, settings.epochs)
+    if wanted is not None:
         partners = draws(labels.cpu(), wanted, generator)[: len(order)].split(settings.batch_size)
     job.store.drawn(order)
     own = [b for b in order.split(settings.batch_size) if len(b) >= least]

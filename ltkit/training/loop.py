@@ -23,7 +23,7 @@ from ltkit.training import batches, beside, checkpoint, distributed
 from ltkit.training.batches import Batches
 from ltkit.training.checks import check_batches, least_batch
 from ltkit.training.job import Job, Progress, Report, method_of
-from ltkit.training.methods import Seen
+from ltkit.training.methods import Method, Seen
 from ltkit.training.schedules import staged_rate
 from ltkit.training.starts import last_block, train_only
 from ltkit.training.validation import autocast
@@ -179,8 +179,8 @@ def _epoch(job: Job, partial: Path) -> tuple[float, int]:
     device, optimizer = job.store.device, job.optimizer
     scaler = torch.amp.GradScaler(device.type, enabled=job.recipe.settings.amp == "fp16")
     method = method_of(job.loss)
-    per_class, rates = (method.per_class, method.rates) if method else (0, {})
-    drawn = batches.of_epoch(job, sampler, least_batch(job.network), per_class)
+    per_class, second, rates = _asked(method)
+    drawn = batches.of_epoch(job, sampler, least_batch(job.network), per_class, second)
     steps = len(drawn.own)
     losses = torch.zeros(steps, device=device)
     for step in range(steps):
@@ -198,6 +198,11 @@ def _epoch(job: Job, partial: Path) -> tuple[float, int]:
     found = losses.double().cpu()
     _check_finite(job, found, partial)
     return float(found @ sizes / sizes.sum()), int(sizes.sum())
+
+
+def _asked(method: Method | None) -> tuple[int, Sampler | None, Mapping[str, float]]:
+    """Return what a method asks of batches, and its learning rates of parts."""
+    return (method.per_class, method.second, method.rates) if method else (0, None, {})
 
 
 def _enter_stage(job: Job) -> Sampler:
@@ -225,7 +230,8 @@ def _batch_loss(job: Job, drawn: Batches, step: int) -> Tensor:
     if method is not None:
         seen = (views.images, *drawn.further(job, step, method.views))
         encode, amp = functools.partial(_encode, job), job.recipe.settings.amp
-        return method.of_batch(Seen(seen, views.labels, job.network, encode, amp))
+        second = drawn.second(job, step) if method.second else None
+        return method.of_batch(Seen(seen, views.labels, job.network, encode, amp, second))
     features, logits = _encode(job, views.images)
     value = job.loss(logits, views.labels, features)
     if views.weight < 1:

@@ -113,6 +113,9 @@ def work(folder, file):
                 fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
             distill = built("distill", [30, 13])
             fit(dataset, folder / "distill.pt", IMAGES, loss=distill, teacher=teacher())
+            pictures = dataset_of([30, 13], channels=3)
+            two = "resnet8_two_branch"
+            fit(pictures, folder / "bbn.pt", IMAGES, loss=built("bbn", [30, 13]), arch=two)
             shared = folder.parent / "ssd.pt"
             small = {"queue": 18, "size": 4, "second_view": "standard"}
             train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
@@ -211,7 +214,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images", "stages", "distill", *METHODS])
+@pytest.mark.parametrize("name", ["images", "stages", "distill", "bbn", *METHODS])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     name = f"{name}.pt"

@@ -34,6 +34,7 @@ class Seen:
     encode: gives its (N, D) features and (N, C) logits of (N, channels, H, W) images, those of all
         processes in each of them; to be called once a batch.
     amp: the run's mixed precision, for other networks.
+    second: images and labels of another batch as large, for a method that asks for it.
     """
 
     views: "tuple[Tensor, ...]"
@@ -41,6 +42,7 @@ class Seen:
     network: "Network"
     encode: "Callable[[Tensor], tuple[Tensor, Tensor]]"
     amp: Amp
+    second: "tuple[Tensor, Tensor] | None" = None
 
 
 class Method(Stateful, ABC):
@@ -59,6 +61,7 @@ class Method(Stateful, ABC):
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
     sampler: how often classes are drawn; None: as the run says.
+    second: the sampler of another batch beside each; None: there is none.
     rates: factors on the run's learning rate of parts, by the beginning of their parameters' names:
         ``backbone``, ``head``, or such of its own; which parts have one does not change.
     """
@@ -74,6 +77,7 @@ class Method(Stateful, ABC):
     teacher: "Teacher | None" = None
     per_class = 0
     sampler: Sampler | None = None
+    second: Sampler | None = None
     rates: Mapping[str, float] = MappingProxyType({})
 
     def attach(self, network: "Network") -> None:

@@ -42,9 +42,9 @@ class TDE(Method, nn.Module):
         [4.0, 1.0]
 
     Source:
-        Tang et al., NeurIPS 2020, arXiv:2009.12991, sec. 4; the constants of the released code, whose
-        loss and gradients are the same to 3e-16 of them. It keeps the mean outside the state dict;
-        here it is in the checkpoint.
+        Tang et al., NeurIPS 2020, arXiv:2009.12991, sec. 4; the constants of the released code.
+        Its loss and gradients are the same to 3e-16 of them; it keeps the mean outside the state
+        dict, here it is in the checkpoint.
     """
 
     own_head = True
