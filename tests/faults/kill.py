@@ -56,6 +56,9 @@ CAUSAL = TRAIN.replace(" ce ", " tde ") + " --sampler undersample"
 STAGES = TRAIN.replace(" ce ", " ssd ") + " --set queue=64 --set size=8"
 """Three runs, each with its checkpoint."""
 
+SHIFTED = TRAIN.replace(" ce ", " mislas ")
+"""Mixed images, then a head trained beside its scales while batch norm's statistics move."""
+
 SPEED = "images_per_second"
 
 
@@ -88,6 +91,7 @@ JOBS = {
         Job("train-targeted", f"{TARGETED} -o out.pt", "out.pt"),
         Job("train-tde", f"{CAUSAL} -o out.pt", "out.pt"),
         Job("train-stages", f"{STAGES} -o out.pt", "out.pt"),
+        Job("train-mislas", f"{SHIFTED} -o out.pt", "out.pt"),
     )
 }  # fmt: skip
 

@@ -119,6 +119,8 @@ def work(folder, file):
             shared = folder.parent / "ssd.pt"
             small = {"queue": 18, "size": 4, "second_view": "standard"}
             train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
+            mislas = folder.parent / "mislas.pt"
+            train_in_stages(dataset, "mislas", {"per_class": 3}, IMAGES, mislas, arch="digits_net")
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -227,7 +229,7 @@ def test_a_network_of_two_processes_is_that_of_one(folders, name):
 
 def test_the_stages_of_two_processes_are_those_of_one(folders):
     """Each starts or learns from what the first process wrote."""
-    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt"):
+    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt", "mislas.stage1.pt", "mislas.pt"):
         states = [torch.load(folder / name)["state_dict"] for folder in folders]
         torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
 
