@@ -17,7 +17,9 @@ Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
 Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout", "simclr"]
-Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
+Sampler = Literal[
+    "instance", "class-balanced", "square-root", "progressive", "reversed", "undersample"
+]
 Freeze = Literal["backbone", "weights"]
 Trained = Literal["all", "last-block"]
 """Which part of a network that starts from a checkpoint is trained."""

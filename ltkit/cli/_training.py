@@ -120,7 +120,11 @@ Compile = Annotated[
     ),
 ]
 SamplerName = Annotated[
-    Sampler, typer.Option(help="How often classes are drawn; instance takes every image once.")
+    Sampler,
+    typer.Option(
+        help="How often classes are drawn; instance takes every image once, undersample as many "
+        "of each class as the rarest has, others in each epoch."
+    ),
 ]
 Drw = Annotated[
     int | None,

@@ -124,6 +124,7 @@ class FeatureSet:
 
     base: what stands for the head, where there is none or another one is wanted.
     prototypes: (K, D) of local vectors, where the splits have shares in them.
+    moving_mean: (D,) of the training features, as `train tde` leaves it beside a head.
     """
 
     splits: Mapping[str, FeatureSplit]
@@ -134,6 +135,7 @@ class FeatureSet:
     source: str = "features"
     base: Base | None = None
     prototypes: NDArray[np.float32] | None = None
+    moving_mean: NDArray[np.float32] | None = None
 
     def split(self, name: str) -> FeatureSplit:
         """Return a split.

@@ -14,6 +14,7 @@ from ltkit.settings import RANGES, TrainSettings
 from ltkit.settings import check as check_ranges
 from ltkit.training import distributed
 from ltkit.training.augment import check_channels
+from ltkit.training.batches import undersampled_size
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.job import Job, methods_in
 from ltkit.training.methods import Method
@@ -150,6 +151,8 @@ def check_start(
     if isinstance(first, Method) and first.freeze and not (init and init["head"]):
         said = f"absent; {method} needs a trained network and its head, to start from with init"
         raise SettingError("keep_head", said)
+    if init and init["head"] and any(part.own_head for part in methods_in(loss)):
+        raise SettingError("keep_head", f"{method} has a head of its own; leave it out")
 
 
 def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:
@@ -178,9 +181,12 @@ def check_batches(job: Job) -> None:
         InputError: naming ``batch_size``, or the samples.
     """
     least, size, count = least_batch(job.network), job.recipe.settings.batch_size, len(job.labels)
+    where = ""
+    if "undersample" in job.recipe.samplers:
+        count, where = undersampled_size(job.labels.bincount()), " an epoch (undersample)"
     several = f" for {distributed.processes()} processes" if distributed.processes() > 1 else ""
     expected = f"expected at least {least}{several}"
     if size < least:
         raise SettingError("batch_size", f"found {size}, {expected}")
     if count < least:
-        raise InputError(f"training {job.store.unit}: found {count}, {expected}")
+        raise InputError(f"training {job.store.unit}{where}: found {count}, {expected}")

@@ -63,6 +63,11 @@ class Recipe:
     trained: Trained = "all"
     teacher: Teacher | None = None
 
+    @property
+    def samplers(self) -> tuple[Sampler, ...]:
+        """The samplers of its stages."""
+        return (self.sampler, *((self.then.sampler,) if self.then else ()))
+
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
         return {

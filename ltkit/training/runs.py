@@ -14,9 +14,10 @@ from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
-from ltkit.records import Correction, Dataset, Present, joined, note_of_left_out
+from ltkit.records import Correction, Dataset, FeatureSet, Present, joined, note_of_left_out
 from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
 from ltkit.training import beside, checkpoint, distributed, heads, networks, pictures
+from ltkit.training.batches import undersampled_size
 from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report
@@ -125,11 +126,7 @@ def train_networks(
     start = _start(init, keep_head, note)
     known = start or (_known_start(runs) if resume else None)
     data = dataset if isinstance(dataset, Dataset) else dataset()
-    if arch is None and known is not None and known.arch in CATALOGUE:
-        arch = known.arch
-    elif arch is None:
-        arch = pictures.network_for(data)
-        note(f"network: {arch}, which fits the pictures; --arch names another")
+    arch = _network_of(known, data, note) if arch is None else arch
     data, lines = pictures.as_seen(data, arch, view)
     for line in lines:
         note(line)
@@ -137,6 +134,8 @@ def train_networks(
         note(f"note: {said}")
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
+    if said := _of_undersampling(runs.recipes[0], torch.from_numpy(data.classes.train_count)):
+        note(f"note: {said}")
     with distributed.group(device) as own:
         images = functools.cache(lambda: resident(data, settings.augment, own))
         for one, path, goes_on in runs:
@@ -148,6 +147,17 @@ def train_networks(
             if distributed.rank() == 0:
                 wrote(path)
     return runs.paths
+
+
+def _network_of(
+    known: Start | checkpoint.Started | None, data: Dataset, note: Callable[[str], None]
+) -> str:
+    """Return the network of what a run starts from, else one that fits the pictures; say so."""
+    if known is not None and known.arch in CATALOGUE:
+        return known.arch
+    arch = pictures.network_for(data)
+    note(f"network: {arch}, which fits the pictures; --arch names another")
+    return arch
 
 
 def _start(init: Path | None, keep_head: bool, note: Callable[[str], None]) -> Start | None:
@@ -172,6 +182,14 @@ def _teacher(path: Path | None, data: Dataset, note: Callable[[str], None]) -> T
     teacher = teacher_of(path, data)
     note(f"note: {teacher.note}")
     return teacher
+
+
+def _of_undersampling(made: Recipe, counts: Tensor) -> str:
+    """Return a note where an epoch leaves samples out, of classes with (C,) counts; else ''."""
+    if "undersample" not in made.samplers:
+        return ""
+    seen, whole = undersampled_size(counts), int(counts.sum())
+    return f"undersample: an epoch has {seen} of {whole} training samples, others each time"
 
 
 def _known_start(runs: _Seeds) -> checkpoint.Started | None:
@@ -257,11 +275,9 @@ def train_heads(
     if base is not None:
         data = bases.read(base, data)
     every, present = data, Present.of(data)
-    if not present.whole:
-        started = plan.init in heads.KEPT
-        then = "their rows stay as they are" if started else "never predicted"
-        note(note_of_left_out(data.classes, present.left_out, then))
-        data = present.features(data)
+    for line in _left_out(data, present, runs.recipes[0]):
+        note(line)
+    data = data if present.whole else present.features(data)
     counts = torch.from_numpy(data.classes.train_count)
     means = _means_of(runs.recipes[0], class_means, counts, present)
     corrections = []
@@ -284,6 +300,15 @@ def train_heads(
     for path in runs.paths:
         beside.forget(path)
     return output
+
+
+def _left_out(data: FeatureSet, present: Present, made: Recipe) -> Iterator[str]:
+    """Yield notes on the classes and the samples that a run leaves out."""
+    if not present.whole:
+        then = "their rows stay as they are" if made.init in heads.KEPT else "never predicted"
+        yield note_of_left_out(data.classes, present.left_out, then)
+    if said := _of_undersampling(made, torch.from_numpy(data.classes.train_count)):
+        yield said
 
 
 def _kept(first: Recipe) -> dict[str, object]:

@@ -9,8 +9,8 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-GIVEN = ("distill", "learned-scales")
-"""Methods that need another checkpoint."""
+GIVEN = ("bbn", "distill", "learned-scales")
+"""Methods that need another checkpoint, or a network of two branches."""
 
 CONTRASTIVE = [name for name in registry.names(methods) if name not in GIVEN]
 
