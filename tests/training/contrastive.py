@@ -12,7 +12,10 @@ from ltkit.training import methods
 GIVEN = ("distill", "learned-scales")
 """Methods that need another checkpoint."""
 
-CONTRASTIVE = [name for name in registry.names(methods) if name not in GIVEN]
+EXPERTS = ("ride", "sade")
+"""Methods that train several experts, on networks for colour pictures."""
+
+CONTRASTIVE = [name for name in registry.names(methods) if name not in (*GIVEN, *EXPERTS)]
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},

@@ -32,7 +32,7 @@ class Seen:
     labels: (B,) int64.
     network: that is trained.
     encode: gives its (N, D) features and (N, C) logits of (N, channels, H, W) images, those of all
-        processes in each of them; to be called once a batch.
+        processes in each of them; to be called once a batch. See `Method.each`.
     amp: the run's mixed precision, for other networks.
     """
 
@@ -52,9 +52,12 @@ class Method(Stateful, ABC):
     queue: keys of earlier batches that it keeps.
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
+    experts: of the network, where none are asked for; 0: whatever it has.
+    each: whether it is given the logits of each expert, (N, E, C), instead of their mean.
     freeze: what of the network is held, as a second stage may hold it, and its head, which the
         method may change itself.
-    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
+    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run;
+        needs_teacher: whether it does nothing without one.
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
     sampler: how often classes are drawn; None: as the run says.
@@ -67,8 +70,11 @@ class Method(Stateful, ABC):
     views: tuple[Augment, ...] = ()
     queue_size = 0
     detached = False
+    each = False
+    experts = 0
     freeze: Freeze | None = None
     takes_teacher = False
+    needs_teacher = False
     teacher: "Teacher | None" = None
     per_class = 0
     sampler: Sampler | None = None
