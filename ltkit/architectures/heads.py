@@ -284,7 +284,7 @@ class ExpertHeads(nn.Module):
         return torch.stack(self.each(features)).mean(dim=0)
 
     def each(self, features: Tensor) -> list[Tensor]:
-        """Return the (B, C) logits of one expert after another."""
+        """Return the (B, C) logits of one expert after another, of (B, E * d) features."""
         parts = features.chunk(len(self.experts), dim=1)
         return [head(part) for head, part in zip(self.experts, parts, strict=True)]
 

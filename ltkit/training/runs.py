@@ -135,6 +135,7 @@ def train_networks(
         note(line)
     if start is not None and (said := unlike(start, data.mean, data.std)):
         note(f"note: {said}")
+    data = _drawn_from(runs.recipes[0], data, note)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
     with distributed.group(device) as own:
@@ -170,6 +171,21 @@ def _network(
     arch = pictures.network_for(data, experts)
     note(f"network: {arch}, which fits the pictures; --arch names another")
     return arch
+
+
+def _drawn_from(made: Recipe, data: Dataset, note: Callable[[str], None]) -> Dataset:
+    """Return a dataset whose training images are those that a method learns from.
+
+    Raises:
+        InputError: when it has no such split, or no image in it.
+    """
+    parts = methods_in(made.loss_of(torch.from_numpy(data.classes.train_count)))
+    name = next((part.split for part in parts if part.split != "train"), None)
+    if name is None:
+        return data
+    split = data.split(name)
+    note(f"note: {made.method} learns from the {len(split)} images of {name}, without their labels")
+    return replace(data, splits={**data.splits, "train": split})
 
 
 def _start(init: Path | None, keep_head: bool, note: Callable[[str], None]) -> Start | None:

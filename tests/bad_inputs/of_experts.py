@@ -5,6 +5,7 @@ from bad_inputs.rows import DIGITS, RGB, Row
 
 RIDE = f"{RGB.replace(' ce', ' ride', 1)} pics:val=none"
 MANY = RIDE.replace("resnet20", "resnet8_3experts_reduced")
+SADE, WEIGHTS = (MANY.replace(" ride", f" {name}") for name in ("sade", "expert-weights"))
 
 EXPERTS = [
     Row("one expert that should differ from others", RIDE, ["--experts: found a network of one"],
@@ -19,6 +20,22 @@ EXPERTS = [
         ["METHOD ride: trains the features, found cached features"]),
     Row("number of experts of cached features", "train ce feats.h5 --experts 3",
         ["--experts: found a features file"]),
+    Row("two experts for three losses", SADE.replace("_3", "_2"),
+        ["--experts: found a network of 2, expected 3, one for each"], pictures()),
+    Row("three losses of no weight",
+        f"{SADE} --set softmax=0 --set balanced=0 --set inverse=0", ["softmax: found 0"],
+        pictures()),
+    Row("inverse prior to a power below 0", f"{SADE} --set tau=-1", ["tau: found -1"], pictures()),
+    Row("weights of experts of nothing", f"{WEIGHTS} --set split=train",
+        ["--keep-head: absent; expert-weights needs a trained network"], pictures()),
+    Row("weights of one expert", f"{DIGITS.replace(' ce', ' expert-weights', 1)} --init m.pt "
+        "--keep-head", ["--experts: found a network of one, which has nothing to weigh"]),
+    Row("weights from images that are absent", f"{DIGITS.replace(' ce', ' expert-weights', 1)} "
+        "--init m.pt --keep-head --set split=tset", ["no split tset; there are: train, val, test"]),
+    Row("cosine head made of a linear one", f"{DIGITS} --init m.pt --keep-head --cosine",
+        ["m.pt: --keep-head: found a linear head, expected a cosine one; leave cosine out"]),
+    Row("head of an average of experts", "extract m.pt --data digits_lt --head weighted -o o.h5",
+        ["found head.weight, the head of native checkpoints"]),
     Row("diversity below 0", f"{MANY} --set diversity=-1", ["diversity: found -1"], pictures()),
     Row("spread of temperatures above 1", f"{MANY} --set spread=2", ["spread: found 2", "0 to 1"],
         pictures()),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from contrastive import built, logsum
-from experts import ARCH, COUNTS, RUN, batch, network, train
+from experts import ARCH, COUNTS, RUN, batch, network, pictures, train
 from made import refused
 from trained import Stop, dataset_of, log, recipe, same, stop_after, weights
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 DRW = TrainPlan("ride", drw=1)
 
 
-@pytest.fixture(scope="module")
-def pictures():
-    return dataset_of(COUNTS, val=[5, 5, 5], channels=3)
+@pytest.fixture(scope="module", name="pictures")
+def _pictures():
+    return pictures()
 
 
 def softmax(z):

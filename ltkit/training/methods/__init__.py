@@ -61,6 +61,7 @@ class Method(Stateful, ABC):
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
     sampler: how often classes are drawn; None: as the run says.
+    split: whose images are drawn; of another than train, their labels serve for nothing.
     rates: factors on the run's learning rate of parts, by the beginning of their parameters' names:
         ``backbone``, ``head``, or such of its own; which parts have one does not change.
     """
@@ -78,6 +79,7 @@ class Method(Stateful, ABC):
     teacher: "Teacher | None" = None
     per_class = 0
     sampler: Sampler | None = None
+    split = "train"
     rates: Mapping[str, float] = MappingProxyType({})
 
     def attach(self, network: "Network") -> None:
