@@ -230,10 +230,12 @@ def _loss_of(choice: _Choice, drw: int | None) -> Callable[[Tensor], Loss]:
     if drw is None:
         return made if isinstance(module.loss, type) else lambda class_counts: made
     if not hasattr(module, "UNIFORM"):
-        said = f"{method} has no class weights to defer; weighted, class-balanced, ldam have"
+        said = f"{method} has no class weights to defer; weighted, class-balanced, ldam, ride have"
         raise SettingError("drw", said)
     later = getattr(module, "DEFERRED", {}) | parameters
     first, then = partial(module.loss, **parameters | module.UNIFORM), partial(module.loss, **later)
+    if isinstance(module.loss, type):
+        return partial(_two_losses, first, then, drw)
     return lambda class_counts: Deferred(class_counts, first, then, drw)
 
 
