@@ -64,6 +64,8 @@ def value(name, logits, **parameters):
         (("cdb", {"rule": "fixed", "tau": 0.0}), ("ce", {})),
         (("swrm", {"start": 1.0}), ("ce", {})),
         (("dyswrm", {"start": 1.0}), ("ce", {})),
+        (("swrm", {"form": "swm", "beta": 0.0}), ("ce", {})),
+        (("swrm", {"form": "swr"}), ("swrm", {"beta": 0.0})),
     ],
 )  # fmt: skip
 def test_one_loss_is_another_at_a_limit(one, other, logits):
@@ -196,6 +198,8 @@ def test_draws_differ_by_seed_and_by_batch_and_are_the_same_again(name, logits):
         ("swrm", "sign", 2, "sign: found 2, expected 1 or -1"),
         ("swrm", "weights", "sums", "weights: found 'sums', unknown; did you mean sum"),
         ("swrm", "reduction", "sum", "reduction: found 'sum', unknown"),
+        ("swrm", "form", "swx", "form: found 'swx', unknown; did you mean swr"),
+        ("swrm", "init", "pcs", "init: found 'pcs', unknown; did you mean pca"),
         ("swrm", "seed", -1, "seed: found -1"),
         ("dyswrm", "window", 6, "window: found 6, expected from 1 to the number of classes, 5"),
         ("dyswrm", "beta", math.inf, "beta: found inf"),

@@ -122,8 +122,8 @@ def numpy_cdb(batches, rule="paper", tau=1.5):
     return (CLASSES * difficulty[y] / difficulty.sum() * cost(z, y)).mean()
 
 
-def numpy_swrm(batches, start=0.7, seed=0, **options):
-    return numpy_windowed(batches, swrm.project(MEANS, seed), **options)
+def numpy_swrm(batches, start=0.7, seed=0, init="random", **options):
+    return numpy_windowed(batches, swrm.project(MEANS, seed, init), **options)
 
 
 def numpy_dyswrm(batches, start=0.7, seed=0, **options):
@@ -140,7 +140,7 @@ SETTINGS = {
     ],
     "dyswrm": [
         {"beta": 10.0, "seed": 3, "window": 5},
-        {"sign": -1, "borders": "shift"},
+        {"sign": 1, "borders": "shift"}, {"window": 4},
         {"weights": "sum", "reduction": "weights"},
     ],
     "elm": [{"tau": 0.5, "weight": 2.0, "temperature": 0.5, "kappa": 1.0}, {"kappa": 0.0}],
@@ -148,8 +148,10 @@ SETTINGS = {
     "ib": [{"alpha": 10.0, "eps": 0.1, "gamma": 1.0}, {"beta": 0.0}, {"beta": 0.99}],
     "seesaw": [{"p": 0.3, "q": 1.0, "eps": 0.2}, {"counts": "dataset"}, {"p": 0.0}, {"q": 0.0}],
     "swrm": [
-        {"beta": 10.0, "window": 6}, {"window": 4}, {"sign": -1}, {"borders": "shift"},
-        {"own": "out"}, {"index": "label"}, {"unit": "raw"}, {"similarity": "inverse"},
+        {"beta": 10.0, "window": 6}, {"window": 4}, {"sign": 1}, {"borders": "shift"},
+        {"own": "out"}, {"own": "out", "window": 4}, {"form": "swr"}, {"form": "swm"},
+        {"sign": -1, "similarity": "inverse"}, {"init": "pca"}, {"index": "label"},
+        {"unit": "raw"}, {"similarity": "inverse"},
         {"similarity": "exponential", "beta": 2.0}, {"weights": "sum"}, {"reduction": "weights"},
         {"borders": "shift", "window": 6}, {"seed": 7},
     ],

@@ -46,7 +46,7 @@ def gather(source: Source) -> dict[str, Any]:
         found[f"weighted, {scheme}"] = weights(weighted.loss, scheme=scheme, reduction="batch")
     means, trained = source.subject.means
     if np.isin(present, trained).all():
-        positions = torch.from_numpy(swrm.project(means[present], source.seed))
+        positions = torch.from_numpy(swrm.project(means[present], source.seed, "pca"))
         window = min(15, count)
         raw, _ = similarity_window(counts.double(), positions, window=window, beta=1.0)
         found[f"swrm, window {window}"] = raw.numpy() / raw.numpy().mean()
