@@ -40,6 +40,11 @@ def scale_of(
     return low, min(high, most)
 
 
+def files(document: dict[str, Any]) -> str:
+    """Return the features files that a document speaks of."""
+    return ", ".join(document.get("networks", [document["features"]]))
+
+
 def safe(text: str) -> str:
     """Return text for a table cell, without markup."""
     from rich.markup import escape

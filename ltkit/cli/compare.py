@@ -45,7 +45,7 @@ Csv = Annotated[
 
 
 def compare(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
@@ -72,6 +72,10 @@ def compare(
     those on the upper hull on the validation split. posthoc METHOD --sweep and alphanet fit --rho
     0.5,1,2 write files with several settings.
 
+    Features files of several networks are compared on one test set: the same ids in any order, or
+    without ids the same labels in order. The shot groups are those of the first; the intervals
+    hold for these networks as trained, on new samples. Of corrections, only the named are compared.
+
     \b
     --json prints fractions in 0..1, null where there is none:
       methods    name, file, knob (null with several) and points: label, settings, runs;
@@ -83,17 +87,19 @@ def compare(
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
       conclusion in words
-      and features, split, n, bins, groups, samples, bootstrap, select, against, prior (null without
+      and features, networks (files), split, n, bins, groups, samples, bootstrap, select, against, prior (null without
       one), untested_classes; metrics of points as evaluate has them, of predictions
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
+
+    Example: ltkit compare ce.h5 swrm.h5
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit import evaluation
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
     path, named = _inputs.features_and_named(files, quiet)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
@@ -167,7 +173,7 @@ def _below(document: dict[str, Any]) -> list[str]:
 
 def _title(document: dict[str, Any]) -> str:
     chosen, methods = document["select"], document["methods"]
-    title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    title = f"{_tables.files(document)}, {document['split']} split, {document['n']} samples"
     title += _measures.under(document["prior"])
     if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"

@@ -25,15 +25,11 @@ from ltkit.evaluation.intervals import (
 )
 from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.evaluation.measured import Method, Point, few_on_val, methods_of, overall_and_few
+from ltkit.evaluation.networks import every as networks
+from ltkit.evaluation.networks import own_head
 from ltkit.evaluation.priors import described, prior_of
 from ltkit.evaluation.resampling import interval
-from ltkit.records import (
-    Classifier,
-    ClassTable,
-    Correction,
-    FeatureSet,
-    Ints,
-)
+from ltkit.records import ClassTable, FeatureSet, Ints
 from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.compare/2"
@@ -69,7 +65,8 @@ def compare(
     Args:
         features: with a head.
         split: name of the split.
-        entries: corrections, in display order.
+        entries: corrections, in display order; also of other networks, and these themselves
+            (`ltkit.evaluation.networks`).
         bins: bounds of the medium shot group; None: the file's own.
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
@@ -86,7 +83,7 @@ def compare(
         InputError: for an absent split or head, an empty split, no correction or one that does not
             fit, an unknown `against`, or settings to choose from without a validation split.
     """
-    data, base = features.split(split), features.classifier()
+    data, size = features.split(split), len(features.classes)
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
     if not entries:
@@ -94,21 +91,23 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    entries = [_own(features, base), *entries]
+    entries = [own_head(features), *entries]
     groups = features.groups(bins)
     share = None if prior is None else prior_of(features, split, prior)
-    weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
+    weights = metrics.group_weights(data.labels, size, groups, share)
     methods = methods_of(features, split, entries, groups, select, replicates, seed, share)
     standing = [(m, m.points[p]) for m in methods for p in m.chosen]
     rival, other = (None, None) if against is None else _named(against, standing)
     frontier = None
     if "few" in weights:
-        frontier = {"chosen_on": "val" if few_on_val(features, groups) else split}
+        on_val = all(few_on_val(of, groups) for of in networks(features, entries))
+        frontier = {"chosen_on": "val" if on_val else split}
         frontier |= _frontier(methods, rival, at)
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
-        "untested_classes": documents.untested(data.labels, base.num_classes),
+        "networks": [of.source for of in networks(features, entries)],
+        "untested_classes": documents.untested(data.labels, size),
         "prior": None if share is None else described(str(prior), share, data.labels),
         "methods": _method_rows(methods, weights),
         "pairs": [
@@ -118,10 +117,6 @@ def compare(
         "frontier": frontier,
     }
     return document | {"conclusion": conclusion(document)}
-
-
-def _own(features: FeatureSet, base: Classifier) -> Entry:
-    return Entry(features.baseline, features.baseline_source, Correction.baseline(base))
 
 
 def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ltkit.evaluation import metrics
 from ltkit.evaluation.entries import Entry, label, settings_of
+from ltkit.evaluation.networks import own_head, predict_entries
 from ltkit.evaluation.prediction import predict_classes
-from ltkit.records import Correction, FeatureSet
+from ltkit.records import FeatureSet
 
 HEADING = (
     "classifier", "true", "true_name", "predicted", "predicted_name", "samples", "share",
@@ -29,17 +30,16 @@ def confusion_table(
         For the head and each setting, the samples of a true class that are given a class, means
         over runs, and their share of the true class's samples.
     """
-    data, base, classes = features.split(split), features.classifier(), features.classes
-    every = [Correction.baseline(base), *(entry.correction for entry in entries)]
-    names = [features.baseline, *(entry.name for entry in entries)]
+    data, classes = features.split(split), features.classes
+    every = [own_head(features), *entries]
     counts = np.bincount(data.labels, minlength=len(classes))
     table = []
-    for name, correction, predicted in zip(
-        names, every, predict_classes(data, base, every), strict=True
+    for entry, predicted in zip(
+        every, predict_entries(features, split, every, predict_classes), strict=True
     ):
-        settings = list(settings_of(correction))
+        settings = list(settings_of(entry.correction))
         for setting, runs in settings:
-            told = label(name, setting, [other for other, _ in settings])
+            told = label(entry.name, setting, [other for other, _ in settings])
             pairs = zip(*metrics.confusions(predicted[runs], data.labels), strict=True)
             table += [
                 [
