@@ -87,8 +87,9 @@ def compare(
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
       conclusion in words
-      and features, networks (files), split, n, bins, groups, samples, bootstrap, select, against, prior (null without
-      one), untested_classes; metrics of points as evaluate has them, of predictions
+      and features, networks (files), split, n, bins, groups, samples, bootstrap, select, against,
+      prior (null without one), untested_classes; metrics of points as evaluate has them, of
+      predictions
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
 

@@ -36,6 +36,7 @@ from ltkit.evaluation.analysis.flows import (
     pairs_within,
     statuses,
 )
+from ltkit.evaluation.analysis.norms import analyze_norms, row_norms
 from ltkit.evaluation.analysis.subject import Case, Subject, cases, mean_and_std, observe
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "analyze_deltas",
     "analyze_distance",
     "analyze_flows",
+    "analyze_norms",
     "by_distance",
     "cases",
     "class_changes",
@@ -67,6 +69,7 @@ __all__ = [
     "pairs_of",
     "pairs_within",
     "rho_curves",
+    "row_norms",
     "spearman",
     "statuses",
     "thirds",
