@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NAMED = 3
 """Most classes named among those won and those lost, in the table."""
 
+PAIRED = 6
+"""Most settings beside confused pairs, in the table."""
+
 NAME, FIGURE = 22, 13
 """Characters that a name and a figure take at least in the table for a screen."""
 
@@ -75,6 +78,7 @@ def compare(
     Features files of several networks are compared on one test set: the same ids in any order, or
     without ids the same labels in order. The shot groups are those of the first; the intervals
     hold for these networks as trained, on new samples. Of corrections, only the named are compared.
+    The pairs of classes that the first confuses most are listed, with the others' share.
 
     \b
     --json prints fractions in 0..1, null where there is none:
@@ -86,6 +90,8 @@ def compare(
                  several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
+      confusions of several networks: of (a label), settings (labels), pairs as analyze confusion
+                 has them; null for one network
       conclusion in words
       and features, networks (files), split, n, bins, groups, samples, bootstrap, select, against,
       prior (null without one), untested_classes; metrics of points as evaluate has them, of
@@ -158,10 +164,17 @@ def _print(document: dict[str, Any]) -> None:
         parts.append("no few-shot class in this split: no curves")
     else:
         parts.append(_of_frontier(document["frontier"], document["against"]))
+    if document["confusions"] is not None:
+        parts.append(_of_confusions(document["confusions"]))
     text = "\n".join([*parts, _output.wrapped(document["conclusion"])])
     if _output.for_people() and _output.is_longer_than_screen(text):
         text = _for_a_screen(document, columns)
     typer.echo(text)
+
+
+def _of_confusions(found: dict[str, Any]) -> str:
+    """Return the pairs of classes that the first network confuses most."""
+    return _output.fitting(lambda look: _tables.of_pairs(found, PAIRED), _tables.about_pairs(found))
 
 
 def _below(document: dict[str, Any]) -> list[str]:

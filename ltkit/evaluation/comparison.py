@@ -4,7 +4,7 @@ Beside the dimensions of `ltkit.records`: `R` replicates of the bootstrap; `M` m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import documents, metrics
 from ltkit.evaluation.conclusion import conclusion
-from ltkit.evaluation.entries import Entry
+from ltkit.evaluation.confusion import pair_rows
+from ltkit.evaluation.entries import Entry, settings_of
 from ltkit.evaluation.frontier import dominated_by, height, leaders, round_levels
 from ltkit.evaluation.intervals import (
     Estimate,
@@ -26,7 +27,8 @@ from ltkit.evaluation.intervals import (
 from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.evaluation.measured import Method, Point, few_on_val, methods_of, overall_and_few
 from ltkit.evaluation.networks import every as networks
-from ltkit.evaluation.networks import own_head
+from ltkit.evaluation.networks import own_head, predict_entries, several
+from ltkit.evaluation.prediction import predict_classes
 from ltkit.evaluation.priors import described, prior_of
 from ltkit.evaluation.resampling import interval
 from ltkit.records import ClassTable, FeatureSet, Ints
@@ -103,6 +105,7 @@ def compare(
         on_val = all(few_on_val(of, groups) for of in networks(features, entries))
         frontier = {"chosen_on": "val" if on_val else split}
         frontier |= _frontier(methods, rival, at)
+    confusions = _confusions(features, split, entries, methods) if several(entries) else None
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
@@ -115,8 +118,24 @@ def compare(
             for pair in _pairs([p for _, p in standing], other)
         ],
         "frontier": frontier,
+        "confusions": confusions,
     }
     return document | {"conclusion": conclusion(document)}
+
+
+def _confusions(
+    features: FeatureSet, split: str, entries: Sequence[Entry], methods: Sequence[Method]
+) -> dict[str, Any]:
+    """Return the pairs of classes that the first network confuses most, with all others' share."""
+    standing, labels = [], []
+    for entry, method in zip(entries, methods, strict=True):
+        runs = [rows for _, rows in settings_of(entry.correction)]
+        for place in method.chosen:
+            standing.append(replace(entry, correction=entry.correction.only(runs[place])))
+            labels.append(method.points[place].label)
+    predicted = predict_entries(features, split, standing, predict_classes)
+    pairs = pair_rows(predicted, features.split(split).labels, features.classes)
+    return {"of": labels[0], "settings": labels, "pairs": pairs}
 
 
 def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:

@@ -13,6 +13,7 @@ Source:
 
 from ltkit.evaluation.analysis.attributes import analyze_attributes, nearest_images
 from ltkit.evaluation.analysis.coefficients import ClassChange, class_changes
+from ltkit.evaluation.analysis.confusion import analyze_confusion
 from ltkit.evaluation.analysis.deltas import RhoCurve, analyze_deltas, curve_row, rho_curves
 from ltkit.evaluation.analysis.distance import (
     ByDistance,
@@ -50,6 +51,7 @@ __all__ = [
     "RhoCurve",
     "Subject",
     "analyze_attributes",
+    "analyze_confusion",
     "analyze_deltas",
     "analyze_distance",
     "analyze_flows",
