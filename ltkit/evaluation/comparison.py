@@ -105,7 +105,6 @@ def compare(
         on_val = all(few_on_val(of, groups) for of in networks(features, entries))
         frontier = {"chosen_on": "val" if on_val else split}
         frontier |= _frontier(methods, rival, at)
-    confusions = _confusions(features, split, entries, methods) if several(entries) else None
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
@@ -118,15 +117,17 @@ def compare(
             for pair in _pairs([p for _, p in standing], other)
         ],
         "frontier": frontier,
-        "confusions": confusions,
+        "confusions": _confusions(features, split, entries, methods),
     }
     return document | {"conclusion": conclusion(document)}
 
 
 def _confusions(
     features: FeatureSet, split: str, entries: Sequence[Entry], methods: Sequence[Method]
-) -> dict[str, Any]:
-    """Return the pairs of classes that the first network confuses most, with all others' share."""
+) -> dict[str, Any] | None:
+    """Return the pairs that the first of several networks confuses most; None for one network."""
+    if not several(entries):
+        return None
     standing, labels = [], []
     for entry, method in zip(entries, methods, strict=True):
         runs = [rows for _, rows in settings_of(entry.correction)]

@@ -98,7 +98,7 @@ def test_compare_has_the_pairs_of_several_networks_only():
     assert found["confusions"]["of"] == "baseline"
     for one, other in zip(found["confusions"]["pairs"], pairs, strict=True):
         assert one["count"] == [*other["count"], other["count"][1]]
-    alone = compare(a, "test", [Entry("same", "", entry.correction)], replicates=50)
+    alone = compare(a, "test", [Entry("same", "", networks.own_head(a).correction)], replicates=50)
     assert alone["confusions"] is None
 
 

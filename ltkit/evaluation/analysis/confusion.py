@@ -30,7 +30,8 @@ def analyze_confusion(
     tables = [group_confusions(rows, subject.labels, subject.groups) for rows in predicted]
     return {
         "schema": "ltkit.analyze-confusion/1", **subject.described,
-        "n": len(subject.labels), "of": settings[place], "settings": settings, "groups": tables[0][0],
+        "n": len(subject.labels), "of": settings[place], "settings": settings,
+        "groups": tables[0][0],
         "by_group": [table.tolist() for _, table in tables],
         "pairs": pair_rows(predicted, subject.labels, subject.classes, place, count),
     }  # fmt: skip
