@@ -103,8 +103,7 @@ def compare(
     frontier = None
     if "few" in weights:
         on_val = all(few_on_val(of, groups) for of in networks(features, entries))
-        frontier = {"chosen_on": "val" if on_val else split}
-        frontier |= _frontier(methods, rival, at)
+        frontier = {"chosen_on": "val" if on_val else split, **_frontier(methods, rival, at)}
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
