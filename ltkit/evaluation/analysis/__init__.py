@@ -37,7 +37,7 @@ from ltkit.evaluation.analysis.flows import (
     pairs_within,
     statuses,
 )
-from ltkit.evaluation.analysis.norms import analyze_norms, row_norms
+from ltkit.evaluation.analysis.norms import analyze_norms, norm_summary, row_norms
 from ltkit.evaluation.analysis.subject import Case, Subject, cases, mean_and_std, observe
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "kinds_by_wordnet",
     "mean_and_std",
     "nearest_images",
+    "norm_summary",
     "observe",
     "pairs_of",
     "pairs_within",

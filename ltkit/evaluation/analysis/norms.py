@@ -37,20 +37,23 @@ def row_norms(classifier: Classifier) -> Floats:
     return np.concatenate([whole, np.linalg.norm(parts, axis=2).T])
 
 
-def summary(norms: Floats, groups: ShotGroups) -> dict[str, dict[str, float | None]]:
-    """Return mean and standard deviation of (C,) norms over the classes of each group, and of all.
+def norm_summary(norms: Floats, groups: ShotGroups) -> dict[str, dict[str, float | None]]:
+    """Return mean and standard deviation of norms over the classes of each group, and of all.
 
-    The deviation divides by the number of classes: of the 100 rows of a network trained with
-    cross-entropy on CIFAR-100-LT it is about 0.48.
+    The deviation divides by the number of classes.
+
+    Args:
+        norms: (S, C); the figures are means over runs.
+        groups: the shot groups.
 
     Source:
-        The comparison of losses by "variance of the row norms" whose values are 100 times this
-        deviation: 47.7 for cross-entropy, where a network of ours has 47.8.
+        A comparison of losses by the "variance of the row norms", whose values are 100 times this
+        deviation: 47.7 for cross-entropy on CIFAR-100-LT, where a network of ours has 47.8.
     """
-    parts = {name: norms[ids] for name, ids in groups.items()} | {"all": norms}
+    parts = {name: norms[:, ids] for name, ids in groups.items()} | {"all": norms}
     return {
-        "mean": {n: float(v.mean()) if len(v) else None for n, v in parts.items()},
-        "deviation": {n: float(v.std()) if len(v) else None for n, v in parts.items()},
+        "mean": {n: float(v.mean()) if v.size else None for n, v in parts.items()},
+        "deviation": {n: float(v.std(axis=1).mean()) if v.size else None for n, v in parts.items()},
     }
 
 
@@ -100,15 +103,7 @@ def _rows(features: FeatureSet, entry: Entry, groups: ShotGroups) -> Iterator[di
 
 def _row(norms: Floats, network: FeatureSet, groups: ShotGroups) -> dict[str, Any]:
     """Return the figures of (S, C) norms: means over runs."""
-    each = [summary(run, groups) for run in norms]
-    told = {
-        part: {
-            group: None if value is None else float(np.mean([run[part][group] for run in each]))
-            for group, value in each[0][part].items()
-        }
-        for part in ("mean", "deviation")
-    }  # fmt: skip
     by_class = norms.mean(axis=0)
     told_apart = np.round(by_class / (by_class.max() or 1.0), 6)  # in float32, equal ones differ
     r = known(spearman(told_apart, network.classes.train_count))
-    return told | {"r": r, "norm": by_class.tolist()}
+    return {**norm_summary(norms, groups), "r": r, "norm": by_class.tolist()}

@@ -159,8 +159,15 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], source: Source) -> Exhibit:
         rows.append([t, source.names[t], p, source.names[p], samples, *pair["count"]])
     return Exhibit(
         "pairs", "Most confused pairs",
-        "Pairs that the baseline confuses most: test samples of the true class predicted as the "
-        "other, and how many each correction leaves (means over seeds).",
+        f"Pairs that {source.first} confuses most: test samples of the true class predicted as the "
+        f"other, and how many {_left(source)} (means over seeds).",
         ("true", "true_name", "predicted", "predicted_name", "samples", *source.settings), rows,
         cells=cells,
     )  # fmt: skip
+
+
+def _left(source: Source) -> str:
+    """Return what a caption says of the samples that others confuse."""
+    if not source.several:
+        return "each correction leaves"
+    return "the others confuse, which have fewer by chance alone where these are the worst of many"
