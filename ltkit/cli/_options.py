@@ -81,6 +81,16 @@ FeatsAndClassifiers = Annotated[
         show_default=False,
     ),
 ]
+FeatsOfNetworks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATS] [FEATS|CLASSIFIER...]",
+        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
+        "the only features file in this folder. Then features of other networks, tested on the "
+        f"same samples, and classifier files of any of them; default, of one network: {BESIDE}.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Output file.", show_default=False)
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     classifier: _options.Classifiers = None,
     base: _options.Base = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output page.")] = Path(
@@ -64,7 +64,7 @@ def report(
     from ltkit.reporting import making
 
     path, named = _inputs.features_and_named(files, quiet, classifier)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     own = () if features.base is None else (Path(features.base.source),)
     read = (path, *own, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)

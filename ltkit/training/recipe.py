@@ -116,7 +116,10 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     stage = _stage(plan, second)
     loss_of = _loss_of(first, plan.drw)
     if stage is not None and second is not first:
-        loss_of = partial(_two_losses, loss_of, _loss_of(second, None), stage)
+        loss_of = partial(
+            _two_losses, loss_of, _loss_of(second, None), stage.from_epoch,
+            held=stage.freeze == "backbone",
+        )  # fmt: skip
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
@@ -242,8 +245,9 @@ def _loss_of(choice: _Choice, drw: int | None) -> Callable[[Tensor], Loss]:
 def _two_losses(
     first: Callable[[Tensor], Loss],
     then: Callable[[Tensor], Loss],
-    stage: Stage,
+    epoch: int,
     class_counts: Tensor,
+    *,
+    held: bool = False,
 ) -> Deferred:
-    one, other, held = first(class_counts), then(class_counts), stage.freeze == "backbone"
-    return Deferred(class_counts, one, other, stage.from_epoch, held=held)
+    return Deferred(class_counts, first(class_counts), then(class_counts), epoch, held=held)

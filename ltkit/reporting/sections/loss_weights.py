@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
+from ltkit.records import FeatureSet, Ints
 from ltkit.reporting.exhibits import Exhibit, View
 from ltkit.reporting.look import axis, class_lines, log_axis, shared, together
 from ltkit.reporting.look import means as averages
@@ -21,17 +22,41 @@ def gather(source: Source) -> dict[str, Any]:
     """Return a sample's weight for each class in weighted losses; the mean over classes is 1.
 
     Classes without training images have none, and are left out. A loss's weight is what a sample
-    costs at equal logits, over the cost without weights.
+    costs at equal logits, over the cost without weights. Another network has the curves in which it
+    differs from the first: by its training images, or the means of its features.
     """
+    present = np.flatnonzero(source.train_count)
+    if len(present) < 2:
+        raise InputError("a single class with training images, whose weight is 1")
+    found: dict[str, NDArray[np.float64]] = {}
+    for network in source.subject.networks:
+        for name, curve in _curves(network, present, source).items():
+            if name not in found:
+                found[name] = curve
+            elif not np.array_equal(found[name], curve):
+                found[f"{network.called}: {name}"] = curve
+    order = source.order[: len(present)]  # the others come last
+    places = np.searchsorted(present, order)
+    size = together(len(present))
+    return {
+        "classes_each": size,
+        "class": order[::size].tolist(),
+        "curves": [
+            {"name": n, "weight": numbers(averages(w[places], size))} for n, w in found.items()
+        ],
+    }
+
+
+def _curves(network: FeatureSet, present: Ints, source: Source) -> dict[str, NDArray[np.float64]]:
+    """Return a network's weights of some classes by loss; none if it has no images of one."""
     import torch
 
-    from ltkit.losses import class_balanced, similarity_window, swrm, weighted
+    from ltkit.losses import class_balanced, weighted
 
-    present = np.flatnonzero(source.train_count)
     count = len(present)
-    if count < 2:
-        raise InputError("a single class with training images, whose weight is 1")
-    counts = torch.from_numpy(source.subject.classes.train_count[present])
+    counts = torch.from_numpy(network.classes.train_count[present])
+    if not bool((counts > 0).all()):
+        return {}
     zeros = torch.zeros(1, count, dtype=torch.float64)
 
     def weights(loss: Callable[..., Any], **parameters: Any) -> NDArray[np.float64]:
@@ -44,22 +69,27 @@ def gather(source: Source) -> dict[str, Any]:
     }
     for scheme in ("inverse", "square-root", "logarithm"):
         found[f"weighted, {scheme}"] = weights(weighted.loss, scheme=scheme, reduction="batch")
-    means, trained = source.subject.means
-    if np.isin(present, trained).all():
-        positions = torch.from_numpy(swrm.project(means[present], source.seed, "pca"))
-        window = min(15, count)
-        raw, _ = similarity_window(counts.double(), positions, window=window, beta=1.0)
-        found[f"swrm, window {window}"] = raw.numpy() / raw.numpy().mean()
-    order = source.order[:count]  # the others come last
-    places = np.searchsorted(present, order)
-    size = together(count)
-    return {
-        "classes_each": size,
-        "class": order[::size].tolist(),
-        "curves": [
-            {"name": n, "weight": numbers(averages(w[places], size))} for n, w in found.items()
-        ],
-    }
+    return found | _by_similarity(network, present, source)
+
+
+def _by_similarity(
+    network: FeatureSet, present: Ints, source: Source
+) -> dict[str, NDArray[np.float64]]:
+    """Return the weights that also depend on the means of features, where all classes have one."""
+    import torch
+
+    from ltkit.losses import similarity_window, swrm
+
+    if network is not source.subject.features and "train" not in network.splits:
+        return {}
+    means, trained = source.means_of(network)
+    if not np.isin(present, trained).all():
+        return {}
+    counts = torch.from_numpy(network.classes.train_count[present]).double()
+    positions = torch.from_numpy(swrm.project(means[present], source.seed, "pca"))
+    window = min(15, len(present))
+    raw, _ = similarity_window(counts, positions, window=window, beta=1.0)
+    return {f"swrm, window {window}": raw.numpy() / raw.numpy().mean()}
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
