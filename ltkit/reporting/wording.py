@@ -123,6 +123,11 @@ def _sure(found: Mapping[str, Any]) -> str:
     advice = found["advice"]
     if len(found["rows"]) == 1 and advice is None:
         return ""
+    if advice is None and found["several"]:
+        return (
+            "The intervals are for new images and these networks as they are, not for networks "
+            "trained anew."
+        )
     if advice is None:
         return (
             "The intervals are for new images and seeds; they do not know that the best of several "

@@ -160,7 +160,7 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], source: Source) -> Exhibit:
     return Exhibit(
         "pairs", "Most confused pairs",
         f"Pairs that {source.first} confuses most: test samples of the true class predicted as the "
-        f"other, and how many {_left(source)} (means over seeds).",
+        f"other, and how many {_left(source)}",
         ("true", "true_name", "predicted", "predicted_name", "samples", *source.settings), rows,
         cells=cells,
     )  # fmt: skip
@@ -169,5 +169,8 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], source: Source) -> Exhibit:
 def _left(source: Source) -> str:
     """Return what a caption says of the samples that others confuse."""
     if not source.several:
-        return "each correction leaves"
-    return "the others confuse, which have fewer by chance alone where these are the worst of many"
+        return "each correction leaves (means over seeds)."
+    return (
+        "the others confuse (means over seeds). They are the worst of one network: another has "
+        "fewer by chance alone."
+    )

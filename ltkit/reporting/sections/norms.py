@@ -70,7 +70,7 @@ def _by_group(groups: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> E
         [[n, g, of["mean"][g], of["deviation"][g]] for n, of in named for g in heads],
         cells=[
             ["setting", *heads, "100 × deviation"],
-            *([visible(n), *(f"{of['mean'][g]:.3g}" for g in heads),
+            *([visible(n), *(f"{of['mean'][g]:#.3g}" for g in heads),
                f"{100 * of['deviation']['all']:.1f}"] for n, of in named),
         ],
     )  # fmt: skip
