@@ -65,7 +65,7 @@ Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "ham
 """How a picture is scaled, by Pillow's names."""
 
 Weights = Literal["ema", "raw", "best", "last"]
-PathRule = Literal["path", "ancestor"]
+PathRule = Literal["path", "ancestor", "nltk"]
 Stored = Literal["float32", "float16"]
 Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
 RowsOf = Literal["classes", "features"]

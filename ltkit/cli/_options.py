@@ -127,7 +127,8 @@ Base = Annotated[
 Rule = Annotated[
     PathRule,
     typer.Option(
-        help="WordNet rule: a path of at most --level links, or a common ancestor that near."
+        help="WordNet rule: a path of at most --level links, a common ancestor that near, or a "
+        "path of at most --level links over a common ancestor, by which AlphaNet's numbers are."
     ),
 ]
 Level = Annotated[int, setting("level", "Most links of the path, or steps to the ancestor.")]

@@ -16,7 +16,7 @@ VARIANTS = {
     "cdb": [{"rule": rule} for rule in ("code", "fixed")],
     "class-balanced": [{"form": form} for form in ("sigmoid", "focal", "binary")],
     "dyswrm": [{"sign": 1}, {"borders": "shift"}],
-    "ib": [{"factor": "detached"}, {"gamma": 1.0}],
+    "ib": [{"factor": "detached"}, {"gamma": 1.0}, {"gamma": 1.0, "focal": "plain"}],
     "label-aware-smoothing": [{"shape": shape} for shape in ("linear", "convex")],
     "lade": [{"variant": "paper"}],
     "ldam": [{"beta": 0.999}],

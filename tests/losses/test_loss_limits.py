@@ -57,6 +57,9 @@ def value(name, logits, **parameters):
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0}), ("ce", {})),
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.9999}), ("class-balanced", {})),
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0, "gamma": 2.0}), ("focal", {"gamma": 2.0})),
+        (("ib", {"gamma": 2.0, "beta": 0.0}), (
+            "ib", {"gamma": 2.0, "beta": 0.0, "focal": "plain"}
+        )),
         (("ghm-cwap", {"start": 1.0}), ("ce", {})),
         (("ghm-cwap", {"max_bins": 1}), ("class-balanced", {})),
         (("ghm-cwap", {"kappa": 0.0, "beta": 0.0}), ("ce", {})),
@@ -172,6 +175,7 @@ def test_draws_differ_by_seed_and_by_batch_and_are_the_same_again(name, logits):
         ("ib", "gamma", -1.0, "gamma: found -1.0"),
         ("ib", "beta", 1.1, "beta: found 1.1, expected a finite number from 0 to 1"),
         ("ib", "start", 1.5, "start: found 1.5, expected a finite number from 0 to 1"),
+        ("ib", "focal", "weightd", "focal: found 'weightd', unknown; did you mean weighted"),
         ("ib", "factor", "attach", "factor: found 'attach', unknown; did you mean attached"),
         ("ghm-cwap", "max_bins", 0, "max_bins: found 0"),
         ("ghm-cwap", "kappa", -1.0, "kappa: found -1.0"),
