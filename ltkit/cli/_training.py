@@ -205,7 +205,17 @@ Teacher = Annotated[
     Path | None,
     typer.Option(
         metavar="CKPT",
-        help="The checkpoint of the same classes that distill learns from.",
+        help="The checkpoint of the same classes that distill learns from, and that --unlabelled "
+        "images take their labels from.",
+        show_default=False,
+    ),
+]
+Unlabelled = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC|FOLDER",
+        help="Self-training: further training images, with the labels that the --teacher predicts; "
+        "a dataset's, or those in a folder.",
         show_default=False,
     ),
 ]

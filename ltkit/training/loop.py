@@ -67,7 +67,8 @@ def fit(
         lines, best = [], -1.0
         if first:
             _make_room(partial, log, None if overwrite else own)
-    groups = shot_groups(job.class_counts.cpu().numpy())
+    shot_counts = job.class_counts if job.shot_counts is None else job.shot_counts
+    groups = shot_groups(shot_counts.cpu().numpy())
     while job.epoch < settings.epochs:
         line, seconds = _epoch_line(job, groups, partial)
         lines.append(json.dumps(line | {"run": own}) + "\n")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltkit.architectures import CATALOGUE, with_experts
+from ltkit.datasets.unlabelled import UNLABELLED
 from ltkit.errors import SettingError
 from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
@@ -22,6 +23,7 @@ from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report, methods_in
 from ltkit.training.recipe import Recipe, recipe
+from ltkit.training.self_training import self_trained
 from ltkit.training.starts import Start, start_of, unlike
 from ltkit.training.teachers import Teacher, teacher_of
 
@@ -108,7 +110,8 @@ def train_networks(
         class_means: a features file whose class means the loss takes instead of the network's own.
         init: a checkpoint whose weights all runs start from; a resumed run has them already.
         keep_head: whether its head is kept, too; else each run starts its own from the seed.
-        teacher: a checkpoint that the loss learns from; a resumed run is given it again.
+        teacher: a checkpoint that the loss learns from, or that gives unlabelled images of the
+            dataset their labels; a resumed run is given it again.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
         resume: resume interrupted runs; with several, start those not yet begun.
@@ -139,9 +142,10 @@ def train_networks(
     data = _drawn_from(runs.recipes[0], data, note)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
-    if said := _of_undersampling(runs.recipes[0], torch.from_numpy(data.classes.train_count)):
-        note(f"note: {said}")
     with distributed.group(device) as own:
+        data, taught = _self_trained(data, runs.recipes[0], taught, own, note)
+        if said := _of_undersampling(runs.recipes[0], torch.from_numpy(data.classes.train_count)):
+            note(f"note: {said}")
         images = functools.cache(lambda: resident(data, settings.augment, own))
         for one, path, goes_on in runs:
             networks.train(
@@ -213,6 +217,18 @@ def _teacher(path: Path | None, data: Dataset, note: Callable[[str], None]) -> T
     teacher = teacher_of(path, data)
     note(f"note: {teacher.note}")
     return teacher
+
+
+def _self_trained(
+    data: Dataset, made: Recipe, taught: Teacher | None, device: str, note: Callable[[str], None]
+) -> tuple[Dataset, Teacher | None]:
+    """Return data with labels for what has none, and the teacher where the loss learns from it."""
+    if UNLABELLED not in data.splits:
+        return data, taught
+    data, said = self_trained(data, taught, device)
+    note(f"note: {said}")
+    parts = methods_in(made.loss_of(torch.from_numpy(data.classes.train_count)))
+    return data, taught if any(part.takes_teacher for part in parts) else None
 
 
 def _of_undersampling(made: Recipe, counts: Tensor) -> str:

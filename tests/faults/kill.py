@@ -59,6 +59,10 @@ STAGES = TRAIN.replace(" ce ", " ssd ") + " --set queue=64 --set size=8"
 SHIFTED = TRAIN.replace(" ce ", " mislas ")
 """Mixed images, then a head trained beside its scales while batch norm's statistics move."""
 
+UNLABELLED = " --unlabelled digits_lt:ir=2 --teacher net.pt"
+SELF_TRAINED = TRAIN.replace(" ce ", " logit-adjusted ") + UNLABELLED
+"""Images whose labels a teacher gives."""
+
 SPEED = "images_per_second"
 
 
@@ -92,6 +96,7 @@ JOBS = {
         Job("train-tde", f"{CAUSAL} -o out.pt", "out.pt"),
         Job("train-stages", f"{STAGES} -o out.pt", "out.pt"),
         Job("train-mislas", f"{SHIFTED} -o out.pt", "out.pt"),
+        Job("train-unlabelled", f"{SELF_TRAINED} -o out.pt", "out.pt", ("net.pt",)),
     )
 }  # fmt: skip
 
