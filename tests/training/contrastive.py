@@ -9,7 +9,7 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-GIVEN = ("distill", "learned-scales", "expert-weights")
+GIVEN = ("distill", "learned-scales", "expert-weights", "router")
 """Methods that need another checkpoint."""
 
 EXPERTS = ("ride", "sade")
