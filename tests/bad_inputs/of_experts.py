@@ -14,8 +14,9 @@ EXPERTS = [
         ["--experts: resnet20 has 1, and no form with 3", "resnet8", "--arch"], pictures()),
     Row("another number of experts than the network has", f"{MANY} --experts 4",
         ["--experts: resnet8_3experts_reduced has 3, and no form with 4"], pictures()),
-    Row("experts of grey pictures", f"{DIGITS.replace(' ce', ' ride', 1)}".replace(
-        "--arch digits_net", ""), ["--experts: digits_net has 1, and no form with 3"]),
+    Row("experts of a network that nobody names",
+        f"{DIGITS.replace(' ce', ' ride', 1).replace('--arch digits_net', '')} --experts 5",
+        ["--experts: digits_net has 1, and no form with 5"]),
     Row("experts of cached features", "train ride feats.h5",
         ["METHOD ride: trains the features, found cached features"]),
     Row("number of experts of cached features", "train ce feats.h5 --experts 3",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import warm
-from warm import EXTRACT, TRAIN, Fault
+from warm import EXPERTS, EXTRACT, TRAIN, Fault
 
 MOST = 3
 """Kills of one run before it is let finish."""
@@ -52,6 +52,12 @@ TARGETED = TRAIN.replace(" ce ", " tsc ") + " --set queue=64 --set size=8 --set 
 
 STAGES = TRAIN.replace(" ce ", " ssd ") + " --set queue=64 --set size=8"
 """Three runs, each with its checkpoint."""
+
+SEVERAL = f"{EXPERTS} --drw 1 --augment rotation --nesterov"
+"""Several experts, deferred weights, turned images."""
+
+HELD = f"{EXPERTS} --cosine --init experts.pt --keep-head"
+"""What is learned about experts that are held."""
 
 SPEED = "images_per_second"
 
@@ -84,6 +90,11 @@ JOBS = {
         Job("train-lpa", f"{LPA} -o out.pt", "out.pt"),
         Job("train-targeted", f"{TARGETED} -o out.pt", "out.pt"),
         Job("train-stages", f"{STAGES} -o out.pt", "out.pt"),
+        Job("train-experts", f"{SEVERAL} -o out.pt", "out.pt"),
+        Job("train-router", f"{HELD.replace(' ride ', ' router ')} -o out.pt", "out.pt",
+            ("experts.pt",)),
+        Job("train-expert-weights", f"{HELD.replace(' ride ', ' expert-weights ')} -o out.pt",
+            "out.pt", ("experts.pt",)),
     )
 }  # fmt: skip
 
