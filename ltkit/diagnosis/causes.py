@@ -5,8 +5,8 @@ that the network was not trained on. For a rare class c, with errors :math:`e_0,
 
 .. math::
     prior &= (e_0 - e_1) - t_1, \qquad rows = (e_1 - e_2) - t_2 \\
-    rest &= e_2 + t_1 + t_2 = confusion + separation \\
-    confusion &= \max\left(0,\; n - \frac{K}{B - K} f\right)
+    rest &= e_0 - prior - rows = confusion + separation \\
+    confusion &= n - \frac{K}{B - K} f
 
 - :math:`t_s` is what step s takes from frequent classes to give it to c: the shares of their
   samples that were right and now go to c, less those that come back. An offset moves a boundary;
@@ -16,8 +16,10 @@ that the network was not trained on. For a rare class c, with errors :math:`e_0,
   classes, and between c and the other B - K of them. Who is lost everywhere is lost among the
   nearest, too: so much is not confusion.
 
-The four add up to :math:`e_0`. For all rare classes together the same is done with mean rates.
-Beside the dimensions of `ltkit.records`: `U` distinct outcomes of a sample, `R` replicates.
+A part is at least 0, and at most what is left: a step that a class is worse off with is no cause,
+and what the last head gets wrong is not its rows' fault. The four add up to :math:`e_0`. For all
+rare classes together the same is done with mean rates. Beside the dimensions of `ltkit.records`:
+`U` distinct outcomes of a sample, `R` replicates.
 """
 
 from collections.abc import Iterator
@@ -151,17 +153,19 @@ def split_up(rates: Floats, even: float) -> Floats:
         [0.0, 0.0, 1.0, 0.0]
     """
     error, near, far = rates[..., 0], rates[..., 7], rates[..., 8]
-    mended = []
+    mended = list[Floats]()
     for gain, of_near, of_far in ((1, 3, 4), (2, 5, 6)):
         gained, taken = rates[..., gain], rates[..., of_near] + rates[..., of_far]
         cost = np.clip(taken, 0, np.maximum(gained, 0))
         both = np.maximum(rates[..., [of_near, of_far]], 0)
         share = both[..., 0] / np.maximum(both.sum(axis=-1), np.finfo(float).tiny)
         near, far = near + cost * share, far + cost * (1 - share)
-        mended.append(gained - cost)
-    rest = error - mended[0] - mended[1]
-    confusion = np.clip(near - even * far, 0, np.maximum(rest, 0))
-    found: Floats = np.stack([*mended, confusion, rest - confusion], axis=-1).round(12)
+        mended.append(np.maximum(gained - cost, 0))
+    prior, rows = mended
+    rows = np.clip(rows, 0, np.maximum(rates[..., 1] + rates[..., 2] - prior, 0))
+    rest = error - prior - rows
+    confusion = np.clip(near - even * far, 0, rest)
+    found: Floats = np.stack([prior, rows, confusion, rest - confusion], axis=-1).round(12)
     return found + 0.0  # no minus before 0
 
 

@@ -6,7 +6,7 @@ lists, or tensors. Nothing is printed, and nothing is written but where an outpu
 """
 
 from ltkit.evaluation.ensemble import ensemble
-from ltkit.face.advice import recommend
+from ltkit.face.advice import diagnose, recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
 from ltkit.face.inputs import extract, features, read
@@ -17,6 +17,6 @@ from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "compare", "ensemble", "evaluate", "export", "extract", "features", "fix", "loss",
-    "nearest", "read", "read_correction", "recommend", "report", "save", "with_base",
+    "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
+    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "with_base",
 ]  # fmt: skip

@@ -1,12 +1,14 @@
-"""Which correction to ship, as a call."""
+"""Why rare classes fail, and which correction to ship, as calls."""
 
 from collections.abc import Mapping, Sequence
 
+from ltkit.diagnosis import Diagnosis
+from ltkit.diagnosis import diagnose as _diagnose
 from ltkit.files.bases import Start, with_base
 from ltkit.recommendation import Recommendation, Wanted
 from ltkit.recommendation import recommend as _recommend
 from ltkit.records import FeatureSet
-from ltkit.settings import CONFIDENCE, FOLDS, REPEATS, Objective
+from ltkit.settings import CONFIDENCE, FOLDS, REPEATS, REPLICATES, NeighborSettings, Objective
 
 
 def recommend(
@@ -55,3 +57,37 @@ def recommend(
         features = features.recalibrated(recalibrate_on)
     wanted = Wanted(objective, keep, methods, with_alphanet, confidence, repeats, folds, seed, bins)
     return _recommend(features, wanted)
+
+
+def diagnose(
+    features: FeatureSet,
+    split: str = "val",
+    *,
+    k: int = NeighborSettings.k,
+    bins: Sequence[int] | None = None,
+    folds: int = FOLDS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    base: Start | None = None,
+) -> Diagnosis:
+    """Say how much of each rare class's error is the prior, its row, confusion, or the features.
+
+    Args:
+        features: with a head, or with `base`, and the split; no other is judged on.
+        split: whose errors are explained.
+        k: frequent classes that count as near a rare one.
+        bins: bounds of the medium shot group; None: the file's own.
+        folds: parts of the split; what explains a sample was not fitted to its part.
+        replicates: of the bootstrap.
+        seed: of the folds and the bootstrap.
+        base: a classifier in the place of the head, or its file.
+
+    Returns:
+        ``print`` shows the answer; ``.document`` is what ``ltkit diagnose --json`` prints.
+
+    Raises:
+        InputError: for settings out of range, or without rare classes, frequent ones, or images of
+            them.
+    """
+    features = with_base(features, base)
+    return _diagnose(features, split, k=k, bins=bins, folds=folds, replicates=replicates, seed=seed)
