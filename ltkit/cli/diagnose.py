@@ -53,7 +53,7 @@ def diagnose(
     features = _inputs.read_features(path, base, quiet)
     found = diagnosis.diagnose(
         features, split, k=k, folds=folds, bins=_options.bins(bins), replicates=replicates,
-        seed=seed,
+        seed=seed, report=_output.Progress("heads", quiet, after=2),
     )  # fmt: skip
     document = found.document | {"features": str(path)}
     for line in document["notes"]:

@@ -9,7 +9,9 @@ Source:
     two classes the log odds are 0, wherever a prior moves it.
 """
 
+from ltkit.diagnosis.answers import MEANING as MEANING
+from ltkit.diagnosis.answers import conclusion as conclusion
 from ltkit.diagnosis.diagnosing import Diagnosis as Diagnosis
 from ltkit.diagnosis.diagnosing import diagnose as diagnose
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["MEANING", "Diagnosis", "conclusion", "diagnose"]

@@ -15,6 +15,7 @@ from ltkit.evaluation.documents import opening
 from ltkit.evaluation.intervals import accuracy_estimate, moments
 from ltkit.neighbors.search import nearest_of_groups
 from ltkit.records import FeatureSet, FeatureSplit, Neighbors
+from ltkit.records.progress import Report, silent
 from ltkit.settings import FOLDS, RANGES, REPLICATES, NeighborSettings
 
 SCHEMA = "ltkit.diagnose/1"
@@ -47,6 +48,7 @@ def diagnose(
     bins: Sequence[int] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
+    report: Report = silent,
 ) -> Diagnosis:
     """Say how much of each rare class's error has which cause.
 
@@ -58,6 +60,7 @@ def diagnose(
         bins: bounds of the medium shot group; None: the file's own.
         replicates: of the bootstrap.
         seed: of the folds and the bootstrap.
+        report: called before each step and at the end.
 
     Raises:
         SettingError: for a number out of its range, or without rare or frequent classes.
@@ -78,7 +81,9 @@ def diagnose(
     notes = list[str]()
     sample = _sample(features, split)
     near = _near(features, sample, split, k, bins, notes)
-    three = predict_three(features, split, folds=folds, seed=seed, bins=bins, note=notes.append)
+    three = predict_three(
+        features, split, folds=folds, seed=seed, bins=bins, note=notes.append, report=report
+    )
     outcomes = Outcomes(
         sample.labels, three.predicted, near.few_class, near.base_class, features.groups(bins).base
     )

@@ -26,9 +26,13 @@ from ltkit.records import (
     Ints,
     stratified_folds,
 )
+from ltkit.records.progress import Report, silent
 
 OFFSETS = ("logit-adjust", "bias")
 """Methods that add a number to each class's logit, the simplest first."""
+
+BIAS = (0.1, 1.0, 10.0, 100.0)
+"""Penalties of the second, every other one of its grid: each takes as long as all of the first."""
 
 SHARES, PENALTIES = (0.25, 0.5, 0.75, 1.0), (0.02, 0.2, 2.0)
 """Of a class-balanced regression on held-out features, blended with the head with offsets."""
@@ -105,7 +109,7 @@ class Folds:
 
 def predict_three(
     features: FeatureSet, split: str, *, folds: int, seed: int, bins: Sequence[int] | None,
-    note: Note,
+    note: Note, report: Report = silent,
 ) -> Three:  # fmt: skip
     """Predict a split with three heads, in folds that they were not fitted to.
 
@@ -116,6 +120,7 @@ def predict_three(
         seed: of the folds.
         bins: bounds of the medium shot group; None: the file's own.
         note: called with a note on each method that is left out.
+        report: called before each step and at the end.
 
     Raises:
         InputError: without a head or the split.
@@ -124,13 +129,15 @@ def predict_three(
     dealt = stratified_folds(sample.labels, min(folds, len(sample)), seed)
     parts = Folds(sample, dealt, len(features.classes))
     (own,) = predict_classes(sample, base, [Correction.baseline(base)])
-    settings, tried = _with_offsets(features, parts, bins, note)
+    settings, tried = _with_offsets(features, parts, bins, note, report)
     tried = np.concatenate([own, tried])
     best = parts.choose(tried)
     first = parts.taken(tried, best)
     heads = [_head(features, settings[k], parts.without(f), bins) for f, k in enumerate(best)]
+    report("heads", 2, 3)
     anew, again = _anew(features, parts, heads, note)
     again = np.concatenate([first[None], again])
+    report("heads", 3, 3)
     last = parts.choose(again)
     chosen = [_counted(settings, best), _counted(anew, last)]
     return Three(np.stack([own[0], first, parts.taken(again, last)]), chosen)
@@ -142,15 +149,18 @@ def _counted(settings: Sequence[Setting], best: Ints) -> dict[str, int]:
 
 
 def _with_offsets(
-    features: FeatureSet, parts: Folds, bins: Sequence[int] | None, note: Note
+    features: FeatureSet, parts: Folds, bins: Sequence[int] | None, note: Note, report: Report
 ) -> tuple[list[Setting], Predicted]:
     """Return the settings of methods that add offsets, and what each but the first predicts."""
     settings = [Setting(UNCHANGED, {}, UNCHANGED)]
     found = [np.empty((0, len(parts.dealt)), np.int32)]
     others = [parts.without(fold) for fold in range(parts.count)]
     heads = [features.classifier()] * parts.count
-    for name in OFFSETS:
+    for step, name in enumerate(OFFSETS):
         wanted = posthoc.plan(name, sweep=True)
+        if name == "bias":
+            wanted = replace(wanted, tried=[{"penalty": penalty} for penalty in BIAS])
+        report("heads", step, 3)
         try:
             fits = posthoc.fit_each(features, wanted, others, bins=bins)
             found.append(_out_of_fold(parts, heads, fits))

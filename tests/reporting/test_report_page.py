@@ -55,7 +55,7 @@ def test_every_exhibit_is_named_captioned_and_has_its_data(text, found):
     buttons = {a["data-csv"]: a for a in read.all("button") if "data-csv" in a}
     assert set(buttons) == set(found["exhibits"])
     assert set(plots) == {key for key, e in found["exhibits"].items() if e["views"]}
-    assert len(plots) == 15
+    assert len(plots) == 16
     for key, plot in plots.items():
         assert plot["role"] == "img"
         assert plot["aria-label"].startswith(found["exhibits"][key]["title"])

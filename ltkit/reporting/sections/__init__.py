@@ -24,6 +24,7 @@ from ltkit.reporting.sections import (
     answer,
     attributes,
     calibration,
+    causes,
     class_map,
     classes,
     coefficients,
@@ -56,7 +57,7 @@ QUESTIONS: Mapping[str, Sequence[Part]] = {
     "Which classes fail, and into what?": (classes, confusion, tree),
     "What do corrections change?": (accuracy, flows, rho),
     "What does it cost?": (frontier, calibration),
-    "Why?": (class_map, coefficients, norms, attributes),
+    "Why?": (causes, class_map, coefficients, norms, attributes),
     "How was this made?": (loss_weights,),
 }
 
