@@ -41,8 +41,8 @@ def gather(source: Source) -> dict[str, Any]:
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
-    """Draw the parts of each class's error as a stack, and the table of all together."""
-    return [_stacks(found, source), _table(found)]
+    """Draw the table of all classes together, and the parts of each class's error as a stack."""
+    return [_table(found), _stacks(found, source)]
 
 
 def _stacks(found: Mapping[str, Any], source: Source) -> Exhibit:
@@ -96,7 +96,7 @@ def _table(found: Mapping[str, Any]) -> Exhibit:
         f"{notes}",
         ("cause", "part", "low", "high"), rows,
         cells=[
-            ["cause", "% of images", "95 % interval", "means"],
+            ["cause", "% of images, mean over classes", "95 % interval", "means"],
             ["all", percent(found["error"]), span(found["interval"]), "error of the model's head"],
             *([cause, percent(found["parts"][cause]), span(found["intervals"][cause]), meaning]
               for cause, meaning in MEANING.items()),
