@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import alphanet_plus_page
+import diagnosis
 import reproduce
 import small_world
 import statistics_page
@@ -486,6 +487,7 @@ def documents() -> dict[Path, str]:
             [
                 RESULTS_HEAD,
                 *regret_table(RESULTS / "regret.json"),
+                *diagnosis.table(),
                 *accuracy,
                 *small_world.table(),
                 *reproduce.table(),

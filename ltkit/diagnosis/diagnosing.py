@@ -135,6 +135,8 @@ def _near(
         notes.append(
             f"{len(groups.few) - len(tested)} rare classes have no {split} image: left out"
         )
+    if split == "train":
+        notes.append("the network has learned the train images: errors on others have other causes")
     if "train" not in features.splits:
         notes.append(f"no train split: classes are near by the means of {split}")
         features = FeatureSet({"train": sample}, features.classes, settings=features.settings)
@@ -197,11 +199,12 @@ def _parts(found: Found, place: int) -> dict[str, Any]:
     parts, wins = found.parts[place], found.wins[place]
     largest = int(parts.argmax())
     known = not np.isnan(wins).any()
+    cause = CAUSES[largest] if parts[largest] > 0 else None
     ends = zip(found.low[place].tolist(), found.high[place].tolist(), strict=True)
     return {
         "parts": dict(zip(CAUSES, parts.tolist(), strict=True)),
         "intervals": dict(zip(CAUSES, (list(e) if known else None for e in ends), strict=True)),
-        "cause": CAUSES[largest] if parts[largest] > 0 else None,
-        "sure": float(wins[largest]) if known else None,
+        "cause": cause,
+        "sure": float(wins[largest]) if known and cause else None,
         "offset": {"gained": float(found.gained[place, 0]), "taken": float(found.taken[place, 0])},
     }

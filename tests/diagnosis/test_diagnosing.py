@@ -120,7 +120,33 @@ def test_notes_say_what_was_assumed():
     assert len(document["classes"]) == len(RARE) - 1
 
 
-def test_one_image_each(monkeypatch):
+def test_nothing_to_mend():
+    features = problem("prior")
+    right = replace(features, splits={**features.splits, "val": features.split("val").at(RARE)})
+    labels = np.repeat(RARE, 4)
+    at = FeatureSplit(np.float32(5 * np.eye(len(COUNTS))[labels]), labels)
+    head = replace(features.head, bias=features.head.bias * 0)
+    found = diagnose(replace(right, splits={"train": features.split("train"), "val": at},
+                             head=head), replicates=100)  # fmt: skip
+    assert (found.cause, found.document["sure"], found.document["error"]) == (None, None, 0)
+    assert str(found).endswith("nothing to mend")
+
+
+def test_a_single_image():
+    features = problem("prior")
+    at = features.split("val").at(np.flatnonzero(features.split("val").labels == RARE[0])[:1])
+    found = diagnose(replace(features, splits={**features.splits, "val": at}), replicates=100)
+    assert found.document["error"] == 1
+    assert found.document["parts"]["prior"] == 0  # nothing to learn offsets from
+    assert len(found.document["notes"]) == 3
+
+
+def test_the_images_that_the_network_has_learned():
+    notes = diagnose(problem("prior"), "train", replicates=100).document["notes"]
+    assert notes == ["the network has learned the train images: errors on others have other causes"]
+
+
+def test_one_image_each():
     features = problem("prior", val=1)
     document = diagnose(features, replicates=100).document
     assert all(row["intervals"]["prior"] is None for row in (document, *document["classes"]))
