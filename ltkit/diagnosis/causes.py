@@ -22,7 +22,7 @@ rare classes together the same is done with mean rates. Beside the dimensions of
 `U` distinct outcomes of a sample, `R` replicates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,31 +113,36 @@ def find(outcomes: Outcomes, *, replicates: int, seed: int) -> Found:
         >>> find(told, replicates=100, seed=0).parts[0].tolist()
         [0.75, 0.0, 0.0, 0.0]
     """
-    pattern, place = np.unique(
-        np.vstack([outcomes.labels, outcomes.predicted]), axis=1, return_inverse=True
-    )
-    times = np.bincount(place.ravel(), minlength=pattern.shape[1])
-    classes, of, inside = np.unique(pattern[0], return_inverse=True, return_counts=True)
-    samples = np.bincount(of, times, minlength=len(classes)).astype(np.int64)
+    every = np.vstack([outcomes.labels, outcomes.predicted])
+    pattern, times = np.unique(every, axis=1, return_counts=True)  # a class's stand together
+    classes, starts = np.unique(pattern[0], return_index=True)
+    samples = np.add.reduceat(times, starts)
     table = _table(outcomes, pattern)
-    rates = _with_mean((times / samples[of])[None] @ table)[0]
-    drawn = [
-        _with_mean(some @ table)
-        for some in _resampled(times, inside, replicates, max(table.shape), seed)
-    ]
-    parts = split_up(rates, outcomes.even)
-    every = np.concatenate([split_up(some, outcomes.even) for some in drawn])  # (R, F + 1, 4)
-    low, high = np.quantile(every, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    shares = times / samples[np.searchsorted(classes, pattern[0])]
+    drawn = _resampled(np.split(times, starts[1:]), replicates, max(table.shape), seed)
+    parts = [split_up(_with_mean(some @ table), outcomes.even) for some in drawn]
     n = samples[np.searchsorted(classes, outcomes.rare)]
-    n = np.append(n, len(n) ** 2 / (1 / n).sum())
-    ends = wilson(parts, n[:, None])
-    wins = (every.argmax(axis=2)[..., None] == np.arange(len(CAUSES))).mean(axis=0)
-    unknown = np.where(np.append(n[:-1], n[:-1].min()) > 1, 0.0, np.nan)[:, None]
+    return _found(_with_mean(shares[None] @ table)[0], np.concatenate(parts), n, outcomes.even)
+
+
+def _found(rates: Floats, drawn: Floats, n: Ints, even: float) -> Found:
+    """Return the causes of (F + 1, 9) rates, with intervals from (R, F + 1, 4) replicates.
+
+    Args:
+        rates: by class, and of all together.
+        drawn: parts in each replicate.
+        n: (F,) samples of each class.
+        even: of `Outcomes`.
+    """
+    parts, single = split_up(rates, even), n == 1
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    least, most = wilson(parts, np.append(n, len(n) ** 2 / (1 / n).sum())[:, None])
+    wins = (drawn.argmax(axis=2)[..., None] == np.arange(len(CAUSES))).mean(axis=0)
+    low, high = np.minimum(low, least), np.maximum(high, most)
+    for values in (low, high, wins):
+        values[np.append(single, single.any())] = np.nan
     taken = rates[:, 3:7].reshape(-1, 2, 2).sum(axis=2)
-    return Found(
-        parts, np.minimum(low, ends[0]) + unknown, np.maximum(high, ends[1]) + unknown,
-        wins + unknown, rates[:, 1:3], taken,
-    )  # fmt: skip
+    return Found(parts, low, high, wins, rates[:, 1:3], taken)
 
 
 def split_up(rates: Floats, even: float) -> Floats:
@@ -189,27 +194,23 @@ def _with_mean(rates: Floats) -> Floats:
     return np.concatenate([by_class, by_class.mean(axis=1, keepdims=True)], axis=1)
 
 
-def _resampled(
-    times: Ints, inside: Ints, replicates: int, width: int, seed: int
-) -> Iterator[Floats]:
+def _resampled(times: Sequence[Ints], replicates: int, width: int, seed: int) -> Iterator[Floats]:
     """Yield (R', U) rates of outcomes within their class, n - 1 of n samples drawn for each class.
 
     Args:
-        times: (U,) samples with each outcome, those of a class together.
-        inside: how many outcomes each class has.
+        times: how many samples have each outcome, for each class.
         replicates: R.
         width: most numbers of a replicate.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    counts = np.split(times, np.cumsum(inside)[:-1])
     for rows in blocks(replicates, max(1, DRAWN_AT_ONCE // width)):
-        size = rows.stop - rows.start
         drawn = []
-        for of_class in counts:
+        for of_class in times:
             n = int(of_class.sum())
             draws = max(1, n - 1)
-            drawn.append(rng.multinomial(draws, of_class / n, size=size) / draws)
+            some = rng.multinomial(draws, of_class / n, size=rows.stop - rows.start)
+            drawn.append(some / draws)
         yield np.concatenate(drawn, axis=1)
 
 

@@ -1,7 +1,7 @@
 """The diagnosis: how much of the rare classes' error has which cause, as plain data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ltkit.evaluation import metrics
 from ltkit.evaluation.documents import opening
 from ltkit.evaluation.intervals import accuracy_estimate, moments
 from ltkit.neighbors.search import nearest_of_groups
-from ltkit.records import FeatureSet, FeatureSplit, Neighbors
+from ltkit.records import FeatureSet, FeatureSplit, Ints, Neighbors
 from ltkit.records.progress import Report, silent
 from ltkit.settings import FOLDS, RANGES, REPLICATES, NeighborSettings
 
@@ -80,7 +80,7 @@ def diagnose(
         RANGES[name].check(value, name)
     notes = list[str]()
     sample = _sample(features, split)
-    near = _near(features, sample, split, k, bins, notes)
+    near = _near(features, split, k, bins, notes)
     three = predict_three(
         features, split, folds=folds, seed=seed, bins=bins, note=notes.append, report=report
     )
@@ -112,38 +112,47 @@ def _sample(features: FeatureSet, split: str) -> FeatureSplit:
     return features.split(split)
 
 
-def _near(
-    features: FeatureSet, sample: FeatureSplit, split: str, k: int, bins: Sequence[int] | None,
-    notes: list[str],
-) -> Neighbors:  # fmt: skip
-    """Return the rare classes that have samples, and the frequent ones near them.
+def _tested(features: FeatureSet, split: str, bins: Sequence[int] | None, notes: list[str]) -> Ints:
+    """Return the rare classes that have samples.
 
     Raises:
         SettingError: without rare or frequent classes.
         InputError: without a sample of a rare class.
     """
-    groups = features.groups(bins)
+    groups, source = features.groups(bins), features.source
     for kind, ids in (("rare (few)", groups.few), ("frequent", groups.base)):
         if not len(ids):
-            raise SettingError(
-                "bins", f"they leave no {kind} class in {features.source}; move them"
-            )
-    tested = np.intersect1d(groups.few, sample.labels)
+            raise SettingError("bins", f"they leave no {kind} class in {source}; move them")
+    rare = np.setdiff1d(groups.few, features.without_images)
+    tested = np.intersect1d(rare, features.split(split).labels)
     if not len(tested):
-        raise InputError(f"{features.source}: {split}: no image of a rare (few) class to explain")
-    if len(tested) < len(groups.few):
-        notes.append(
-            f"{len(groups.few) - len(tested)} rare classes have no {split} image: left out"
+        raise InputError(
+            f"{source}: {split}: no image of a rare (few) class that has training images; move the "
+            "bins, or name another split"
         )
+    if len(tested) < len(rare):
+        notes.append(f"{len(rare) - len(tested)} rare classes have no {split} image: left out")
+    return tested
+
+
+def _near(
+    features: FeatureSet, split: str, k: int, bins: Sequence[int] | None, notes: list[str]
+) -> Neighbors:
+    """Return the rare classes that have samples, and the frequent ones near them.
+
+    Raises:
+        SettingError, InputError: as `_tested`.
+    """
+    tested, frequent = _tested(features, split, bins, notes), len(features.groups(bins).base)
     if split == "train":
         notes.append("the network has learned the train images: errors on others have other causes")
     if "train" not in features.splits:
         notes.append(f"no train split: classes are near by the means of {split}")
-        features = FeatureSet({"train": sample}, features.classes, settings=features.settings)
-    most = max(1, len(groups.base) // 2)
+        features = replace(features, splits={"train": features.split(split)})
+    most = max(1, frequent // 2)
     if k > most:
-        notes.append(f"k {k} is cut to {most}, half of {len(groups.base)} frequent classes")
-    if len(groups.base) == 1:
+        notes.append(f"k {k} is cut to {most}, half of {frequent} frequent classes")
+    if frequent == 1:
         notes.append("with one frequent class confusion cannot be told from lack of separation")
     settings = NeighborSettings(min(k, most))
     near = nearest_of_groups(features, settings, bins=bins, note=notes.append)
