@@ -14,23 +14,25 @@ SIZE, DISTANCE = len(COUNTS), 5.0
 
 
 def problem(cause, seed=0, val=30):
-    """Features whose rare classes fail for a cause; one of `MADE`."""
+    """Features whose rare classes fail for a cause, one of `MADE`, more or less badly."""
     rng = np.random.default_rng(seed)
+    badly = rng.random()
     means = DISTANCE * np.eye(SIZE)
     weight, bias, spread = means.copy(), -(DISTANCE**2) / 2 * np.ones(SIZE), np.zeros(SIZE)
     log_prior = np.log(COUNTS / COUNTS.sum())
     if cause == "prior":
-        bias += 8 * log_prior  # far beyond what its frequencies ask for
+        bias += (5 + 3 * badly) * log_prior  # beyond what its frequencies ask for
     elif cause == "rows":
-        weight[RARE] = DISTANCE * np.roll(np.eye(SIZE)[RARE], 1, axis=0)  # another's row each
+        other = np.roll(np.eye(SIZE)[RARE], 1, axis=0)  # another's row, by half or by all of it
+        weight[RARE] += DISTANCE * (0.5 + badly / 2) * (other - np.eye(SIZE)[RARE])
     elif cause.startswith("overlap"):
         means[RARE] = means[: len(RARE)]  # each where a frequent class is
-        means[RARE, RARE] = 0.3
+        means[RARE, RARE] = 1 - badly
         weight = means.copy()
         if cause == "overlap under a prior":
             bias += log_prior
     elif cause.startswith("separation"):
-        spread[RARE] = 1.0  # its samples are wherever those of any class are
+        spread[RARE] = 0.7 + 0.3 * badly  # most samples are wherever those of others are
         bias += log_prior * (cause == "separation under a prior")
 
     def drawn(counts):
