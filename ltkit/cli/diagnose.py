@@ -74,7 +74,8 @@ def _table(document: dict[str, Any], count: int, look: _output.Look) -> "Table":
     causes = list(document["parts"])
     table = _tables.table_of("class (training images)", ["error", *causes], look)
     table.add_column("mostly", justify="right")
-    table.add_column("near", overflow="fold")
+    if not look.narrow:
+        table.add_column("near", overflow="fold")
     for row in document["classes"][:count]:
         cells = [
             _tables.cell(row["parts"], row["intervals"], None, cause, look=look) for cause in causes
@@ -84,6 +85,6 @@ def _table(document: dict[str, Any], count: int, look: _output.Look) -> "Table":
         )
         table.add_row(
             _tables.safe(f"{row['name']} ({row['train_count']})"), error, *cells,
-            row["cause"] or "–", _tables.safe(", ".join(row["near"])),
+            row["cause"] or "–", *([] if look.narrow else [_tables.safe(", ".join(row["near"]))]),
         )  # fmt: skip
     return table

@@ -122,7 +122,7 @@ def _tested(features: FeatureSet, split: str, bins: Sequence[int] | None, notes:
     groups, source = features.groups(bins), features.source
     for kind, ids in (("rare (few)", groups.few), ("frequent", groups.base)):
         if not len(ids):
-            raise SettingError("bins", f"they leave no {kind} class in {source}; move them")
+            raise SettingError("bins", f"found no {kind} class in {source}; set other bounds")
     rare = np.setdiff1d(groups.few, features.without_images)
     tested = np.intersect1d(rare, features.split(split).labels)
     if not len(tested):
@@ -206,6 +206,7 @@ def _error(outcomes: Outcomes, weights: Any) -> dict[str, Any]:
 def _parts(found: Found, place: int) -> dict[str, Any]:
     """Return the parts of an error, the largest, and in how many replicates it is so."""
     parts, wins = found.parts[place], found.wins[place]
+    gained, taken = (round(float(of[place, 0]), 12) for of in (found.gained, found.taken))
     largest = int(parts.argmax())
     known = not np.isnan(wins).any()
     cause = CAUSES[largest] if parts[largest] > 0 else None
@@ -215,5 +216,5 @@ def _parts(found: Found, place: int) -> dict[str, Any]:
         "intervals": dict(zip(CAUSES, (list(e) if known else None for e in ends), strict=True)),
         "cause": cause,
         "sure": float(wins[largest]) if known and cause else None,
-        "offset": {"gained": float(found.gained[place, 0]), "taken": float(found.taken[place, 0])},
+        "offset": {"gained": gained, "taken": taken},
     }
