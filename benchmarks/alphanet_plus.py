@@ -47,7 +47,7 @@ SEEDS, DRAWS, PER_CLASS, REPLICATES, LEVELS = 10, 10, 20, 100, 15
 BELOW = (0.005, 0.04)
 """The range of overall accuracies, below the best of the rivals."""
 K, PART, PENALTY, SHARE = 5, 0.25, 0.02, 0.75
-TAUS = alphanet_plus.GRID["tau"]
+TAUS = tuple(i / 8 for i in range(-4, 17))
 
 Double = NDArray[np.float64]
 Bools = NDArray[np.bool_]

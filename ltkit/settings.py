@@ -19,7 +19,9 @@ Amp = Literal["off", "bf16", "fp16"]
 Augment = Literal[
     "none", "standard", "rotation", "cutout", "autoaugment", "autoaugment+cutout", "simclr"
 ]
-Sampler = Literal["instance", "class-balanced", "square-root", "progressive", "reversed"]
+Sampler = Literal[
+    "instance", "class-balanced", "square-root", "progressive", "reversed", "undersample"
+]
 Freeze = Literal["backbone", "weights"]
 Trained = Literal["all", "last-block"]
 """Which part of a network that starts from a checkpoint is trained."""
@@ -63,7 +65,7 @@ Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "ham
 """How a picture is scaled, by Pillow's names."""
 
 Weights = Literal["ema", "raw", "best", "last"]
-PathRule = Literal["path", "ancestor"]
+PathRule = Literal["path", "ancestor", "nltk"]
 Stored = Literal["float32", "float16"]
 Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
 RowsOf = Literal["classes", "features"]

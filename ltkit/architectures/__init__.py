@@ -39,6 +39,11 @@ def _cifar(depth: int) -> ArchSpec:
     return ArchSpec("cifar_resnet", {"depth": depth}, 64, f"CIFAR ResNet-{depth}")
 
 
+def _two_branch(depth: int) -> ArchSpec:
+    summary = f"CIFAR ResNet-{depth} with two last blocks (BBN)"
+    return ArchSpec("two_branch_resnet", {"depth": depth}, 128, summary)
+
+
 def _imagenet(
     depths: tuple[int, ...], features: int, summary: str, image_size: int = 224, **others: Any
 ) -> ArchSpec:
@@ -105,9 +110,8 @@ CATALOGUE: dict[str, ArchSpec] = {
     ),
     "resnet10_oltr": _oltr("resnet10"),
     "resnet152_oltr": _oltr("resnet152"),
-    "resnet32_two_branch": ArchSpec(
-        "two_branch_resnet", {"depth": 32}, 128, "CIFAR ResNet-32 with two last blocks (BBN)"
-    ),
+    "resnet8_two_branch": _two_branch(8),
+    "resnet32_two_branch": _two_branch(32),
     "resnet32_l2t": ArchSpec(
         "l2t_resnet", {"depth": 32}, 64, "CIFAR ResNet-32 with 1x1 shortcuts (L2T-ww)"
     ),

@@ -20,15 +20,26 @@ class TwoBranchResNet(CifarResNet):
     def __init__(self, depth: int) -> None:
         """Replace the last block of a CIFAR ResNet by two parallel ones."""
         super().__init__(depth)
-        width = WIDTHS[-1]
-        self.layer3 = nn.Sequential(*list(self.get_submodule("layer3").children())[:-1])
-        self.cb_block, self.rb_block = BasicBlock(width, width, 1), BasicBlock(width, width, 1)
+        before = list(self.get_submodule("layer3").children())[:-1]
+        self.layer3 = nn.Sequential(*before)
+        shape = (WIDTHS[-1], WIDTHS[-1], 1) if before else (WIDTHS[-2], WIDTHS[-1], 2)
+        self.cb_block, self.rb_block = BasicBlock(*shape), BasicBlock(*shape)
         for block in (self.cb_block, self.rb_block):
             for conv in (block.conv1, block.conv2):
                 nn.init.kaiming_normal_(conv.weight)
+        self.shares: Tensor
+        self.register_buffer("shares", torch.ones(2), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 128)."""
+        """(B, 3, H, W) -> (B, 128).
+
+        Of pairs, (B, 2, 3, H, W), each image goes through its own branch, whose features are
+        multiplied by its share.
+        """
+        if images.ndim == 5:
+            branches = zip(images.unbind(dim=1), (self.cb_block, self.rb_block), strict=True)
+            parts = [block(self.trunk(x)).mean(dim=(2, 3)) for x, block in branches]
+            return torch.cat([s * f for s, f in zip(self.shares, parts, strict=True)], dim=1)
         out = self.trunk(images)
         maps = torch.cat([self.cb_block(out), self.rb_block(out)], dim=1)
         return maps.mean(dim=(2, 3))

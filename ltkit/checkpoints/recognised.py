@@ -58,6 +58,7 @@ class Recognised:
     skipped: objects in the file that were not built.
     class_names: of the classes in the head's order, where the file says them; see `class_names`.
     prototypes: of local vectors, where the file has them.
+    moving_mean: (D,) of the training features, where the file has it and the head leaves it alone.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class Recognised:
     skipped: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
     prototypes: Tensor | None = None
+    moving_mean: Tensor | None = None
 
     @property
     def head(self) -> Head | None:

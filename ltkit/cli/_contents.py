@@ -92,6 +92,8 @@ def _of_checkpoint(document: Mapping[str, Any]) -> Lines:
         square = f"{size} x {size}, " if size else ""
         yield "pixels", f"{square}mean {mean}, std {std}"
     yield "trained on", document["trained_on"]
+    if document["prototypes"]:
+        yield "prototypes", f"{document['prototypes']} of local vectors; extract --local auto"
     for name in ("notes", "skipped"):
         if document[name]:
             yield name, ", ".join(map(str, document[name]))

@@ -131,7 +131,11 @@ Compile = Annotated[
     ),
 ]
 SamplerName = Annotated[
-    Sampler, typer.Option(help="How often classes are drawn; instance takes every image once.")
+    Sampler,
+    typer.Option(
+        help="How often classes are drawn; instance takes every image once, undersample as many "
+        "of each class as the rarest has, others in each epoch."
+    ),
 ]
 Drw = Annotated[
     int | None,
@@ -201,7 +205,17 @@ Teacher = Annotated[
     Path | None,
     typer.Option(
         metavar="CKPT",
-        help="The checkpoint of the same classes that distill learns from.",
+        help="The checkpoint of the same classes that distill learns from, and that --unlabelled "
+        "images take their labels from.",
+        show_default=False,
+    ),
+]
+Unlabelled = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC|FOLDER",
+        help="Self-training: further training images, with the labels that the --teacher predicts; "
+        "a dataset's, or those in a folder.",
         show_default=False,
     ),
 ]

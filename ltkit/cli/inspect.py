@@ -184,6 +184,7 @@ def _checkpoint(file: Path, wanted: LoadSettings) -> dict[str, Any]:
         "view": (as_json(model.view) if model.view else {})
         | {"from": "checkpoint" if model.view_said else "architecture"},
         "trained_on": str(model.trained_on.get("spec", "not said")),
+        "prototypes": None if model.prototypes is None else len(model.prototypes),
         "notes": list(model.notes),
         "skipped": list(model.skipped),
     }  # fmt: skip

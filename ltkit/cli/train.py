@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 OF_IMAGES = (
     "root", "follow_links", "columns", "arch", "experts", "image_size", "resize", "crop", "fit",
     "window", "interpolation", "augment", "mix", "freeze", "keep_best", "keep_head", "train_",
-    "teacher",
+    "teacher", "unlabelled",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
 OF_ONE_RUN = (
     "experts", "sampler", "mix", "drw", "from_epoch", "then", "then_sampler", "then_lr", "freeze",
-    "cosine", "scale", "class_means", "init", "keep_head", "teacher", "train_",
+    "cosine", "scale", "class_means", "init", "keep_head", "teacher", "train_", "unlabelled",
 )  # fmt: skip
 """Options that a recipe of several runs sets for each of them."""
 
@@ -73,6 +73,7 @@ def train(
     init: _training.Start = None,
     keep_head: _training.KeepHead = False,
     teacher: _training.Teacher = None,
+    unlabelled: _training.Unlabelled = None,
     train_: _training.What = TrainPlan.train,
     base: _options.Base = None,
     set_: _options.SetParameter = None,
@@ -101,15 +102,16 @@ def train(
         data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor, augment=augment,
         steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs, weight_decay=weight_decay,
         schedule=schedule, warmup_epochs=warmup_epochs, nesterov=nesterov)  # fmt: skip
-    out, own = _Output(output, tensorboard, quiet, keep_best), _options.device_of(device)
-    more: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "device": own, "seeds": seeds}
+    more = dict[str, Any](seeds=seeds, class_means=class_means, resume=resume, overwrite=overwrite)
+    out = _Output(output, tensorboard, quiet, keep_best)
+    more["device"] = _options.device_of(device)
     with _output.resumable("epochs"):
         if data is None:
-            return _train_heads(feats, plan, settings, out, base, class_means=class_means, **more)
+            return _train_heads(feats, plan, settings, out, base, **more)
         view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         more |= {"arch": arch, "experts": experts, "view": view, "teacher": teacher} | start
-        where = data, root, follow_links, _options.columns(columns)
-        return _train_networks(where, plan, settings, out, class_means=class_means, **more)
+        where = _Where(data, root, follow_links, _options.columns(columns), unlabelled)
+        return _train_networks(where, plan, settings, out, **more)
 
 
 def _method(
@@ -244,22 +246,39 @@ class _Output(NamedTuple):
         return lambda path: _report(unit, path, self.tensorboard, self.quiet)
 
 
+class _Where(NamedTuple):
+    """Which images a network is trained on."""
+
+    data: str
+    root: Path | None
+    follow_links: bool
+    columns: dict[str, str] | None
+    unlabelled: str | None
+
+    def load(self) -> "Dataset":
+        """Read what there is of them."""
+        from ltkit import datasets
+        from ltkit.datasets.unlabelled import with_unlabelled
+
+        data, root, follow_links, columns, more = self
+        found = datasets.load(data, root, follow_links=follow_links, columns=columns, val="holdout")
+        if more is None:
+            return found
+        return with_unlabelled(found, more, root, follow_links=follow_links)
+
+
 def _train_networks(
-    where: tuple[str, Path | None, bool, dict[str, str] | None],
+    where: "_Where",
     plan: TrainPlan,
     settings: TrainSettings,
     out: _Output,
     **more: Any,
 ) -> None:
     """Train networks; report the data and the written files."""
-    from ltkit import datasets
     from ltkit.training import beside, distributed, in_stages, runs
 
     def load() -> "Dataset":
-        data, root, follow_links, columns = where
-        dataset = datasets.load(
-            data, root, follow_links=follow_links, columns=columns, val="holdout"
-        )
+        dataset = where.load()
         sizes = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
         quiet = out.quiet or not distributed.writes()
         _output.say(f"{dataset.record['spec']}: {sizes} images", quiet)

@@ -139,7 +139,7 @@ def _doubles(
     for position in np.flatnonzero((counts[inverse] > 1) & (sizes >= 0)).tolist():
         part = int(np.searchsorted(starts, position, side="right")) - 1
         split = list(dataset.splits.values())[part]
-        digest = _digest(split.images, position - int(starts[part]))
+        digest = digest_of(split.images, position - int(starts[part]))
         groups.setdefault(digest, []).append(position)
     found = []
     for group in groups.values():
@@ -154,7 +154,7 @@ def _doubles(
     return found
 
 
-def _digest(images: Images, row: int) -> bytes:
+def digest_of(images: Images, row: int) -> bytes:
     """Return the digest of an image: of a file's bytes, of an array's pixels."""
     digest = hashlib.blake2b(digest_size=DIGEST)
     if not isinstance(images, ImageFiles):

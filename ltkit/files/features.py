@@ -103,7 +103,14 @@ def read(path: Path) -> FeatureSet:
         contents.root["digest"],
         str(path),
         prototypes=prototypes,
+        moving_mean=_moving_mean(contents, size),
     )
+
+
+def _moving_mean(contents: Contents, size: int) -> NDArray[np.float32] | None:
+    """Return the (D,) moving mean of the training features, where the file has it."""
+    name = "head/moving_mean"
+    return contents.floats(name, size) if name in contents.datasets else None
 
 
 def checkpoint_of(features: FeatureSet) -> str:

@@ -64,6 +64,7 @@ class Plan:
     """Everything in a features file except the features.
 
     prototypes: (K, D) of local vectors, beside which there are each split's (N, K) shares.
+    moving_mean: (D,) of the training features, beside a head.
     """
 
     feature_size: int
@@ -74,6 +75,7 @@ class Plan:
     settings: Mapping[str, Any]
     inputs: Mapping[str, str] = field(default_factory=dict)
     prototypes: NDArray[np.float32] | None = None
+    moving_mean: NDArray[np.float32] | None = None
 
     def streams(self) -> dict[str, Stream]:
         """Return what is written block by block, as the journal calls it: ``train``, ..."""
@@ -106,6 +108,8 @@ class Plan:
         if self.head is not None:
             found["head/weight"] = self.head.weight.astype(np.float32)
             found["head/bias"] = self.head.bias.astype(np.float32)
+        if self.moving_mean is not None:
+            found["head/moving_mean"] = self.moving_mean.astype(np.float32)
         return found
 
     def attributes(self) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@
   method, where it learns from both splits: `fit` takes the validation split as a fourth argument,
   and `fit_folds` several of them, for which it does once what they share;
 - ``PRIOR = True``, where training counts serve for nothing but the prior, which may be estimated;
+- ``MEAN = True``, where the file's moving mean of the training features is a fourth argument of
+  ``fit``, None where there is none;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
   without one, and the base stays the features' own head.
 

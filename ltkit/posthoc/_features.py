@@ -30,6 +30,8 @@ from ltkit.settings import FOLDS, Counts, Select
 BOUNDS = ("few_below", "many_above")
 """Parameters that bound the medium shot group; where they are not given, the file's are taken."""
 
+OF_TRAIN = "no moving mean of the features in the file: the mean of its train split is taken"
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -77,6 +79,11 @@ class Plan:
     def prior_only(self) -> bool:
         """Whether training counts serve for nothing but the prior."""
         return bool(getattr(self.module, "PRIOR", False))
+
+    @property
+    def takes_mean(self) -> bool:
+        """Whether it takes the moving mean of the training features."""
+        return bool(getattr(self.module, "MEAN", False))
 
     @property
     def chooses(self) -> bool:
@@ -193,17 +200,14 @@ def fit_features(
     base, beside = _starts(features, wanted, start)
     val, choice = features.splits.get("val"), wanted.chooses
     present, notes = _present(features, wanted)
+    if wanted.takes_mean and features.moving_mean is None:
+        notes = (*notes, OF_TRAIN)
     if choice and val is None and (wanted.on_both or not wanted.on_val):
         wanted, note = _by_default(wanted, features, by_default)
         notes = (*notes, note)
-    correction = joined(
-        [
-            replace(
-                one, method=wanted.name if start is None else f"{start[0].method}+{wanted.name}"
-            )
-            for one in next(_runs(wanted, features, present, base, beside, counts, [val], report))
-        ]
-    )
+    name = wanted.name if start is None else f"{start[0].method}+{wanted.name}"
+    made = next(_runs(wanted, features, present, base, beside, counts, [val], report))
+    correction = joined([replace(one, method=name) for one in made])
     if not choice or val is None:
         return Fitted(correction, notes=notes)
     groups = features.groups(bins)
@@ -414,7 +418,8 @@ def _fit(
                 more = (report,) if hasattr(module, "EPOCHS") else ()
                 yield module.fit_many(base, data, counts, runs, *more)
             else:
-                others = () if beside is None else (beside,)
+                others: tuple[Any, ...] = () if beside is None else (beside,)
+                others = (features.moving_mean,) if wanted.takes_mean else others
                 yield [module.fit(base, data, counts, *others, **run) for run in runs]
 
 

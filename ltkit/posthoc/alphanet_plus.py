@@ -36,7 +36,9 @@ METRICS = ("confusion", "euclidean", "cosine")
 LENDING = ("metric", "nearest", "few_below", "many_above")
 """The parameters that what is lent depends on."""
 
-GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
+GRID = {"tau": (*(i / 8 for i in range(-4, 2)), *(i / 32 for i in range(8, 32)),
+                *(i / 8 for i in range(8, 17)))}  # fmt: skip
+"""Finer where limits on the overall accuracy are met."""
 
 
 def fit(

@@ -75,6 +75,7 @@ class Dataset:
     crop_padding, flip: the usual training augmentation (pixels; whether to mirror).
     record: what makes the dataset repeatable (spec, validation rule, index digest).
     notes: what was assumed or left out, a line each, for the user.
+    labelled: how many of the training images, the first, have labels of their own; None: all.
     """
 
     splits: Mapping[str, ImageSplit]
@@ -85,6 +86,7 @@ class Dataset:
     flip: bool
     record: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    labelled: int | None = None
 
     def split(self, name: str) -> ImageSplit:
         """Return a split.

@@ -178,6 +178,9 @@ def _plan(
         | ({"local": dict(local.record)} if local else {}),
         inputs={"checkpoint": model.digest, "images": _content_key(chosen)},
         prototypes=None if local is None else in_numpy(local.prototypes),
+        moving_mean=None
+        if head is None or model.moving_mean is None
+        else in_numpy(model.moving_mean),
     )
 
 

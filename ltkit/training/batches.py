@@ -20,7 +20,8 @@ class Batches(NamedTuple):
     """The draws of an epoch.
 
     own: (B,) indices of each batch; the last one may be smaller, and is left out below the least.
-    partners: indices of as many samples to be mixed in, for each batch; none where there are none.
+    partners: indices of as many samples to be mixed in, or of a method's second batch, for each
+        batch; none where there are none.
     mixing: how they are mixed; None: not at all.
     """
 
@@ -42,8 +43,15 @@ class Batches(NamedTuple):
         index = self.own[step].to(job.store.device, non_blocking=True)
         return [job.store.augmented(index, job.generator, view) for view in views]
 
+    def second(self, job: "Job", step: int) -> tuple[Tensor, Tensor]:
+        """Return the augmented images and the labels of a method's second batch."""
+        index = self.partners[step].to(job.store.device, non_blocking=True)
+        return job.store.augmented(index, job.generator), job.labels[index]
 
-def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Batches:
+
+def of_epoch(
+    job: "Job", sampler: Sampler, least: int, per_class: int = 0, second: Sampler | None = None
+) -> Batches:
     """Draw the batches of a job's next epoch.
 
     Args:
@@ -51,26 +59,76 @@ def of_epoch(job: "Job", sampler: Sampler, least: int, per_class: int = 0) -> Ba
         sampler: how often classes are drawn.
         least: fewest samples of a batch.
         per_class: images that a batch has of each of its classes; 0: as they are drawn.
+        second: how classes of a second batch beside each are drawn; None: there is none.
     """
     settings, labels, generator = job.recipe.settings, job.labels, job.generator
     counts = labels.bincount(minlength=len(job.class_counts)).cpu()
-    if per_class:
-        chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
-        order = by_class(labels.cpu(), chances, settings.batch_size, per_class, generator)
-    elif sampler == "instance":
-        order = torch.randperm(len(labels), generator=generator)
-    else:
-        chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
-        order = draws(labels.cpu(), chances, generator)
+    order = _order(job, sampler, counts, per_class)
     mixing = job.recipe.mixing
     if mixing and not mixing.active(job.epoch, settings.epochs):
         mixing = None
     partners: Sequence[Tensor] = ()
-    if mixing and (wanted := mixing.chances(counts)) is not None:
-        partners = draws(labels.cpu(), wanted, generator).split(settings.batch_size)
+    wanted = mixing.chances(counts) if mixing else None
+    if second is not None:
+        wanted = class_probabilities(second, counts, job.epoch, settings.epochs)
+    if wanted is not None:
+        partners = draws(labels.cpu(), wanted, generator)[: len(order)].split(settings.batch_size)
     job.store.drawn(order)
     own = [b for b in order.split(settings.batch_size) if len(b) >= least]
     return Batches(own, partners, mixing)
+
+
+def _order(job: "Job", sampler: Sampler, counts: Tensor, per_class: int) -> Tensor:
+    """Return the indices of an epoch's samples, in their order."""
+    settings, labels, generator = job.recipe.settings, job.labels.cpu(), job.generator
+    chances = class_probabilities(sampler, counts, job.epoch, settings.epochs)
+    kept = undersampled(labels, generator) if sampler == "undersample" else None
+    if per_class:
+        own = labels if kept is None else labels[kept]
+        order = by_class(own, chances, settings.batch_size, per_class, generator)
+        return order if kept is None else kept[order]
+    if kept is not None:
+        return kept
+    if sampler == "instance":
+        return torch.randperm(len(labels), generator=generator)
+    return draws(labels, chances, generator)
+
+
+def undersampled(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the indices of as many samples of each class as the rarest has, in random order.
+
+    They are others in each epoch; classes without samples do not count.
+
+    Args:
+        labels: (N,) int64.
+        generator: source of the draws.
+
+    Example:
+        >>> drawn = undersampled(torch.tensor([0, 0, 0, 2, 2]), torch.Generator())
+        >>> torch.tensor([0, 0, 0, 2, 2])[drawn].bincount().tolist()
+        [2, 0, 2]
+
+    Source:
+        Buda et al., Neural Networks 2018, arXiv:1710.05381 (random majority undersampling); there
+        the samples that are kept are the same in all epochs.
+    """
+    mixed = torch.randperm(len(labels), generator=generator)
+    order = mixed[labels[mixed].argsort(stable=True)]
+    counts = labels.bincount()
+    within = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    kept = order[within < counts[counts > 0].min()]
+    return kept[torch.randperm(len(kept), generator=generator)]
+
+
+def undersampled_size(counts: Tensor) -> int:
+    """Return how many samples an epoch of `undersampled` has, of classes with (C,) counts.
+
+    Example:
+        >>> undersampled_size(torch.tensor([90, 0, 10]))
+        20
+    """
+    there = counts[counts > 0]
+    return len(there) * int(there.min()) if len(there) else 0
 
 
 def _views(

@@ -14,6 +14,7 @@ from ltkit.settings import RANGES, TrainSettings
 from ltkit.settings import check as check_ranges
 from ltkit.training import distributed
 from ltkit.training.augment import check_channels
+from ltkit.training.batches import undersampled_size
 from ltkit.training.deferred import Deferred, OfBatch
 from ltkit.training.job import Job, methods_in
 from ltkit.training.methods import Method
@@ -122,7 +123,7 @@ def check_methods(
     """
     for part in methods_in(loss):
         if dataset is None:
-            does = "sees further views of images" if part.views else "trains the features"
+            does = "sees further views of images" if part.views else "works on a whole network"
             said = f"{does}, found cached features; train it on images"
             raise SettingError(f"method {method}", said)
         part.check(settings, len(dataset.split("train")))
@@ -152,6 +153,8 @@ def check_start(
     if isinstance(first, Method) and first.freeze and not (init and init["head"]):
         said = f"absent; {method} needs a trained network and its head, to start from with init"
         raise SettingError("keep_head", said)
+    if init and init["head"] and any(part.own_head for part in methods_in(loss)):
+        raise SettingError("keep_head", f"{method} has a head of its own; leave it out")
 
 
 def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:
@@ -180,9 +183,12 @@ def check_batches(job: Job) -> None:
         InputError: naming ``batch_size``, or the samples.
     """
     least, size, count = least_batch(job.network), job.recipe.settings.batch_size, len(job.labels)
+    where = ""
+    if "undersample" in job.recipe.samplers:
+        count, where = undersampled_size(job.labels.bincount()), " an epoch (undersample)"
     several = f" for {distributed.processes()} processes" if distributed.processes() > 1 else ""
     expected = f"expected at least {least}{several}"
     if size < least:
         raise SettingError("batch_size", f"found {size}, {expected}")
     if count < least:
-        raise InputError(f"training {job.store.unit}: found {count}, {expected}")
+        raise InputError(f"training {job.store.unit}{where}: found {count}, {expected}")

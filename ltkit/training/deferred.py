@@ -20,6 +20,7 @@ class Deferred(Stateful, nn.Module):
     """
 
     class_counts: Tensor
+    last: Tensor
 
     def __init__(
         self,
@@ -27,8 +28,18 @@ class Deferred(Stateful, nn.Module):
         first: OfBatch | Stateful,
         then: OfBatch | Stateful,
         epoch: int,
+        *,
+        held: bool = False,
     ) -> None:
         """Start with the first loss; use the second after this many finished epochs.
+
+        Args:
+            class_counts: (C,) training images per class.
+            first: until then.
+            then: afterwards.
+            epoch: finished epochs.
+            held: whether the features stay as they are with the second, so that what the first
+                learnt of them still holds.
 
         Raises:
             InputError: immediately, when a parameter of the second is out of range.
@@ -38,9 +49,11 @@ class Deferred(Stateful, nn.Module):
             one = class_counts.argmax()[None]  # a class that has images
             then(torch.zeros(1, len(class_counts), device=one.device), one, class_counts)
         self.first, self.then, self.epoch, self.reached = first, then, epoch, False
+        self.held = held
         self.takes_class_means = any(getattr(x, "takes_class_means", False) for x in (first, then))
         self.mixable = all(getattr(x, "mixable", True) for x in (first, then))
         self.register_buffer("class_counts", class_counts, persistent=False)
+        self.register_buffer("last", torch.tensor(-1))  # epoch that was begun
 
     @property
     def current(self) -> OfBatch | Stateful:
@@ -50,6 +63,7 @@ class Deferred(Stateful, nn.Module):
     def before_epoch(self, moment: Moment) -> None:
         """Choose which loss to use."""
         self.reached = moment.epoch >= self.epoch
+        self.last.fill_(moment.epoch)
         if isinstance(self.current, Stateful):
             self.current.before_epoch(moment)
 
@@ -63,8 +77,10 @@ class Deferred(Stateful, nn.Module):
         return self.current.watched() if isinstance(self.current, Stateful) else {}
 
     def kept(self) -> dict[str, Tensor]:
-        """Return what both losses leave in the finished checkpoint."""
-        every = [part.kept() for part in self.parts if isinstance(part, Stateful)]
+        """Return what the loss in use leaves in the checkpoint, and the first of held features."""
+        latest = self.then if self.last >= self.epoch else self.first
+        parts = self.parts if self.held else (latest,)
+        every = [part.kept() for part in parts if isinstance(part, Stateful)]
         return {name: value for one in every for name, value in one.items()}
 
     def forward(self, logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:

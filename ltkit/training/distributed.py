@@ -150,6 +150,13 @@ def mean_gradients(module: nn.Module) -> None:
                 summed(parameter.grad).div_(processes())
 
 
+def shared(values: Tensor) -> Tensor:
+    """Return the first process's values, in place."""
+    if processes() > 1:
+        distributed.broadcast(values, src=0)
+    return values
+
+
 def share_buffers(module: nn.Module) -> None:
     """Copy the first process's buffers, its batch norm statistics, to all processes."""
     if processes() > 1:

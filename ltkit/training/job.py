@@ -46,6 +46,7 @@ class Samples(NamedTuple):
     labels: (N,) int64, of the store's samples, on its device.
     class_counts: (C,) training images per class, there, too.
     val, val_labels: the validation split, where there is one.
+    shot_counts: (C,) by which classes fall into shot groups; None: class_counts.
     """
 
     store: Store
@@ -53,6 +54,7 @@ class Samples(NamedTuple):
     class_counts: Tensor
     val: Store | None
     val_labels: Ints | None
+    shot_counts: Tensor | None = None
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Job:
     accuracy: gives the (C,) accuracy on the validation split after so many epochs.
     class_means: gives the (C, D) mean features of the classes.
     keep: called after so many epochs when none was better on the validation split.
+    shot_counts: (C,) by which classes fall into shot groups; None: class_counts.
     epoch: finished ones.
     """
 
@@ -76,6 +79,7 @@ class Job:
     class_means: Callable[[], Tensor]
     accuracy: Callable[[int], Tensor] | None
     keep: Callable[[int], None] | None = None
+    shot_counts: Tensor | None = None
     epoch: int = 0
     generator: torch.Generator = field(default_factory=torch.Generator)
 
@@ -172,7 +176,7 @@ def job_of(
         class_means: gives the (C, D) mean features, where the recipe has none of another model.
         keep: as `Job` has it.
     """
-    store, labels, counts, val, val_labels = samples
+    store, labels, counts, val, val_labels, shot_counts = samples
     if not isinstance(loss, Stateful):
         loss = Deferred(counts, loss, loss, 0)
     given, accuracy = recipe.class_means, None
@@ -185,5 +189,6 @@ def job_of(
         seeded(partial(method.attach, network), recipe.settings.seed)
     means = class_means if given is None else lambda: given[1]
     return Job(
-        recipe, network, loss.to(store.device), store, labels, counts, means, accuracy, keep
+        recipe, network, loss.to(store.device), store, labels, counts, means, accuracy, keep,
+        shot_counts,
     )  # fmt: skip

@@ -24,7 +24,7 @@ from ltkit.training import batches, beside, checkpoint, distributed
 from ltkit.training.batches import Batches
 from ltkit.training.checks import check_batches, least_batch
 from ltkit.training.job import Job, Progress, Report, method_of
-from ltkit.training.methods import Seen
+from ltkit.training.methods import Method, Seen
 from ltkit.training.schedules import staged_rate
 from ltkit.training.starts import last_block, train_only
 from ltkit.training.validation import autocast
@@ -67,7 +67,8 @@ def fit(
         lines, best = [], -1.0
         if first:
             _make_room(partial, log, None if overwrite else own)
-    groups = shot_groups(job.class_counts.cpu().numpy())
+    shot_counts = job.class_counts if job.shot_counts is None else job.shot_counts
+    groups = shot_groups(shot_counts.cpu().numpy())
     while job.epoch < settings.epochs:
         line, seconds = _epoch_line(job, groups, partial)
         lines.append(json.dumps(line | {"run": own}) + "\n")
@@ -78,7 +79,7 @@ def fit(
         if first:
             write_text(log, "".join(lines))  # before the partial file: no line is ever missing
             checkpoint.save_partial(partial, record, job.epoch, *state)
-        rate, left = len(job.labels) / seconds, seconds * (settings.epochs - job.epoch)
+        rate, left = line[_speed(job)], seconds * (settings.epochs - job.epoch)
         report(Progress(job.epoch, settings.epochs, line["loss"], balanced, rate, left, line))
 
 
@@ -103,7 +104,7 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
     job.loss.before_epoch(Moment(job.epoch, settings.epochs, known, job.class_means, blocks))
     start = time.perf_counter()
     with _compiler_heard(settings):
-        mean_loss = _epoch(job, partial)
+        mean_loss, count = _epoch(job, partial)
     seconds = time.perf_counter() - start
     distributed.share_buffers(job.whole)
     if method := method_of(job.loss):
@@ -120,8 +121,13 @@ def _epoch_line(job: Job, groups: ShotGroups, partial: Path) -> tuple[dict[str, 
             for name, ids in groups.items()
             if np.isfinite(by_class[ids]).any()
         }
-    line[f"{job.store.unit}_per_second"] = len(job.labels) / seconds
+    line[_speed(job)] = count / seconds
     return line, seconds
+
+
+def _speed(job: Job) -> str:
+    """Return the name of a log line's number of samples a second."""
+    return f"{job.store.unit}_per_second"
 
 
 def _blocks(job: Job) -> Iterator[tuple[Tensor, Tensor]]:
@@ -173,15 +179,15 @@ def _compiler_heard(settings: TrainSettings) -> Iterator[None]:
         ) from error
 
 
-def _epoch(job: Job, partial: Path) -> float:
-    """Train for one epoch; return the mean loss."""
+def _epoch(job: Job, partial: Path) -> tuple[float, int]:
+    """Train for one epoch; return the mean loss and how many samples it was of."""
     job.network.train()
     sampler = _enter_stage(job)
     device, optimizer = job.store.device, job.optimizer
     scaler = torch.amp.GradScaler(device.type, enabled=job.recipe.settings.amp == "fp16")
     method = method_of(job.loss)
-    per_class, rates = (method.per_class, method.rates) if method else (0, {})
-    drawn = batches.of_epoch(job, sampler, least_batch(job.network), per_class)
+    per_class, second, rates = _asked(method)
+    drawn = batches.of_epoch(job, sampler, least_batch(job.network), per_class, second)
     steps = len(drawn.own)
     losses = torch.zeros(steps, device=device)
     for step in range(steps):
@@ -198,7 +204,12 @@ def _epoch(job: Job, partial: Path) -> float:
     sizes = torch.tensor([len(b) for b in drawn.own], dtype=torch.float64)
     found = losses.double().cpu()
     _check_finite(job, found, partial)
-    return float(found @ sizes / sizes.sum())
+    return float(found @ sizes / sizes.sum()), int(sizes.sum())
+
+
+def _asked(method: Method | None) -> tuple[int, Sampler | None, Mapping[str, float]]:
+    """Return what a method asks of batches, and its learning rates of parts."""
+    return (method.per_class, method.second, method.rates) if method else (0, None, {})
 
 
 def _enter_stage(job: Job) -> Sampler:
@@ -227,7 +238,8 @@ def _batch_loss(job: Job, drawn: Batches, step: int) -> Tensor:
     if method is not None:
         seen = (views.images, *drawn.further(job, step, method.views))
         encode, amp = functools.partial(_encode, job), job.recipe.settings.amp
-        return method.of_batch(Seen(seen, views.labels, job.network, encode, amp))
+        second = drawn.second(job, step) if method.second else None
+        return method.of_batch(Seen(seen, views.labels, job.network, encode, amp, second))
     features, logits = _encode(job, views.images)
     value = job.loss(logits, views.labels, features)
     if views.weight < 1:

@@ -123,7 +123,11 @@ def _network(arch: str, dataset: Dataset, recipe: Recipe, device: str) -> Networ
 def _samples(dataset: Dataset, counts: Tensor, images: Images, device: str) -> Samples:
     labels = torch.from_numpy(dataset.split("train").labels).to(device)
     val_labels = None if images.val is None else dataset.split("val").labels
-    return Samples(images.train, labels, counts.to(device), images.val, val_labels)
+    given = labels[: dataset.labelled].bincount(minlength=len(counts))
+    return Samples(
+        images.train, labels, counts.to(device), images.val, val_labels,
+        None if dataset.labelled is None else given,
+    )  # fmt: skip
 
 
 def _means(network: Network, samples: Samples, recipe: Recipe) -> Tensor:

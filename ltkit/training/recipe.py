@@ -63,6 +63,11 @@ class Recipe:
     trained: Trained = "all"
     teacher: Teacher | None = None
 
+    @property
+    def samplers(self) -> tuple[Sampler, ...]:
+        """The samplers of its stages."""
+        return (self.sampler, *((self.then.sampler,) if self.then else ()))
+
     def record(self, data: Mapping[str, Any], arch: str | None = None) -> dict[str, Any]:
         """Return what files record of it, with what it is trained on."""
         return {
@@ -111,7 +116,10 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     stage = _stage(plan, second)
     loss_of = _loss_of(first, plan.drw)
     if stage is not None and second is not first:
-        loss_of = partial(_two_losses, loss_of, _loss_of(second, None), stage.from_epoch)
+        loss_of = partial(
+            _two_losses, loss_of, _loss_of(second, None), stage.from_epoch,
+            held=stage.freeze == "backbone",
+        )  # fmt: skip
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
@@ -239,5 +247,7 @@ def _two_losses(
     then: Callable[[Tensor], Loss],
     epoch: int,
     class_counts: Tensor,
+    *,
+    held: bool = False,
 ) -> Deferred:
-    return Deferred(class_counts, first(class_counts), then(class_counts), epoch)
+    return Deferred(class_counts, first(class_counts), then(class_counts), epoch, held=held)

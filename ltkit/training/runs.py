@@ -9,18 +9,21 @@ import torch
 from torch import Tensor
 
 from ltkit.architectures import CATALOGUE, with_experts
+from ltkit.datasets.unlabelled import UNLABELLED
 from ltkit.errors import SettingError
 from ltkit.files import bases, classifiers
 from ltkit.files import features as features_file
 from ltkit.files.atomic import check_output, hold
 from ltkit.neighbors.class_means import class_means as means_of
-from ltkit.records import Correction, Dataset, Present, joined, note_of_left_out
+from ltkit.records import Correction, Dataset, FeatureSet, Present, joined, note_of_left_out
 from ltkit.settings import RANGES, TrainPlan, TrainSettings, ViewSettings, as_json
 from ltkit.training import beside, checkpoint, distributed, heads, networks, pictures
+from ltkit.training.batches import undersampled_size
 from ltkit.training.features import stores
 from ltkit.training.images import resident
 from ltkit.training.job import Progress, Report, methods_in
 from ltkit.training.recipe import Recipe, recipe
+from ltkit.training.self_training import self_trained
 from ltkit.training.starts import Start, start_of, unlike
 from ltkit.training.teachers import Teacher, teacher_of
 
@@ -107,7 +110,8 @@ def train_networks(
         class_means: a features file whose class means the loss takes instead of the network's own.
         init: a checkpoint whose weights all runs start from; a resumed run has them already.
         keep_head: whether its head is kept, too; else each run starts its own from the seed.
-        teacher: a checkpoint that the loss learns from; a resumed run is given it again.
+        teacher: a checkpoint that the loss learns from, or that gives unlabelled images of the
+            dataset their labels; a resumed run is given it again.
         device: ``cpu`` or ``cuda[:i]``.
         keep_best: also write the epoch that is best on the validation split, ``<stem>.best.pt``.
         resume: resume interrupted runs; with several, start those not yet begun.
@@ -139,6 +143,9 @@ def train_networks(
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
     with distributed.group(device) as own:
+        data, taught = _self_trained(data, runs.recipes[0], taught, own, note)
+        if said := _of_undersampling(runs.recipes[0], torch.from_numpy(data.classes.train_count)):
+            note(f"note: {said}")
         images = functools.cache(lambda: resident(data, settings.augment, own))
         for one, path, goes_on in runs:
             networks.train(
@@ -210,6 +217,26 @@ def _teacher(path: Path | None, data: Dataset, note: Callable[[str], None]) -> T
     teacher = teacher_of(path, data)
     note(f"note: {teacher.note}")
     return teacher
+
+
+def _self_trained(
+    data: Dataset, made: Recipe, taught: Teacher | None, device: str, note: Callable[[str], None]
+) -> tuple[Dataset, Teacher | None]:
+    """Return data with labels for what has none, and the teacher where the loss learns from it."""
+    if UNLABELLED not in data.splits:
+        return data, taught
+    data, said = self_trained(data, taught, device)
+    note(f"note: {said}")
+    parts = methods_in(made.loss_of(torch.from_numpy(data.classes.train_count)))
+    return data, taught if any(part.takes_teacher for part in parts) else None
+
+
+def _of_undersampling(made: Recipe, counts: Tensor) -> str:
+    """Return a note where an epoch leaves samples out, of classes with (C,) counts; else ''."""
+    if "undersample" not in made.samplers:
+        return ""
+    seen, whole = undersampled_size(counts), int(counts.sum())
+    return f"undersample: an epoch has {seen} of {whole} training samples, others each time"
 
 
 def _known_start(runs: _Seeds) -> checkpoint.Started | None:
@@ -295,11 +322,9 @@ def train_heads(
     if base is not None:
         data = bases.read(base, data)
     every, present = data, Present.of(data)
-    if not present.whole:
-        started = plan.init in heads.KEPT
-        then = "their rows stay as they are" if started else "never predicted"
-        note(note_of_left_out(data.classes, present.left_out, then))
-        data = present.features(data)
+    for line in _left_out(data, present, runs.recipes[0]):
+        note(line)
+    data = data if present.whole else present.features(data)
     counts = torch.from_numpy(data.classes.train_count)
     means = _means_of(runs.recipes[0], class_means, counts, present)
     corrections = []
@@ -322,6 +347,15 @@ def train_heads(
     for path in runs.paths:
         beside.forget(path)
     return output
+
+
+def _left_out(data: FeatureSet, present: Present, made: Recipe) -> Iterator[str]:
+    """Yield notes on the classes and the samples that a run leaves out."""
+    if not present.whole:
+        then = "their rows stay as they are" if made.init in heads.KEPT else "never predicted"
+        yield note_of_left_out(data.classes, present.left_out, then)
+    if said := _of_undersampling(made, torch.from_numpy(data.classes.train_count)):
+        yield said
 
 
 def _kept(first: Recipe) -> dict[str, object]:

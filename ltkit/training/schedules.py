@@ -108,8 +108,8 @@ def class_probabilities(
 
     ``instance`` is in proportion to n_c, ``class-balanced`` the same for all, ``square-root`` in
     proportion to the root of n_c, ``reversed`` to 1 / n_c; ``progressive`` goes from the first to
-    the second in equal steps, (1 - e / E) and e / E of them. Classes without images are never
-    drawn.
+    the second in equal steps, (1 - e / E) and e / E of them. ``undersample`` is the same for all,
+    too: `batches.undersampled` draws it. Classes without images are never drawn.
 
     Args:
         sampler: one of the words above.
@@ -138,6 +138,6 @@ def class_probabilities(
         return (1 - part) * first + part * class_probabilities(
             "class-balanced", class_counts, epoch, epochs
         )
-    power = {"instance": 1.0, "class-balanced": 0.0, "square-root": 0.5, "reversed": -1.0}[sampler]
+    power = {"instance": 1.0, "square-root": 0.5, "reversed": -1.0}.get(sampler, 0.0)
     weights = (counts**power).where(counts > 0, 0.0)
     return weights / weights.sum()

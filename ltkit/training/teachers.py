@@ -49,10 +49,15 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, images: Tensor, amp: Amp = "off") -> Tensor:
         """Return (B, C) logits of (B, channels, H, W) images, the same in all processes."""
-        own = images[distributed.part(len(images))] * self.factor + self.shift
+        own = images[distributed.part(len(images))]
+        return distributed.whole(self.logits(own, amp), len(images))
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, amp: Amp = "off") -> Tensor:
+        """Return the (B, C) logits of this process's images."""
         with autocast(images.device.type, amp):
-            logits = self.network(own)
-        return distributed.whole(logits.float(), len(images))
+            logits: Tensor = self.network(images * self.factor + self.shift)
+        return logits.float()
 
 
 def teacher_of(path: Path, dataset: Dataset) -> Teacher:

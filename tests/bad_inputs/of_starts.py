@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from bad_inputs import torch_makers
+from bad_inputs.makers import nothing
 from bad_inputs.picture_makers import pictures
 from bad_inputs.rows import DIGITS, OWN, RGB, Row
 from PIL import Image
@@ -16,6 +17,7 @@ from ltkit.training import runs
 ONE = f"{DIGITS} --epochs 1"
 DISTILL, SSD, SCALES = (ONE.replace("ce", name, 1) for name in ("distill", "ssd", "learned-scales"))
 PACO, LIFTED, OLTR = (ONE.replace("ce", name, 1) for name in ("paco", "lifted", "oltr"))
+TDE = ONE.replace("ce", "tde", 1)
 LPA = ONE.replace("ce", "lpa", 1) + " --set queue=0"
 
 
@@ -122,8 +124,35 @@ STARTS = [
     Row("temperature of a recipe's last stage", f"{SSD} --set queue=200 --set temperature=0",
         ["temperature: found 0"]),
     Row("recipe resumed from nothing", f"{SSD} --set queue=200 --resume", ["nothing to resume"]),
+    Row("statistics that are neither held nor shifted",
+        f"{ONE.replace('ce', 'mislas', 1)} --set batch_norm=moved",
+        ["batch_norm: found 'moved'", "shifted"]),
+    Row("smoothing above all", f"{ONE.replace('ce', 'mislas', 1)} --set eps_head=2",
+        ["eps_head: found 2", "from 0 to 1"]),
+    Row("batches of a second stage that do not divide",
+        f"{ONE.replace('ce', 'mislas', 1)} --set per_class=5", ["--set per_class: found 5"]),
+    Row("mixing of a recipe", f"{ONE.replace('ce', 'mislas', 1)} --mix cutmix",
+        ["--mix: mislas sets it for each of its stages"]),
+    Row("unlabelled images without a teacher", f"{ONE} --unlabelled digits_lt:ir=1",
+        ["--teacher: absent; unlabelled images take their labels from a checkpoint"]),
+    Row("unlabelled images that are the dataset's own",
+        f"{ONE} --unlabelled digits_lt --teacher m.pt",
+        ["--unlabelled: digits_lt: found", "of them of the dataset itself", "expected others"]),
+    Row("unlabelled images of nothing", f"{ONE} --unlabelled nowhere --teacher m.pt",
+        ["nowhere: neither a dataset nor a path"]),
+    Row("an empty folder of unlabelled images", f"{ONE} --unlabelled more --teacher m.pt",
+        ["--unlabelled: more: found 0 images"], lambda: Path("more").mkdir()),
+    Row("unlabelled images in colour", f"{ONE} --unlabelled pics --teacher m.pt",
+        ["--unlabelled: found images of 8 x 8 pixels in 3 channels", "in 1 channel"], singles),
+    Row("unlabelled images of a teacher of others",
+        f"{ONE} --unlabelled digits_lt:ir=1 --teacher bad.pt",
+        ["bad.pt: --teacher: found a head of 7 classes, expected 10"], fewer),
+    Row("unlabelled images of cached features", "train ce feats.h5 --unlabelled digits_lt",
+        ["--unlabelled: found a features file, expected --data"]),
+    Row("unlabelled images of a recipe", f"{SSD} --unlabelled digits_lt:ir=1",
+        ["--unlabelled: ssd sets it for each of its stages"]),
     Row("turns of cached features", "train ssp feats.h5",
-        ["METHOD ssp: trains the features, found cached features", "train it on images"]),
+        ["METHOD ssp: works on a whole network, found cached features", "train it on images"]),
     Row("unknown second view", f"{PACO} --set second_view=simcrl",
         ["second_view: found 'simcrl'", "simclr"]),
     Row("views of cached features", "train paco feats.h5",
@@ -138,10 +167,28 @@ STARTS = [
     Row("more distances than a class has", f"{LIFTED.replace('lifted', 'range')} --set k=7",
         ["--set k: found 7, expected at most 6, the pairs of 4 images of a class"]),
     Row("distances of cached features", "train range feats.h5",
-        ["METHOD range: trains the features, found cached features", "train it on images"]),
+        ["METHOD range: works on a whole network, found cached features", "train it on images"]),
     Row("no epoch for the memory", f"{LIFTED.replace('lifted', 'oltr')} --set plain=1",
         ["--set plain: found 1, which is 1 of 1 epochs"]),
     Row("memory of a cosine head", f"{OLTR} --cosine", ["--cosine: the hallucinator"]),
+    Row("branches of a network without", ONE.replace("ce", "bbn", 1),
+        ["--arch: bbn trains two branches", "expected resnet32_two_branch"]),
+    Row("unknown strategy", f"{ONE.replace('ce', 'bbn', 1)} --set strategy=cubic",
+        ["strategy: found 'cubic'", "cosine"]),
+    Row("branches of cached features", "train bbn feats.h5",
+        ["METHOD bbn: trains the features, found cached features"]),
+    Row("parts that do not divide the features", f"{TDE} --set heads=3",
+        ["--set heads: found 3, expected a divisor of 64"]),
+    Row("causal head that is a cosine head", f"{TDE} --cosine",
+        ["--cosine: tde has a head of its own"]),
+    Row("causal head that starts from another", f"{TDE} --init m.pt --keep-head",
+        ["--keep-head: tde has a head of its own"]),
+    Row("memory of the mean without end", f"{TDE} --set mu=1", ["mu: found 1", "from 0 to"]),
+    Row("causal head on cached features", "train tde feats.h5",
+        ["METHOD tde: trains the features, found cached features"]),
+    Row("effect taken off backwards", "posthoc tde feats.h5 --set alpha=-1", ["alpha: found -1"]),
+    Row("effect without a mean", "posthoc tde feats.h5 --set alpha=1",
+        ["note: no moving mean of the features in the file"], nothing, 0),
     Row("whole model of a plain one", f"{OWN} --head meta",
         ["--head meta: found head.weight", "leave --head out"]),
     Row("a warm-up that never ends", f"{LPA} --set warmup=1",

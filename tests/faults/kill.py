@@ -50,8 +50,18 @@ LPA = (
 TARGETED = TRAIN.replace(" ce ", " tsc ") + " --set queue=64 --set size=8 --set start=0.3"
 """Targets that are solved once, centroids."""
 
+CAUSAL = TRAIN.replace(" ce ", " tde ") + " --sampler undersample"
+"""A head of its own and a moving mean; others of the images in each epoch."""
+
 STAGES = TRAIN.replace(" ce ", " ssd ") + " --set queue=64 --set size=8"
 """Three runs, each with its checkpoint."""
+
+SHIFTED = TRAIN.replace(" ce ", " mislas ")
+"""Mixed images, then a head trained beside its scales while batch norm's statistics move."""
+
+UNLABELLED = " --unlabelled digits_lt:ir=2 --teacher net.pt"
+SELF_TRAINED = TRAIN.replace(" ce ", " logit-adjusted ") + UNLABELLED
+"""Images whose labels a teacher gives."""
 
 SEVERAL = f"{EXPERTS} --drw 1 --augment rotation --nesterov"
 """Several experts, deferred weights, turned images."""
@@ -89,7 +99,10 @@ JOBS = {
         Job("train-oltr", f"{TWO_PARTS} -o out.pt", "out.pt"),
         Job("train-lpa", f"{LPA} -o out.pt", "out.pt"),
         Job("train-targeted", f"{TARGETED} -o out.pt", "out.pt"),
+        Job("train-tde", f"{CAUSAL} -o out.pt", "out.pt"),
         Job("train-stages", f"{STAGES} -o out.pt", "out.pt"),
+        Job("train-mislas", f"{SHIFTED} -o out.pt", "out.pt"),
+        Job("train-unlabelled", f"{SELF_TRAINED} -o out.pt", "out.pt", ("net.pt",)),
         Job("train-experts", f"{SEVERAL} -o out.pt", "out.pt"),
         Job("train-router", f"{HELD.replace(' ride ', ' router ')} -o out.pt", "out.pt",
             ("experts.pt",)),

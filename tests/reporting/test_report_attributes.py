@@ -38,7 +38,7 @@ def test_without_shares_it_says_what_to_do():
 def test_the_rows_are_those_of_the_command(features):
     part = sectioned(features)["attributes"]
     balance, nearest = part.exhibits
-    assert [trace["name"] for trace in balance.views[0].traces][2] == "all the same"
+    assert [trace["name"] for trace in balance.views[0].traces][2] == "perfectly even"
     for trace in balance.views[0].traces:
         assert (trace["x"][0], trace["y"][0]) == (0, 0)
         assert (trace["x"][-1], round(trace["y"][-1], 3)) == (100, 100)
@@ -46,7 +46,10 @@ def test_the_rows_are_those_of_the_command(features):
     split = part.found["split"]
     for one in part.found["nearest"]:
         c = one["query"]["class"]
-        assert one == nearest_images(features, split=split, of_class=str(c), count=6)
+        again = nearest_images(features, split=split, of_class=str(c), by="cosine", count=6)
+        assert one == again
+        shares = features.split(split).local[:][features.split(split).labels == c]
+        assert one["query"]["share"] == shares[:, one["attribute"]].max()
     assert "name the dataset's folder with --images" in nearest.caption
     found = embedded(rendered(features))["exhibits"]["attribute-nearest"]
     hits = [hit for one in part.found["nearest"] for hit in one["images"]]

@@ -9,8 +9,8 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-GIVEN = ("distill", "learned-scales", "expert-weights", "router")
-"""Methods that need another checkpoint."""
+GIVEN = ("bbn", "distill", "expert-weights", "learned-scales", "router")
+"""Methods that need another checkpoint, or a network of two branches."""
 
 EXPERTS = ("ride", "sade")
 """Methods that train several experts, on networks for colour pictures."""

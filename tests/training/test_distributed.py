@@ -46,7 +46,7 @@ IMAGES = TrainSettings(epochs=2, batch_size=9, warmup_epochs=0, learning_rate=0.
 METHODS = {
     "paco": {"queue": 18, "size": 4, "second_view": "standard"}, "supcon": {}, "ssp": {},
     "simsiam": {}, "byol": {}, "lifted": {"per_class": 3}, "range": {"per_class": 3},
-    "oltr": {"per_class": 3},
+    "oltr": {"per_class": 3}, "tde": {},
     "lpa": {"queue": 0, "size": 4, "second_view": "standard", "prototypes": 4},
     "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip
@@ -132,10 +132,15 @@ def work(folder, file):
                 fit(dataset, folder / f"{name}.pt", IMAGES, loss=method)
             distill = built("distill", [30, 13])
             fit(dataset, folder / "distill.pt", IMAGES, loss=distill, teacher=teacher())
+            pictures = dataset_of([30, 13], channels=3)
+            two = "resnet8_two_branch"
+            fit(pictures, folder / "bbn.pt", IMAGES, loss=built("bbn", [30, 13]), arch=two)
             train_experts(dataset, folder)
             shared = folder.parent / "ssd.pt"
             small = {"queue": 18, "size": 4, "second_view": "standard"}
             train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
+            mislas = folder.parent / "mislas.pt"
+            train_in_stages(dataset, "mislas", {"per_class": 3}, IMAGES, mislas, arch="digits_net")
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -231,7 +236,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images", "stages", "distill", *EXPERTS, *METHODS])
+@pytest.mark.parametrize("name", ["images", "stages", "distill", "bbn", *EXPERTS, *METHODS])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     name = f"{name}.pt"
@@ -244,7 +249,7 @@ def test_a_network_of_two_processes_is_that_of_one(folders, name):
 
 def test_the_stages_of_two_processes_are_those_of_one(folders):
     """Each starts or learns from what the first process wrote."""
-    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt"):
+    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt", "mislas.stage1.pt", "mislas.pt"):
         states = [torch.load(folder / name)["state_dict"] for folder in folders]
         torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
 

@@ -9,11 +9,13 @@ from contrastive import RUN, built, logsum, unit
 from made import refused
 from torch import nn
 from trained import Stop, dataset_of, fit, log, same, stop_after, weights
+from typer.testing import CliRunner
 
 from ltkit import architectures, checkpoints
 from ltkit.architectures.network import Network
 from ltkit.attributes import prototypes
 from ltkit.attributes.maps import FeatureMaps
+from ltkit.cli import app
 from ltkit.losses import Moment, ce
 from ltkit.training.deferred import Deferred
 
@@ -158,6 +160,8 @@ def test_a_run_that_is_resumed_after_its_last_epoch_keeps_the_prototypes(digits,
         run(tmp_path / "o.pt", report=stop_after(RUN.epochs))
     run(tmp_path / "o.pt", resume=True)
     assert (tmp_path / "o.pt").read_bytes() == (tmp_path / "whole.pt").read_bytes()
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "o.pt")]).stdout
+    assert "prototypes:   12 of local vectors" in shown
 
 
 def lines_of(output):

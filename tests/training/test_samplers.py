@@ -2,13 +2,15 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from stateful import fit, moment
+from made import refused
+from stateful import SMALL, fit, moment
 from torch.nn import functional
-from trained import Stop, log, stop_after, weights
+from trained import Stop, dataset_of, log, same, stop_after, weights
 
 from ltkit import datasets
 from ltkit.errors import InputError
@@ -17,7 +19,9 @@ from ltkit.losses import (
     class_balanced,
     ldam,
 )
-from ltkit.training.batches import draws
+from ltkit.settings import TrainPlan
+from ltkit.training import batches, distributed, runs
+from ltkit.training.batches import draws, undersampled
 from ltkit.training.deferred import Deferred
 from ltkit.training.schedules import class_probabilities
 
@@ -71,6 +75,7 @@ def test_a_deferred_run_is_resumed(digits, tmp_path, stop):
         ("class-balanced", [1 / 3, 1 / 3, 1 / 3, 0.0]),
         ("square-root", [0.8, math.sqrt(0.32), 0.2, 0.0]),
         ("reversed", [1 / 64, 1 / 32, 1 / 4, 0.0]),
+        ("undersample", [1 / 3, 1 / 3, 1 / 3, 0.0]),
         ("progressive", [0.64 * 0.7 + 0.1, 0.32 * 0.7 + 0.1, 0.04 * 0.7 + 0.1, 0.0]),
     ],
 )
@@ -122,3 +127,84 @@ def test_a_sampler_decides_what_the_loss_sees_and_is_resumed(digits, tmp_path, s
     fit(digits, output, ce.loss, sampler=sampler, resume=True)
     same, expected = weights(output), weights(whole)
     assert all(torch.equal(same[key], expected[key]) for key in expected)
+
+
+# Random under-sampling
+
+
+def test_every_sample_of_a_class_is_kept_as_often_as_another():
+    labels = torch.tensor([2] * 3 + [0] * 8 + [4] * 5)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [undersampled(labels, generator) for _ in range(4000)]
+    for kept in drawn[:50]:
+        assert labels[kept].bincount().tolist() == [3, 0, 3, 0, 3]
+        assert len(kept.unique()) == 9  # without replacement
+    often = torch.stack(drawn).flatten().bincount(minlength=16) / 4000
+    expected = torch.tensor([1.0] * 3 + [3 / 8] * 8 + [3 / 5] * 5)
+    torch.testing.assert_close(often, expected, atol=0.04, rtol=0)
+    first = labels[torch.stack(drawn)[:, 0]].bincount(minlength=5) / 4000  # in random order
+    torch.testing.assert_close(first[[0, 2, 4]], torch.full((3,), 1 / 3), atol=0.04, rtol=0)
+
+
+def test_a_balanced_dataset_is_seen_whole():
+    labels = torch.arange(4).repeat(5)
+    found = undersampled(labels, torch.Generator())
+    assert sorted(found.tolist()) == [*range(20)]
+
+
+def test_a_run_on_as_many_of_each_class_is_resumed(digits, tmp_path):
+    seen, whole, output = [], tmp_path / "whole.pt", tmp_path / "m.pt"
+
+    def loss(logits, labels, counts):
+        seen.append(labels)
+        return ce.loss(logits, labels, counts)
+
+    fit(digits, whole, loss, sampler="undersample")
+    least = int(digits.classes.train_count.min())
+    assert torch.cat(seen).bincount().tolist() == [4 * least] * 10  # of four epochs
+    with pytest.raises(Stop):
+        fit(digits, output, ce.loss, sampler="undersample", report=stop_after(2))
+    fit(digits, output, ce.loss, sampler="undersample", resume=True)
+    assert same(weights(output), weights(whole))
+
+
+def test_a_run_says_how_many_are_left_out(tmp_path):
+    said, plan = [], TrainPlan("ce", sampler="undersample")
+    runs.train_networks(dataset_of([30, 5]), plan, SMALL, tmp_path / "a.pt", note=said.append)
+    expected = "note: undersample: an epoch has 10 of 35 training samples, others each time"
+    assert expected in said
+
+
+def test_an_epoch_of_too_few_for_the_processes(monkeypatch, tmp_path):
+    monkeypatch.setattr(distributed, "processes", lambda: 4)
+    message = "training images an epoch (undersample): found 2, expected at least 8 for 4 proc"
+    data = dataset_of([30, 1])
+    refused(lambda: fit(data, tmp_path / "a.pt", ce.loss, sampler="undersample"), message)
+
+
+def test_batches_of_several_images_of_a_class_have_those_that_are_kept(digits):
+    labels = torch.from_numpy(digits.split("train").labels)
+    kept = undersampled(labels, torch.Generator().manual_seed(3))
+    recipe = SimpleNamespace(settings=SMALL)
+    made = SimpleNamespace(
+        recipe=recipe, labels=labels, epoch=0, generator=torch.Generator().manual_seed(3)
+    )
+    order = batches._order(made, "undersample", labels.bincount(), 4)
+    assert {*order.tolist()} <= {*kept.tolist()}
+    assert (labels[order].reshape(-1, 4).diff(dim=1) == 0).all()
+
+
+def test_on_the_command_line(ltkit, tmp_path, monkeypatch):
+    """A network, and a head on cached features in a second stage."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--epochs", "2", "--batch-size", "32", "--device", "cpu"]
+    data = ["--data", "digits_lt", "--sampler", "undersample"]
+    code, _, said = ltkit("train", "ce", *data, *words, "-o", "net.pt")
+    assert code == 0, said
+    assert "note: undersample: an epoch has " in said
+    code, _, said = ltkit("extract", "net.pt", "--data", "digits_lt", "-o", "f.h5")
+    assert code == 0, said
+    then = ["--from-epoch", "1", "--then-sampler", "undersample"]
+    code, _, said = ltkit("train", "ce", "f.h5", *then, *words)
+    assert code == 0, said
+    assert "note: undersample: an epoch has " in said

@@ -212,6 +212,29 @@ def test_each_loss_is_told_of_its_own_epochs(digits, output):
     assert [line["watched"]["last"] for line in log(output)] == [0, 1, 2, 3]
 
 
+class Keeping(Noted):
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def kept(self):
+        return {self.name: torch.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("finished", "held", "expected"),
+    [(3, False, ["one"]), (4, False, ["two"]), (4, True, ["one", "two"])],
+)
+def test_a_first_loss_leaves_nothing_of_features_that_moved(digits, finished, held, expected):
+    """A state has it, too."""
+    loss = Deferred(counts_of(digits), Keeping("one"), Keeping("two"), 3, held=held)
+    for epoch in range(finished):
+        loss.before_epoch(Moment(epoch, 4, None, tuple))
+    again = Deferred(counts_of(digits), Keeping("one"), Keeping("two"), 3, held=held)
+    again.load_state_dict(loss.state_dict())
+    assert [*loss.kept()] == [*again.kept()] == expected
+
+
 def test_a_second_loss_is_checked_at_once(digits, output):
     second = partial(class_balanced.loss, beta=2.0)
     make = partial(Deferred, counts_of(digits), ce.loss, second, 100)

@@ -13,30 +13,31 @@ from trained import fit, log, same, weights
 from ltkit import architectures
 from ltkit.losses import Moment
 from ltkit.training.job import seeded
-from ltkit.training.methods._sphere import apart, matched, nearness
+from ltkit.training.methods._sphere import apart, drawn, matched, nearness
+from ltkit.training.methods.tsc import SPREAD
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 COUNTS = [50, 3, 400]
 
 
-def drawn(count, size, seed=0):
-    return seeded(lambda: apart(count, size, 0.07), seed).double()
+def solved(count, size, seed=0):
+    return apart(seeded(lambda: drawn(count, size), seed), 0.07).double()
 
 
 @pytest.mark.parametrize(("count", "size"), [(2, 1), (3, 2), (5, 8), (11, 10), (40, 64)])
 def test_few_targets_are_a_simplex(count, size):
-    found = drawn(count, size)
+    found = solved(count, size)
     expected = torch.full((count, count), -1 / (count - 1), dtype=torch.float64)
     torch.testing.assert_close(found @ found.T, expected.fill_diagonal_(1), rtol=0, atol=1e-3)
 
 
 def test_many_targets_are_as_far_apart_as_can_be():
     """In the plane they are the corners of a regular polygon; in space, of an octahedron."""
-    angles = torch.atan2(*drawn(7, 2).T).sort().values
+    angles = torch.atan2(*solved(7, 2).T).sort().values
     steps = torch.cat([angles.diff(), angles[:1] + 2 * math.pi - angles[-1:]])
     torch.testing.assert_close(steps, torch.full_like(steps, 2 * math.pi / 7), atol=1e-3, rtol=0)
-    cosines = drawn(6, 3) @ drawn(6, 3).T
+    cosines = solved(6, 3) @ solved(6, 3).T
     found = cosines.flatten().sort().values
     expected = torch.tensor([-1.0] * 6 + [0.0] * 24 + [1.0] * 6).double()
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
@@ -45,7 +46,7 @@ def test_many_targets_are_as_far_apart_as_can_be():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_solver_beats_the_source_s(seed):
     """Its mean of log-sums, left to a usual descent from the same kind of start."""
-    found = drawn(12, 4, seed)
+    found = solved(12, 4, seed)
 
     def source(directions):
         return (directions @ directions.T / 0.07).exp().sum(dim=1).log().mean()
@@ -62,7 +63,7 @@ def test_the_solver_beats_the_source_s(seed):
 
 
 def test_a_single_class_has_a_target():
-    assert drawn(1, 3).norm().item() == pytest.approx(1, abs=1e-6)
+    assert solved(1, 3).norm().item() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -139,13 +140,26 @@ def test_centroids_follow_the_directions_of_their_classes():
 def test_targets_come_when_it_is_their_time():
     tsc = built("tsc", COUNTS, size=4, start=0.5)
     tsc.attach(architectures.build("digits_net", 3))
-    tsc.centroids = tsc.targets[[2, 0, 1]]
+    tsc.centroids = apart(tsc.origin, SPREAD)[[2, 0, 1]]
     found = []
     for epoch in range(4):
+        assert tsc.targets.any() == (epoch > 2)
         tsc.before_epoch(Moment(epoch, 4, None, lambda: torch.zeros(3, 2)))
         found.append(tsc.targeted)
     assert found == [False, False, True, True]
     assert tsc.own.tolist() == [2, 0, 1]
+
+
+def test_targets_of_a_resumed_run_are_those_of_its_state(monkeypatch):
+    tsc, again = (built("tsc", COUNTS, size=4, start=0.0) for _ in range(2))
+    moment = Moment(0, 4, None, lambda: torch.zeros(3, 2))
+    for method in (tsc, again):
+        method.attach(architectures.build("digits_net", 3))
+    tsc.before_epoch(moment)
+    again.load_state_dict(tsc.state_dict())
+    monkeypatch.setattr("ltkit.training.methods.tsc.apart", None)
+    again.before_epoch(moment)
+    assert torch.equal(again.targets, tsc.targets)
 
 
 @pytest.mark.parametrize("options", [{"weight": 0.0, "start": 0.0}, {"start": 1.0}])
@@ -165,8 +179,9 @@ def test_targets_change_the_features(digits, tmp_path):
         parameters = SMALL["tsc"] | {"weight": weight, "start": 0.3}
         method = built("tsc", digits.classes.train_count, **parameters)
         fit(digits, tmp_path / f"{weight}.pt", RUN, loss=method, method="tsc")
-        own = matched(method.centroids, method.targets)
-        found.append((method.centroids * method.targets[own]).sum(dim=1).mean().item())
+        targets = apart(method.origin, SPREAD)
+        own = matched(method.centroids, targets)
+        found.append((method.centroids * targets[own]).sum(dim=1).mean().item())
     assert found[1] > found[0] + 0.05
 
 

@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures import ArchSpec
 from ltkit.architectures.expert_heads import RoutedExperts, Routers, WeightedExperts
-from ltkit.architectures.heads import ExpertHeads
+from ltkit.architectures.heads import CausalHead, ExpertHeads
 from ltkit.architectures.meta_head import MetaHead
 from ltkit.architectures.network import make_head
-from ltkit.checkpoints.content import Content
+from ltkit.checkpoints.content import Content, single
 from ltkit.checkpoints.numbers import number, numbers, shown, whole
 from ltkit.checkpoints.recognised import Recognised, Stored, assemble, head_size
 from ltkit.errors import FormatError, SettingError
@@ -75,14 +76,21 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         )
     spec = architectures.spec(arch)
     stored = {name: Stored(content.place, name) for name in content.tensors}
-    beside = {kind: _beside(content, kind) for kind in WHOLE}
-    head, stored = _head(content, stored, spec, wanted, bool(cosine), scale)
+    beside, causal = {kind: _beside(content, kind) for kind in WHOLE}, _causal(content, spec)
+    notes = [WHOLE[kind] for kind in WHOLE if beside[kind] and wanted.head is None]
+    if causal:
+        head: nn.Module = causal.head(_classes(content, stored, spec))
+        notes.append(causal.note)
+    else:
+        head, stored = _head(content, stored, spec, wanted, bool(cosine), scale)
     made = assemble(
         content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
-        trained_on=dict(trained_on), view=_view(path, trained_on),
-        notes=[WHOLE[kind] for kind in WHOLE if beside[kind] and wanted.head is None],
+        trained_on=dict(trained_on), view=_view(path, trained_on), notes=notes,
     )  # fmt: skip
-    return replace(made, prototypes=content.states.get(BESIDE, {}).get("prototypes"))
+    return replace(
+        made, prototypes=content.states.get(BESIDE, {}).get("prototypes"),
+        moving_mean=causal.mean if causal else None,
+    )  # fmt: skip
 
 
 def _head(
@@ -152,6 +160,50 @@ def _beside(content: Content, kind: str) -> dict[str, Stored]:
     """Return the parameters of a whole model's head, by the names of a network that has it."""
     names = [name for name in content.states.get(BESIDE, {}) if name.startswith(f"{kind}.")]
     return {f"head.{name.removeprefix(f'{kind}.')}": Stored(BESIDE, name) for name in names}
+
+
+class _Causal(NamedTuple):
+    """What a file says of a de-confounded head, beside its weight."""
+
+    mean: Tensor
+    heads: int
+    tau: float
+    gamma: float
+
+    @property
+    def note(self) -> str:
+        """What is taken."""
+        return (
+            f"causal head: de-confounded, {self.heads} parts, tau {self.tau:g}, gamma "
+            f"{self.gamma:g}; posthoc tde takes the mean feature's direction off"
+        )
+
+    def head(self, num_classes: int) -> CausalHead:
+        """Return the head, which takes nothing off."""
+        return CausalHead(
+            len(self.mean), num_classes, heads=self.heads, tau=self.tau, gamma=self.gamma, alpha=0.0
+        )
+
+
+def _causal(content: Content, spec: ArchSpec) -> _Causal | None:
+    """Return what the file has beside a de-confounded head; None where it has another.
+
+    Raises:
+        FormatError: when it does not fit the features.
+    """
+    beside, path = content.states.get(BESIDE, {}), content.path
+    if "causal.mean" not in beside:
+        return None
+    mean, constants = beside["causal.mean"], beside.get("causal.constants", torch.zeros(0))
+    heads, tau, gamma = constants.double().tolist() if constants.shape == (3,) else (0, 0, 0)
+    fits = mean.shape == (spec.features,) and heads >= 1 and spec.features % heads == 0
+    if not fits or tau <= 0 or gamma < 0:
+        found = f"a mean of {tuple(mean.shape)}, {heads:g} heads, tau {tau:g}, gamma {gamma:g}"
+        raise FormatError(
+            f"{path}: attributes: causal: found {found}, expected ({spec.features},), a divisor of "
+            "it, and positive numbers; train it again"
+        )
+    return _Causal(single(mean, f"{path}: attributes: causal.mean"), int(heads), tau, gamma)
 
 
 def _view(path: Path, trained_on: Mapping[str, object]) -> ImageView | None:

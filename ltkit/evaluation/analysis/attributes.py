@@ -189,13 +189,14 @@ def nearest_images(
         shares, own = local[row : row + 1][0].astype(np.float64), np.array([row])
     attribute = int(np.argmax(shares - made.mean))
     hits = _ranked(found, local, shares, made.mean, attribute, own, by, count)
-    example = own[0] if image is not None else _example(found, local, own, attribute)
+    example = int(own[0]) if image is not None else _example(found, local, own, attribute)
     return {
         "schema": "ltkit.nearest-images/1", "features": features.source, "split": split,
         "of": "image" if of_class is None else "class", "by": by,
         "attribute": attribute, "share": float(shares[attribute]),
         "mean": float(made.mean[attribute]),
-        "query": _described(features, found, int(example)),
+        "query": _described(features, found, example)
+        | {"share": float(local[example : example + 1][0, attribute])},
         "images": [_described(features, found, row) | more for row, more in hits],
     }  # fmt: skip
 

@@ -41,7 +41,7 @@ def gather(source: Source) -> dict[str, Any]:
             for name, found in document["balance"].items()
         },
         "nearest": [
-            nearest_images(features, split=split, of_class=str(c["class"]), count=NEAR)
+            nearest_images(features, split=split, of_class=str(c["class"]), by="cosine", count=NEAR)
             for c in rarest
         ],
     }
@@ -69,31 +69,34 @@ def _balance(found: Mapping[str, Any]) -> Exhibit:
             "hovertemplate": "%{x:.0f} %: %{y:.1f} %<extra>%{fullData.name}</extra>",
         })  # fmt: skip
     same = {
-        "type": "scatter", "mode": "lines", "name": "all the same", "x": [0, 100], "y": [0, 100],
+        "type": "scatter", "mode": "lines", "name": "perfectly even", "x": [0, 100], "y": [0, 100],
         "line": {"color": BEFORE, "dash": "dot"}, "hoverinfo": "skip",
     }  # fmt: skip
     layout = {"xaxis": axis("% of classes, or of attributes, the rarest first"),
               "yaxis": axis("% of images, or of positions")}  # fmt: skip
     rows = [[name, *point] for name, one in found["balance"].items() for point in one["curve"]]
+    attributes = found["balance"]["attributes"]["count"]
     return Exhibit(
-        "attribute-balance", "Balance of attributes and of classes",
-        f"What part of the {found['split']} split's images the rarest classes have, and what part "
-        "of the images' positions the rarest attributes: the nearer to the dotted line, the more "
-        "balanced. Attributes are clusters of the vectors in the feature map.",
+        "attribute-balance", "How evenly classes and attributes are spread",
+        f"An attribute is one of {attributes} clusters of the vectors that the network's last "
+        "feature map has at its positions. A curve says what part of the images the rarest classes "
+        "have, or what part of all positions the rarest attributes: the nearer to the dotted line, "
+        f"the more even (Gini 0 is even, near 1 is one for all). {found['split'].capitalize()} "
+        "split.",
         ("of", "part", "share"), rows, [View("", [*traces, same], layout)],
     )  # fmt: skip
 
 
 def _nearest(found: Mapping[str, Any], source: Source) -> Exhibit:
-    heads = ["rare class", *(f"nearest {place}" for place in range(1, NEAR + 1))]
+    heads = ["rare class (its images)", *(f"{place}" for place in range(1, NEAR + 1))]
     cells: list[Sequence[str | Cell]] = [heads]
     rows = []
     for one in found["nearest"]:
         query = one["query"]
         text = (
             f"{brief(query['name'])} ({query['train_count']})\n"
-            f"attribute {one['attribute']}: {percent(one['share'])} %, "
-            f"{percent(one['share'] - one['mean'], '+')} above the mean"
+            f"{percent(query['share'])} % attribute {one['attribute']}\n"
+            f"class {percent(one['share'])} %, all {percent(one['mean'])} %"
         )
         line = [Cell(text, picture=_picture(query, source))]
         line += [
@@ -113,10 +116,12 @@ def _nearest(found: Mapping[str, Any], source: Source) -> Exhibit:
         if source.pictures is None else " Their pictures were not found in the folder."
     )  # fmt: skip
     return Exhibit(
-        "attribute-nearest", "What rare classes share with others",
-        "For each of the rarest classes, in parentheses its training images, the attribute most "
-        "above the mean over classes, its image with most of it, and the images of other classes "
-        f"with the largest part of their positions in it.{absent}",
+        "attribute-nearest", "Images of other classes that share a rare class's attribute",
+        "The attribute is the one that the rare class has most of, compared with all classes: its "
+        "share of the positions in the picture shown, in the class, and in the mean over classes. "
+        "Beside it are the images of other classes that stand out by the same attribute, those "
+        "whose attributes are most like the class's first; attributes can be parts, textures or "
+        f"backgrounds.{absent}",
         ("class", "attribute", "class_share", "place", "name", "id", "share", "cosine"), rows,
         cells=cells,
     )  # fmt: skip

@@ -26,23 +26,27 @@ def nearness(directions: Tensor, temperature: float) -> Tensor:
     return functional.softplus(((others - 1) / temperature).logsumexp(dim=1)).mean().log()
 
 
-def apart(count: int, size: int, temperature: float) -> Tensor:
-    """Return (C, d) directions that are the least near; drawn and solved in double precision.
+def drawn(count: int, size: int) -> Tensor:
+    """Return (C, d) random directions, of any length, in double precision."""
+    return torch.randn(count, size, dtype=torch.float64)
+
+
+def apart(start: Tensor, temperature: float) -> Tensor:
+    """Return (C, d) directions that are the least near, solved in double precision.
 
     Of at most d + 1 they are the corners of a regular simplex: every two have the cosine
     -1 / (C - 1).
 
     Args:
-        count: C.
-        size: d.
+        start: (C, d), `drawn`.
         temperature: of the nearness, above 0.
 
     Example:
-        >>> two = apart(2, 3, 0.07)
+        >>> two = apart(drawn(2, 3), 0.07)
         >>> round(float(two[0] @ two[1]), 4)
         -1.0
     """
-    free = torch.randn(count, size, dtype=torch.float64).requires_grad_()
+    free = start.clone().requires_grad_()
     solver = torch.optim.LBFGS(
         [free], max_iter=STEPS, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
     )

@@ -7,7 +7,7 @@ from torch.nn import functional
 from ltkit.architectures.network import Network
 from ltkit.losses import Moment, check_range
 from ltkit.training.methods import Seen
-from ltkit.training.methods._sphere import apart, matched
+from ltkit.training.methods._sphere import apart, drawn, matched
 from ltkit.training.methods._supervised import supervised
 from ltkit.training.methods.kcl import KCL
 
@@ -103,14 +103,16 @@ class TSC(KCL):
         self.own = torch.arange(len(class_counts))  # each class's target
 
     def attach(self, network: Network) -> None:
-        """Build the projection and the key encoder; solve the targets."""
+        """Build the projection and the key encoder; draw what the targets are solved from."""
         super().attach(network)
-        self.targets = apart(len(self.targets), self.size, SPREAD)
+        self.origin = drawn(len(self.targets), self.size)
 
     def before_epoch(self, moment: Moment) -> None:
-        """Settle which target each class is drawn to, where they have come."""
+        """Solve the targets where the state has none; settle which one each class is drawn to."""
         self.targeted = self.weight > 0 and moment.reached(self.start)
         if self.targeted:
+            if not self.targets.any():
+                self.targets.copy_(apart(self.origin, SPREAD))
             self.own = matched(self.centroids, self.targets)
 
     def contrast(self, labels: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
