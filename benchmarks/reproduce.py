@@ -299,7 +299,8 @@ def trainings(
         if not made.is_file():
             start = ["--init", str(before)] if before else []
             keep = ["--keep-best"] if keep_best and last else []
-            resume = ["--resume"] if made.with_name(f"{made.name}.partial").is_file() else []
+            states = (f"{made.name}.partial", f"{made.stem}.stage*")
+            resume = ["--resume"] if any(any(made.parent.glob(s)) for s in states) else []
             one = ["train", *shlex.split(part), *rest, *start, *keep, "-o", str(made), *resume]
             words.append(one)
         before = made
@@ -369,11 +370,11 @@ def measure(job: Job, work: Path, device: str, run: Run) -> dict[str, Any]:
     }
 
 
-def scores(document: str) -> dict[str, Any]:
-    """Return the figures of the model's own head in what `evaluate --json` prints."""
+def scores(document: str, row: int = 0) -> dict[str, Any]:
+    """Return the figures of a row in what `evaluate --json` prints; the first is the own head's."""
     content = json.loads(document)
-    row = content["rows"][0]
-    return {"n": content["n"], "accuracy": row["accuracy"], "interval": row["interval"]}
+    found = content["rows"][row]
+    return {"n": content["n"], "accuracy": found["accuracy"], "interval": found["interval"]}
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

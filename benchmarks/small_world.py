@@ -2,16 +2,18 @@
 
 The problem is 25 classes of CIFAR-100 in five families, so that each class has near ones, at
 16 x 16 pixels: from 480 training images to 5, 20 validation images a class, all test images. A
-ResNet-8, 40 epochs, the same images and schedule for all. A run is `ltkit train` (one more with
-`--init` where features are learned beforehand), `extract` and `evaluate --json`; its line goes to
-benchmarks/results/small_world.jsonl. Runs that have a line are skipped, so the same command goes on
-where an interrupted one stopped, in the middle of a training, too.
+ResNet-8, 40 epochs, the same images and schedule for all. A row is `ltkit train` (one more with
+`--init` where features are learned beforehand), `extract`, a correction where it has one, and
+`evaluate --json`; rows of the same network share its training. A line a row and seed goes to
+benchmarks/results/small_world.jsonl. What has a line is skipped, so the same command goes on where
+an interrupted one stopped, in the middle of a training, too.
 
     python benchmarks/small_world.py --root DATA [--methods ce,paco] [--seeds 0,1,2] [--plan]
 """
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import statistics
@@ -41,10 +43,13 @@ FAMILIES = (
     ("orchid", "poppy", "rose", "sunflower", "tulip"),
 )
 MOST, IMBALANCE, VAL = 480, 100, 20
-TRAIN = "--arch resnet8 --image-size 16 --epochs 40 --batch-size 64 --lr 0.05 --schedule cosine"
+WINDOW = "--set window=5"
+ARCH = "--arch resnet8"
+TRAIN = "--image-size 16 --epochs 40 --batch-size 64 --lr 0.05 --schedule cosine"
 BALANCED = (
     "--augment simclr --from-epoch 32 --then ce --then-sampler class-balanced --freeze backbone"
 )
+RIDE = "ride --experts 3 --drw 32"
 METHODS = {
     "CE": "ce",
     "balanced softmax": "balanced-softmax",
@@ -65,8 +70,29 @@ METHODS = {
     "OLTR, whole model": "oltr",
     "Lifted": "lifted",
     "Range": "range",
-}
-"""What `ltkit train` is told; the second of two starts from the first's features."""
+    "re-sampling": "ce --sampler class-balanced",
+    "re-weighting": "weighted",
+    "RIDE, 3 experts": RIDE,
+    **{
+        f"RIDE, AlphaNet, {metric}, rho {rho}":
+            f"{RIDE} > alphanet fit --seeds 10 --rho {rho}{options}"
+        for metric, options in (("nearest", ""), ("random", " --metric random"))
+        for rho in ("0.5", "1", "1.5")
+    },
+    "SADE": "sade --experts 3",
+    "BBN": "bbn --arch resnet8_two_branch",
+    "de-confounded": "tde",
+    "TDE": "tde > posthoc tde",
+    "MiSLAS": "mislas",
+    "SWRM": f"swrm {WINDOW}",
+    "SWRM, inverse similarity": f"swrm {WINDOW} --set similarity=inverse",
+    "SWRM, printed sign": f"swrm {WINDOW} --set sign=1",
+    "SWR": f"swrm {WINDOW} --set form=swr",
+    "SWM": f"swrm {WINDOW} --set form=swm",
+    "DySWRM": f"dyswrm {WINDOW}",
+}  # fmt: skip
+"""What `ltkit train` is told, with a bar before a second start, from the first's features, and
+after ``>`` how the network's head is corrected."""
 
 META = ("OLTR, whole model",)
 """Rows whose network is extracted with the head of the whole model."""
@@ -74,33 +100,51 @@ META = ("OLTR, whole model",)
 
 @dataclass(frozen=True)
 class Run:
-    """One row's training with one seed."""
+    """One row with one seed."""
 
     name: str
     seed: int
 
     @property
+    def training(self) -> str:
+        """What the network's training is told, without the schedule."""
+        return METHODS[self.name].partition(" > ")[0]
+
+    @property
+    def correction(self) -> str:
+        """How its head is corrected, if it is."""
+        return METHODS[self.name].partition(" > ")[2]
+
+    @property
     def train(self) -> str:
         """What names the run: its commands without where they read and write."""
-        return f"train {METHODS[self.name]} {TRAIN} --seed {self.seed}"
+        after = f" > {self.correction}" if self.correction else ""
+        return f"train {self.training} {self.schedule} --seed {self.seed}{after}"
+
+    @property
+    def schedule(self) -> str:
+        """The network, where the row has none of its own, and the schedule."""
+        return TRAIN if "--arch" in self.training else f"{ARCH} {TRAIN}"
 
     def folder(self, work: Path) -> Path:
-        """Return where the run keeps its files until it is done."""
-        return work / f"{self.name.replace(' ', '-').replace(',', '')}.seed{self.seed}"
+        """Return where the network of this row and its like lies until all of them are done."""
+        return work / f"{re.sub('[^a-z0-9]+', '-', self.training)}.seed{self.seed}"
 
     def commands(self, work: Path) -> list[list[str]]:
         """Return the words of the commands that are left; an interrupted training goes on."""
         folder, data = self.folder(work), str(work / "data")
         checkpoint, features = folder / "model.pt", str(folder / "feats.h5")
-        own = [*shlex.split(TRAIN), "--seed", str(self.seed)]
+        own = [*shlex.split(self.schedule), "--seed", str(self.seed)]
         where = ["--data", data, "--device", "cpu", "--quiet"]
-        head = ["--head", "meta"] if self.name in META else []
-        return [
-            *trainings(METHODS[self.name], [*own, *where], checkpoint),
-            ["extract", str(checkpoint), *where, "--splits", "test", *head, "-o", features,
-             "--overwrite"],
-            ["evaluate", features, "--json"],
-        ]  # fmt: skip
+        how = ["--head", "meta"] if self.name in META else []
+        how += [] if self.correction else ["--splits", "test"]
+        extract = ["extract", str(checkpoint), *where, *how, "-o", features, "--overwrite"]
+        trained = trainings(self.training, [*own, *where], checkpoint)
+        if not self.correction:
+            return [*trained, extract, ["evaluate", features, "--json"]]
+        corrected = str(folder / "corrected.h5")
+        words = [*shlex.split(self.correction), features, "-o", corrected, "--overwrite", "--quiet"]
+        return [*trained, extract, words, ["evaluate", features, corrected, "--json"]]
 
 
 def make_pictures(target: Path) -> None:
@@ -139,7 +183,8 @@ def measure(run: Run, work: Path) -> dict[str, Any]:
     """Do what is left of a run; return its line."""
     run.folder(work).mkdir(parents=True, exist_ok=True)
     document = [ltkit(words) for words in run.commands(work)][-1]
-    line = {"train": run.train, "name": run.name, "seed": run.seed, "test": scores(document)}
+    test = scores(document, -1 if run.correction else 0)
+    line = {"train": run.train, "name": run.name, "seed": run.seed, "test": test}
     return line | {"machine": machine()}
 
 
@@ -165,7 +210,8 @@ def table(path: Path = RESULTS) -> list[str]:
         "40 epochs of batches of 64, the same images, schedule and, but for the views that a "
         "method asks for, augmentation for all. SupCon, KCL and TSC learn features for 32 epochs, "
         "then a head on them, from balanced draws. Where features are learned beforehand, that "
-        "takes 40 epochs more. Mean ± standard deviation over n seeds, last epoch.",
+        "takes 40 epochs more. Corrections are chosen on the validation images, 20 a class; "
+        "AlphaNet is fitted ten times. Mean ± standard deviation over n seeds, last epoch.",
         "",
         "| method | n | few | medium | many | all | `ltkit train` |",
         "|---|---|---|---|---|---|---|",
@@ -209,7 +255,7 @@ def difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, flo
 
 
 def _shown(flags: str) -> str:
-    return ", then ".join(f"`{part}`" for part in flags.split(" | "))
+    return ", then ".join(f"`{part}`" for part in re.split(" [|>] ", flags))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,7 +291,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"failed: {run.name}: exit code {error.returncode} of {shlex.join(error.cmd)}")
             failed += 1
         else:
-            shutil.rmtree(run.folder(args.work))
+            folder = run.folder(args.work)
+            if all(other.folder(args.work) != folder for other in runs[number:]):
+                shutil.rmtree(folder)
     return 1 if failed else 0
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "Model", "compare", "evaluate", "export", "extract", "features", "fix", "loss", "nearest",
-    "read", "read_correction", "recommend", "report", "save", "with_base",
+    "Model", "compare", "ensemble", "evaluate", "export", "extract", "features", "fix", "loss",
+    "nearest", "read", "read_correction", "recommend", "report", "save", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ltkit import training as training
     from ltkit.face import Model as Model
     from ltkit.face import compare as compare
+    from ltkit.face import ensemble as ensemble
     from ltkit.face import evaluate as evaluate
     from ltkit.face import export as export
     from ltkit.face import extract as extract

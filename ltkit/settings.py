@@ -16,7 +16,9 @@ Metric = Literal["euclidean", "cosine", "random", "wordnet"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal["none", "standard", "cutout", "autoaugment", "autoaugment+cutout", "simclr"]
+Augment = Literal[
+    "none", "standard", "rotation", "cutout", "autoaugment", "autoaugment+cutout", "simclr"
+]
 Sampler = Literal[
     "instance", "class-balanced", "square-root", "progressive", "reversed", "undersample"
 ]
@@ -63,7 +65,7 @@ Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "ham
 """How a picture is scaled, by Pillow's names."""
 
 Weights = Literal["ema", "raw", "best", "last"]
-PathRule = Literal["path", "ancestor"]
+PathRule = Literal["path", "ancestor", "nltk"]
 Stored = Literal["float32", "float16"]
 Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
 RowsOf = Literal["classes", "features"]
@@ -220,6 +222,7 @@ class TrainSettings:
     warmup_epochs: int = 5
     steps: tuple[float, ...] = (0.8, 0.9)
     step_factor: float = 0.01
+    nesterov: bool = False
     augment: Augment = "standard"
     amp: Amp = "off"
     compile: bool = False

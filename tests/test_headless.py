@@ -79,7 +79,7 @@ def refused(ltkit, *words):
 def without_names(document):
     """Drop what tells the two folders apart: paths and what the baseline is called."""
     if isinstance(document, dict):
-        kept = ("file", "files", "features", "against", "fit", "base")
+        kept = ("file", "files", "features", "networks", "against", "fit", "base")
         return {k: without_names(v) for k, v in document.items() if k not in kept}
     if isinstance(document, list):
         return [without_names(part) for part in document]

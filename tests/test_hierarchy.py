@@ -1,4 +1,4 @@
-"""Which classes count as near: the shipped tables, the two rules, groups and their files."""
+"""Which classes count as near: the shipped tables, the rules, groups and their files."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ TABLES = REPOSITORY / "ltkit/data"
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 WORDNET = Path("/usr/share/wordnet")
 ROOT = "n00001740"  # entity
-RULES = ["path", "ancestor"]
+RULES = ["path", "ancestor", "nltk"]
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data is not there")
 
@@ -173,7 +173,7 @@ def test_the_script_makes_the_same_bytes(tmp_path, kind):
     assert all(path.read_bytes() == (TABLES / path.name).read_bytes() for path in made)
 
 
-# The two rules
+# The rules
 
 
 @pytest.mark.parametrize("level", range(6))
@@ -213,10 +213,16 @@ def test_a_common_ancestor_bounds_the_path(imagenet):
 
 def test_paths_by_a_common_ancestor_relate_40_pairs_less(imagenet, climbs):
     """The reading of the published code, as `related_classes` says."""
-    by_ancestor = np.array([(row + climbs).min(axis=1) for row in climbs]) <= 4
+    lengths = np.array([(row + climbs).min(axis=1) for row in climbs])
+    for level in range(6):
+        by_ancestor = related_classes(imagenet, rule="nltk", level=level)
+        np.testing.assert_array_equal(by_ancestor, lengths <= level)
+    by_ancestor = related_classes(imagenet, rule="nltk", level=4)
     related = related_classes(imagenet, rule="path", level=4)
     assert (by_ancestor <= related).all()
     assert np.triu(related & ~by_ancestor).sum() == 40
+    assert by_ancestor.sum() / 1000 == pytest.approx(15.80, abs=0.005)  # as published
+    assert related.sum() / 1000 == pytest.approx(15.88, abs=0.005)
 
 
 def test_toy_path_lengths():
@@ -250,6 +256,10 @@ def test_a_path_may_go_down_and_up_again():
     }
     tall = Hierarchy(dict.fromkeys([*links, "top"], ""), links)
     assert path_lengths(["a", "b"], hierarchy=tall)[0, 1] == 4  # a a1 x b1 b; by the top it is 5
+    for rule, level in (("path", 4), ("nltk", 5), ("ancestor", 3)):
+        for given in (level, level - 1):
+            related = related_classes(["a", "b"], rule=rule, level=given, hierarchy=tall)
+            assert related[0, 1] == (given == level)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -48,13 +48,22 @@ def test_a_class_without_test_samples_is_left_out():
     assert weights["many"].tolist() == [0.5, 0.5, 0.0]
 
 
+def test_a_bin_of_confidence_has_its_upper_end():
+    """(0, 1/15], (1/15, 2/15] and so on, as in Guo et al.; 0 itself is in the first."""
+    ends = np.arange(1, 16) / 15
+    for confidence, bins in ((ends, range(15)), (np.nextafter(ends[:-1], 1), range(1, 15))):
+        count, _, _ = metrics.reliability(confidence, np.ones(len(confidence), bool))
+        assert np.flatnonzero(count).tolist() == list(bins)
+    assert metrics.reliability(np.zeros(1), np.ones(1, bool))[0][0] == 1
+
+
 def test_calibration_error_equals_a_loop_over_bins():
     rng = np.random.default_rng(0)
     confidence, right = rng.random(500), rng.random(500) < 0.5
-    confidence[0] = 1.0
+    confidence[:15] = np.arange(1, 16) / 15
     expected = 0.0
     for b in range(15):
-        inside = (confidence >= b / 15) & (confidence < (b + 1) / 15 + (b == 14))
+        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
         if inside.any():
             gap = right[inside].mean() - confidence[inside].mean()
             expected += inside.mean() * abs(gap)

@@ -210,7 +210,7 @@ def test_references_that_do_not_fit():
             "trained on 264 images, 44 to 44 a class, expected about",
         ),
         (model(PLAIN, EVEN * 2, "c.h5"), "trained on 1056 images, 176 to 176 a class"),
-        (replace(features, classes=ClassTable(np.full(7, 75))), "found other samples"),
+        (replace(features, classes=ClassTable(np.full(7, 75))), "found 7 classes, expected the 6"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             evaluate(features, "test", [], references=[reference])

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from shared_data import cifar100_root
 
-from ltkit.training.recipe import load_method
+from ltkit import losses, registry
+from ltkit.training import methods, recipes
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import small_world
@@ -23,9 +24,12 @@ def line(name, seed, accuracy):
 
 
 def test_every_method_is_known():
+    known = {name for package in (losses, methods, recipes) for name in registry.names(package)}
     for flags in METHODS.values():
-        for part in flags.split(" | "):
-            load_method(part.split()[0])
+        training, _, correction = flags.partition(" > ")
+        for part in training.split(" | "):
+            assert part.split()[0] in known
+        assert correction.split()[:2] in ([], ["posthoc", "tde"], ["alphanet", "fit"])
 
 
 def test_squares_of_four_become_their_mean():
@@ -68,6 +72,20 @@ def test_the_commands_go_on_where_a_run_stopped(tmp_path):
     assert "meta" in Run("OLTR, whole model", 0).commands(tmp_path)[1]
 
 
+def test_rows_of_a_network_share_its_training(tmp_path):
+    """And a corrected one is evaluated with its correction; a recipe's stages are gone on from."""
+    runs = [Run(name, 2) for name in ("RIDE, 3 experts", "RIDE, AlphaNet, random, rho 1")]
+    plain, corrected = (run.commands(tmp_path) for run in runs)
+    assert plain[0] == corrected[0]
+    assert len({run.train for run in runs}) == 2
+    assert corrected[2][:2] == ["alphanet", "fit"]
+    assert corrected[3][1:3] == [corrected[1][corrected[1].index("-o") + 1], corrected[2][-3]]
+    run = Run("MiSLAS", 0)
+    run.folder(tmp_path).mkdir()
+    (run.folder(tmp_path) / "model.stage1.pt").touch()
+    assert run.commands(tmp_path)[0][-1] == "--resume"
+
+
 def test_runs_that_are_there_are_skipped_and_failed_ones_named(tmp_path, monkeypatch, capsys):
     def ltkit(words):
         if words[1] == "paco":
@@ -85,6 +103,7 @@ def test_runs_that_are_there_are_skipped_and_failed_ones_named(tmp_path, monkeyp
     assert called == ["train", "extract", "evaluate"]
     assert small_world.main(asked) == 1
     assert called == ["train", "extract", "evaluate"]
+    assert not [*(tmp_path / "work").glob("ce*")]
     assert small_world.main([*asked, "--plan"]) == 0
     assert "ltkit train paco --arch resnet8" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ltkit.errors import InputError, nearest
+from ltkit.errors import InputError, SettingError, nearest
 
 if TYPE_CHECKING:
     from ltkit.architectures.network import Network
@@ -53,15 +53,17 @@ def _imagenet(
 
 def _experts(arch: str, experts: int, reduced: bool) -> ArchSpec:
     """Return RIDE's form of a network, with separate last two stages per expert."""
-    single = {"resnet32": _cifar(32), **_LARGE}[arch]
-    settings = {k: v for k, v in single.settings.items() if k != "depth"}
+    single = {**_SMALL, **_LARGE}[arch]
     width = single.features * 3 // 4 if reduced else single.features
     summary = f"{single.summary} with {experts} experts{' of 3/4 width' if reduced else ''}"
+    settings = {**single.settings, "experts": experts, "reduced": reduced}
     return ArchSpec(
-        "expert_resnet", {**settings, "experts": experts, "reduced": reduced}, experts * width,
-        summary, image_size=single.image_size, experts=experts,
+        "expert_resnet", settings, experts * width, summary, image_size=single.image_size,
+        experts=experts,
     )  # fmt: skip
 
+
+_SMALL = {f"resnet{depth}": _cifar(depth) for depth in (8, 14, 20, 32, 44, 56)}
 
 _LARGE = {
     "resnet10": _imagenet((1, 1, 1, 1), 512, "ResNet-10"),
@@ -91,13 +93,13 @@ def _small(arch: str) -> ArchSpec:
     return ArchSpec("imagenet_resnet", settings, single.features, summary, image_size=32)
 
 
+WITH_EXPERTS = (
+    "resnet8", "resnet32", "resnet10", "resnet18", "resnet50", "resnext50", "resnet152",
+)  # fmt: skip
+"""Networks that have a form with several experts."""
+
 CATALOGUE: dict[str, ArchSpec] = {
-    "resnet8": _cifar(8),
-    "resnet14": _cifar(14),
-    "resnet20": _cifar(20),
-    "resnet32": _cifar(32),
-    "resnet44": _cifar(44),
-    "resnet56": _cifar(56),
+    **_SMALL,
     **_LARGE,
     **{f"{arch}_small": _small(arch) for arch in _LARGE},
     "resnet32_wide": ArchSpec(
@@ -115,11 +117,36 @@ CATALOGUE: dict[str, ArchSpec] = {
     ),
     **{
         f"{arch}_{experts}experts{'_reduced' if reduced else ''}": _experts(arch, experts, reduced)
-        for arch in ("resnet32", "resnet10", "resnet50", "resnext50", "resnet152")
+        for arch in WITH_EXPERTS
         for experts in (2, 3, 4, 6)
         for reduced in (False, True)
     },
 }
+
+
+def with_experts(arch: str, experts: int) -> str:
+    """Return the form of a network that has so many experts, of three quarters of its width.
+
+    Args:
+        arch: a network of one expert, or of as many.
+        experts: E.
+
+    Raises:
+        SettingError: when there is none.
+
+    Example:
+        >>> with_experts("resnet32", 3), with_experts("resnet8_6experts", 6)
+        ('resnet32_3experts_reduced', 'resnet8_6experts')
+    """
+    found = spec(arch)
+    if found.experts == experts:
+        return arch
+    name = f"{arch}_{experts}experts_reduced"
+    if found.experts > 1 or name not in CATALOGUE:
+        said = f"{arch} has {found.experts}, and no form with {experts}"
+        expected = f"2, 3, 4 or 6 of one of {', '.join(WITH_EXPERTS)}"
+        raise SettingError("experts", f"{said}; expected {expected}; name one with --arch")
+    return name
 
 
 def build(

@@ -43,14 +43,15 @@ class Experts(nn.Module):
 
 
 class CifarExperts(Experts):
-    """ResNet-32 for 32x32 images: (B, 3, 32, 32) to (B, 64 E), or 48 E when reduced."""
+    """A CIFAR ResNet: (B, 3, H, W) to (B, 64 E), or 48 E when reduced."""
 
     names = ("layer2s", "layer3s")
     trunk = ("layer1",)
 
-    def __init__(self, experts: int, reduced: bool, blocks: int = 5) -> None:
+    def __init__(self, experts: int, reduced: bool, depth: int = 32) -> None:
         """Make the layers."""
         super().__init__()
+        blocks = (depth - 2) // 6
         first, second = (24, 48) if reduced else (32, 64)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -117,14 +118,15 @@ def build(
     scale: float,
     experts: int,
     reduced: bool,
+    depth: int = 32,
     depths: Sequence[int] | None = None,
     bottleneck: bool = False,
     groups: int = 1,
     group_width: int = 64,
 ) -> Network:
-    """Build a network; without `depths`, the ResNet-32 for small images."""
+    """Build a network; without `depths`, the one for small images, of `depth` layers."""
     backbone = (
-        CifarExperts(experts, reduced)
+        CifarExperts(experts, reduced, depth)
         if depths is None
         else ImagenetExperts(experts, reduced, depths, bottleneck, groups, group_width)
     )

@@ -281,9 +281,12 @@ class ExpertHeads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, C) logits of (B, E * d) features."""
+        return torch.stack(self.each(features)).mean(dim=0)
+
+    def each(self, features: Tensor) -> list[Tensor]:
+        """Return the (B, C) logits of one expert after another, of (B, E * d) features."""
         parts = features.chunk(len(self.experts), dim=1)
-        logits = [head(part) for head, part in zip(self.experts, parts, strict=True)]
-        return torch.stack(logits).mean(dim=0)
+        return [head(part) for head, part in zip(self.experts, parts, strict=True)]
 
     def record(self) -> Head:
         """Return the experts' heads, stacked."""
@@ -310,6 +313,12 @@ class ExpertHeads(nn.Module):
 
     def _records(self) -> list[Head]:
         return [head.record() for head in self.experts]  # type: ignore[operator]
+
+
+def expert_logits(head: nn.Module, features: Tensor) -> Tensor:
+    """Return the (B, E, C) logits of a head's experts; of one that has none, its own."""
+    each = head.each(features) if isinstance(head, ExpertHeads) else [head(features)]
+    return torch.stack(each, dim=1)
 
 
 class AlignedHead(nn.Module):

@@ -34,11 +34,65 @@ def read_features(
 
 
 def read_judged(
-    path: Path, base: Path | None, named: list[Path] | None, quiet: bool
+    path: Path, base: Path | None, named: list[Path] | None, quiet: bool, split: str | None = None
 ) -> "tuple[FeatureSet, list[Entry]]":
-    """Read features as `read_features`, and corrections of them as `read_entries`."""
+    """Read features as `read_features`, and corrections of them as `read_entries`.
+
+    Args:
+        path: the features file.
+        base: what stands for its head.
+        named: classifier files, and features files of further networks.
+        quiet: print no notes.
+        split: where all networks' samples are to be the same; None: they do not matter.
+    """
+    from ltkit.files import hdf5
+
+    kinds = {file: hdf5.header(file).get("format") for file in named or ()}
+    others = [file for file, kind in kinds.items() if kind == hdf5.FEATURES.name]
+    if others:
+        rest = [file for file in kinds if file not in others]
+        return _read_networks([path, *others], base, rest, quiet, split)
     features = read_features(path, base, quiet, named or ())
     return features, read_entries(path, features, named, quiet)
+
+
+def _read_networks(
+    paths: list[Path], base: Path | None, files: list[Path], quiet: bool, split: str | None
+) -> "tuple[FeatureSet, list[Entry]]":
+    """Read several networks, and of each the named corrections, told by what they were made from.
+
+    Raises:
+        FormatError: when a file is not sound.
+        InputError: when a file is of none of the networks, or these have other classes or samples.
+    """
+    from ltkit.evaluation import networks
+
+    of = {file: _network_of(file, paths) for file in (*files, *([base] if base else []))}
+    read = [
+        read_features(path, base if base and of[base] == path else None, quiet,
+                      [file for file in files if of[file] == path])
+        for path in paths
+    ]  # fmt: skip
+    first, *others = networks.named(read)
+    for other in others:
+        networks.check_classes(first, other)
+        for line in networks.assumed(first, other, split):
+            _output.say(f"note: {line}", quiet)
+    found = []
+    for path, network in zip(paths, (first, *others), strict=True):
+        found += [] if network is first else [networks.own_head(first, network)]
+        own = read_entries(path, network, [file for file in files if of[file] == path], quiet)
+        found += [networks.of_network(entry, network, first) for entry in own]
+    return first, found
+
+
+def _network_of(file: Path, paths: Sequence[Path]) -> Path:
+    """Return the features that a classifier file was made from; the first, where none are."""
+    from ltkit.files import hdf5
+
+    made_from = hdf5.header(file).get("inputs", {}).get("features")
+    same = (path for path in paths if hdf5.header(path).get("digest") == made_from)
+    return next(same, paths[0])
 
 
 def read_entries(

@@ -81,6 +81,16 @@ FeatsAndClassifiers = Annotated[
         show_default=False,
     ),
 ]
+FeatsOfNetworks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FEATS] [FEATS|CLASSIFIER...]",
+        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
+        "the only features file in this folder. Then features of other networks, tested on the "
+        f"same samples, and classifier files of any of them; default, of one network: {BESIDE}.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Output file.", show_default=False)
 ]
@@ -117,7 +127,8 @@ Base = Annotated[
 Rule = Annotated[
     PathRule,
     typer.Option(
-        help="WordNet rule: a path of at most --level links, or a common ancestor that near."
+        help="WordNet rule: a path of at most --level links, a common ancestor that near, or a "
+        "path of at most --level links over a common ancestor, by which AlphaNet's numbers are."
     ),
 ]
 Level = Annotated[int, setting("level", "Most links of the path, or steps to the ancestor.")]

@@ -40,6 +40,11 @@ def scale_of(
     return low, min(high, most)
 
 
+def files(document: dict[str, Any]) -> str:
+    """Return the features files that a document speaks of."""
+    return ", ".join(document.get("networks", [document["features"]]))
+
+
 def safe(text: str) -> str:
     """Return text for a table cell, without markup."""
     from rich.markup import escape
@@ -97,3 +102,40 @@ def of_sweep(
     curve = f"{_output.sparkline(heights)} " if look.bars else ""
     ends = look.interval(f"{heights[0]:.0f}", f"{heights[-1]:.0f}")
     return f"\nbest of {count}, {knob} {span}\nfew {curve}{ends}{'' if look.narrow else ' %'}"
+
+
+def about_pairs(document: dict[str, Any]) -> str:
+    """Return the title of a table of confused pairs."""
+    return (
+        f"pairs that {document['of']} confuses most: % of the true class's samples (others: points "
+        "from there)"
+    )
+
+
+def of_pairs(document: dict[str, Any], most: int) -> "Table":
+    """Return the table of the most confused pairs, with so many settings at most.
+
+    Args:
+        document: with of, settings, and the pairs of `ltkit.evaluation.confusion`.
+        most: settings.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1))
+    table.add_column("class (training images)\n  taken for", overflow="fold")
+    for name in document["settings"][:most]:
+        table.add_column(safe(name), justify="right")
+    for pair in document["pairs"]:
+        cells = [
+            percent(share) + ("" if name == document["of"] else f" ({100 * change:+.1f})")
+            for name, share, change in zip(
+                document["settings"], pair["share"], pair["change"], strict=True
+            )
+        ]
+        table.add_row(f"{_named(pair['true'])}\n  {_named(pair['predicted'])}", *cells[:most])
+    return table
+
+
+def _named(one: dict[str, Any]) -> str:
+    return safe(f"{one['name']} ({one['train_count']})")

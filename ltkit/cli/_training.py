@@ -62,6 +62,14 @@ Arch = Annotated[
     str | None,
     typer.Option(help="Architecture. Default: one that fits the pictures.", show_default=False),
 ]
+Experts = Annotated[
+    int | None,
+    typer.Option(
+        metavar="E",
+        help="Experts of the network: 3, 4 or 6 for ride, 3 for sade; 2, too, for others.",
+        show_default=False,
+    ),
+]
 Cosine = Annotated[
     bool, typer.Option("--cosine", help="Cosine head: normalised features and rows.")
 ]
@@ -99,6 +107,9 @@ Steps = Annotated[
 StepFactor = Annotated[
     float,
     _options.setting("step_factor", "Factor on the learning rate at each of the --steps."),
+]
+Nesterov = Annotated[
+    bool, typer.Option("--nesterov", help="Nesterov's momentum, as RIDE and SADE have it.")
 ]
 Augmentation = Annotated[
     Augment,

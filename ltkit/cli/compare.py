@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NAMED = 3
 """Most classes named among those won and those lost, in the table."""
 
+PAIRED = 6
+"""Most settings beside confused pairs, in the table."""
+
 NAME, FIGURE = 22, 13
 """Characters that a name and a figure take at least in the table for a screen."""
 
@@ -45,7 +48,7 @@ Csv = Annotated[
 
 
 def compare(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     base: _options.Base = None,
     against: Against = None,
     select: ChosenBy = "balanced",
@@ -72,6 +75,11 @@ def compare(
     those on the upper hull on the validation split. posthoc METHOD --sweep and alphanet fit --rho
     0.5,1,2 write files with several settings.
 
+    Features files of several networks are compared on one test set: the same ids in any order, or
+    without ids the same labels in order. The shot groups are those of the first; the intervals
+    hold for these networks as trained, on new samples. Of corrections, only the named are compared.
+    The pairs of classes that the first confuses most are listed, with the others' share.
+
     \b
     --json prints fractions in 0..1, null where there is none:
       methods    name, file, knob (null with several) and points: label, settings, runs;
@@ -82,18 +90,23 @@ def compare(
                  several seeds), classes (wins and losses with id, name, gain; ties)
       frontier   chosen_on (a split), best (from, to, method), overall (levels), few (by method, at
                  each level), gaps (first, second, overall, gap, interval; a null bound has no end)
+      confusions of several networks: of (a label), settings (labels), pairs as analyze confusion
+                 has them; null for one network
       conclusion in words
-      and features, split, n, bins, groups, samples, bootstrap, select, against, prior (null without
-      one), untested_classes; metrics of points as evaluate has them, of predictions
+      and features, networks (files), split, n, bins, groups, samples, bootstrap, select, against,
+      prior (null without one), untested_classes; metrics of points as evaluate has them, of
+      predictions
 
     Example: ltkit compare feats.h5 feats.alphanet.h5 feats.logit-adjust.h5 --against baseline
+
+    Example: ltkit compare ce.h5 swrm.h5
     """  # noqa: D301 - for click, a backspace keeps the lines of a paragraph
     from ltkit import evaluation
     from ltkit.files.atomic import check_output
 
     levels = None if at is None else _levels(at)
     path, named = _inputs.features_and_named(files, quiet)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     if csv is not None:
         read = (path, *(Path(entry.file) for entry in entries))
         check_output(csv, overwrite=overwrite, inputs=read)
@@ -151,10 +164,17 @@ def _print(document: dict[str, Any]) -> None:
         parts.append("no few-shot class in this split: no curves")
     else:
         parts.append(_of_frontier(document["frontier"], document["against"]))
+    if document["confusions"] is not None:
+        parts.append(_of_confusions(document["confusions"]))
     text = "\n".join([*parts, _output.wrapped(document["conclusion"])])
     if _output.for_people() and _output.is_longer_than_screen(text):
         text = _for_a_screen(document, columns)
     typer.echo(text)
+
+
+def _of_confusions(found: dict[str, Any]) -> str:
+    """Return the pairs of classes that the first network confuses most."""
+    return _output.fitting(lambda look: _tables.of_pairs(found, PAIRED), _tables.about_pairs(found))
 
 
 def _below(document: dict[str, Any]) -> list[str]:
@@ -167,7 +187,7 @@ def _below(document: dict[str, Any]) -> list[str]:
 
 def _title(document: dict[str, Any]) -> str:
     chosen, methods = document["select"], document["methods"]
-    title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    title = f"{_tables.files(document)}, {document['split']} split, {document['n']} samples"
     title += _measures.under(document["prior"])
     if chosen and any(len(method["points"]) > 1 for method in methods):
         title += f"; * best on val by {chosen} accuracy"

@@ -70,7 +70,7 @@ Seeds = Annotated[
 
 
 def evaluate(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     classifier: _options.Classifiers = None,
     base: _options.Base = None,
     split: _options.Split = "test",
@@ -98,7 +98,7 @@ def evaluate(
 
     Of a file with several settings, the one with the best balanced accuracy on the validation split
     is shown. The intervals hold for new samples of the same classes and new seeds;
-    docs/statistics.md.
+    docs/statistics.md. Features files of other networks on the same test set are further rows.
 
     Example: ltkit evaluate feats.h5 --group wordnet
     """  # fmt: skip
@@ -108,7 +108,7 @@ def evaluate(
 
     limits, asked = _limits(fail_under or []), _measures.names(metrics)
     path, named = _inputs.features_and_named(files, quiet, classifier)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     given = entries
     if run is not None and (entries := evaluation.of_seeds(given, run, features)) == given:
         _output.say(f"note: no file has several seeds, so --run {run} changes nothing", quiet)
@@ -192,7 +192,7 @@ def _print_table(document: dict[str, Any], asked: Sequence[str]) -> None:
     accuracies = [row["accuracy"] for row in rows]
     even = all(a["all"] is None or abs(a["all"] - a["balanced"]) < 1e-9 for a in accuracies)
     columns = GROUPS[:-1] if even else GROUPS  # they coincide on a balanced split
-    title = f"{document['features']}, {document['split']} split, {document['n']} samples"
+    title = f"{_tables.files(document)}, {document['split']} split, {document['n']} samples"
     hidden = document.get("hidden", 0)
     by = "; * best on val by balanced accuracy" if hidden else ""
     by += HEADS.get(document.get("run", ""), "")
@@ -240,7 +240,7 @@ def _accuracies(document: dict[str, Any], columns: tuple[str, ...], look: _outpu
         if "difference" in row:
             gains, intervals = row["difference"], row["difference_interval"]
             cells = [_tables.cell(gains, intervals, None, name, "+", look) for name in columns]
-            table.add_row("  over baseline", *cells, style="dim")
+            table.add_row(f"  over {_tables.safe(rows[0]['label'])}", *cells, style="dim")
     return table
 
 

@@ -43,6 +43,16 @@ Runs = Annotated[
 ]
 
 
+Directions = Annotated[
+    bool,
+    typer.Option(
+        "--directions",
+        help="Of a cosine head, write where the corrected rows point, and say what their lengths "
+        "made of the predictions on --split.",
+    ),
+]
+
+
 def export(
     classifier: Corrected = None,
     into: Into = None,
@@ -50,6 +60,7 @@ def export(
     base: _options.Base = None,
     split: _options.Split = "test",
     run: Runs = None,
+    directions: Directions = False,
     trust_code: _options.TrustCode = False,
     base_model: _options.BaseModel = None,
     own_model: _options.OwnModel = None,
@@ -76,7 +87,7 @@ def export(
     from ltkit.records import Correction
     from ltkit.settings import LoadSettings
 
-    _check_form(into, to)
+    _check_form(into, to, directions)
     if output is None:
         raise InputError("--output: absent, expected the name of the new file")
     classifier = classifier or _paths.recommended(quiet)
@@ -106,10 +117,14 @@ def export(
             model_args=tuple(model_arg or ()),
             base_model=None if base_model is None else str(base_model),
         )  # fmt: skip
-        checkpoint.export_into(
-            into, correction, number, output, wanted=wanted,
+        written = checkpoint.export_into(
+            into, correction, number, output, wanted=wanted, directions=directions,
             made_from=features_file.checkpoint_of(features),
         )  # fmt: skip
+        if directions:
+            whole = features.corrected(correction, number)
+            lost = checkpoint.loss_of_lengths(features, split, whole, written)
+            _output.say(f"note: {lost}", quiet)
     elif to in checkpoint.FORMS:
         checkpoint.export_head(features.corrected(correction, number), str(to), output)
     else:
@@ -120,7 +135,7 @@ def export(
     return _output.wrote(output, quiet)
 
 
-def _check_form(into: Path | None, to: str | None) -> None:
+def _check_form(into: Path | None, to: str | None, directions: bool) -> None:
     """Refuse no form of output, two, or an unknown one.
 
     Raises:
@@ -132,6 +147,8 @@ def _check_form(into: Path | None, to: str | None) -> None:
     forms = (*checkpoint.FORMS, *tables.FORMS)
     if (into is None) == (to is None):
         raise InputError(f"export: expected either --into CHECKPOINT or --to {'|'.join(forms)}")
+    if to is not None and directions:
+        raise InputError("--directions: found --to, which holds rows as they are; leave it out")
     if to is not None:
         _options.one_of(to, forms, "--to")
 

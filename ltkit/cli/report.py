@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     classifier: _options.Classifiers = None,
     base: _options.Base = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Output page.")] = Path(
@@ -56,7 +56,7 @@ def report(
 
     For a file with several settings, the one with the best balanced accuracy on the validation
     split is shown class by class; the others are in the tables. Sections without data say what they
-    need.
+    need. Features files of other networks on the same test set are shown beside the first.
 
     Example: ltkit report feats.h5 -o report.html
     """
@@ -64,7 +64,7 @@ def report(
     from ltkit.reporting import making
 
     path, named = _inputs.features_and_named(files, quiet, classifier)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     own = () if features.base is None else (Path(features.base.source),)
     read = (path, *own, *(Path(entry.file) for entry in entries))
     check_output(output, overwrite=overwrite, inputs=read)
@@ -85,7 +85,10 @@ def _summary(made: "Report") -> str:
     """Return, in one line, what a page shows."""
     corrections = len(made.compared["methods"]) - 1 if made.compared else 0
     drawn = sum(not part.absent for part in made.parts)
+    networks = len(made.compared["networks"]) if made.compared else 1
+    others = f"{networks} networks, " * (networks > 1)
+    corrections -= networks - 1
     return (
-        f"{corrections} correction{'s' * (corrections != 1)}, {drawn} of {len(made.parts)} sections"
-        f" have data, {len(made.text.encode()) / 1e6:.1f} MB"
+        f"{others}{corrections} correction{'s' * (corrections != 1)}, {drawn} of "
+        f"{len(made.parts)} sections have data, {len(made.text.encode()) / 1e6:.1f} MB"
     )

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from ltkit.training.job import Progress, Report
 
 OF_IMAGES = (
-    "root", "follow_links", "columns", "arch", "image_size", "resize", "crop", "fit", "window",
-    "interpolation",
-    "augment", "mix", "freeze", "keep_best", "keep_head", "train_", "teacher", "unlabelled",
+    "root", "follow_links", "columns", "arch", "experts", "image_size", "resize", "crop", "fit",
+    "window", "interpolation", "augment", "mix", "freeze", "keep_best", "keep_head", "train_",
+    "teacher", "unlabelled",
 )  # fmt: skip
 """Options that mean nothing where a head is trained on cached features."""
 
 OF_ONE_RUN = (
-    "sampler", "mix", "drw", "from_epoch", "then", "then_sampler", "then_lr", "freeze", "cosine",
-    "scale", "class_means", "init", "keep_head", "teacher", "train_", "unlabelled",
+    "experts", "sampler", "mix", "drw", "from_epoch", "then", "then_sampler", "then_lr", "freeze",
+    "cosine", "scale", "class_means", "init", "keep_head", "teacher", "train_", "unlabelled",
 )  # fmt: skip
 """Options that a recipe of several runs sets for each of them."""
 
@@ -40,6 +40,7 @@ def train(
     follow_links: _options.FollowLinks = False,
     columns: _options.Columns = None,
     arch: _training.Arch = None,
+    experts: _training.Experts = None,
     image_size: _options.ImageSize = None,
     resize: _options.Resize = None,
     crop: _options.Crop = None,
@@ -56,6 +57,7 @@ def train(
     warmup_epochs: _training.WarmupEpochs = None,
     steps: _training.Steps = _training.STEPS,
     step_factor: _training.StepFactor = TrainSettings.step_factor,
+    nesterov: _training.Nesterov = TrainSettings.nesterov,
     augment: _training.Augmentation = TrainSettings.augment,
     mix: _training.Mix = None,
     amp: _training.Precision = TrainSettings.amp,
@@ -99,15 +101,15 @@ def train(
     settings = _settings(
         data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor, augment=augment,
         steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs, weight_decay=weight_decay,
-        schedule=schedule, warmup_epochs=warmup_epochs,
-    )  # fmt: skip
+        schedule=schedule, warmup_epochs=warmup_epochs, nesterov=nesterov)  # fmt: skip
     more = dict[str, Any](seeds=seeds, class_means=class_means, resume=resume, overwrite=overwrite)
-    out, more["device"] = _Output(output, tensorboard, quiet), _options.device_of(device)
+    out = _Output(output, tensorboard, quiet, keep_best)
+    more["device"] = _options.device_of(device)
     with _output.resumable("epochs"):
         if data is None:
             return _train_heads(feats, plan, settings, out, base, **more)
         view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
-        more |= {"arch": arch, "view": view, "keep_best": keep_best, "teacher": teacher} | start
+        more |= {"arch": arch, "experts": experts, "view": view, "teacher": teacher} | start
         where = _Where(data, root, follow_links, _options.columns(columns), unlabelled)
         return _train_networks(where, plan, settings, out, **more)
 
@@ -237,6 +239,7 @@ class _Output(NamedTuple):
     given: Path | None
     tensorboard: Path | None
     quiet: bool
+    keep_best: bool
 
     def reports(self, unit: str) -> "Callable[[Path], Report]":
         """Return a function that makes the progress display for a run's output."""
@@ -283,12 +286,13 @@ def _train_networks(
         return dataset
 
     def wrote(path: Path) -> None:
-        if more["keep_best"] and beside.best_path(path).is_file():
+        if out.keep_best and beside.best_path(path).is_file():
             _output.say(f"wrote {beside.best_path(path)}", out.quiet)
         _output.wrote(path, out.quiet)
 
     target = out.given or Path(f"{plan.method}.pt")
     more |= {"report": out.reports("images"), "wrote": wrote}
+    more["keep_best"] = out.keep_best
     more["note"] = lambda line: _output.say(line, out.quiet or not distributed.writes())
     if not _of_stages(plan.method):
         runs.train_networks(load, plan, settings, target, **more)

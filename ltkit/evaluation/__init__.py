@@ -2,7 +2,7 @@
 
 from ltkit.evaluation.choice import best, objective, run_accuracies
 from ltkit.evaluation.comparison import compare
-from ltkit.evaluation.confusion import confusion_table
+from ltkit.evaluation.confusion import confusion_table, group_confusions, most_confused
 from ltkit.evaluation.entries import (
     Entry,
     entries_of,
@@ -33,12 +33,14 @@ __all__ = [
     "confusion_table",
     "entries_of",
     "evaluate",
+    "group_confusions",
     "grouping_of",
     "knob_of",
     "knobs",
     "label",
     "mean_heads",
     "mean_softmax",
+    "most_confused",
     "objective",
     "of_seeds",
     "on_val",

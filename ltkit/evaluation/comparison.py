@@ -4,7 +4,7 @@ Beside the dimensions of `ltkit.records`: `R` replicates of the bootstrap; `M` m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation import documents, metrics
 from ltkit.evaluation.conclusion import conclusion
-from ltkit.evaluation.entries import Entry
+from ltkit.evaluation.confusion import pair_rows
+from ltkit.evaluation.entries import Entry, settings_of
 from ltkit.evaluation.frontier import dominated_by, height, leaders, round_levels
 from ltkit.evaluation.intervals import (
     Estimate,
@@ -25,15 +26,12 @@ from ltkit.evaluation.intervals import (
 )
 from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.evaluation.measured import Method, Point, few_on_val, methods_of, overall_and_few
+from ltkit.evaluation.networks import every as networks
+from ltkit.evaluation.networks import own_head, predict_entries, several
+from ltkit.evaluation.prediction import predict_classes
 from ltkit.evaluation.priors import described, prior_of
 from ltkit.evaluation.resampling import interval
-from ltkit.records import (
-    Classifier,
-    ClassTable,
-    Correction,
-    FeatureSet,
-    Ints,
-)
+from ltkit.records import ClassTable, FeatureSet, Ints
 from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.compare/2"
@@ -69,7 +67,8 @@ def compare(
     Args:
         features: with a head.
         split: name of the split.
-        entries: corrections, in display order.
+        entries: corrections, in display order; also of other networks, and these themselves
+            (`ltkit.evaluation.networks`).
         bins: bounds of the medium shot group; None: the file's own.
         select: accuracy that a method's setting is chosen by; None: compare every setting.
         against: the method or setting that all others are compared with; None: every pair.
@@ -86,7 +85,7 @@ def compare(
         InputError: for an absent split or head, an empty split, no correction or one that does not
             fit, an unknown `against`, or settings to choose from without a validation split.
     """
-    data, base = features.split(split), features.classifier()
+    data, size = features.split(split), len(features.classes)
     if not len(data):
         raise InputError(f"{features.source}: {split}: found no sample")
     if not entries:
@@ -94,21 +93,22 @@ def compare(
             f"{features.source}: found no correction of it, expected one or more; make one with "
             "ltkit posthoc or ltkit alphanet fit, or name its file"
         )
-    entries = [_own(features, base), *entries]
+    entries = [own_head(features), *entries]
     groups = features.groups(bins)
     share = None if prior is None else prior_of(features, split, prior)
-    weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
+    weights = metrics.group_weights(data.labels, size, groups, share)
     methods = methods_of(features, split, entries, groups, select, replicates, seed, share)
     standing = [(m, m.points[p]) for m in methods for p in m.chosen]
     rival, other = (None, None) if against is None else _named(against, standing)
     frontier = None
     if "few" in weights:
-        frontier = {"chosen_on": "val" if few_on_val(features, groups) else split}
-        frontier |= _frontier(methods, rival, at)
+        on_val = all(few_on_val(of, groups) for of in networks(features, entries))
+        frontier = {"chosen_on": "val" if on_val else split, **_frontier(methods, rival, at)}
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
         "select": select,
         "against": other and other.label,
-        "untested_classes": documents.untested(data.labels, base.num_classes),
+        "networks": [of.source for of in networks(features, entries)],
+        "untested_classes": documents.untested(data.labels, size),
         "prior": None if share is None else described(str(prior), share, data.labels),
         "methods": _method_rows(methods, weights),
         "pairs": [
@@ -116,12 +116,26 @@ def compare(
             for pair in _pairs([p for _, p in standing], other)
         ],
         "frontier": frontier,
+        "confusions": _confusions(features, split, entries, methods),
     }
     return document | {"conclusion": conclusion(document)}
 
 
-def _own(features: FeatureSet, base: Classifier) -> Entry:
-    return Entry(features.baseline, features.baseline_source, Correction.baseline(base))
+def _confusions(
+    features: FeatureSet, split: str, entries: Sequence[Entry], methods: Sequence[Method]
+) -> dict[str, Any] | None:
+    """Return the pairs that the first of several networks confuses most; None for one network."""
+    if not several(entries):
+        return None
+    standing, labels = [], []
+    for entry, method in zip(entries, methods, strict=True):
+        runs = [rows for _, rows in settings_of(entry.correction)]
+        for place in method.chosen:
+            standing.append(replace(entry, correction=entry.correction.only(runs[place])))
+            labels.append(method.points[place].label)
+    predicted = predict_entries(features, split, standing, predict_classes)
+    pairs = pair_rows(predicted, features.split(split).labels, features.classes)
+    return {"of": labels[0], "settings": labels, "pairs": pairs}
 
 
 def _pairs(points: Sequence[Point], rival: Point | None) -> list[tuple[Point, Point]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,16 @@ NAMING, LONGEST_WORD = 2, 20
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A correction to evaluate, with the name and file it is shown under."""
+    """A correction to evaluate, with the name and file it is shown under.
+
+    network: features of another model on the same samples, whose head it corrects
+        (`ltkit.evaluation.networks`); None: the features that are evaluated.
+    """
 
     name: str
     file: str
     correction: Correction
+    network: FeatureSet | None = None
 
 
 def entries_of(
@@ -223,8 +228,9 @@ def of_seeds(entries: Sequence[Entry], how: Heads, features: FeatureSet) -> list
     for entry in entries:
         one = entry.correction
         if any(len(runs) > 1 for _, runs in settings_of(one)):
-            one = mean_heads(one) if how == "mean" else one_run(one, {}, how, features)
-            entry = Entry(f"{entry.name} {how}", entry.file, one)
+            of = entry.network or features
+            one = mean_heads(one) if how == "mean" else one_run(one, {}, how, of)
+            entry = replace(entry, name=f"{entry.name} {how}", correction=one)
         found.append(entry)
     return found
 

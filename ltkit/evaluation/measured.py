@@ -17,10 +17,11 @@ from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.frontier import corners, knob_of
 from ltkit.evaluation.intervals import Moments, moments
 from ltkit.evaluation.measures import Figures, Judge
+from ltkit.evaluation.networks import predict_entries
 from ltkit.evaluation.prediction import predict_classes
 from ltkit.evaluation.priors import sample_weights
 from ltkit.evaluation.resampling import bootstrap, mean_over_seeds, resampled_groups
-from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
+from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
 from ltkit.settings import Select
 
 Floats = NDArray[np.float64]
@@ -107,25 +108,27 @@ def methods_of(
     prior: Floats | None = None,
 ) -> list[Method]:
     """Return every file's settings, measured on the split, and what was chosen on val."""
-    data, base = features.split(split), features.classifier()
-    weights = metrics.group_weights(data.labels, base.num_classes, groups, prior)
-    shares = sample_weights(data.labels, prior, base.num_classes)
+    data, size = features.split(split), len(features.classes)
+    weights = metrics.group_weights(data.labels, size, groups, prior)
+    shares = sample_weights(data.labels, prior, size)
+    predicted = predict_entries(features, split, entries, predict_classes)
     judge = Judge(data, groups, weights, shares)
-    measured = _measure(judge, base, entries, replicates, seed)
+    measured = _measure(judge, predicted, entries, replicates, seed)
     found = []
     for number, (entry, points) in enumerate(zip(entries, measured, strict=True)):
-        val, chosen, right = validated(features, base, entry.correction, groups, select, prior)
+        of = entry.network or features
+        val, chosen, right = validated(of, entry.correction, groups, select, prior)
         settings = [point.settings for point in points]
         knob, redrawn = knob_of(settings), None
         if knob is not None or len(points) == 1:
             walk = np.argsort([each[knob] for each in settings] if knob else [0], kind="stable")
         else:
-            there = val if few_on_val(features, groups) else None
+            there = val if few_on_val(of, groups) else None
             walk = corners(*overall_and_few(there or [point.accuracy for point in points]))
             if there and there[0]["few"] is not None and right is not None:
-                of = [runs for _, runs in settings_of(entry.correction)]
+                every = [runs for _, runs in settings_of(entry.correction)]
                 redrawn = _redrawn(
-                    features.splits["val"], right, of, groups, replicates, (seed, number), prior
+                    of.splits["val"], right, every, groups, replicates, (seed, number), prior
                 )
         walk = walk if points[0].accuracy["few"] is not None else np.arange(0)
         found.append(Method(entry.name, entry.file, points, val, chosen, knob, walk, redrawn))
@@ -156,7 +159,6 @@ def _redrawn(
 
 def validated(
     features: FeatureSet,
-    base: Classifier,
     correction: Correction,
     groups: ShotGroups,
     select: Select | None,
@@ -176,6 +178,7 @@ def validated(
             f"{features.source}: no validation split to choose a setting of {correction.method} "
             "on; compare every setting, or files with one setting each"
         )
+    base = features.classifier()
     (predicted,) = predict_classes(val, base, [correction])
     weights = metrics.group_weights(val.labels, base.num_classes, groups, prior)
     right = predicted == val.labels
@@ -190,11 +193,15 @@ def validated(
 
 
 def _measure(
-    judge: Judge, base: Classifier, entries: Sequence[Entry], replicates: int, seed: int
+    judge: Judge,
+    predicted: Sequence[NDArray[Any]],
+    entries: Sequence[Entry],
+    replicates: int,
+    seed: int,
 ) -> list[list[Point]]:
     """Return the points of every method; all runs are resampled together."""
     data, weights = judge.split, judge.weights
-    predicted = predict_classes(data, base, [e.correction for e in entries])
+    size = len(next(iter(weights.values())))
     right = np.concatenate(predicted) == data.labels  # (S of all methods, N)
     drawn = bootstrap(right, data.labels, weights, replicates=replicates, seed=seed)
     spread = resampled_groups(data.labels, weights)
@@ -204,7 +211,7 @@ def _measure(
         points = []
         for setting, runs in settings:
             rows = first + np.array(runs)
-            hits = metrics.class_accuracy(right[rows], data.labels, base.num_classes)  # (S, C)
+            hits = metrics.class_accuracy(right[rows], data.labels, size)  # (S, C)
             means = mean_over_seeds(drawn[:, :, rows], (seed, number)).round(12)
             each = [metrics.summarize(h, weights) for h in hits]
             points.append(
@@ -214,7 +221,7 @@ def _measure(
                     (number, tuple(entry.correction.runs[run].get("seed") for run in runs)),
                     right[rows],
                     hits.mean(axis=0),
-                    moments(right[rows], data.labels, base.num_classes),
+                    moments(right[rows], data.labels, size),
                     metrics.summarize(hits.mean(axis=0), weights),
                     metrics.deviations(each),
                     {name: d for name, d in zip(weights, means, strict=True) if name in spread},

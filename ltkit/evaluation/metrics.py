@@ -169,6 +169,8 @@ def confusions(predicted: NDArray[Any], labels: Ints) -> tuple[Ints, Ints, Float
 def reliability(confidence: Floats, correct: NDArray[Any]) -> tuple[Ints, Floats, Floats]:
     """Return the values of a reliability diagram with `ECE_BINS` equal bins of confidence.
 
+    A bin has its upper end, and not its lower one, as in the source.
+
     Args:
         confidence: (N,) largest softmax probability, 0..1.
         correct: (N,) whether the prediction is right.
@@ -215,4 +217,5 @@ def calibration_error(
 
 
 def _bins(confidence: Floats) -> Ints:
-    return np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    ends = np.arange(1, ECE_BINS) / ECE_BINS
+    return np.searchsorted(ends, confidence, side="left")

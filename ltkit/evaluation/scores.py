@@ -1,7 +1,7 @@
 """The scores of a model and its corrections on a split: what ``ltkit evaluate`` prints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,9 +19,11 @@ from ltkit.evaluation.intervals import (
     moments,
 )
 from ltkit.evaluation.measured import validated
+from ltkit.evaluation.networks import every as networks
+from ltkit.evaluation.networks import own_head, predict_entries, same_samples
 from ltkit.evaluation.prediction import Predictions, predict, predict_classes
 from ltkit.evaluation.resampling import bootstrap_jointly, interval, resampled_groups
-from ltkit.records import Correction, FeatureSet, FeatureSplit, Ints, ShotGroups
+from ltkit.records import Correction, FeatureSet, Ints, ShotGroups
 from ltkit.settings import GROUPS, REPLICATES, Select
 
 SCHEMA = "ltkit.evaluate/2"
@@ -58,7 +60,7 @@ def evaluate(
     Args:
         features: with a head.
         split: name of the split.
-        entries: corrections, in display order.
+        entries: corrections, and other networks (`networks`), in display order.
         bins: bounds of the medium shot group; None: the file's own.
         grouping: for grouped accuracy.
         topk: top-k accuracies to compute; None: top-1, and top-5 with five classes or more.
@@ -87,15 +89,14 @@ def evaluate(
     share = None if prior is None else priors.prior_of(features, split, prior)
     weights = metrics.group_weights(data.labels, base.num_classes, groups, share)
     samples = priors.sample_weights(data.labels, share, base.num_classes)
-    judge = measures.Judge(
-        data, groups, weights, samples, measures.checked(figures), replicates, seed
-    )
+    asked = measures.checked(figures)
+    judge = measures.Judge(data, groups, weights, samples, asked, replicates, seed)
     reference = np.array([_reference_hits(r, split, features) for r in references])  # (M, N)
     scorer = _Scorer(
         data.labels, base.num_classes, weights, groups, grouping, topk, reference,
         replicates, seed, samples,
     )  # fmt: skip
-    rows, by_class, more = _score(features, data, entries, scorer, judge)
+    rows, by_class, more = _score(features, split, entries, scorer, judge)
     _mark_chosen(rows, features, entries, groups, share)
     if shifts:
         _add_shifts(rows, features, split, by_class)
@@ -103,6 +104,7 @@ def evaluate(
         by_class |= _relative_columns(reference, data.labels, by_class)
     by_class |= more
     document = documents.opening(SCHEMA, features, split, bins, replicates, seed) | {
+        "networks": [of.source for of in networks(features, entries)],
         "untested_classes": documents.untested(data.labels, base.num_classes),
         "prior": None if share is None else priors.described(str(prior), share, data.labels),
         "rows": rows,
@@ -163,10 +165,14 @@ def _mark_chosen(
 ) -> None:
     """Add to each row its accuracy on the validation split, and whether its setting is chosen."""
     rows[0].update(label=features.baseline, val=None, chosen=True)
-    base, select, left = features.classifier(), SELECT if features.splits.get("val") else None, 1
+    left = 1
     for entry in entries:
-        settings = [of for of, _ in settings_of(entry.correction)]
-        val, chosen, _ = validated(features, base, entry.correction, groups, select, share)
+        settings, network = (
+            [of for of, _ in settings_of(entry.correction)],
+            entry.network or features,
+        )
+        select = SELECT if network.splits.get("val") else None
+        val, chosen, _ = validated(network, entry.correction, groups, select, share)
         for number, row in enumerate(rows[left : left + len(settings)]):
             row["label"] = label(entry.name, row["settings"], settings)
             row["val"], row["chosen"] = val and val[number], number in chosen
@@ -178,16 +184,14 @@ ByClass = dict[str, NDArray[np.float64]]
 
 def _score(
     features: FeatureSet,
-    data: FeatureSplit,
+    split: str,
     entries: Sequence[Entry],
     scorer: "_Scorer",
     judge: measures.Judge,
 ) -> tuple[list[dict[str, Any]], ByClass, ByClass]:
     """Return a row for the own head and every setting, (C,) class accuracies, and other figures."""
-    base = features.classifier()
-    own, *others = predict(
-        data, base, [Correction.baseline(base), *(e.correction for e in entries)]
-    )
+    data, base = features.split(split), features.classifier()
+    own, *others = predict_entries(features, split, [own_head(features), *entries], predict)
     right = (own.predicted == data.labels).astype(np.float64)
     about = {"name": features.baseline, "file": features.baseline_source, "settings": {}}
     found = judge.figures(own.predicted, own.confidence, [base])
@@ -195,12 +199,13 @@ def _score(
     by_class = {features.baseline: metrics.class_accuracy(right[0], data.labels, base.num_classes)}
     more = judge.columns(features.baseline, found)
     for entry, predictions in zip(entries, others, strict=True):
-        every = list(settings_of(entry.correction))
+        network, every = entry.network or features, list(settings_of(entry.correction))
+        own_judge = replace(judge, split=same_samples(features, network, split))
         for settings, runs in every:
             chosen = predictions.of(runs)
             row = {"name": entry.name, "file": entry.file, "settings": settings}
-            classifiers = (entry.correction.classifier(base, run) for run in runs)
-            found = judge.figures(chosen.predicted, chosen.confidence, classifiers)
+            classifiers = (network.corrected(entry.correction, run) for run in runs)
+            found = own_judge.figures(chosen.predicted, chosen.confidence, classifiers)
             rows.append(row | scorer.row(chosen, right[0]) | found.row(features.classes))
             hits = (chosen.predicted == data.labels).mean(axis=0)
             told = knobs(settings, [other for other, _ in every])
@@ -248,17 +253,7 @@ def _reference_hits(reference: FeatureSet, split: str, features: FeatureSet) -> 
         InputError: when it was tested on other samples, or not trained on a balanced set as large
             as that of the features.
     """
-    data, same = features.split(split), reference.split(split)
-    known = data.ids is not None and same.ids is not None
-    if (
-        len(reference.classes) != len(features.classes)
-        or not np.array_equal(data.labels, same.labels)
-        or (known and not np.array_equal(data.ids, same.ids))  # type: ignore[arg-type]
-    ):
-        raise InputError(
-            f"{reference.source}: {split}: found other samples than in {features.source}, expected "
-            "the same; extract both from one dataset"
-        )
+    same = same_samples(features, reference, split)
     counts, total = reference.classes.train_count, int(features.classes.train_count.sum())
     if np.ptp(counts) > 1 or abs(int(counts.sum()) - total) > EQUAL_SIZE * total:
         raise InputError(

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ltkit import checkpoints
 from ltkit.errors import InputError
+from ltkit.evaluation import objective, predict_classes
 from ltkit.files.atomic import replacing
 from ltkit.files.tables import as_csv
-from ltkit.records import Classifier, Correction
+from ltkit.records import Classifier, Correction, FeatureSet
 from ltkit.settings import LoadSettings
 from ltkit.sources.extraction import TOLERANCE
 
@@ -29,7 +30,8 @@ def export_into(
     *,
     made_from: str,
     wanted: LoadSettings | None = None,
-) -> None:
+    directions: bool = False,
+) -> Classifier:
     """Write a checkpoint with the corrected head; nothing else in it changes.
 
     Before the file gets its name it is loaded again: every tensor but the head's must be equal, and
@@ -42,6 +44,10 @@ def export_into(
         output: the new checkpoint, in the same container and layout.
         made_from: digest of the checkpoint that the features were extracted from.
         wanted: as for `checkpoints.load`, the same as in extraction.
+        directions: of a cosine head, write where the rows point, without their lengths and biases.
+
+    Returns:
+        The classifier that the checkpoint has now.
 
     Raises:
         InputError: when the features came from another checkpoint, the head's form cannot hold the
@@ -59,6 +65,8 @@ def export_into(
             "--to npz"
         )
     corrected, content = correction.classifier(model.head.fold(), run), checkpoints.read(checkpoint)
+    if directions:
+        corrected = model.head.directions(corrected)
     changes = {}
     for name, values in model.network.hold(corrected).items():
         if name not in model.stored:
@@ -76,6 +84,38 @@ def export_into(
     with replacing(output) as temporary:
         checkpoints.rewrite(content, temporary, changes)
         _check(content, temporary, changes, corrected, model.wanted)
+    return corrected
+
+
+def loss_of_lengths(
+    features: FeatureSet, name: str, corrected: Classifier, written: Classifier
+) -> str:
+    """Return a note on what the directions of rows alone change.
+
+    Args:
+        features: what the correction was made for.
+        name: of a split.
+        corrected: what was to be written.
+        written: its directions.
+    """
+    before, after = (
+        np.linalg.norm(c.weight.reshape(c.num_classes, c.experts, -1), axis=2)
+        for c in (corrected, written)
+    )
+    parts = before / np.where(after > 0, after, 1)
+    split, base = features.split(name), features.classifier()
+    made = [Correction.whole("", c) for c in (corrected, written)]
+    wanted, found = (p[0] for p in predict_classes(split, base, made))
+    groups = features.groups()
+    scores = [
+        100 * objective(p, split.labels, base.num_classes, groups, "balanced")
+        for p in (wanted, found)
+    ]
+    return (
+        f"rows had {parts.min():.3g} to {parts.max():.3g} times the head's length, which is lost: "
+        f"{100 * np.mean(wanted != found):.2f} % of the predictions on {name} change, balanced "
+        f"accuracy from {scores[0]:.2f} to {scores[1]:.2f} %"
+    )
 
 
 def _stored_as(old: torch.Tensor, values: NDArray[Any], transposed: bool) -> torch.Tensor:

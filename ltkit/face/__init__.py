@@ -5,6 +5,7 @@ whole document that ``--json`` would print under ``frame.attrs["document"]``. Ar
 lists, or tensors. Nothing is printed, and nothing is written but where an output is named.
 """
 
+from ltkit.evaluation.ensemble import ensemble
 from ltkit.face.advice import recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
@@ -16,6 +17,6 @@ from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "compare", "evaluate", "export", "extract", "features", "fix", "loss", "nearest",
-    "read", "read_correction", "recommend", "report", "save", "with_base",
+    "Model", "compare", "ensemble", "evaluate", "export", "extract", "features", "fix", "loss",
+    "nearest", "read", "read_correction", "recommend", "report", "save", "with_base",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What the functions take: NumPy arrays, lists or tensors; corrections, or their files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.evaluation import Entry
+from ltkit.evaluation.networks import own_head
 from ltkit.narrowing import as_float32
-from ltkit.records import Correction, Floats, Ints
+from ltkit.records import Correction, FeatureSet, Floats, Ints
 
 Array = Any
 """A NumPy array, a list, or a tensor."""
@@ -18,8 +20,12 @@ Array = Any
 Split = tuple[Array, Array]
 """Features (N, D) and labels (N,)."""
 
-Judged = Correction | tuple[str, Correction] | str | Path
-"""A correction, a correction with a name, or the classifier file that holds it."""
+Judged = (
+    Correction | tuple[str, Correction] | str | Path
+    | FeatureSet | tuple[str, FeatureSet] | tuple[str, Correction, FeatureSet]
+)  # fmt: skip
+"""A correction, a correction with a name, or the classifier file that holds it; another network by
+its features, with a name or without; a correction of that, with a name, and its features."""
 
 COMMAND = "import ltkit"
 """The command recorded in files written from Python."""
@@ -61,17 +67,21 @@ def entries_of(corrections: Sequence[Judged]) -> list[Entry]:
     """Return the corrections to evaluate, each with a unique name, by default its method's."""
     found: list[Entry] = []
     for one in corrections:
-        if isinstance(one, tuple):
-            found.append(Entry(one[0], one[0], one[1]))
+        if isinstance(one, FeatureSet):
+            one = (Path(one.source).stem, one)
         elif isinstance(one, Correction):
-            found.append(Entry(one.method, one.method, one))
-        else:
+            one = (one.method, one)
+        if not isinstance(one, tuple):
             found.append(Entry(Path(one).stem, str(one), read_correction(one)))
+        elif isinstance(one[1], FeatureSet):
+            name, network = one[:2]
+            found.append(replace(own_head(network, network), name=name))
+        else:
+            found.append(Entry(one[0], one[0], *one[1:]))
     names = [entry.name for entry in found]
     return [
         entry if names.count(entry.name) == 1
-        else Entry(f"{entry.name} ({names[: place + 1].count(entry.name)})", entry.file,
-                   entry.correction)
+        else replace(entry, name=f"{entry.name} ({names[: place + 1].count(entry.name)})")
         for place, entry in enumerate(found)
     ]  # fmt: skip
 

@@ -36,7 +36,8 @@ def evaluate(
 
     Args:
         features: with a head, or with `base`.
-        *corrections: what to score beside it.
+        *corrections: what to score beside it; features stand for another network on the same
+            samples.
         split: which split.
         bins: bounds of the medium shot group; None: the file's own.
         group: for grouped accuracy.
@@ -92,7 +93,7 @@ def compare(
 
     Args:
         features: with a head, or with `base`.
-        *corrections: at least one.
+        *corrections: at least one; features stand for another network on the same samples.
         against: a name that all others are compared with; None: every pair.
         select: what a correction's setting is chosen by on the validation split.
         split: which split.

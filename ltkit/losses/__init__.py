@@ -196,16 +196,18 @@ def similarity_window(
         \operatorname{mean}_{i \in W_c} \frac{n_i}{n_c}\Bigr), \quad
         m_c = \log \operatorname{mean}_{i \in W_c} sim(i, c)^{-\beta}
 
-    W_c are the classes at most h = floor(window / 2) ranks from c. With d the distance of two
-    positions in units of the median gap between neighbours, sim is 1 + d (``one-plus-distance``:
-    margins from -log(2 h + 1) to 0), 1 / (1 + d) (``inverse``) or exp(-d) (``exponential``: like
-    ``inverse``, margins from 0 without bound).
+    W_c are the classes at most h = floor(window / 2) ranks from c, 2 h + 1 with c: for an even
+    window one more than the printed sums are divided by, so that their means are (window + 1) /
+    window times a mean here, too. With d the distance of two positions in units of the median gap
+    between neighbours, sim is 1 + d (``one-plus-distance``: for an odd window, margins from
+    -log(window) to 0), 1 / (1 + d) (``inverse``) or exp(-d) (``exponential``: like ``inverse``,
+    margins from 0 without bound).
 
     Args:
         class_counts: (C,) floating point, at least 1.
         positions: (C,) of the classes; margins are differentiable in them.
         window: 1 to C.
-        beta: 0 gives margins 0.
+        beta: 0 gives margins 0 for an odd window, log(1 + 1 / window) for an even one.
         similarity: one of `SIMILARITIES`.
         borders: where a window reaches beyond the line, ``clip`` leaves out what is missing,
             ``shift`` moves the window inwards.
@@ -236,6 +238,8 @@ def similarity_window(
     if not own:
         inside = inside & (members != ids[:, None])
     number = inside.sum(dim=1).to(positions.dtype)
+    if own and window % 2 == 0:
+        number = number * (window / (window + 1))  # printed: window + 1 terms, over window
 
     neighbours = (class_counts[members] * inside).sum(dim=1) / number
     weights = (class_counts.max() / class_counts * neighbours / class_counts).log1p()

@@ -17,7 +17,7 @@ class DySWRM(Stateful, nn.Module):
         \frac{e^{z_y + m_y}}{e^{z_y + m_y} + \sum_{j \ne y} e^{z_j}} \\
         w_c &= \log\Bigl(1 + \frac{n_{max}}{n_c} \operatorname{mean}_{i \in W_c}
         \frac{n_i}{n_c}\Bigr), \quad
-        m_c = \log \operatorname{mean}_{i \in W_c} \bigl(1 + |v_i - v_c| / \delta\bigr)^{-\beta}
+        m_c = -\log \operatorname{mean}_{i \in W_c} \bigl(1 + |v_i - v_c| / \delta\bigr)^{-\beta}
 
     v are learned with the network, from a normal draw, without weight decay and only while the
     loss is active; W_c are the classes at most floor(window / 2) ranks from c in their order, and
@@ -25,17 +25,21 @@ class DySWRM(Stateful, nn.Module):
     not depend on the scale of v. The order, and with it w, has no gradient. Until the loss
     starts, plain cross-entropy. Predict with the plain logits.
 
-    A higher margin always costs less, so v moves towards margins of 0, the upper bound, which only
-    classes at one position would reach. The log shows their range and the spread of v.
+    A higher margin always costs less, so classes move apart, in units of delta, those of high
+    weight above all; margins stay within 0 and log(window). With ``sign=1`` they attract each
+    other, towards margins of 0. The log shows the margins' range and the spread of v.
 
     Args:
         class_counts: (C,) training images per class, all at least 1.
         window: W, 1 to C. Published: 15 for CIFAR-100-LT, 30 for ImageNet-LT, 40 for Places-LT.
-        beta: at least 0; 0 gives margins 0. Published: 1 for CIFAR-100-LT, 10 for the other two.
+            Of an even one, W + 1 classes are summed and divided by W, as printed.
+        beta: at least 0; 0 gives margins 0 (for an even W one constant, -log(1 + 1 / W)).
+            Published: 1 for CIFAR-100-LT, 10 for the other two.
         start: the part of training before the loss starts, 0 to 1. Published: the last 60 of 200
             epochs for CIFAR-100-LT, 10 of 90 for ImageNet-LT, 10 of 30 for Places-LT.
         borders: ``clip``, fewer classes at the ends, or ``shift``, windows are moved inwards.
-        sign: sign of the margin, 1 as printed, or -1, with which v moves the other way.
+        sign: of log mean (1 + distance)^-beta: -1 as above, or 1, the default up to
+            0.1.0, which punishes classes with close neighbours less.
         weights: ``raw``, as printed, or ``sum``, scaled to sum C.
         reduction: ``batch`` divides by the batch size, ``weights`` by the weights' sum.
         seed: seed of the first positions, from 0.
@@ -49,8 +53,8 @@ class DySWRM(Stateful, nn.Module):
         >>> dyswrm.before_epoch(Moment(0, 1, None, lambda: torch.zeros(3, 1)))
         >>> dyswrm.positions.data = torch.tensor([0.0, 2.0, 1.0])
         >>> value = dyswrm(torch.zeros(1, 3), torch.tensor([2]), torch.zeros(1, 1))
-        >>> round(value.item(), 4)  # w = log(1 + 28/3), m = log 2/3; w log(1 + 2 / (2/3))
-        3.2375
+        >>> round(value.item(), 4)  # w = log(1 + 28/3), m = log 3/2; w log(1 + 2 / (3/2))
+        1.9788
 
     Source:
         Similarity Window Reweighting and Margins for Long-Tailed Recognition; a later version,
@@ -71,7 +75,7 @@ class DySWRM(Stateful, nn.Module):
         beta: float = 1.0,
         start: float = 0.7,
         borders: str = "clip",
-        sign: int = 1,
+        sign: int = -1,
         weights: str = "raw",
         reduction: str = "batch",
         seed: int = 0,

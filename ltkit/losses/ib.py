@@ -1,5 +1,6 @@
 """IB: samples weigh less the more they move the decision boundary; with gamma 1, IB-focal."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,12 +16,14 @@ from ltkit.losses import (
 
 NEUTRAL = {"alpha": 1e9, "eps": 1e9, "gamma": 0.0}
 FACTORS = ("attached", "detached")
+FOCALS = ("weighted", "plain")
 
 
 class IB(Stateful, nn.Module):
     r"""Mean cross-entropy divided by the sample's influence, from some epoch on.
 
-    .. math:: L_i = w_{y_i} (1 - p_{y_i})^\gamma \, CE(z_i, y_i) \frac{\alpha}{I_i + \epsilon},
+    .. math:: L_i = (1 - q_i)^\gamma \, w_{y_i} CE(z_i, y_i) \frac{\alpha}{I_i + \epsilon},
+        \quad q_i = e^{-w_{y_i} CE(z_i, y_i)},
         \quad I_i = \lVert p_i - onehot(y_i) \rVert_1 \, \lVert f_i \rVert_1, \quad p = softmax(z)
 
     Until then, plain cross-entropy. w are the effective-number weights, with sum C.
@@ -34,6 +37,8 @@ class IB(Stateful, nn.Module):
         beta: parameter of the weights, 0 to 1: 0 is no weights; 1, the usual choice, weights in
             proportion to ``1 / n_c``; 0.9999 the source's combination with class-balanced.
         start: the part of training before the loss starts, 0 to 1; 100 of 200 epochs in the source.
+        focal: with a gamma, ``weighted``: q as above and in the released code, which is a
+            probability where w is 1; ``plain``: q is p of the true class.
         factor: ``attached``, as in the released code: the gradient flows through I, too;
             ``detached``: the factor is a weight, as the source's text has it.
 
@@ -52,9 +57,8 @@ class IB(Stateful, nn.Module):
     Source:
         Park et al., ICCV 2021, arXiv:2110.02444, sec. 3.
 
-        The released code takes the p of IB-focal from the weighted cost, which is no probability;
-        here it is that of the plain logits. Its learning rate falls by 100 where the loss starts;
-        the run's schedule is another matter here.
+        The learning rate of the released code falls by 100 where the loss starts; the run's
+        schedule is another matter here.
     """
 
     weights: Tensor
@@ -68,6 +72,7 @@ class IB(Stateful, nn.Module):
         gamma: float = 0.0,
         beta: float = 1.0,
         start: float = 0.5,
+        focal: str = "weighted",
         factor: str = "attached",
     ) -> None:
         """Compute the weights from the counts; start with cross-entropy."""
@@ -76,9 +81,11 @@ class IB(Stateful, nn.Module):
         check_range("eps", eps, 1e-12)
         check_range("gamma", gamma)
         check_range("start", start, 0, 1)
+        check_choice("focal", focal, FOCALS)
         check_choice("factor", factor, FACTORS)
         check_counts(class_counts)
         self.alpha, self.eps, self.gamma, self.start = alpha, eps, gamma, start
+        self.weighted = focal == "weighted"
         self.detached, self.active = factor == "detached", False
         weights = effective_number_weights(class_counts.double(), beta)
         self.register_buffer("weights", weights, persistent=False)
@@ -95,13 +102,21 @@ class IB(Stateful, nn.Module):
         influence = influences(log_rest.exp(), features)
         influence = influence.detach() if self.detached else influence
         costs = functional.cross_entropy(logits, labels, reduction="none")
-        weights = self.weights.to(logits.dtype)[labels] * (self.gamma * log_rest).exp()
-        return (weights * costs * self.alpha / (influence + self.eps)).mean()
+        costs = self.weights.to(logits.dtype)[labels] * costs
+        if self.gamma:
+            log_hard = _log_complement(costs) if self.weighted else log_rest
+            costs = costs * (self.gamma * log_hard).exp()
+        return (costs * self.alpha / (influence + self.eps)).mean()
 
 
 def influences(wrong: Tensor, features: Tensor) -> Tensor:
     """Return (B,) influences; all of p - onehot adds up to twice the probability of being wrong."""
     return 2 * wrong * features.abs().sum(dim=1)
+
+
+def _log_complement(costs: Tensor) -> Tensor:
+    """Return log(1 - exp(-costs)), finite where a cost has rounded to 0, which is then its part."""
+    return (-(-costs).expm1()).clamp(min=torch.finfo(costs.dtype).tiny).log()
 
 
 loss = IB

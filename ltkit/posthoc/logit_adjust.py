@@ -8,7 +8,7 @@ from ltkit.settings import RANGES
 
 PRIOR = True
 GRID = {"tau": tuple(i / 10 for i in range(31))}
-"""0 to 2 in steps of 0.1; the source sweeps tau on validation data."""
+"""0 to 3 in steps of 0.1; the source sweeps tau on validation data."""
 
 
 def fit(

@@ -127,7 +127,7 @@ def _largest(values: NDArray[Any]) -> float:
 class SomeRows:
     """Some rows of others, read as they are asked for, a few blocks of the file at a time.
 
-    rows: (M,) their numbers, ascending.
+    rows: (M,) their numbers; where they do not ascend, parts of the file are read more than once.
     """
 
     every: Rows
@@ -148,6 +148,10 @@ class SomeRows:
         used = self.rows[wanted]
         values = np.empty((len(used), *self.shape[1:]), self.dtype)
         if not len(used):
+            return values
+        if (used[1:] < used[:-1]).any():
+            order = np.argsort(used, kind="stable")
+            values[order] = SomeRows(self.every, used[order])[:]
             return values
         size = block_rows(self.shape[1] * self.dtype.itemsize)
         for span in blocks(int(used[-1]) + 1 - int(used[0]), size):

@@ -64,7 +64,7 @@ class FeatureSplit:
             yield rows, self.features[rows], self.labels[rows]
 
     def at(self, rows: Ints) -> "FeatureSplit":
-        """Return the samples in some rows, ascending, which are read as they are asked for.
+        """Return the samples in some rows, which are read as they are asked for.
 
         Example:
             >>> FeatureSplit(np.zeros((3, 1)), np.array([4, 5, 6])).at(np.array([0, 2])).labels
@@ -123,6 +123,7 @@ class FeatureSet:
     """The contents of a features file.
 
     base: what stands for the head, where there is none or another one is wanted.
+    called: what the row of its own head is called; of several networks, each one's name.
     prototypes: (K, D) of local vectors, where the splits have shares in them.
     moving_mean: (D,) of the training features, as `train tde` leaves it beside a head.
     """
@@ -136,6 +137,7 @@ class FeatureSet:
     base: Base | None = None
     prototypes: NDArray[np.float32] | None = None
     moving_mean: NDArray[np.float32] | None = None
+    called: str = "baseline"
 
     def split(self, name: str) -> FeatureSplit:
         """Return a split.
@@ -209,7 +211,7 @@ class FeatureSet:
     @property
     def baseline(self) -> str:
         """What the row is called that corrections are compared with."""
-        return "baseline" if self.base is None else self.base.name
+        return self.called if self.base is None else self.base.name
 
     @property
     def baseline_source(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError
 from ltkit.records.arrays import Floats, Ints, products, shifted, unit_rows
 
 Normalize = Literal["none", "features", "cosine"]
@@ -167,13 +167,37 @@ class Head:
             if np.abs(lengths - 1).max() > 1e-3 or classifier.bias.any():
                 raise InputError(
                     "head: a cosine head holds rows of one length and no bias, the corrected rows "
-                    f"have lengths {lengths.min():.3g} to {lengths.max():.3g}; use --to npz"
+                    f"have lengths {lengths.min():.3g} to {lengths.max():.3g}; use --to npz, or "
+                    "--directions, which writes where they point"
                 )
         bias = np.broadcast_to(classifier.bias, (self.experts, self.num_classes))
         return Head(
             weight.reshape(self.weight.shape), bias.reshape(self.bias.shape), self.scale,
             self.normalize,
         )  # fmt: skip
+
+    def directions(self, classifier: Classifier) -> Classifier:
+        """Return what a cosine head holds of a linear classifier: of each expert's rows, where to.
+
+        Raises:
+            SettingError: when the head holds rows as they are, or a class is never predicted, which
+                a bias alone says.
+
+        Example:
+            >>> head = Head(np.float32([[1, 0]]), np.float32([0]), 10, "cosine")
+            >>> wanted = Classifier(np.float32([[3, 4]]), np.float32([7]), True)
+            >>> head.directions(wanted).weight.tolist(), head.directions(wanted).bias.tolist()
+            ([[6.0, 8.0]], [0.0])
+        """
+        if self.normalize != "cosine":
+            raise SettingError("directions", "this head holds rows of any length; leave it out")
+        if not classifier.told.all():
+            said = f"class {int(np.argmin(classifier.told))} is never predicted, which a bias says"
+            raise SettingError("directions", f"{said}, and this head has none; use --to npz")
+        parts = classifier.weight.reshape(self.num_classes, self.experts, -1)
+        rows = unit_rows(parts) * np.float32(self.scale / self.experts)
+        weight = rows.reshape(classifier.weight.shape).astype(np.float32)
+        return Classifier(weight, np.zeros_like(classifier.bias), True, self.experts)
 
 
 @dataclass(frozen=True, eq=False)

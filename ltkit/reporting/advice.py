@@ -60,7 +60,7 @@ def stored(
         choice = settings.get(entry.file, {}).get("choice")
         if _sound(choice):
             label, keep, reason, wins = (choice[key] for key in KEYS)
-            command = "" if keep else ship(features, entry.file)
+            command = "" if keep else ship(entry.network or features, entry.file)
             estimate = settings[entry.file].get("estimate")
             document = estimate if _sound_estimate(estimate) else None
             return Advice(place, label, keep, reason, wins, command, document)

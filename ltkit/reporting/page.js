@@ -71,7 +71,7 @@ const cellName = (ids) =>
 // What a trace's points are called, by its meta.
 const hovers = {
   class: (trace, setting) => ({
-    hovertext: trace.customdata.map((id) => classText(id, trace.name === "baseline" ? 0 : setting)),
+    hovertext: trace.customdata.map((id) => classText(id, trace.legendgroup === "before" ? 0 : setting)),
     hovertemplate: "%{hovertext}<extra></extra>",
     ...(trace.text && narrow() ? { mode: "markers" } : {}), // no room for names
   }),

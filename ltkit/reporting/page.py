@@ -53,7 +53,7 @@ def render(
     sizes = ", ".join(f"{count} {name}" for name, count in document["groups"].items() if count)
     return Template(_file("page.html")).substitute(
         policy=escape(_policy(scripts)),
-        title=_text(f"Report of {document['features']}"),
+        title=_text(f"Report of {', '.join(document['networks'])}"),
         subtitle=_text(
             f"{document['split']} split, {counted(document['n'], 'sample')} of "
             f"{counted(sum(document['groups'].values()), 'class', 'classes')}: {sizes}"

@@ -14,13 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.evaluation import Entry, Grouping, compare, evaluate, metrics
+from ltkit.evaluation import (
+    Entry,
+    Grouping,
+    compare,
+    evaluate,
+    metrics,
+    networks,
+    predict_classes,
+)
 from ltkit.evaluation.analysis import Case, Subject, observe
-from ltkit.evaluation.choice import run_accuracies
 from ltkit.files import hdf5
+from ltkit.neighbors.class_means import class_means
 from ltkit.neighbors.wordnet import readable_names
-from ltkit.records import Correction, FeatureSet, Ints, Neighbors
+from ltkit.records import FeatureSet, Ints, Neighbors
 from ltkit.reporting.advice import Advice
+from ltkit.reporting.exhibits import visible
 from ltkit.settings import REPLICATES, SHOT_GROUPS, NeighborSettings, PathRule, Select
 
 DETAILED = 8
@@ -63,6 +72,27 @@ class Source:
     on_val: Mapping[int, float]
     advice: Advice | None = None
     pictures: Callable[[str], str | None] | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several networks, and not only corrections of one."""
+        return len(self.subject.networks) > 1
+
+    @property
+    def first(self) -> str:
+        """What captions call the model's own head: of several networks, the name of the first."""
+        return visible(self.every_setting[0]) if self.several else "the baseline"
+
+    def network(self, case: Case) -> FeatureSet:
+        """Return the network of a setting: the features of the page, or others."""
+        return case.entry.network or self.subject.features
+
+    def means_of(self, network: FeatureSet) -> tuple[Floats, Ints]:
+        """Return (C, D) means of a network's training features, and the classes that have one."""
+        if network is self.subject.features:
+            return self.subject.means
+        means, counts = class_means(network.split("train"), len(network.classes))
+        return means, np.flatnonzero(counts)
 
     @cached_property
     def every_setting(self) -> list[str]:
@@ -199,7 +229,8 @@ def collect(
     if entries:
         select: Select | None = "balanced" if features.splits.get("val") else None
         compared = compare(
-            features, split, entries, select=select, against="baseline", **options
+            features, split, entries, select=select, **options,
+            against=features.baseline if networks.several(entries) else "baseline",
         )  # fmt: skip
     chosen = np.flatnonzero(
         [
@@ -224,18 +255,29 @@ def collect(
 
 
 def _on_val(subject: Subject, chosen: Sequence[int]) -> dict[int, float]:
-    """Return balanced accuracies on the validation split, by position; 0 is the model's own."""
-    val = subject.features.splits.get("val")
-    if not val or not chosen:
+    """Return balanced accuracies on the validation split, by position; 0 is the model's own.
+
+    Of several networks, only where all have the same images in it.
+    """
+    if not chosen or not all(of.splits.get("val") for of in subject.networks):
         return {}
+    own = networks.own_head(subject.features)
+    entries = [own, *(replace(c.entry, correction=c.entry.correction.only(c.runs))
+                      for c in (subject.cases[place] for place in chosen))]  # fmt: skip
+    try:
+        every = networks.predict_entries(subject.features, "val", entries, predict_classes)
+    except InputError:  # other images
+        return {}
+    labels, size = subject.features.split("val").labels, len(subject.classes)
+    weights = metrics.group_weights(labels, size, subject.groups)
 
-    def balanced(correction: Correction) -> float:
-        every = run_accuracies(val, subject.base, correction, subject.groups)
-        return float(np.mean([found["balanced"] or 0.0 for found in every]))
+    def balanced(predicted: NDArray[Any]) -> float:
+        rows = metrics.class_accuracy(predicted == labels, labels, size)
+        found = [metrics.summarize(row, weights)["balanced"] or 0.0 for row in rows]
+        return float(np.mean(found))
 
-    cases = {1 + place: subject.cases[place] for place in chosen}
-    own = {0: balanced(Correction.baseline(subject.base))}
-    return own | {p: balanced(c.entry.correction.only(c.runs)) for p, c in cases.items()}
+    places = (0, *(1 + place for place in chosen))
+    return {p: balanced(predicted) for p, predicted in zip(places, every, strict=True)}
 
 
 def provenance(paths: Sequence[Path]) -> list[dict[str, Any]]:

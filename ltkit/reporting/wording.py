@@ -38,19 +38,35 @@ def _what(found: Mapping[str, Any], row: Row | None) -> str:
     on = f"on {found['split']} ({counted(found['n'], 'image')})"
     if advice and row:
         return f"{_named(row)}: {on} {_gains(row)}."
+    if val is None and found["several"]:
+        return (
+            "Nothing was chosen, for the networks share no validation images to choose on: the "
+            f"table shows each {on}, against {_named(found['rows'][0])}."
+        )
     if val is None:
         return (
             "Nothing was chosen, for there are no validation images to choose on: the table shows "
             f"every setting {on}, and the best of many is partly lucky."
         )
-    about = f"{percent(val[1])} % balanced accuracy there, against {percent(val[0])} % without it"
+    what = "networks" if found["several"] else "corrections"
+    own = f"{percent(val[0])} % {_without(found)}"
+    about = f"{percent(val[1])} % balanced accuracy there, against {own}"
     if row is None:
-        return f"None of the corrections shown beats the model on val; the best has {about}."
+        return f"None of the {what} shown beats {_model(found)} on val; the best has {about}."
     seen = ", the very images shown here, so that it looks too good" * (found["split"] == "val")
     return (
-        f"Nothing was recommended for this page; of the corrections shown, {_named(row)} is the "
+        f"Nothing was recommended for this page; of the {what} shown, {_named(row)} is the "
         f"best on val{seen} ({about}). {_capital(on)} {_gains(row)}."
     )
+
+
+def _model(found: Mapping[str, Any]) -> str:
+    """Return what the others are compared with."""
+    return _named(found["rows"][0]) if found["several"] else "the model"
+
+
+def _without(found: Mapping[str, Any]) -> str:
+    return f"of {_model(found)}" if found["several"] else "without it"
 
 
 def _named(row: Row) -> str:
@@ -85,7 +101,8 @@ def _cost(found: Mapping[str, Any], row: Row | None) -> str:
     if row is None:
         if (advice and advice["keep"]) or len(found["rows"]) == 1:
             return "Nothing is changed, so nothing is lost."
-        return "What each correction takes from whom is in the table below."
+        what = "network" if found["several"] else "correction"
+        return f"What each {what} takes from whom is in the table below."
     lost = [
         _change(row, name)
         for name in (*SHOT_GROUPS, "all")
@@ -106,6 +123,11 @@ def _sure(found: Mapping[str, Any]) -> str:
     advice = found["advice"]
     if len(found["rows"]) == 1 and advice is None:
         return ""
+    if advice is None and found["several"]:
+        return (
+            "The intervals are for new images and these networks as they are, not for networks "
+            "trained anew."
+        )
     if advice is None:
         return (
             "The intervals are for new images and seeds; they do not know that the best of several "

@@ -9,7 +9,7 @@ from torch import Tensor
 from ltkit.errors import SettingError
 from ltkit.records import blocks
 from ltkit.settings import Augment
-from ltkit.training.auto_augment import auto_augmented, cut_out
+from ltkit.training.auto_augment import auto_augmented, cut_out, turned
 from ltkit.training.simclr import simclr
 
 VIEWS: dict[str, Augment] = {name: name for name in get_args(Augment)}
@@ -34,7 +34,7 @@ class ImageStore:
     mean, std: per channel, of pixel values in 0..1.
     padding: pixels of zeros on each side, so that a crop is a gather.
     augment: ``none``, ``standard`` for crop and flip, which the others have, too, and before all
-        else; ``autoaugment`` comes before normalisation, ``cutout`` after it;
+        else; ``rotation`` and ``autoaugment`` come before normalisation, ``cutout`` after it;
         ``simclr`` has its own crop.
     """
 
@@ -108,6 +108,8 @@ class ImageStore:
         columns = offsets[1] + torch.where(mirrored, columns.flip(0), columns)  # (B, W)
         rows, columns = (t.to(device, non_blocking=True) for t in (rows, columns))
         pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None]]
+        if augment == "rotation":
+            pixels = turned(pixels, generator)
         if "autoaugment" in augment:
             pixels = auto_augmented(pixels, generator)
         views = self._normalised(pixels)

@@ -39,6 +39,8 @@ def check_settings(settings: TrainSettings) -> None:
         raise SettingError(
             "steps", f"found {found}, expected ascending fractions of the run, 0 to 1"
         )
+    if settings.nesterov and not settings.momentum:
+        raise SettingError("nesterov", "found a momentum of 0, expected one above; leave it out")
     if settings.compile and not any(map(shutil.which, COMPILERS)):
         raise SettingError("compile", f"found no C++ compiler, expected {' or '.join(COMPILERS)}")
 
@@ -162,10 +164,10 @@ def check_teacher(loss: OfBatch | Stateful, method: str, taught: bool) -> None:
         SettingError: naming ``teacher``.
     """
     takes = any(part.takes_teacher for part in methods_in(loss))
-    if takes and not taught:
+    if not taught and any(part.needs_teacher for part in methods_in(loss)):
         raise SettingError("teacher", f"absent; {method} learns from a checkpoint, name it")
     if taught and not takes:
-        raise SettingError("teacher", f"{method} takes none; distill does")
+        raise SettingError("teacher", f"{method} takes none; distill and ride do")
 
 
 def least_batch(network: nn.Module) -> int:

@@ -92,7 +92,7 @@ class Job:
         self.optimizer = torch.optim.SGD(
             _groups(self.network, self.loss, settings.weight_decay if decays else 0.0),
             settings.learning_rate, settings.momentum,
-            weight_decay=settings.weight_decay, fused=True,
+            weight_decay=settings.weight_decay, nesterov=settings.nesterov, fused=True,
         )  # fmt: skip
         self.wrapped = "not yet"
         self.parallel: nn.Module = self.network

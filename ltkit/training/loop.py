@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltkit.architectures.heads import expert_logits
 from ltkit.architectures.network import Network
 from ltkit.errors import InputError, SettingError
 from ltkit.files import scratch
@@ -138,20 +139,25 @@ def _blocks(job: Job) -> Iterator[tuple[Tensor, Tensor]]:
 class _Both(nn.Module):
     """A network that returns features and logits, as `distributed.parallel` calls it."""
 
-    def __init__(self, network: Network, detached: bool) -> None:
+    def __init__(self, network: Network, detached: bool, each: bool) -> None:
         super().__init__()
-        self.network, self.detached = network, detached
+        self.network, self.detached, self.each = network, detached, each
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (B, D) features and (B, C) logits, whose gradient may end at the features."""
+        """Return (B, D) features and (B, C) logits, whose gradient may end at the features.
+
+        Of each expert, the logits are (B, E, C).
+        """
         features, logits = self.network.features_and_logits(inputs)
         if self.detached and self.network.head is not None:
             logits = self.network.head(features.detach())
+        elif self.each and self.network.head is not None:
+            logits = expert_logits(self.network.head, features)
         return features, logits
 
 
-def _both(network: Network, settings: TrainSettings, detached: bool) -> nn.Module:
-    both = _Both(network, detached)
+def _both(network: Network, settings: TrainSettings, detached: bool, each: bool) -> nn.Module:
+    both = _Both(network, detached, each)
     if settings.compile:
         device = next(network.parameters()).device.type
         mode = "reduce-overhead" if device == "cuda" else "default"
@@ -217,8 +223,9 @@ def _enter_stage(job: Job) -> Sampler:
     if freeze is None and job.recipe.trained == "last-block":
         train_only(network.backbone, last_block(network.backbone, "this network"))
     detached = method is not None and method.detached
-    if (wrapped := f"{freeze}, {detached}") != job.wrapped:
-        both = _both(network, job.recipe.settings, detached)
+    each = method is not None and method.each
+    if (wrapped := f"{freeze}, {detached}, {each}") != job.wrapped:
+        both = _both(network, job.recipe.settings, detached, each)
         job.wrapped, job.parallel = wrapped, distributed.parallel(both)
     if method is not None and method.sampler is not None:
         return method.sampler

@@ -14,14 +14,24 @@ GREY, TINY, LARGE = "digits_net", "resnet32", "resnet18"
 """Networks for one channel, for pictures up to `SMALL` pixels, and for larger ones."""
 
 
-def network_for(dataset: Dataset) -> str:
+def network_for(dataset: Dataset, experts: int = 1) -> str:
     """Return the architecture that fits the training pictures.
 
     Of files, the median of the shorter sides of a sample decides.
 
+    Args:
+        dataset: the pictures.
+        experts: of the network.
+
     Raises:
-        InputError: for a picture of the sample that cannot be read.
+        InputError: for a picture of the sample that cannot be read, or when the network that fits
+            has no form with so many experts.
     """
+    return architectures.with_experts(_single_for(dataset), experts)
+
+
+def _single_for(dataset: Dataset) -> str:
+    """Return the architecture of one expert."""
     images = dataset.split("train").images
     if isinstance(images, ImageFiles):
         sides = []

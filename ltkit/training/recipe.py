@@ -116,7 +116,10 @@ def recipe(plan: TrainPlan, settings: TrainSettings) -> Recipe:
     stage = _stage(plan, second)
     loss_of = _loss_of(first, plan.drw)
     if stage is not None and second is not first:
-        loss_of = partial(_two_losses, loss_of, _loss_of(second, None), stage)
+        loss_of = partial(
+            _two_losses, loss_of, _loss_of(second, None), stage.from_epoch,
+            held=stage.freeze == "backbone",
+        )  # fmt: skip
     parameters = first.parameters | ({} if plan.drw is None else {"drw": plan.drw})
     return Recipe(
         plan.method, loss_of, settings, parameters, plan.sampler, stage, mixed, cosine,
@@ -230,18 +233,21 @@ def _loss_of(choice: _Choice, drw: int | None) -> Callable[[Tensor], Loss]:
     if drw is None:
         return made if isinstance(module.loss, type) else lambda class_counts: made
     if not hasattr(module, "UNIFORM"):
-        said = f"{method} has no class weights to defer; weighted, class-balanced, ldam have"
+        said = f"{method} has no class weights to defer; weighted, class-balanced, ldam, ride have"
         raise SettingError("drw", said)
     later = getattr(module, "DEFERRED", {}) | parameters
     first, then = partial(module.loss, **parameters | module.UNIFORM), partial(module.loss, **later)
+    if isinstance(module.loss, type):
+        return partial(_two_losses, first, then, drw)
     return lambda class_counts: Deferred(class_counts, first, then, drw)
 
 
 def _two_losses(
     first: Callable[[Tensor], Loss],
     then: Callable[[Tensor], Loss],
-    stage: Stage,
+    epoch: int,
     class_counts: Tensor,
+    *,
+    held: bool = False,
 ) -> Deferred:
-    one, other, held = first(class_counts), then(class_counts), stage.freeze == "backbone"
-    return Deferred(class_counts, one, other, stage.from_epoch, held=held)
+    return Deferred(class_counts, first(class_counts), then(class_counts), epoch, held=held)

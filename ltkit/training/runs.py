@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ltkit.architectures import CATALOGUE
+from ltkit.architectures import CATALOGUE, with_experts
 from ltkit.datasets.unlabelled import UNLABELLED
 from ltkit.errors import SettingError
 from ltkit.files import bases, classifiers
@@ -79,6 +79,7 @@ def train_networks(
     output: Path,
     *,
     arch: str | None = None,
+    experts: int | None = None,
     view: ViewSettings = ViewSettings(),  # noqa: B008 - it is frozen
     seeds: int = 1,
     class_means: Path | None = None,
@@ -102,6 +103,8 @@ def train_networks(
         output: the checkpoint; of several seeds, ``<stem>.seed<n>.pt`` beside it.
         arch: a key of `ltkit.architectures.CATALOGUE`; None: that of `init`, or one that fits the
             pictures.
+        experts: how many it has; None: those of `arch`, or as many as the method has of a network
+            that is not named.
         view: what is said of how the network sees the pictures.
         seeds: how many runs, with the seeds from that of the settings on.
         class_means: a features file whose class means the loss takes instead of the network's own.
@@ -129,12 +132,14 @@ def train_networks(
     start = _start(init, keep_head, note)
     known = start or (_known_start(runs) if resume else None)
     data = dataset if isinstance(dataset, Dataset) else dataset()
-    arch = _network_of(known, data, note) if arch is None else arch
+    arch = arch or (known.arch if known is not None and known.arch in CATALOGUE else None)
+    arch = _network(arch, experts, runs.recipes[0], data, note)
     data, lines = pictures.as_seen(data, arch, view)
     for line in lines:
         note(line)
     if start is not None and (said := unlike(start, data.mean, data.std)):
         note(f"note: {said}")
+    data = _drawn_from(runs.recipes[0], data, note)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
     with distributed.group(device) as own:
@@ -153,15 +158,41 @@ def train_networks(
     return runs.paths
 
 
-def _network_of(
-    known: Start | checkpoint.Started | None, data: Dataset, note: Callable[[str], None]
+def _network(
+    arch: str | None,
+    experts: int | None,
+    made: Recipe,
+    data: Dataset,
+    note: Callable[[str], None],
 ) -> str:
-    """Return the network of what a run starts from, else one that fits the pictures; say so."""
-    if known is not None and known.arch in CATALOGUE:
-        return known.arch
-    arch = pictures.network_for(data)
+    """Return the architecture: the named one, or one that fits the pictures, with its experts.
+
+    Raises:
+        SettingError: when it has no form with so many.
+    """
+    if arch is not None:
+        return arch if experts is None else with_experts(arch, experts)
+    if experts is None:
+        parts = methods_in(made.loss_of(torch.from_numpy(data.classes.train_count)))
+        experts = max((part.experts for part in parts), default=0) or 1
+    arch = pictures.network_for(data, experts)
     note(f"network: {arch}, which fits the pictures; --arch names another")
     return arch
+
+
+def _drawn_from(made: Recipe, data: Dataset, note: Callable[[str], None]) -> Dataset:
+    """Return a dataset whose training images are those that a method learns from.
+
+    Raises:
+        InputError: when it has no such split, or no image in it.
+    """
+    parts = methods_in(made.loss_of(torch.from_numpy(data.classes.train_count)))
+    name = next((part.split for part in parts if part.split != "train"), None)
+    if name is None:
+        return data
+    split = data.split(name)
+    note(f"note: {made.method} learns from the {len(split)} images of {name}, without their labels")
+    return replace(data, splits={**data.splits, "train": split})
 
 
 def _start(init: Path | None, keep_head: bool, note: Callable[[str], None]) -> Start | None:

@@ -137,6 +137,13 @@ def _put_head(
             "keep_head", "found other classes, or another order of them; leave it out",
             where=f"{start.path}: ",
         )  # fmt: skip
+    if record is not None and head.normalize_features != (record.normalize != "none"):
+        kinds = ("a cosine head", "a linear one; cosine makes it one, of the same scale")
+        other = ("a linear head", "a cosine one; leave cosine out")
+        found, expected = kinds if head.normalize_features else other
+        raise SettingError(
+            "keep_head", f"found {found}, expected {expected}", where=f"{start.path}: "
+        )
     try:
         held = network.hold(head)
     except InputError as error:

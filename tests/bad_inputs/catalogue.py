@@ -10,6 +10,7 @@ from bad_inputs.of_arguments import ARGUMENTS_AND_STREAMS
 from bad_inputs.of_arrays import ARRAYS_AND_LISTS, IMPORT
 from bad_inputs.of_checkpoints import CHECKPOINTS, TORCH_FILES
 from bad_inputs.of_composition import COMPOSITION
+from bad_inputs.of_experts import EXPERTS
 from bad_inputs.of_files import ANY_FILE, NAMES, OUTPUTS
 from bad_inputs.of_images import DATA, FOLDERS
 from bad_inputs.of_methods import EVALUATE, EXPORT, NEIGHBORS_AND_ALPHANET, POSTHOC, TRAIN
@@ -21,5 +22,5 @@ ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
     *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE,
-    *COMPOSITION, *STARTS,
+    *COMPOSITION, *STARTS, *EXPERTS,
 )  # fmt: skip

@@ -94,7 +94,7 @@ STARTS = [
     Row("distillation without a teacher", f"{DISTILL}",
         ["--teacher: absent; distill learns from a checkpoint"]),
     Row("teacher of a loss without one", f"{ONE} --teacher m.pt",
-        ["--teacher: ce takes none; distill does"]),
+        ["--teacher: ce takes none; distill and ride do"]),
     Row("teacher of other classes", f"{DISTILL} --teacher bad.pt",
         ["bad.pt: --teacher: found a head of 7 classes, expected 10"], fewer),
     Row("teacher without a head", f"{DISTILL} --teacher bad.pt",

@@ -15,14 +15,15 @@ SMALL = {"swrm": {"window": 3}, "dyswrm": {"window": 3}}
 VARIANTS = {
     "cdb": [{"rule": rule} for rule in ("code", "fixed")],
     "class-balanced": [{"form": form} for form in ("sigmoid", "focal", "binary")],
-    "dyswrm": [{"sign": -1}, {"borders": "shift"}],
-    "ib": [{"factor": "detached"}, {"gamma": 1.0}],
+    "dyswrm": [{"sign": 1}, {"borders": "shift"}],
+    "ib": [{"factor": "detached"}, {"gamma": 1.0}, {"gamma": 1.0, "focal": "plain"}],
     "label-aware-smoothing": [{"shape": shape} for shape in ("linear", "convex")],
     "lade": [{"variant": "paper"}],
     "ldam": [{"beta": 0.999}],
     "seesaw": [{"counts": "dataset"}],
     "swrm": [
-        {"sign": -1}, {"borders": "shift"}, {"index": "label"}, {"own": "out"}, {"unit": "raw"},
+        {"sign": 1}, {"borders": "shift"}, {"form": "swr"}, {"form": "swm"},
+        {"init": "pca"}, {"index": "label"}, {"own": "out"}, {"unit": "raw"},
         {"similarity": "inverse"}, {"similarity": "exponential"}, {"weights": "sum"},
         {"reduction": "weights"},
     ],

@@ -57,6 +57,9 @@ def value(name, logits, **parameters):
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0}), ("ce", {})),
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.9999}), ("class-balanced", {})),
         (("ib", {"alpha": 1e9, "eps": 1e9, "beta": 0.0, "gamma": 2.0}), ("focal", {"gamma": 2.0})),
+        (("ib", {"gamma": 2.0, "beta": 0.0}), (
+            "ib", {"gamma": 2.0, "beta": 0.0, "focal": "plain"}
+        )),
         (("ghm-cwap", {"start": 1.0}), ("ce", {})),
         (("ghm-cwap", {"max_bins": 1}), ("class-balanced", {})),
         (("ghm-cwap", {"kappa": 0.0, "beta": 0.0}), ("ce", {})),
@@ -64,6 +67,8 @@ def value(name, logits, **parameters):
         (("cdb", {"rule": "fixed", "tau": 0.0}), ("ce", {})),
         (("swrm", {"start": 1.0}), ("ce", {})),
         (("dyswrm", {"start": 1.0}), ("ce", {})),
+        (("swrm", {"form": "swm", "beta": 0.0}), ("ce", {})),
+        (("swrm", {"form": "swr"}), ("swrm", {"beta": 0.0})),
     ],
 )  # fmt: skip
 def test_one_loss_is_another_at_a_limit(one, other, logits):
@@ -170,6 +175,7 @@ def test_draws_differ_by_seed_and_by_batch_and_are_the_same_again(name, logits):
         ("ib", "gamma", -1.0, "gamma: found -1.0"),
         ("ib", "beta", 1.1, "beta: found 1.1, expected a finite number from 0 to 1"),
         ("ib", "start", 1.5, "start: found 1.5, expected a finite number from 0 to 1"),
+        ("ib", "focal", "weightd", "focal: found 'weightd', unknown; did you mean weighted"),
         ("ib", "factor", "attach", "factor: found 'attach', unknown; did you mean attached"),
         ("ghm-cwap", "max_bins", 0, "max_bins: found 0"),
         ("ghm-cwap", "kappa", -1.0, "kappa: found -1.0"),
@@ -196,6 +202,8 @@ def test_draws_differ_by_seed_and_by_batch_and_are_the_same_again(name, logits):
         ("swrm", "sign", 2, "sign: found 2, expected 1 or -1"),
         ("swrm", "weights", "sums", "weights: found 'sums', unknown; did you mean sum"),
         ("swrm", "reduction", "sum", "reduction: found 'sum', unknown"),
+        ("swrm", "form", "swx", "form: found 'swx', unknown; did you mean swr"),
+        ("swrm", "init", "pcs", "init: found 'pcs', unknown; did you mean pca"),
         ("swrm", "seed", -1, "seed: found -1"),
         ("dyswrm", "window", 6, "window: found 6, expected from 1 to the number of classes, 5"),
         ("dyswrm", "beta", math.inf, "beta: found inf"),

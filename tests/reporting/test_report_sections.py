@@ -237,7 +237,7 @@ def test_many_classes_share_the_points_of_a_line(monkeypatch):
     assert (found["classes_each"], len(found["class"])) == (3, 7)
     assert found["class"][:3] == [0, 3, 6]
     assert found["norm"][0] == pytest.approx(own.reshape(7, 3).mean(axis=1), abs=1e-5)
-    (exhibit,) = norms.draw(found, collected(features))
+    exhibit, _ = norms.draw(found, collected(features))
     assert "A point is the mean of 3 classes" in exhibit.caption
     assert exhibit.rows[1][:2] == [4, 3]
     assert exhibit.views[0].traces[0]["x"][:3] == [1, 4, 7]

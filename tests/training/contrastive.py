@@ -9,10 +9,13 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-GIVEN = ("bbn", "distill", "learned-scales")
+GIVEN = ("bbn", "distill", "expert-weights", "learned-scales")
 """Methods that need another checkpoint, or a network of two branches."""
 
-CONTRASTIVE = [name for name in registry.names(methods) if name not in GIVEN]
+EXPERTS = ("ride", "sade")
+"""Methods that train several experts, on networks for colour pictures."""
+
+CONTRASTIVE = [name for name in registry.names(methods) if name not in (*GIVEN, *EXPERTS)]
 
 SMALL = {
     "paco": {"queue": 64, "size": 8}, "gpaco": {"queue": 64, "size": 8, "smoothing": 0.1},

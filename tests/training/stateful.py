@@ -77,21 +77,30 @@ def numpy_window(
             first, last = first + move, last + move
         members = places[max(0, first) : last + 1]
         members = [i for i in members if own == "in" or i != c]
+        surplus = (window + 1) / window if window % 2 == 0 and own == "in" else 1.0
         ratios = [COUNTS[i] / COUNTS[c] for i in members]
-        weights[c] = np.log(1 + COUNTS.max() / COUNTS[c] * np.mean(ratios))
+        weights[c] = np.log(1 + COUNTS.max() / COUNTS[c] * surplus * np.mean(ratios))
         distance = [abs(positions[i] - positions[c]) / gap for i in members]
         sim = {
             "one-plus-distance": lambda d: 1 + d,
             "inverse": lambda d: 1 / (1 + d),
             "exponential": lambda d: math.exp(-d),
         }[similarity]
-        margins[c] = np.log(np.mean([1 / sim(d) ** beta for d in distance]))
+        margins[c] = np.log(surplus * np.mean([1 / sim(d) ** beta for d in distance]))
     return weights, margins
 
 
-def numpy_windowed(batches, positions, sign=1, weights="raw", reduction="batch", **options):
+def numpy_windowed(
+    batches, positions, sign=0, weights="raw", reduction="batch", form="swrm", **options
+):
     z, y, _ = batches[-1]
     w, m = numpy_window(positions, **options)
+    if form == "swr":
+        m = np.zeros(CLASSES)
+    if form == "swm":
+        w = np.ones(CLASSES)
+    if sign == 0:  # the nearer, the dearer
+        sign = 1 if options.get("similarity") in ("inverse", "exponential") else -1
     w = w * CLASSES / w.sum() if weights == "sum" else w
     z = z.copy()
     z[np.arange(len(y)), y] += sign * m[y]

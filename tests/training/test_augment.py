@@ -15,7 +15,7 @@ from trained import SETTINGS, Stop, dataset_of, fit, log, same, stop_after, weig
 from ltkit.errors import InputError
 from ltkit.training import auto_augment
 from ltkit.training.augment import ImageStore
-from ltkit.training.auto_augment import KINDS, auto_augmented, cut_out
+from ltkit.training.auto_augment import KINDS, auto_augmented, cut_out, turned
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -233,6 +233,28 @@ def test_the_parts_come_one_after_the_other():
     torch.testing.assert_close(views("autoaugment+cutout"), both, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_turned_images_are_as_pillow_turns_them(channels):
+    generator = torch.Generator().manual_seed(5)
+    pixels = torch.randint(0, 256, (40, 16, 12, channels), generator=generator).byte()
+    found = turned(pixels, torch.Generator().manual_seed(6)).numpy()
+    draws = torch.rand(40, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    degrees = (30 * draws - 15).tolist()
+    assert min(degrees) < -12 < 12 < max(degrees)
+    for image, angle, turn in zip(pixels.numpy(), degrees, found, strict=True):
+        expected = np.asarray(Image.fromarray(image.squeeze()).rotate(angle))
+        np.testing.assert_array_equal(turn.squeeze(), expected)
+
+
+def test_a_view_is_turned_after_the_crop_and_the_flip():
+    generator = torch.Generator().manual_seed(4)
+    standard = store("standard").augmented(torch.arange(7), generator)
+    pixels = standard.permute(0, 2, 3, 1) * (0.2 * 255) + 0.5 * 255
+    changed = turned(pixels.round().byte(), generator).permute(0, 3, 1, 2)
+    expected = (changed / 255 - 0.5) / 0.2
+    torch.testing.assert_close(views("rotation"), expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("augment", ["autoaugment", "autoaugment+cutout"])
 def test_the_policy_is_for_grey_and_coloured_images(augment):
     assert views(augment, shape=(7, 4, 4, 1)).shape == (7, 1, 4, 4)
@@ -243,7 +265,9 @@ def test_the_policy_is_for_grey_and_coloured_images(augment):
 # In a run
 
 
-@pytest.mark.parametrize("augment", ["none", "cutout", "autoaugment", "autoaugment+cutout"])
+@pytest.mark.parametrize(
+    "augment", ["none", "rotation", "cutout", "autoaugment", "autoaugment+cutout"]
+)
 def test_an_augmented_run_repeats_itself_and_is_resumed(tmp_path, augment):
     digits = dataset_of([40, 20, 10])
     settings = replace(SETTINGS, epochs=2, augment=augment)

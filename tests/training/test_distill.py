@@ -171,7 +171,7 @@ def test_a_network_that_wants_pictures_of_its_own_size(digits, taught, monkeypat
 
 def test_a_teacher_of_nothing(digits, taught, output):
     refused(lambda: train(digits, output), "teacher: absent; distill learns from a checkpoint")
-    message = "teacher: ce takes none; distill does"
+    message = "teacher: ce takes none; distill and ride do"
     refused(lambda: train(digits, output, plan=TrainPlan("ce"), teacher=taught), message)
 
 

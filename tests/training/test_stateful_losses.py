@@ -69,12 +69,16 @@ def numpy_elm(batches, tau=1.0, weight=0.1, temperature=0.1, kappa=0.1):
     return cost(z + tau * np.log(prior), y).mean() + weight * total / size
 
 
-def numpy_ib(batches, alpha=1000.0, eps=1e-3, gamma=0.0, beta=1.0, start=0.5, factor="attached"):
+def numpy_ib(
+    batches, alpha=1000.0, eps=1e-3, gamma=0.0, beta=1.0, start=0.5, focal="weighted",
+    factor="attached",
+):  # fmt: skip
     z, y, f = batches[-1]
     p = softmax(z)
     weights = effective(beta)[y] if beta < 1 else CLASSES * (1 / COUNTS)[y] / (1 / COUNTS).sum()
     influence = np.abs(p - np.eye(CLASSES)[y]).sum(axis=1) * np.abs(f).sum(axis=1)
-    hard = (1 - p[np.arange(len(y)), y]) ** gamma
+    right = p[np.arange(len(y)), y] ** (weights if focal == "weighted" else 1)
+    hard = (1 - right) ** gamma
     return (weights * hard * cost(z, y) * alpha / (influence + eps)).mean()
 
 
@@ -122,8 +126,8 @@ def numpy_cdb(batches, rule="paper", tau=1.5):
     return (CLASSES * difficulty[y] / difficulty.sum() * cost(z, y)).mean()
 
 
-def numpy_swrm(batches, start=0.7, seed=0, **options):
-    return numpy_windowed(batches, swrm.project(MEANS, seed), **options)
+def numpy_swrm(batches, start=0.7, seed=0, init="random", **options):
+    return numpy_windowed(batches, swrm.project(MEANS, seed, init), **options)
 
 
 def numpy_dyswrm(batches, start=0.7, seed=0, **options):
@@ -140,16 +144,21 @@ SETTINGS = {
     ],
     "dyswrm": [
         {"beta": 10.0, "seed": 3, "window": 5},
-        {"sign": -1, "borders": "shift"},
+        {"sign": 1, "borders": "shift"}, {"window": 4},
         {"weights": "sum", "reduction": "weights"},
     ],
     "elm": [{"tau": 0.5, "weight": 2.0, "temperature": 0.5, "kappa": 1.0}, {"kappa": 0.0}],
     "ghm-cwap": [{"max_bins": 5, "momentum": 0.0}, {"kappa": 0.5, "beta": 0.9}],
-    "ib": [{"alpha": 10.0, "eps": 0.1, "gamma": 1.0}, {"beta": 0.0}, {"beta": 0.99}],
+    "ib": [
+        {"alpha": 10.0, "eps": 0.1, "gamma": 1.0}, {"gamma": 2.0, "focal": "plain"}, {"beta": 0.0},
+        {"beta": 0.99},
+    ],
     "seesaw": [{"p": 0.3, "q": 1.0, "eps": 0.2}, {"counts": "dataset"}, {"p": 0.0}, {"q": 0.0}],
     "swrm": [
-        {"beta": 10.0, "window": 6}, {"window": 4}, {"sign": -1}, {"borders": "shift"},
-        {"own": "out"}, {"index": "label"}, {"unit": "raw"}, {"similarity": "inverse"},
+        {"beta": 10.0, "window": 6}, {"window": 4}, {"sign": 1}, {"borders": "shift"},
+        {"own": "out"}, {"own": "out", "window": 4}, {"form": "swr"}, {"form": "swm"},
+        {"sign": -1, "similarity": "inverse"}, {"init": "pca"}, {"index": "label"},
+        {"unit": "raw"}, {"similarity": "inverse"},
         {"similarity": "exponential", "beta": 2.0}, {"weights": "sum"}, {"reduction": "weights"},
         {"borders": "shift", "window": 6}, {"seed": 7},
     ],
@@ -174,7 +183,13 @@ def test_it_equals_its_numpy_form_after_some_batches(name, parameters, steps):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("elm", {"temperature": 0.5}), ("ib", {}), ("ib", {"gamma": 1.0})]
+    ("name", "parameters"),
+    [
+        ("elm", {"temperature": 0.5}),
+        ("ib", {}),
+        ("ib", {"gamma": 1.0}),
+        ("ib", {"gamma": 1.0, "focal": "plain"}),
+    ],
 )
 def test_the_gradient_in_the_features_is_that_of_the_value(name, parameters):
     made, (z, y, f) = build(name, **parameters), batch()

@@ -13,12 +13,12 @@ from stateful import (
     batch,
     build,
     call,
+    cost,
     moment,
     numpy_window,
-    numpy_windowed,
 )
 
-from ltkit import losses
+from ltkit import losses, registry
 from ltkit.errors import InputError
 from ltkit.losses import (
     similarity_window,
@@ -35,11 +35,23 @@ def test_positions_keep_clusters_together():
     rng = np.random.default_rng(0)
     group = np.arange(30) % 3
     means = np.eye(3, 8)[group] * 20 + rng.normal(size=(30, 8))
-    line = swrm.project(means, 0)
-    assert (np.diff(group[np.argsort(line)]) != 0).sum() == 2  # three runs
-    np.testing.assert_array_equal(line, swrm.project(means, 0))
     order = rng.permutation(30)
-    np.testing.assert_array_equal(swrm.project(means[order], 0), line[order])
+    for init in swrm.INITS:
+        line = swrm.project(means, 0, init)
+        assert (np.diff(group[np.argsort(line)]) != 0).sum() == 2  # three runs
+        np.testing.assert_array_equal(line, swrm.project(means, 0, init))
+        np.testing.assert_array_equal(swrm.project(means[order], 0, init), line[order])
+
+
+def test_another_seed_is_another_projection_and_the_principal_component_has_none():
+    means = np.random.default_rng(0).normal(size=(30, 8))
+    found = [swrm.project(means, seed) for seed in range(3)]
+    ranks = [tuple(np.argsort(line)) for line in found]
+    assert len({*ranks, *(order[::-1] for order in ranks)}) == 6
+    first, second = (swrm.project(means, seed, "pca") for seed in range(2))
+    np.testing.assert_array_equal(first, second)
+    one, other = (build("swrm", seed=seed).positions for seed in range(2))
+    assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 5, 100])
@@ -64,7 +76,7 @@ def test_positions_are_found_once_where_the_loss_starts():
     np.testing.assert_array_equal(found, swrm.project(MEANS, 0))
     made.before_epoch(moment(epoch=8, epochs=10, means=MEANS[::-1].copy()))
     assert torch.equal(made.positions, found)
-    margins = numpy_window(found.numpy())[1]
+    margins = -numpy_window(found.numpy())[1]
     assert made.watched() == pytest.approx({"margin_min": min(margins), "margin_max": max(margins)})
 
 
@@ -95,10 +107,70 @@ def test_windows_by_hand():
     )
 
 
+def test_an_even_window_sums_one_class_more_than_it_divides_by():
+    """As printed: W + 1 terms, over W; at the ends the same multiple of their mean."""
+    counts, line = torch.tensor([8.0, 4, 2, 1]), torch.arange(4.0)
+    weights, margins = similarity_window(counts, line, window=2, beta=1.0)
+    odd, plain = similarity_window(counts, line, window=3, beta=1.0)
+    assert weights[1].item() == pytest.approx(math.log(1 + 2 * (8 + 4 + 2) / 2 / 4))
+    assert margins[1].item() == pytest.approx(math.log((1 / 2 + 1 + 1 / 2) / 2))
+    torch.testing.assert_close(weights.expm1(), 1.5 * odd.expm1())
+    torch.testing.assert_close(margins, plain + math.log(1.5))
+
+
+def line_of_forty():
+    return torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def costs_of_a_crowd(name, **options):
+    """Costs at equal logits of ten classes close to each other, and of twenty far apart."""
+    steps = np.where(np.arange(40) < 10, 0.1, 1.0) * np.linspace(1, 1.05, 40)
+    line = np.cumsum(steps)
+    made = registry.load(losses, name).loss(torch.full((40,), 9), window=5, start=0.0, **options)
+    made.positions.data.copy_(torch.tensor(line))
+    made.before_epoch(moment(means=line[:, None]))
+    costs = [call(made, np.zeros((1, 40)), [c], [[0.0]]).item() for c in range(40)]
+    return np.array(costs[:8]), np.array(costs[12:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("swrm", {}),
+        ("dyswrm", {}),
+        ("swrm", {"beta": 10.0}),
+        ("swrm", {"similarity": "inverse"}),
+        ("swrm", {"similarity": "exponential"}),
+        ("swrm", {"form": "swm"}),
+    ],
+)
+def test_errors_on_classes_with_close_neighbours_cost_more(name, options):
+    close, apart = costs_of_a_crowd(name, **options)
+    assert close.min() > 1.05 * apart.max()
+
+
+@pytest.mark.parametrize("name", ["swrm", "dyswrm"])
+def test_with_the_printed_sign_a_distance_makes_them_cost_less(name):
+    close, apart = costs_of_a_crowd(name, sign=1)
+    assert close.max() < apart.min()
+
+
+def test_the_bounded_margins_and_those_of_the_inverse_agree_to_the_first_order_in_beta():
+    """Both are beta mean log(1 + d), of a harmonic and of an arithmetic kind."""
+    counts, line = torch.ones(40).double(), line_of_forty()
+    window = partial(similarity_window, counts, line, window=9)
+    for beta, apart in ((1e-2, 2e-2), (1e-3, 2e-3)):
+        bounded = -window(beta=beta)[1]
+        torch.testing.assert_close(
+            bounded, window(beta=beta, similarity="inverse")[1], rtol=apart, atol=0
+        )
+    bounded, inverse = -window(beta=1.0)[1], window(beta=1.0, similarity="inverse")[1]
+    assert (bounded <= inverse).all()  # a mean of reciprocals against one of values
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 10.0])
 def test_margins_are_bounded_as_stated(beta):
-    line = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    counts = torch.arange(1, 41).double()
+    line, counts = line_of_forty(), torch.arange(1, 41).double()
     window = partial(similarity_window, counts, line, window=9, beta=beta)
     margins = window()[1]
     assert (margins >= -math.log(9) - 1e-9).all()
@@ -156,9 +228,11 @@ def test_the_gradient_of_learned_positions_is_that_of_the_value():
     )
 
 
-def test_learning_raises_the_margins_towards_their_bound_and_stays_finite():
-    """A higher margin always costs less, so the positions attract each other."""
-    made, (z, y, f) = build("dyswrm"), batch(size=200)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_learning_raises_the_margins_towards_their_bound_and_stays_finite(sign):
+    """A higher margin always costs less: positions attract each other with sign 1, else part."""
+    made, (z, y, f) = build("dyswrm", sign=sign), batch(size=200)
+    bound = 0.0 if sign == 1 else math.log(3)
     optimizer = torch.optim.SGD(made.parameters(), 0.1)
     values, margins = [], [made.terms()[1].mean().item()]
     for _ in range(200):
@@ -169,9 +243,10 @@ def test_learning_raises_the_margins_towards_their_bound_and_stays_finite():
         values.append(value.item())
         margins.append(made.terms()[1].mean().item())
     assert values[-1] < values[0]
-    assert margins[0] < margins[-1] <= 0
-    floor = numpy_windowed([(z, y, f)], made.positions.detach().double().numpy(), beta=0.0)
-    # margins of 0 are as low as it can get with these weights
+    assert margins[0] < margins[-1] <= bound
+    w, _ = numpy_window(made.positions.detach().double().numpy())
+    z[np.arange(len(y)), y] += bound
+    floor = (w[y] * cost(z, y)).mean()  # as low as it can get with these weights
     assert floor <= values[-1] * (1 + 1e-6)
     assert made.watched()["spread"] == pytest.approx(float(made.positions.detach().std()))
 

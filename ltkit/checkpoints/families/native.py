@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures import ArchSpec
-from ltkit.architectures.heads import CausalHead
+from ltkit.architectures.expert_heads import WeightedExperts
+from ltkit.architectures.heads import CausalHead, ExpertHeads
 from ltkit.architectures.meta_head import MetaHead
 from ltkit.architectures.network import make_head
 from ltkit.checkpoints.content import Content, single
@@ -25,7 +26,12 @@ FORMAT, FORMAT_VERSION = "ltkit-checkpoint", 1
 BESIDE = ("attributes",)
 """Where a file has what is beside the network."""
 
-PLAIN = "head: the plain one taken, of the direct feature; --head meta takes the whole model"
+WHOLE = {
+    "meta": "head: the plain one taken, of the direct feature; --head meta takes the whole model",
+    "weighted": "head: the experts' mean taken; --head weighted takes the learned weights",
+}
+"""Heads that a method leaves beside the network's own, and the note on each."""
+
 REQUIRED = ("arch", "cosine", "scale", "mean", "std", "recipe")
 
 
@@ -69,20 +75,13 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
         )
     spec = architectures.spec(arch)
     stored = {name: Stored(content.place, name) for name in content.tensors}
-    meta, causal = _meta(content), _causal(content, spec)
-    notes = [PLAIN] if meta and wanted.head is None else [causal.note] if causal else []
-    if "head.weight" in meta and wanted.head == "meta":
-        stored = {n: s for n, s in stored.items() if not n.startswith("head.")} | meta
-        head: nn.Module = MetaHead(
-            spec.features, head_size(content, stored["head.weight"], spec.features)[0]
-        )
-    elif causal:
-        head = causal.head(_classes(content, stored, spec))
+    beside, causal = {kind: _beside(content, kind) for kind in WHOLE}, _causal(content, spec)
+    notes = [WHOLE[kind] for kind in WHOLE if beside[kind] and wanted.head is None]
+    if causal:
+        head: nn.Module = causal.head(_classes(content, stored, spec))
+        notes.append(causal.note)
     else:
-        head = make_head(
-            spec.features, _classes(content, stored, spec), cosine=bool(cosine), scale=scale,
-            experts=spec.experts,
-        )  # fmt: skip
+        head, stored = _head(content, stored, spec, wanted, bool(cosine), scale)
     made = assemble(
         content, "native", arch, head, stored, wanted, normalisation=(top["mean"], top["std"]),
         trained_on=dict(trained_on), view=_view(path, trained_on), notes=notes,
@@ -93,18 +92,50 @@ def load(content: Content, wanted: LoadSettings) -> Recognised:
     )  # fmt: skip
 
 
+def _head(
+    content: Content,
+    stored: dict[str, Stored],
+    spec: ArchSpec,
+    wanted: LoadSettings,
+    cosine: bool,
+    scale: float,
+) -> tuple[nn.Module, dict[str, Stored]]:
+    """Return the network's own head, or the wanted one that lies beside it, and the tensors.
+
+    Raises:
+        SettingError: when the file has no such head.
+    """
+    kind = wanted.head or ""
+    beside = _beside(content, kind) if kind in WHOLE else {}
+    if kind and not beside and spec.experts > 1:
+        raise SettingError(f"head {kind}", "not in the file; leave it out", f"{content.path}: ")
+    if "head.weight" in beside:
+        stored = {n: s for n, s in stored.items() if not n.startswith("head.")} | beside
+        return MetaHead(spec.features, _rows(content, stored["head.weight"], spec)), stored
+    classes = _classes(content, stored, spec)
+    head = make_head(spec.features, classes, cosine=cosine, scale=scale, experts=spec.experts)
+    if kind == "weighted" and isinstance(head, ExpertHeads):
+        head = WeightedExperts([*head.experts])
+    return head, stored | beside
+
+
+def _rows(content: Content, weight: Stored, spec: ArchSpec) -> int:
+    """Return the classes of a head, or of each expert's."""
+    return head_size(content, weight, spec.features // spec.experts)[0]
+
+
 def _classes(content: Content, stored: Mapping[str, Stored], spec: ArchSpec) -> int:
     """Return the classes of the network's own head."""
     weight = "head.weight" if spec.experts == 1 else "head.experts.0.weight"
     if weight not in stored:
         return 1
-    return head_size(content, stored[weight], spec.features // spec.experts)[0]
+    return _rows(content, stored[weight], spec)
 
 
-def _meta(content: Content) -> dict[str, Stored]:
+def _beside(content: Content, kind: str) -> dict[str, Stored]:
     """Return the parameters of a whole model's head, by the names of a network that has it."""
-    names = [name for name in content.states.get(BESIDE, {}) if name.startswith("meta.")]
-    return {f"head.{name.removeprefix('meta.')}": Stored(BESIDE, name) for name in names}
+    names = [name for name in content.states.get(BESIDE, {}) if name.startswith(f"{kind}.")]
+    return {f"head.{name.removeprefix(f'{kind}.')}": Stored(BESIDE, name) for name in names}
 
 
 class _Causal(NamedTuple):

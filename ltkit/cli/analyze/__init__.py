@@ -3,20 +3,24 @@
 import typer
 
 from ltkit.cli.analyze.attributes import attributes
+from ltkit.cli.analyze.confusion import confusion
 from ltkit.cli.analyze.deltas import deltas
 from ltkit.cli.analyze.distance import distance
 from ltkit.cli.analyze.flows import flows
+from ltkit.cli.analyze.norms import norms
 
 app = typer.Typer(
-    help="Analyse corrections by neighbour distance, as flows, over rho; and local attributes.",
+    help="Analyse by neighbour distance, flows, rho, confusions, row norms; local attributes.",
     no_args_is_help=True, rich_markup_mode=None,
 )  # fmt: skip
 app.command()(distance)
 app.command()(flows)
 app.command()(deltas)
+app.command()(confusion)
+app.command()(norms)
 app.command()(attributes)
 
 
 @app.callback()
 def group() -> None:
-    """Analyse corrections by neighbour distance, as flows, over rho; and local attributes."""
+    """Analyse by neighbour distance, flows, rho, confusions, row norms; local attributes."""

@@ -35,7 +35,7 @@ def read(
     from ltkit.files.atomic import check_output
 
     path, named = _inputs.features_and_named(files, quiet)
-    features, entries = _inputs.read_judged(path, base, named, quiet)
+    features, entries = _inputs.read_judged(path, base, named, quiet, split)
     if with_rho and named is None:
         entries = [e for e in entries if all("rho" in run for run in e.correction.runs)]
     if csv is not None:

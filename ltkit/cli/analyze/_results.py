@@ -67,7 +67,7 @@ def correlation(value: float | None, std: float | None = None) -> str:
 
 def title(document: dict[str, Any]) -> str:
     """Return the title of a document's tables."""
-    return f"{document['features']}, {document['split']} split"
+    return f"{_tables.files(document)}, {document['split']} split"
 
 
 def setting(row: dict[str, Any]) -> str:

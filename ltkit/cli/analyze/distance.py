@@ -17,7 +17,7 @@ WIDE = 4
 
 
 def distance(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     base: _options.Base = None,
     k: _options.Neighbours = NeighborSettings.k,
     metric: MetricName = NeighborSettings.metric,

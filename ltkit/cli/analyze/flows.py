@@ -19,7 +19,7 @@ By = Literal["features", "wordnet", "both"]
 
 
 def flows(
-    files: _options.FeatsAndClassifiers = None,
+    files: _options.FeatsOfNetworks = None,
     base: _options.Base = None,
     by: Annotated[
         By,

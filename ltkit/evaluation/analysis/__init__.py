@@ -13,6 +13,7 @@ Source:
 
 from ltkit.evaluation.analysis.attributes import analyze_attributes, nearest_images
 from ltkit.evaluation.analysis.coefficients import ClassChange, class_changes
+from ltkit.evaluation.analysis.confusion import analyze_confusion
 from ltkit.evaluation.analysis.deltas import RhoCurve, analyze_deltas, curve_row, rho_curves
 from ltkit.evaluation.analysis.distance import (
     ByDistance,
@@ -36,6 +37,7 @@ from ltkit.evaluation.analysis.flows import (
     pairs_within,
     statuses,
 )
+from ltkit.evaluation.analysis.norms import analyze_norms, norm_summary, row_norms
 from ltkit.evaluation.analysis.subject import Case, Subject, cases, mean_and_std, observe
 
 __all__ = [
@@ -49,9 +51,11 @@ __all__ = [
     "RhoCurve",
     "Subject",
     "analyze_attributes",
+    "analyze_confusion",
     "analyze_deltas",
     "analyze_distance",
     "analyze_flows",
+    "analyze_norms",
     "by_distance",
     "cases",
     "class_changes",
@@ -63,10 +67,12 @@ __all__ = [
     "kinds_by_wordnet",
     "mean_and_std",
     "nearest_images",
+    "norm_summary",
     "observe",
     "pairs_of",
     "pairs_within",
     "rho_curves",
+    "row_norms",
     "spearman",
     "statuses",
     "thirds",

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ltkit import neighbors
 from ltkit.errors import InputError
+from ltkit.evaluation import networks
 from ltkit.evaluation.entries import Entry, label, settings_of
 from ltkit.evaluation.prediction import predict_classes
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import (
     Classifier,
     ClassTable,
-    Correction,
     FeatureSet,
     Ints,
     Neighbors,
@@ -119,6 +119,11 @@ class Subject:
         return self.features.classifier()
 
     @cached_property
+    def networks(self) -> list[FeatureSet]:
+        """The features, and those of other networks among the cases."""
+        return networks.every(self.features, [case.entry for case in self.cases])
+
+    @cached_property
     def groups(self) -> ShotGroups:
         """The shot groups."""
         return shot_groups(self.classes.train_count, self.bins)
@@ -159,8 +164,8 @@ class Subject:
         """What every document of an analysis says of it."""
         base = {"name": self.features.baseline, "file": self.features.baseline_source}
         return {
-            "features": self.features.source, "base": base, "split": self.split,
-            "bins": list(self.bins),
+            "features": self.features.source, "networks": [of.source for of in self.networks],
+            "base": base, "split": self.split, "bins": list(self.bins),
         }  # fmt: skip
 
 
@@ -178,11 +183,10 @@ def observe(
     Raises:
         InputError: for an absent split or head, an empty split, a correction that does not fit.
     """
-    data, base = features.split(split), features.classifier()
-    if not len(data):
+    if not len(features.split(split)):
         raise InputError(f"{features.source}: {split}: found no sample")
-    own = Correction.baseline(base)
-    before, *after = predict_classes(data, base, [own, *(e.correction for e in entries)])
+    every = [networks.own_head(features), *entries]
+    before, *after = networks.predict_entries(features, split, every, predict_classes)
     return Subject(
         features, split, tuple(features.bins if bins is None else bins),
         before[0].astype(np.int64), cases(entries, after),

@@ -33,13 +33,14 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
         f"Top-1 accuracy in % on the {found['split']} split, {found['n']} samples; few, "
         f"medium and many by training count (below {found['bins'][0]}, to "
         f"{found['bins'][1]}, above). Second line: 95 % interval for new samples and seeds; after "
-        "Δ the difference from the baseline with its own, paired interval. ± is the standard "
+        f"Δ the difference from {source.first} with its own, paired interval. ± is the standard "
         "deviation over seeds. Top-5 and ECE (expected calibration error) in %, over all samples."
     )
     sizes = found["groups"]
     heads = [f"{n}\n{sizes[n]} classes" if n in sizes else n for n in columns]
+    title = "Networks and their corrections" if source.several else "Baseline and corrections"
     exhibits = [
-        _table("headline", "Baseline and corrections", caption, heads, columns, detailed),
+        _table("headline", title, caption, heads, columns, detailed),
         _figure(detailed),
     ]
     if others:

@@ -41,7 +41,7 @@ def gather(source: Source) -> dict[str, Any]:
         "hurt": _hurt(source, lead) if lead else None,
         "failing": _failing(source, source.accuracy[lead or 0]),
         "worst": _worst(source, lead),
-        "command": _command(source),
+        "command": _command(source), "several": source.several,
     }  # fmt: skip
     return found | {"sentences": sentences(found)}
 
@@ -195,8 +195,9 @@ def _methods(found: Mapping[str, Any], source: Source) -> Exhibit:
          _verdict(r["interval"][n])]
         for r in found["rows"] for n in columns
     ]  # fmt: skip
+    who = "other networks change" if found["several"] else "each correction changes"
     return Exhibit(
-        "answer", f"What each correction changes, on {found['split']}",
+        "answer", f"What {who}, on {found['split']}",
         "First row: accuracy in %; below: points more or less than that, with the 95 % interval "
         "for new images and seeds. ▲ gain and ▼ loss: the interval excludes 0; ≈: within noise. "
         f"few: below {source.scores['bins'][0]} training images; many: above "
@@ -233,8 +234,8 @@ def _classes(found: Mapping[str, Any], source: Source) -> Exhibit:
         "worst", one if len(worst) == 1 else more,
         f"Classes of the group {group} that the model is right on least often: the share of its "
         f"{split} images that is right, what the others are taken for, with their number, and the "
-        "share that is right with each correction, with the change in points. A single class has "
-        "few images: a change here is no proof.",
+        f"share that is right with each {'network' if found['several'] else 'correction'}, with "
+        "the change in points. A single class has few images: a change here is no proof.",
         ("class", "name", "train_count", "samples", "setting", "accuracy", "change", "taken_for"),
         [line for row in worst for line in _values(row, settings, source)],
         cells=[heads, *(_class(row, found, source) for row in worst)],

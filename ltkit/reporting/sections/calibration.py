@@ -1,13 +1,13 @@
 """How confident predictions are, and how often right."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.evaluation import metrics, predict
-from ltkit.records import Correction
+from ltkit.evaluation import metrics, networks, predict
 from ltkit.reporting.exhibits import Exhibit, Row, View
 from ltkit.reporting.look import BEFORE, COLORS, axis, bars
 from ltkit.reporting.numbers import hundred, numbers
@@ -24,19 +24,19 @@ def gather(source: Source) -> dict[str, Any]:
     mean over runs, and their mean confidence and accuracy, None where there are none.
     """
     subject, labels = source.subject, source.subject.labels
-    corrections = [Correction.baseline(subject.base)]
-    corrections += [case.entry.correction.only(case.runs) for case in source.cases]
+    entries = [networks.own_head(subject.features)]
+    for case in source.cases:
+        entries.append(replace(case.entry, correction=case.entry.correction.only(case.runs)))
     groups = metrics.group_weights(labels, len(source.names), subject.groups)
     inside = {name: ids for name, ids in subject.groups.items() if name in groups}
     inside["all"] = np.arange(len(source.names))
-    data = subject.features.split(subject.split)
     return {
         "errors": [source.scores["rows"][place]["calibration"] for place in source.in_detail],
         "bins": metrics.ECE_BINS,
         "rows": [
             {name: _bins(one.confidence, one.predicted == labels, np.isin(one.predicted, ids))
              for name, ids in inside.items()}
-            for one in predict(data, subject.base, corrections)
+            for one in networks.predict_entries(subject.features, subject.split, entries, predict)
         ],
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from ltkit.errors import InputError
 from ltkit.evaluation import metrics
 from ltkit.evaluation.analysis import distance_rows
 from ltkit.records import Ints, Neighbors
-from ltkit.reporting.exhibits import Exhibit, View, visible
+from ltkit.reporting.exhibits import Exhibit, View, label, visible
 from ltkit.reporting.look import BEFORE, COLORS, axis, log_axis
 from ltkit.reporting.numbers import hundred, lengths, number, numbers
 from ltkit.reporting.source import Source
@@ -85,8 +85,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     exhibits = [
         _scatter(
             "by-count", "Accuracy against training images",
-            "A mark is a class: grey rings before, filled marks after the correction. Rare classes "
-            f"are at the left{zero}.",
+            f"A mark is a class: {_rings(source)}. Rare classes are at the left{zero}.",
             "train_count", dict(enumerate(counts)), accuracy, views, source,
         )
     ]  # fmt: skip
@@ -104,6 +103,13 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
         )
     )  # fmt: skip
     return exhibits
+
+
+def _rings(source: Source) -> str:
+    """Return what a caption says of the marks."""
+    if source.several:
+        return f"grey rings of {source.first}, filled marks of the other network or correction"
+    return "grey rings before, filled marks after the correction"
 
 
 def _correlations(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -134,7 +140,8 @@ def _views(
         }  # fmt: skip
 
     before = trace(
-        there, accuracy[0], name="baseline",
+        there, accuracy[0], legendgroup="before",
+        name=label(source.settings[0]) if source.several else "baseline",
         marker={"color": BEFORE, "symbol": "circle-open", "size": 7},
     )  # fmt: skip
     views = []

@@ -25,8 +25,8 @@ def gather(source: Source) -> dict[str, Any]:
         if "alpha" not in fit.learned:
             continue
         changes = class_changes(
-            fit, case.runs, subject.base, subject.before, case.predicted, subject.labels,
-            fit.learned_class.tolist(),
+            fit, case.runs, source.network(case).classifier(), subject.before, case.predicted,
+            subject.labels, fit.learned_class.tolist(),
         )  # fmt: skip
         rows.append({
             "setting": setting,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.evaluation import metrics
+from ltkit.evaluation import group_confusions, metrics, most_confused
 from ltkit.records import Ints
 from ltkit.reporting.exhibits import Exhibit, Row, View, brief, visible
 from ltkit.reporting.look import CIVIDIS, axis
@@ -42,17 +42,17 @@ def gather(source: Source) -> dict[str, Any]:
     per_cell = -(-count // CELLS)
     cell = np.empty(count, dtype=np.int64)
     cell[source.order] = np.arange(count) // per_cell
-    names = [name for name, ids in source.subject.groups.items() if len(ids)]
-    group = np.array([names.index(name) for name in source.group])
-    found = [metrics.confusions(predicted, source.subject.labels) for predicted in source.shown]
+    labels, groups = source.subject.labels, source.subject.groups
+    tables = [group_confusions(predicted, labels, groups) for predicted in source.shown]
+    found = [metrics.confusions(predicted, labels) for predicted in source.shown]
     cells = [source.order[i : i + per_cell].tolist() for i in range(0, count, per_cell)]
     return {
         "per_cell": per_cell,
         "cells": cells,
         "count": [_table(cell[t], cell[p], n, len(cells)) for t, p, n in found],
-        "groups": names,
-        "by_group": [_table(group[t], group[p], n, len(names)) for t, p, n in found],
-        "pairs": _worst(found),
+        "groups": tables[0][0],
+        "by_group": [table.round(4).tolist() for _, table in tables],
+        "pairs": _worst(source),
     }
 
 
@@ -62,20 +62,13 @@ def _table(rows: Ints, columns: Ints, count: Floats, size: int) -> list[list[Any
     return found
 
 
-def _worst(found: Sequence[tuple[Ints, Ints, Floats]]) -> list[dict[str, Any]]:
+def _worst(source: Source) -> list[dict[str, Any]]:
     """Return the first setting's most confused pairs, with the samples of every setting."""
-    tables = [
-        dict(zip(zip(t.tolist(), p.tolist(), strict=True), n.tolist(), strict=True))
-        for t, p, n in found
-    ]
-    worst = sorted((-n, pair) for pair, n in tables[0].items() if pair[0] != pair[1])[:PAIRS]
+    pairs = most_confused(source.shown, source.subject.labels, most=PAIRS)
     return [
-        {
-            "true": pair[0], "predicted": pair[1],
-            "count": [round(table.get(pair, 0.0), 6) for table in tables],
-        }
-        for _, pair in worst
-    ]  # fmt: skip
+        {"true": true, "predicted": said, "count": [round(n, 6) for n in count]}
+        for true, said, count in pairs
+    ]
 
 
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
@@ -166,8 +159,18 @@ def _pairs(pairs: Sequence[Mapping[str, Any]], source: Source) -> Exhibit:
         rows.append([t, source.names[t], p, source.names[p], samples, *pair["count"]])
     return Exhibit(
         "pairs", "Most confused pairs",
-        "Pairs that the baseline confuses most: test samples of the true class predicted as the "
-        "other, and how many each correction leaves (means over seeds).",
+        f"Pairs that {source.first} confuses most: test samples of the true class predicted as the "
+        f"other, and how many {_left(source)}",
         ("true", "true_name", "predicted", "predicted_name", "samples", *source.settings), rows,
         cells=cells,
     )  # fmt: skip
+
+
+def _left(source: Source) -> str:
+    """Return what a caption says of the samples that others confuse."""
+    if not source.several:
+        return "each correction leaves (means over seeds)."
+    return (
+        "the others confuse (means over seeds). They are the worst of one network: another has "
+        "fewer by chance alone."
+    )

@@ -78,7 +78,7 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     return [
         Exhibit(
             "flows", "Predictions before and after",
-            "Left: predictions of the baseline, right: after the correction; the width is the "
+            f"Left: predictions of {source.first}, right: {_then(source)}; the width is the "
             "number of test samples, a mean over seeds, and % their share. A neighbour is a wrong "
             "class near the true one. Rare classes are saved where a band runs from a neighbour to "
             "correct. Green: it was right before; grey: it was wrong.",
@@ -86,6 +86,10 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             rows, views,
         )
     ]  # fmt: skip
+
+
+def _then(source: Source) -> str:
+    return "of the other network or correction" if source.several else "after the correction"
 
 
 def _bands(count: Sequence[Sequence[float]], statuses: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ SYMBOLS = ("circle", "square", "diamond", "x")
 def gather(source: Source) -> dict[str, Any]:
     """Return the change of accuracy against rho, for fits with several rhos."""
     subject = source.subject
-    fits = [c for c in subject.cases if {"rho", "k", "metric"} <= c.settings.keys()]
+    cases = [case for case in subject.cases if case.entry.network is None]
+    fits = [c for c in cases if {"rho", "k", "metric"} <= c.settings.keys()]
     curves = rho_curves(fits, subject.before, subject.labels, len(source.names), subject.groups)
     found = [curve_row(curve) for curve in curves if len(curve.rho) > 1]
     if not found:

@@ -32,7 +32,7 @@ class Seen:
     labels: (B,) int64.
     network: that is trained.
     encode: gives its (N, D) features and (N, C) logits of (N, channels, H, W) images, those of all
-        processes in each of them; to be called once a batch.
+        processes in each of them; to be called once a batch. See `Method.each`.
     amp: the run's mixed precision, for other networks.
     second: images and labels of another batch as large, for a method that asks for it.
     """
@@ -54,14 +54,18 @@ class Method(Stateful, ABC):
     queue: keys of earlier batches that it keeps.
     weight_decay: whether its parameters have the run's.
     detached: whether the head learns from features without moving them.
+    experts: of the network, where none are asked for; 0: whatever it has.
+    each: whether it is given the logits of each expert, (N, E, C), instead of their mean.
     freeze: what of the network is held, as a second stage may hold it, and its head, which the
         method may change itself.
     own_head: whether it puts a head of its own in the network, so that none is kept of a start.
-    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run.
+    takes_teacher: whether it learns from another checkpoint; teacher: that, of the run;
+        needs_teacher: whether it does nothing without one.
     per_class: images that a batch has of each of its classes; 0: as they are drawn. It may change
         between epochs, as the two that follow.
     sampler: how often classes are drawn; None: as the run says.
     second: the sampler of another batch beside each; None: there is none.
+    split: whose images are drawn; of another than train, their labels serve for nothing.
     rates: factors on the run's learning rate of parts, by the beginning of their parameters' names:
         ``backbone``, ``head``, or such of its own; which parts have one does not change.
     """
@@ -71,13 +75,17 @@ class Method(Stateful, ABC):
     views: tuple[Augment, ...] = ()
     queue_size = 0
     detached = False
+    each = False
+    experts = 0
     freeze: Freeze | None = None
     own_head = False
     takes_teacher = False
+    needs_teacher = False
     teacher: "Teacher | None" = None
     per_class = 0
     sampler: Sampler | None = None
     second: Sampler | None = None
+    split = "train"
     rates: Mapping[str, float] = MappingProxyType({})
 
     def attach(self, network: "Network") -> None:

@@ -7,6 +7,7 @@ from ltkit.architectures.network import Network
 from ltkit.errors import InputError
 from ltkit.losses import check_range
 from ltkit.training.methods import Method, Seen
+from ltkit.training.methods._divergence import divergence
 from ltkit.training.momentum import width
 
 
@@ -48,7 +49,7 @@ class Distill(Method, nn.Module):
         own, so that what it says of an image does not depend on others.
     """
 
-    takes_teacher = True
+    takes_teacher = needs_teacher = True
 
     def __init__(
         self,
@@ -93,10 +94,7 @@ class Distill(Method, nn.Module):
 
     def taught(self, logits: Tensor, teacher: Tensor) -> Tensor:
         """Return the mean cost of (B, C) logits that should be the teacher's."""
-        own = (logits / self.temperature).log_softmax(dim=1)
-        expected = (teacher / self.temperature).log_softmax(dim=1)
-        divergence = functional.kl_div(own, expected, reduction="batchmean", log_target=True)
-        return self.temperature**2 * divergence
+        return self.temperature**2 * divergence(logits, teacher, self.temperature)
 
 
 loss = Distill
