@@ -46,25 +46,20 @@ OF_PREDICTIONS = METRICS[:7]
 
 Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
-
 Heads = Literal["best", "mean"]
 """Which head of several runs: the best on validation data, or the mean of the heads."""
-
 Select = Literal["all", "balanced", "few", "harmonic"]
 Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
 """What a recommendation maximises."""
 Counts = Literal["file", "estimate"]
 """Where a training prior is from."""
-
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
 
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
-
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 """How a picture is scaled, by Pillow's names."""
-
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor", "nltk"]
 Stored = Literal["float32", "float16"]
@@ -100,7 +95,7 @@ COMPOSED_OFFSETS = tuple(-0.5 + 0.25 * step for step in range(11))
 """Parts of AlphaNet's correction, and prior offsets, -0.5 to 2, that ``auto`` chooses from."""
 
 FOLDS, REPEATS = 5, 10
-"""Parts of the validation split, and how often it is divided anew."""
+"""Parts of the validation split, and how often it is divided anew to recommend."""
 
 CONFIDENCE = 0.8
 """With which a limit on what a correction may cost must hold."""
@@ -114,8 +109,6 @@ accuracy, for within one error the better of two is mostly better (docs/recommen
 
 KEEP_OF_RARE = {"all": -0.5}
 """Limits, in points, where an objective of the rare classes alone is given none."""
-FOLDS = 5
-"""Folds of the validation split, where a method learns from it and is chosen on it, too."""
 
 RANGES: Mapping[str, Range] = {
     "alpha_scale": Range(0, 10),

@@ -98,20 +98,19 @@ def train(
     second = from_epoch, then, then_sampler, then_lr, freeze
     word, start = _init(init, keep_head, data)
     plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, word, train_)
-    settings = _settings(
-        data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor, augment=augment,
-        steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs, weight_decay=weight_decay,
-        schedule=schedule, warmup_epochs=warmup_epochs, nesterov=nesterov)  # fmt: skip
+    settings = _settings(data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor,
+        augment=augment, steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs,
+        weight_decay=weight_decay, schedule=schedule, warmup_epochs=warmup_epochs, nesterov=nesterov
+    )  # fmt: skip
+    out, device = _Output(output, tensorboard, quiet, keep_best), _options.device_of(device)
     more = dict[str, Any](seeds=seeds, class_means=class_means, resume=resume, overwrite=overwrite)
-    out = _Output(output, tensorboard, quiet, keep_best)
-    more["device"] = _options.device_of(device)
     with _output.resumable("epochs"):
         if data is None:
-            return _train_heads(feats, plan, settings, out, base, **more)
+            return _train_heads(feats, plan, settings, out, base, device=device, **more)
         view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         more |= {"arch": arch, "experts": experts, "view": view, "teacher": teacher} | start
         where = _Where(data, root, follow_links, _options.columns(columns), unlabelled)
-        return _train_networks(where, plan, settings, out, **more)
+        return _train_networks(where, plan, settings, out, device=device, **more)
 
 
 def _method(
