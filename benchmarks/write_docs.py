@@ -15,6 +15,7 @@ import alphanet_plus_page
 import reproduce
 import small_world
 import statistics_page
+import swrm
 from regret_page import regret_table
 
 ROOT = Path(__file__).parents[1]
@@ -487,6 +488,7 @@ def documents() -> dict[Path, str]:
                 RESULTS_HEAD,
                 *regret_table(RESULTS / "regret.json"),
                 *accuracy,
+                *swrm.table(),
                 *small_world.table(),
                 *reproduce.table(),
             ]

@@ -13,6 +13,7 @@ from ltkit.errors import SettingError
 from ltkit.numerals import Range
 
 Metric = Literal["euclidean", "cosine", "random", "wordnet"]
+AlphaNetRecipe = Literal["imagenet", "cifar"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
@@ -445,6 +446,7 @@ ALPHANET_VARIANTS: dict[Variant, dict[str, str]] = {
     "paper": {"network_input": "neighbors", "few_biases": "learned"},
     "code": {"network_input": "own+neighbors", "few_biases": "frozen"},
 }
+ALPHANET_RECIPES = {"imagenet": dict[str, Any](), "cifar": {"epochs": 10, "epoch_choice": "last"}}
 
 
 def as_json(settings: Any) -> dict[str, Any]:

@@ -82,6 +82,9 @@ def killed(own, inputs, folder, name, count):
         pytest.param("train-stages", 12, marks=pytest.mark.more),
         pytest.param("train-mislas", 12, marks=pytest.mark.more),
         pytest.param("train-unlabelled", 12, marks=pytest.mark.more),
+        pytest.param("train-experts", 12, marks=pytest.mark.more),
+        pytest.param("train-router", 12, marks=pytest.mark.more),
+        pytest.param("train-expert-weights", 12, marks=pytest.mark.more),
     ],
 )  # fmt: skip
 def test_what_was_killed_is_resumed(own, inputs, tmp_path, name, count):

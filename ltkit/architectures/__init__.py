@@ -6,7 +6,7 @@ Listing names imports nothing heavy; `build` imports the module that holds the n
 import functools
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ltkit.errors import InputError, SettingError, nearest
@@ -53,15 +53,17 @@ def _imagenet(
 
 def _experts(arch: str, experts: int, reduced: bool) -> ArchSpec:
     """Return RIDE's form of a network, with separate last two stages per expert."""
-    single = {**_SMALL, **_LARGE}[arch]
+    single = {"digits_net": _DIGITS, **_SMALL, **_LARGE}[arch]
     width = single.features * 3 // 4 if reduced else single.features
     summary = f"{single.summary} with {experts} experts{' of 3/4 width' if reduced else ''}"
     settings = {**single.settings, "experts": experts, "reduced": reduced}
-    return ArchSpec(
-        "expert_resnet", settings, experts * width, summary, image_size=single.image_size,
-        experts=experts,
+    return replace(
+        single, module="digits_net" if single is _DIGITS else "expert_resnet", settings=settings,
+        features=experts * width, summary=summary, experts=experts,
     )  # fmt: skip
 
+
+_DIGITS = ArchSpec("digits_net", {}, 64, "three convolutions for digits", channels=1, image_size=8)
 
 _SMALL = {f"resnet{depth}": _cifar(depth) for depth in (8, 14, 20, 32, 44, 56)}
 
@@ -94,7 +96,8 @@ def _small(arch: str) -> ArchSpec:
 
 
 WITH_EXPERTS = (
-    "resnet8", "resnet32", "resnet10", "resnet18", "resnet50", "resnext50", "resnet152",
+    "digits_net", "resnet8", "resnet32", "resnet10", "resnet18", "resnet50", "resnext50",
+    "resnet152",
 )  # fmt: skip
 """Networks that have a form with several experts."""
 
@@ -112,9 +115,7 @@ CATALOGUE: dict[str, ArchSpec] = {
     "resnet32_l2t": ArchSpec(
         "l2t_resnet", {"depth": 32}, 64, "CIFAR ResNet-32 with 1x1 shortcuts (L2T-ww)"
     ),
-    "digits_net": ArchSpec(
-        "digits_net", {}, 64, "three convolutions for digits", channels=1, image_size=8
-    ),
+    "digits_net": _DIGITS,
     **{
         f"{arch}_{experts}experts{'_reduced' if reduced else ''}": _experts(arch, experts, reduced)
         for arch in WITH_EXPERTS

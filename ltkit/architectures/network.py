@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ltkit.architectures.expert_heads import RoutedExperts
 from ltkit.architectures.heads import AlignedHead, CosineHead, ExpertHeads, LinearHead
 from ltkit.architectures.meta_head import MetaHead
 from ltkit.errors import InputError
@@ -62,7 +63,7 @@ class Network(nn.Module):
             features = self.neck(features)
         if self.head is None:
             return features, features
-        if isinstance(self.head, AlignedHead | MetaHead):
+        if isinstance(self.head, AlignedHead | MetaHead | RoutedExperts):
             features = self.head.lift(features)
         return features, self.head(features)
 

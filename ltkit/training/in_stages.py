@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ltkit.architectures import with_experts
 from ltkit.errors import SettingError
 from ltkit.files.atomic import check_output
 from ltkit.records import Dataset
 from ltkit.registry import load, parameters_of
 from ltkit.settings import RANGES, TrainSettings, ViewSettings
-from ltkit.training import beside, checks, distributed, recipes
+from ltkit.training import beside, checks, distributed, pictures, recipes
 from ltkit.training.job import Report
 from ltkit.training.recipe import recipe
 from ltkit.training.recipes import StagePlan
@@ -49,7 +50,8 @@ class _Chain(NamedTuple):
             None if number is None else self.stages[number - 1].path
             for number in (plan.start, plan.teacher)
         )
-        return {"init": start, "keep_head": start is not None, "teacher": teacher}
+        kept = start is not None
+        return {"init": start, "keep_head": kept, "teacher": teacher, "experts": plan.experts}
 
 
 def stage_path(output: Path, number: int) -> Path:
@@ -88,7 +90,7 @@ def train_in_stages(
         parameters: of it.
         settings: from which it makes those of its stages, and the first seed.
         output: the last stage's checkpoint; the others are at `stage_path`.
-        arch: of all networks; None: one that fits the pictures.
+        arch: of all networks, but for their experts; None: one that fits the pictures.
         view: as `runs.train_networks`.
         seeds: as there.
         device: ``cpu`` or ``cuda[:i]``.
@@ -107,7 +109,7 @@ def train_in_stages(
         InputError: when something is unknown or refused, or as `runs.train_networks`.
     """
     chains = _chains(name, parameters, settings, output, seeds)
-    data = functools.cache(lambda: _loaded(dataset, chains[0]))
+    data = functools.cache(lambda: _loaded(dataset, chains[0], arch))
     more: dict[str, Any] = {
         "arch": arch,
         "view": view,
@@ -159,8 +161,8 @@ def _check_outputs(chains: list[_Chain], overwrite: bool) -> None:
         check_output(path, overwrite=overwrite, writes=distributed.writes())
 
 
-def _loaded(dataset: Dataset | Callable[[], Dataset], chain: _Chain) -> Dataset:
-    """Return the dataset, on which all stages' losses can be trained.
+def _loaded(dataset: Dataset | Callable[[], Dataset], chain: _Chain, arch: str | None) -> Dataset:
+    """Return the dataset, on which all stages' losses and networks can be trained.
 
     Raises:
         InputError: when one of them cannot, before the first is trained for hours.
@@ -172,4 +174,6 @@ def _loaded(dataset: Dataset | Callable[[], Dataset], chain: _Chain) -> Dataset:
         made = recipe(stage.plan.plan, settings)
         checks.check_settings(settings)
         checks.check_methods(made.loss_of(counts), settings, made.method, data)
+        if (experts := stage.plan.experts) is not None:
+            with_experts(arch or pictures.network_for(data), experts)
     return data

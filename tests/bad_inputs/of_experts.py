@@ -6,6 +6,7 @@ from bad_inputs.rows import DIGITS, RGB, Row
 RIDE = f"{RGB.replace(' ce', ' ride', 1)} pics:val=none"
 MANY = RIDE.replace("resnet20", "resnet8_3experts_reduced")
 SADE, WEIGHTS = (MANY.replace(" ride", f" {name}") for name in ("sade", "expert-weights"))
+WHOLE = f"{DIGITS.replace(' ce', ' ride-distilled', 1)} --epochs 1"
 
 EXPERTS = [
     Row("one expert that should differ from others", RIDE, ["--experts: found a network of one"],
@@ -14,10 +15,11 @@ EXPERTS = [
         ["--experts: resnet20 has 1, and no form with 3", "resnet8", "--arch"], pictures()),
     Row("another number of experts than the network has", f"{MANY} --experts 4",
         ["--experts: resnet8_3experts_reduced has 3, and no form with 4"], pictures()),
-    Row("experts of grey pictures", f"{DIGITS.replace(' ce', ' ride', 1)}".replace(
-        "--arch digits_net", ""), ["--experts: digits_net has 1, and no form with 3"]),
+    Row("experts of a network that nobody names",
+        f"{DIGITS.replace(' ce', ' ride', 1).replace('--arch digits_net', '')} --experts 5",
+        ["--experts: digits_net has 1, and no form with 5"]),
     Row("experts of cached features", "train ride feats.h5",
-        ["METHOD ride: trains the features, found cached features"]),
+        ["METHOD ride: works on a whole network, found cached features"]),
     Row("number of experts of cached features", "train ce feats.h5 --experts 3",
         ["--experts: found a features file"]),
     Row("two experts for three losses", SADE.replace("_3", "_2"),
@@ -39,6 +41,13 @@ EXPERTS = [
     Row("directions of a head whose rows have lengths",
         "export feats.h5 --to npz --directions -o o.npz",
         ["--directions: found --to, which holds rows as they are"]),
+    Row("students of a recipe that no network has", f"{WHOLE} --set experts=5",
+        ["--experts: digits_net has 1, and no form with 5"]),
+    Row("class weights of a recipe after its end", f"{WHOLE} --set deferred=2",
+        ["deferred: found 2", "from 0 to 1"]),
+    Row("routers of a recipe that see nothing", f"{WHOLE} --set top=0", ["top: found 0"]),
+    Row("number of experts of a recipe", f"{WHOLE} --experts 3",
+        ["--experts: ride-distilled sets it for each of its stages"]),
     Row("diversity below 0", f"{MANY} --set diversity=-1", ["diversity: found -1"], pictures()),
     Row("spread of temperatures above 1", f"{MANY} --set spread=2", ["spread: found 2", "0 to 1"],
         pictures()),

@@ -34,7 +34,7 @@ ANY_FILE = [
     Row("neighbours as classifier", "evaluate feats.h5 --classifier n.h5",
         ["format: found ltkit-neighbors", "ltkit-classifier"], makers.neighbors_file("n.h5")),
     Row("features as classifier", "evaluate feats.h5 --classifier feats.h5",
-        ["format: found ltkit-features"]),
+        ["feats.h5: named twice", "leave one out"]),
     Row("missing dataset", "evaluate feats.h5", ["test/labels"],
         makers.opened(lambda f: f.pop("test/labels"))),
     Row("external link", "evaluate feats.h5", ["test/features", "a link", "refused"],

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import warm
-from warm import EXTRACT, TRAIN, Fault
+from warm import EXPERTS, EXTRACT, TRAIN, Fault
 
 MOST = 3
 """Kills of one run before it is let finish."""
@@ -63,6 +63,12 @@ UNLABELLED = " --unlabelled digits_lt:ir=2 --teacher net.pt"
 SELF_TRAINED = TRAIN.replace(" ce ", " logit-adjusted ") + UNLABELLED
 """Images whose labels a teacher gives."""
 
+SEVERAL = f"{EXPERTS} --drw 1 --augment rotation --nesterov"
+"""Several experts, deferred weights, turned images."""
+
+HELD = f"{EXPERTS} --cosine --init experts.pt --keep-head"
+"""What is learned about experts that are held."""
+
 SPEED = "images_per_second"
 
 
@@ -97,6 +103,11 @@ JOBS = {
         Job("train-stages", f"{STAGES} -o out.pt", "out.pt"),
         Job("train-mislas", f"{SHIFTED} -o out.pt", "out.pt"),
         Job("train-unlabelled", f"{SELF_TRAINED} -o out.pt", "out.pt", ("net.pt",)),
+        Job("train-experts", f"{SEVERAL} -o out.pt", "out.pt"),
+        Job("train-router", f"{HELD.replace(' ride ', ' router ')} -o out.pt", "out.pt",
+            ("experts.pt",)),
+        Job("train-expert-weights", f"{HELD.replace(' ride ', ' expert-weights ')} -o out.pt",
+            "out.pt", ("experts.pt",)),
     )
 }  # fmt: skip
 

@@ -224,6 +224,7 @@ SAID = "--device cpu --quiet"
 DATA = "--data digits_lt:ir=20"
 
 TRAIN = f"train ce {DATA} --arch digits_net --epochs 3 --batch-size 64 {SAID}"
+EXPERTS = TRAIN.replace(" ce ", " ride ").replace("digits_net", "digits_net_3experts_reduced")
 EXTRACT = f"extract net.pt {DATA} --batch-size 64 {SAID}"
 
 
@@ -231,6 +232,7 @@ def chain(run, folder) -> None:
     """Run commands of all kinds, in order; each reads what those before have written."""
     for line in (
         f"{TRAIN} -o net.pt", f"{EXTRACT} -o f.h5", "validate f.h5 --no-isolate",
+        f"{EXPERTS} -o experts.pt",
         "inspect net.pt", "neighbors f.h5 --k 2 --bins 20,50 -o n.h5",
         "posthoc logit-adjust f.h5 --quiet -o p.h5",
         "alphanet fit f.h5 --k 2 --bins 20,50 --epochs 1 --quiet -o a.h5",

@@ -9,7 +9,7 @@ from ltkit import registry
 from ltkit.settings import TrainSettings
 from ltkit.training import methods
 
-GIVEN = ("bbn", "distill", "expert-weights", "learned-scales")
+GIVEN = ("bbn", "distill", "expert-weights", "learned-scales", "router")
 """Methods that need another checkpoint, or a network of two branches."""
 
 EXPERTS = ("ride", "sade")

@@ -32,6 +32,7 @@ from ltkit.training.job import seeded
 from ltkit.training.mixing.cmo import CMO
 from ltkit.training.runs import train_networks
 from ltkit.training.schedules import Stage
+from ltkit.training.starts import start_of
 from ltkit.training.teachers import Teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +53,8 @@ METHODS = {
     "tsc": {"queue": 18, "size": 4, "temperature": 0.5, "second_view": "standard"},
 }  # fmt: skip
 """Methods with their parameters: keys, two views, other images than those drawn."""
+
+EXPERTS = ("ride", "sade", "router", "expert-weights")
 
 NORMED = replace(IMAGES, epochs=1, batch_size=8, augment="none")
 
@@ -84,6 +87,22 @@ def teacher():
         path=Path("t.pt"), digest="", arch="digits_net", mean=(0.4,), std=(0.3,), network=network
     )
     return Teacher(found, (0.5,), (0.5,))
+
+
+def train_experts(dataset, folder):
+    """Train what has several experts, and what learns about them, from a file that all read."""
+    arch, cosine = "digits_net_3experts_reduced", {"cosine": True, "scale": 30.0}
+    for name in ("ride", "sade"):
+        method = built(name, [30, 13])
+        fit(dataset, folder / f"{name}.pt", IMAGES, arch=arch, loss=method, **cosine)
+    start, method = folder.parent / "experts.pt", built("ride", [30, 13])
+    fit(dataset, start, IMAGES, arch=arch, loss=method, **cosine)
+    distributed.wait()
+    more = {"start": start_of(start, keep_head=True), **cosine}
+    for name, method in (("router", built("router", [30, 13])),
+                         ("expert-weights", built("expert-weights", [30, 13],
+                                                  second_view="standard"))):  # fmt: skip
+        fit(dataset, folder / f"{name}.pt", IMAGES, arch=arch, loss=method, **more)
 
 
 def beside(dataset):
@@ -126,6 +145,7 @@ def work(folder, file):
             pictures = dataset_of([30, 13], channels=3)
             two = "resnet8_two_branch"
             fit(pictures, folder / "bbn.pt", IMAGES, loss=built("bbn", [30, 13]), arch=two)
+            train_experts(dataset, folder)
             shared = folder.parent / "ssd.pt"
             small = {"queue": 18, "size": 4, "second_view": "standard"}
             train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
@@ -233,7 +253,7 @@ def test_a_head_of_two_processes_is_that_of_one(folders, name):
         assert found.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", ["images", "stages", "distill", "bbn", *METHODS])
+@pytest.mark.parametrize("name", ["images", "stages", "distill", "bbn", *EXPERTS, *METHODS])
 def test_a_network_of_two_processes_is_that_of_one(folders, name):
     one, two = folders
     name = f"{name}.pt"

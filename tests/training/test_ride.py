@@ -9,7 +9,7 @@ import torch
 from contrastive import built, logsum
 from experts import ARCH, COUNTS, RUN, batch, network, pictures, train
 from made import refused
-from trained import Stop, dataset_of, log, recipe, same, stop_after, weights
+from trained import Stop, log, recipe, same, stop_after, weights
 
 from ltkit.losses import ldam
 from ltkit.settings import TrainPlan
@@ -177,9 +177,8 @@ def test_networks_that_are_refused(pictures, tmp_path):
     for arch, experts, has in (("resnet20", 3, 1), ("resnet8_3experts", 4, 3), ("resnet8", 5, 1)):
         message = f"experts: {arch} has {has}, and no form with {experts}; expected 2, 3, 4 or 6 of"
         refused(lambda: train(pictures, DRW, output, arch=arch, experts=experts), message)  # noqa: B023
-    grey = dataset_of(COUNTS)
-    message = "experts: digits_net has 1, and no form with 3"
-    refused(lambda: train(grey, TrainPlan("ride"), output, arch=None), message)
+    message = "experts: resnet32 has 1, and no form with 5"
+    refused(lambda: train(pictures, DRW, output, arch=None, experts=5), message)
 
 
 @pytest.mark.parametrize(

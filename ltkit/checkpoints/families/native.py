@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ltkit import architectures
 from ltkit.architectures import ArchSpec
-from ltkit.architectures.expert_heads import WeightedExperts
+from ltkit.architectures.expert_heads import RoutedExperts, Routers, WeightedExperts
 from ltkit.architectures.heads import CausalHead, ExpertHeads
 from ltkit.architectures.meta_head import MetaHead
 from ltkit.architectures.network import make_head
@@ -29,6 +29,7 @@ BESIDE = ("attributes",)
 WHOLE = {
     "meta": "head: the plain one taken, of the direct feature; --head meta takes the whole model",
     "weighted": "head: the experts' mean taken; --head weighted takes the learned weights",
+    "router": "head: the mean of all experts taken; --head router asks as many as an image needs",
 }
 """Heads that a method leaves beside the network's own, and the note on each."""
 
@@ -116,7 +117,30 @@ def _head(
     head = make_head(spec.features, classes, cosine=cosine, scale=scale, experts=spec.experts)
     if kind == "weighted" and isinstance(head, ExpertHeads):
         head = WeightedExperts([*head.experts])
+    elif kind == "router" and isinstance(head, ExpertHeads):
+        head = RoutedExperts([*head.experts], _routers(content, beside, spec, classes))
     return head, stored | beside
+
+
+def _routers(
+    content: Content, beside: Mapping[str, Stored], spec: ArchSpec, classes: int
+) -> Routers:
+    """Return routers of the file's size.
+
+    Raises:
+        FormatError: when there are none of these classes.
+    """
+    shapes = {n: content.states[BESIDE][s.name].shape for n, s in beside.items()}
+    first, last = (
+        [*shapes.get(f"head.routers.{name}.weight", ()), 0, 0] for name in ("hidden.0", "shared")
+    )
+    hidden, seen = first[0], last[1]
+    if not (hidden and 1 <= seen - hidden <= classes):
+        raise FormatError(
+            f"{content.path}: router: found layers of {hidden} units and {seen} inputs, expected 1 "
+            f"to {classes} more inputs than units; train it again"
+        )
+    return Routers(spec.experts, spec.features // spec.experts, seen - hidden, hidden)
 
 
 def _rows(content: Content, weight: Stored, spec: ArchSpec) -> int:

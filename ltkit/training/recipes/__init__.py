@@ -16,9 +16,11 @@ class StagePlan:
     plan, settings: what is trained, and how.
     start: the stage whose network it starts from, the head included; None: it starts anew.
     teacher: the stage whose network it learns from; None: it has no teacher.
+    experts: of its network; None: those of the run's.
     """
 
     plan: TrainPlan
     settings: TrainSettings
     start: int | None = None
     teacher: int | None = None
+    experts: int | None = None
