@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ltkit.errors import SettingError
 from ltkit.numerals import Range
 
-Metric = Literal["euclidean", "cosine", "random", "wordnet"]
+Metric = Literal["euclidean", "cosine", "raw", "random", "wordnet"]
 AlphaNetRecipe = Literal["imagenet", "cifar"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]

@@ -63,6 +63,9 @@ def begun(*folders: str) -> Callable[[str], list[str]]:
 BESIDE = "all files next to FEATS made from it"
 """Which classifier files are taken where none is named."""
 
+DISTANCE = (
+    "Distance between classes' mean features, as the head takes them; raw: euclidean, as stored."
+)
 FEATS_FILE = (
     "Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or the only "
     "features file in this folder."

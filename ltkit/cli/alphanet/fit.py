@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Rho = Annotated[
     str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
 ]
-MetricName = Annotated[Metric, typer.Option(help="Distance between classes.")]
+MetricName = Annotated[Metric, typer.Option(help=_options.DISTANCE)]
 RecipeName = Annotated[
     AlphaNetRecipe,
     typer.Option(
