@@ -128,6 +128,11 @@ def test_the_table_tells_what_was_measured(tmp_path):
     text = "\n".join(small_world.table(lines))
     assert "| TSC | not measured |" in text
     assert "SSP, then CE over CE: +0.0 (one seed)." in text
+    assert "AlphaNet on RIDE" not in text
+    for name, accuracy in (("RIDE, 3 experts", 0.4), ("RIDE, AlphaNet, nearest, rho 0.5", 0.38)):
+        small_world.append_line(lines, line(name, 0, accuracy))
+    text = "\n".join(small_world.table(lines))
+    assert "AlphaNet on RIDE with rho 0.5: few +0.0, all -2.0." in text
 
 
 def test_norms_stand_beside_the_published_order(tmp_path):
