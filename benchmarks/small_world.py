@@ -295,8 +295,8 @@ def said(found: dict[str, list[dict[str, Any]]]) -> list[str]:
         )
         of_ride = [
             f"AlphaNet on RIDE with rho 0.5: few {few:+.1f}, all {overall:+.1f}. Chang et al. "
-            "print +5.1 and -1.5 for CIFAR-100-LT, a ResNet-32 and six experts (few 25.8 to 30.9, medium "
-            "52.1 to 47.0, many 69.3 to 65.7, all 50.2 to 48.7).",
+            "print +5.1 and -1.5 for CIFAR-100-LT, a ResNet-32 and six experts (few 25.8 to 30.9, "
+            "medium 52.1 to 47.0, many 69.3 to 65.7, all 50.2 to 48.7).",
             "",
         ]
     return [
