@@ -3,8 +3,9 @@
 Validation and test images of a features file are pooled. A draw takes 20 images a class as the
 validation split, chooses on them as `ltkit recommend` does, and measures on all others. Regret is
 what the best candidate in hindsight gains more; of an objective with limits, the best that keeps
-them on test. The interval that is printed beside the gain should hold what test shows in 95 % of
-the draws, but for the noise of test itself, which is stated beside it.
+them on test, and beside it the best that keeps them with as much to spare as the rule must leave
+for the noise of its validation images. The interval that is printed beside the gain should hold
+what test shows in 95 % of the draws, but for the noise of test itself, which is stated beside it.
 
     python benchmarks/regret.py NAME=FEATURES.h5[,BASE.h5] ... [--draws 20] [--hits DIR] [--small]
 
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -175,14 +177,16 @@ def judged(
     gains = tested.astype(np.float64) - tested[0]
     by_class = metrics.class_accuracy(gains, test, size)
     true = np.nan_to_num(by_class) @ weights[wish.aim]
-    held = np.all(
-        [np.nan_to_num(by_class) @ weights[x.group] >= x.least for x in limits], axis=0
-    ) | np.zeros(len(true), bool)
-    if not limits:
-        held[:] = True
-    best = int(np.where(held, true, -np.inf).argmax())
-    spread = metrics.class_accuracy(gains[choice.chosen.candidate][None] ** 2, test, size)[0]
-    noise = (spread - by_class[choice.chosen.candidate] ** 2) / np.bincount(test, minlength=size)
+    held, sure = np.ones((2, len(true)), bool)
+    margin = NormalDist().inv_cdf(wish.confidence)
+    for limit in limits:
+        seen = np.nan_to_num(by_class) @ weights[limit.group]
+        held &= seen >= limit.least
+        seen -= margin * standard_errors(chooser.gains, val, weights[limit.group])
+        sure &= seen >= limit.least
+    sure[0] = True  # the baseline costs nothing
+    best, as_sure = (int(np.where(kept, true, -np.inf).argmax()) for kept in (held, sure))
+    own = gains[choice.chosen.candidate][None]
     keep = document["choice"]["keep"]
     return {
         "choice": document["choice"]["label"],
@@ -192,11 +196,22 @@ def judged(
         "of_choice": float(true[choice.chosen.candidate]),
         "estimate": document["objective_gain"],
         "interval": document["objective_interval"],
-        "test_error": float(np.sqrt(np.nan_to_num(noise) @ weights[wish.aim] ** 2)),
+        "test_error": float(standard_errors(own, test, weights[wish.aim])[0]),
         "best": float(true[best]),
+        "best_as_sure": float(true[as_sure]),
         "best_method": family.candidates[best].method,
         "held": bool(held[0 if keep else choice.chosen.candidate]),
     }
+
+
+def standard_errors(
+    gains: NDArray[Any], labels: Ints, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the (K,) standard errors of weighted means of (K, N) gains over classes."""
+    size, found = len(weights), gains.astype(np.float64)
+    means, squares = (metrics.class_accuracy(found**p, labels, size) for p in (1, 2))
+    variances = np.nan_to_num((squares - means**2) / np.bincount(labels, minlength=size))
+    return np.sqrt(variances @ weights**2)
 
 
 def problems(given: Sequence[str]) -> Iterator[tuple[str, FeatureSet]]:
@@ -272,6 +287,7 @@ def summary(draws: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "regret": float(np.mean(regret)),
         "gain": float(np.mean([d["gain"] for d in draws])),
         "best": float(np.mean([d["best"] for d in draws])),
+        "regret_as_sure": float(np.mean([d["best_as_sure"] - d["gain"] for d in draws])),
         "estimate": float(np.mean([d["estimate"] for d in draws])),
         "of_choice": float(np.mean([d["of_choice"] for d in draws])),
         "covered": float(np.mean(covered)),

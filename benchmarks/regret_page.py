@@ -10,7 +10,9 @@ HEAD = """\
 Made by `python benchmarks/regret.py`: validation and test images are pooled, {per_class} images a
 class are drawn as the validation split, `ltkit recommend` chooses on them, and all other images
 are the test. Regret is what the best method and setting in hindsight gains more; of an objective
-with a limit, the best that keeps it on test. *covered*: draws in which the printed interval holds
+with a limit, the best that keeps it on test; in brackets, the best that keeps it with as much to
+spare as the rule must leave for the noise of its validation images, since a limit is to hold with
+a confidence of 80 %. *covered*: draws in which the printed interval holds
 the gain on test; in brackets, with the noise of test itself taken into account. *kept*: draws
 that keep the baseline. *limit held*: draws in which the limit holds on test, to the point. Points
 of accuracy; means.
@@ -55,7 +57,8 @@ def _row(name: str, wish: str, row: dict[str, Any]) -> str:
     limit = share("held") if "-" in wish else ""
     cells = [
         name, wish, str(row["draws"]), points("gain"), points("best"),
-        f"{100 * row['regret']:.2f}", points("estimate"),
+        f"{100 * row['regret']:.2f}" + (f" ({100 * row['regret_as_sure']:.2f})" if limit else ""),
+        points("estimate"),
         f"{share('covered')} ({share('covered_with_noise_of_test')})", share("keep"), limit, chosen,
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

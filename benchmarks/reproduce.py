@@ -156,11 +156,11 @@ METHODS = {
     "swrm": Method(
         f"swrm {SWRM}", {100: 46.86, 50: 51.70, 10: 62.19}, {}, "the SWRM paper; our reading of it"
     ),
-    "swrm-minus": Method(
-        f"swrm --set sign=-1 {SWRM}",
+    "swrm-plus": Method(
+        f"swrm --set sign=1 {SWRM}",
         {100: 46.86, 50: 51.70, 10: 62.19},
         {},
-        "the same, the margin's sign turned",
+        "the same, the margin's sign as printed",
     ),
     "swrm-sum": Method(
         f"swrm --set weights=sum {SWRM}",

@@ -12,6 +12,7 @@ an interrupted one stopped, in the middle of a training, too.
 """
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -94,6 +95,9 @@ METHODS = {
 """What `ltkit train` is told, with a bar before a second start, from the first's features, and
 after ``>`` how the network's head is corrected."""
 
+NORMED = {"CE": 47.7, "re-sampling": 25.8, "re-weighting": 50.5, "no SSP, DRW": 45.1}
+"""Rows whose norms are measured, and what Yang and Xu (NeurIPS 2020) print for CIFAR-100-LT."""
+
 META = ("OLTR, whole model",)
 """Rows whose network is extracted with the head of the whole model."""
 
@@ -140,8 +144,9 @@ class Run:
         how += [] if self.correction else ["--splits", "test"]
         extract = ["extract", str(checkpoint), *where, *how, "-o", features, "--overwrite"]
         trained = trainings(self.training, [*own, *where], checkpoint)
+        norms = [["analyze", "norms", features, "--json"]] if self.name in NORMED else []
         if not self.correction:
-            return [*trained, extract, ["evaluate", features, "--json"]]
+            return [*trained, extract, *norms, ["evaluate", features, "--json"]]
         corrected = str(folder / "corrected.h5")
         words = [*shlex.split(self.correction), features, "-o", corrected, "--overwrite", "--quiet"]
         return [*trained, extract, words, ["evaluate", features, corrected, "--json"]]
@@ -182,26 +187,37 @@ def halved(pixels: Any) -> Any:
 def measure(run: Run, work: Path) -> dict[str, Any]:
     """Do what is left of a run; return its line."""
     run.folder(work).mkdir(parents=True, exist_ok=True)
-    document = [ltkit(words) for words in run.commands(work)][-1]
+    *_, before, document = [ltkit(words) for words in run.commands(work)]
     test = scores(document, -1 if run.correction else 0)
     line = {"train": run.train, "name": run.name, "seed": run.seed, "test": test}
+    if run.name in NORMED:
+        found = json.loads(before)["rows"][0]
+        line["norms"] = found["mean"] | {"deviation": found["deviation"]["all"]}
     return line | {"machine": machine()}
+
+
+def known(path: Path) -> list[dict[str, Any]]:
+    """Return the lines that have all that is asked of their rows."""
+    return [x for x in read_lines(path) if x["name"] not in NORMED or "norms" in x]
 
 
 def table(path: Path = RESULTS) -> list[str]:
     """Return the section of docs/results.md."""
-    lines = read_lines(path)
+    lines = known(path)
     runs = {
-        (line["name"], line["seed"]): line["test"]
+        (line["name"], line["seed"]): line
         for line in lines
         if line["name"] in METHODS and line["train"] == Run(line["name"], line["seed"]).train
     }
     if not runs:
         return []
     found: dict[str, list[dict[str, Any]]] = {}
-    for (name, _), test in sorted(runs.items(), key=lambda item: item[0][1]):
-        found.setdefault(name, []).append(test["accuracy"])
-    size = next(iter(runs.values()))["n"]
+    norms: dict[str, list[dict[str, float]]] = {}
+    for (name, _), line in sorted(runs.items(), key=lambda item: item[0][1]):
+        found.setdefault(name, []).append(line["test"]["accuracy"])
+        if name in NORMED:
+            norms.setdefault(name, []).append(line["norms"])
+    size = next(iter(runs.values()))["test"]["n"]
     section = [
         "## A small world",
         "",
@@ -223,8 +239,42 @@ def table(path: Path = RESULTS) -> list[str]:
             continue
         cells = [cell([accuracy[group] for accuracy in done]) for group in (*GROUPS, "all")]
         section.append(f"| {name} | {len(done)} | {' | '.join(cells)} | {_shown(flags)} |")
-    return [*section, "", *said(found), "```",
+    return [*section, "", *said(found), *of_norms(norms), "```",
             "python benchmarks/small_world.py --root DATA", "```", ""]  # fmt: skip
+
+
+def of_norms(found: dict[str, list[dict[str, float]]]) -> list[str]:
+    """Return the table of the norms of rows beside the published deviations."""
+    if not found:
+        return []
+    section = [
+        "Mean norms of the heads' rows, and 100 times their standard deviation over classes, as "
+        "`ltkit analyze norms` prints them, beside what Yang and Xu (NeurIPS 2020) print for "
+        "CIFAR-100-LT and a ResNet-32; only the order can be compared.",
+        "",
+        "| training | n | few | medium | many | 100 x deviation | published |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, published in NORMED.items():
+        done = found.get(name, [])
+        cells = [
+            _plain([factor * one[key] for one in done])
+            for key, factor in (("few", 1), ("medium", 1), ("many", 1), ("deviation", 100))
+        ]
+        section.append(f"| {name} | {len(done)} | {' | '.join(cells)} | {published} |")
+    if len(found) < len(NORMED):
+        return [*section, ""]
+    ours = {name: statistics.mean(one["deviation"] for one in found[name]) for name in NORMED}
+    order, theirs = (sorted(NORMED, key=lambda n: -x[n]) for x in (ours, NORMED))
+    agrees = "as published" if order == theirs else f"published: {', '.join(theirs)}"
+    return [*section, "", f"From the largest deviation: {', '.join(order)}; {agrees}.", ""]
+
+
+def _plain(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
 
 
 def said(found: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -236,6 +286,19 @@ def said(found: dict[str, list[dict[str, Any]]]) -> list[str]:
             gain, error = difference(*([x["all"] for x in found[n]] for n in (one, other)))
             spread = f" ± {error:.1f}" if error is not None else " (one seed)"
             parts.append(f"{one} over {other}: {gain:+.1f}{spread}")
+    corrected, base = "RIDE, AlphaNet, nearest, rho 0.5", "RIDE, 3 experts"
+    of_ride = []
+    if corrected in found and base in found:
+        few, overall = (
+            difference(*([x[group] for x in found[n]] for n in (corrected, base)))[0]
+            for group in ("few", "all")
+        )
+        of_ride = [
+            f"AlphaNet on RIDE with rho 0.5: few {few:+.1f}, all {overall:+.1f}. Chang et al. "
+            "print +5.1 and -1.5 for CIFAR-100-LT, a ResNet-32 and six experts (few 25.8 to 30.9, "
+            "medium 52.1 to 47.0, many 69.3 to 65.7, all 50.2 to 48.7).",
+            "",
+        ]
     return [
         "It shows that each method trains, and which of them gain anything from 2,500 images and a "
         "small network in 40 epochs; it does not show how they rank with the networks, images and "
@@ -243,6 +306,7 @@ def said(found: dict[str, list[dict[str, Any]]]) -> list[str]:
         f"the seeds and {sum(len(f) for f in FAMILIES)} classes' test images leave open. "
         f"Overall, with the standard error over seeds: {'; '.join(parts)}.",
         "",
+        *of_ride,
     ]
 
 
@@ -273,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"found {unknown[0]}, expected some of {'; '.join(METHODS)}")
     if args.root:
         os.environ["LTKIT_DATA"] = args.root
-    there = {line["train"] + line["name"] for line in read_lines(args.output)}
+    there = {line["train"] + line["name"] for line in known(args.output)}
     runs = [Run(name, seed) for seed in args.seeds for name in args.methods]
     runs = [run for run in runs if run.train + run.name not in there]
     if args.plan:

@@ -16,6 +16,7 @@ import diagnosis
 import reproduce
 import small_world
 import statistics_page
+import swrm
 from regret_page import regret_table
 
 ROOT = Path(__file__).parents[1]
@@ -489,6 +490,7 @@ def documents() -> dict[Path, str]:
                 *regret_table(RESULTS / "regret.json"),
                 *diagnosis.table(),
                 *accuracy,
+                *swrm.table(),
                 *small_world.table(),
                 *reproduce.table(),
             ]

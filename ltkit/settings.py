@@ -12,7 +12,8 @@ from typing import Any, Literal
 from ltkit.errors import SettingError
 from ltkit.numerals import Range
 
-Metric = Literal["euclidean", "cosine", "random", "wordnet"]
+Metric = Literal["euclidean", "cosine", "raw", "random", "wordnet"]
+AlphaNetRecipe = Literal["imagenet", "cifar"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
 Amp = Literal["off", "bf16", "fp16"]
@@ -45,25 +46,20 @@ OF_PREDICTIONS = METRICS[:7]
 
 Profile = Literal["exponential", "step", "pareto"]
 """How the counts of classes fall; see `ltkit.datasets.longtail`."""
-
 Heads = Literal["best", "mean"]
 """Which head of several runs: the best on validation data, or the mean of the heads."""
-
 Select = Literal["all", "balanced", "few", "harmonic"]
 Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
 """What a recommendation maximises."""
 Counts = Literal["file", "estimate"]
 """Where a training prior is from."""
-
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
 
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
-
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
 """How a picture is scaled, by Pillow's names."""
-
 Weights = Literal["ema", "raw", "best", "last"]
 PathRule = Literal["path", "ancestor", "nltk"]
 Stored = Literal["float32", "float16"]
@@ -99,7 +95,7 @@ COMPOSED_OFFSETS = tuple(-0.5 + 0.25 * step for step in range(11))
 """Parts of AlphaNet's correction, and prior offsets, -0.5 to 2, that ``auto`` chooses from."""
 
 FOLDS, REPEATS = 5, 10
-"""Parts of the validation split, and how often it is divided anew."""
+"""Parts of the validation split, and how often it is divided anew to recommend."""
 
 CONFIDENCE = 0.8
 """With which a limit on what a correction may cost must hold."""
@@ -113,8 +109,6 @@ accuracy, for within one error the better of two is mostly better (docs/recommen
 
 KEEP_OF_RARE = {"all": -0.5}
 """Limits, in points, where an objective of the rare classes alone is given none."""
-FOLDS = 5
-"""Folds of the validation split, where a method learns from it and is chosen on it, too."""
 
 RANGES: Mapping[str, Range] = {
     "alpha_scale": Range(0, 10),
@@ -445,6 +439,7 @@ ALPHANET_VARIANTS: dict[Variant, dict[str, str]] = {
     "paper": {"network_input": "neighbors", "few_biases": "learned"},
     "code": {"network_input": "own+neighbors", "few_biases": "frozen"},
 }
+ALPHANET_RECIPES = {"imagenet": dict[str, Any](), "cifar": {"epochs": 10, "epoch_choice": "last"}}
 
 
 def as_json(settings: Any) -> dict[str, Any]:

@@ -1,19 +1,26 @@
 """Variants of AlphaNet, against their naive forms."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from six_classes import BINS, COUNTS, NONE, QUICK, made, neighbors_of
 from torch import nn
+from typer.testing import CliRunner
 
+import ltkit
 from ltkit import alphanet
 from ltkit.alphanet.fitting import _times
 from ltkit.alphanet.networks import Networks
 from ltkit.alphanet.reduction import Draws, reduce, sample_losses
+from ltkit.cli import app
 from ltkit.errors import InputError
+from ltkit.files import classifiers
 from ltkit.records import Classifier, FeatureSplit, Neighbors, shot_groups
+
+DEMO = Path(ltkit.__file__).parent / "data" / "demo" / "feats.h5"
 
 # Variants
 
@@ -133,3 +140,24 @@ def test_more_settings_out_of_range(change, said):
     with pytest.raises(InputError) as caught:
         alphanet.fit(base, neighbors_of(train), train, val, [replace(QUICK, **change)])
     assert said in str(caught.value)
+
+
+def test_the_recipe_of_cifar_is_ten_epochs_of_which_the_last_is_kept(tmp_path):
+    """What is given beside a recipe goes before it."""
+
+    def fitted(*options):
+        output = tmp_path / "o.h5"
+        line = ["alphanet", "fit", str(DEMO), "--k", "2", "-o", str(output), "--overwrite", "-q"]
+        result = CliRunner().invoke(app, [*line, *options])
+        assert result.exit_code == 0, result.output
+        return classifiers.read(output)[0]
+
+    recipe = fitted("--variant", "code", "--recipe", "cifar")
+    plain = fitted("--variant", "code", "--epochs", "10", "--epoch-choice", "last")
+    assert recipe.runs == plain.runs
+    np.testing.assert_array_equal(recipe.weight, plain.weight)
+    assert recipe.extra["epoch"].tolist() == [10]
+    assert "val_accuracy" not in recipe.extra
+    other = fitted("--recipe", "cifar", "--epochs", "3", "--epoch-choice", "best")
+    assert other.extra["val_accuracy"].shape == (1, 3)
+    assert fitted("--epochs", "2").runs[0]["epoch_choice"] == "best"

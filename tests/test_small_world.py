@@ -20,7 +20,9 @@ from small_world import METHODS, Run
 def line(name, seed, accuracy):
     groups = {"few": 0.1, "medium": 0.2, "many": None, "all": accuracy}
     test = {"n": 2500, "accuracy": groups}
-    return {"train": Run(name, seed).train, "name": name, "seed": seed, "test": test}
+    norms = {"few": 1.0, "medium": 2.0, "many": 3.0, "deviation": small_world.NORMED.get(name)}
+    made = {"train": Run(name, seed).train, "name": name, "seed": seed, "test": test}
+    return made | ({"norms": norms} if name in small_world.NORMED else {})
 
 
 def test_every_method_is_known():
@@ -91,6 +93,8 @@ def test_runs_that_are_there_are_skipped_and_failed_ones_named(tmp_path, monkeyp
         if words[1] == "paco":
             raise subprocess.CalledProcessError(2, words)
         called.append(words[0])
+        if words[0] == "analyze":
+            return '{"rows": [{"mean": {"few": 1}, "deviation": {"all": 2}}]}'
         return '{"n": 2500, "rows": [{"accuracy": {"all": 0.3}, "interval": {}}]}'
 
     called = []
@@ -100,9 +104,9 @@ def test_runs_that_are_there_are_skipped_and_failed_ones_named(tmp_path, monkeyp
              "--work", str(tmp_path / "work")]  # fmt: skip
     assert small_world.main(asked) == 1
     assert "failed: PaCo: exit code 2" in capsys.readouterr().err
-    assert called == ["train", "extract", "evaluate"]
+    assert called == ["train", "extract", "analyze", "evaluate"]
     assert small_world.main(asked) == 1
-    assert called == ["train", "extract", "evaluate"]
+    assert called == ["train", "extract", "analyze", "evaluate"]
     assert not [*(tmp_path / "work").glob("ce*")]
     assert small_world.main([*asked, "--plan"]) == 0
     assert "ltkit train paco --arch resnet8" in capsys.readouterr().out
@@ -124,6 +128,27 @@ def test_the_table_tells_what_was_measured(tmp_path):
     text = "\n".join(small_world.table(lines))
     assert "| TSC | not measured |" in text
     assert "SSP, then CE over CE: +0.0 (one seed)." in text
+    assert "AlphaNet on RIDE" not in text
+    for name, accuracy in (("RIDE, 3 experts", 0.4), ("RIDE, AlphaNet, nearest, rho 0.5", 0.38)):
+        small_world.append_line(lines, line(name, 0, accuracy))
+    text = "\n".join(small_world.table(lines))
+    assert "AlphaNet on RIDE with rho 0.5: few +0.0, all -2.0." in text
+
+
+def test_norms_stand_beside_the_published_order(tmp_path):
+    """Lines without norms are made again."""
+    lines = tmp_path / "lines"
+    small_world.append_line(lines, {k: v for k, v in line("CE", 0, 0.3).items() if k != "norms"})
+    assert small_world.known(lines) == []
+    for name in small_world.NORMED:
+        small_world.append_line(lines, line(name, 0, 0.3))
+    text = "\n".join(small_world.table(lines))
+    assert "| CE | 1 | 1.00 | 2.00 | 3.00 | 4770.00 | 47.7 |" in text
+    assert "From the largest deviation: re-weighting, CE, no SSP, DRW, re-sampling; as pub" in text
+    small_world.append_line(
+        lines, line("CE", 0, 0.3) | {"norms": line("CE", 0, 0)["norms"] | {"deviation": 99}}
+    )
+    assert "deviation: CE, re-weighting" in "\n".join(small_world.table(lines))
 
 
 def test_an_unknown_row_is_named(capsys):

@@ -114,8 +114,9 @@ def apply_features(
             "others"
         )
     run = correction.runs[0]
+    means = wanted.raw_means if run["metric"] == "raw" else wanted.means
     settings = NeighborSettings(run["k"], run["metric"], run["seed"])
-    near = nearest_classes(features, wanted.means, ids, wanted.among, settings)
+    near = nearest_classes(features, means, ids, wanted.among, settings)
     applied = apply(correction, features.classifier(), near)
     return _composed_alike(applied, correction, features, head, note)
 

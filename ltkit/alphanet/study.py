@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,7 @@ from ltkit.alphanet.composition import Chosen, planned
 from ltkit.alphanet.fitting import fit
 from ltkit.errors import InputError, SettingError
 from ltkit.files.bases import Start
-from ltkit.neighbors import nearest_classes
-from ltkit.neighbors.class_means import class_means
+from ltkit.neighbors import mean_features, nearest_classes
 from ltkit.records import (
     Correction,
     FeatureSet,
@@ -33,7 +33,7 @@ class Study:
 
     of: (F,) classes to correct; among: classes that may be their neighbours.
     absent: classes hidden from a fit.
-    means: (C, D) float64 class means of the training features.
+    means: (C, D) float64, `ltkit.neighbors.mean_features` of every metric but ``raw``.
     """
 
     features: FeatureSet
@@ -48,9 +48,15 @@ class Study:
         Raises:
             InputError: as `ltkit.neighbors.nearest_classes`.
         """
+        means = self.raw_means if metric == "raw" else self.means
         return nearest_classes(
-            self.features, self.means, self.of, self.among, NeighborSettings(k, metric, seed)
+            self.features, means, self.of, self.among, NeighborSettings(k, metric, seed)
         )
+
+    @cached_property
+    def raw_means(self) -> NDArray[np.float64]:
+        """(C, D) float64 class means of the training features as they are stored."""
+        return mean_features(self.features, "raw")
 
     def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
             device: str = "cpu", report: Report = silent) -> Correction:  # fmt: skip
@@ -74,7 +80,7 @@ def study(features: FeatureSet, of: Ints, among: Ints, absent: Ints) -> Study:
     Raises:
         InputError: when there is no train split.
     """
-    means, _ = class_means(features.split("train"), len(features.classes))
+    means = mean_features(features)
     return Study(features, np.setdiff1d(of, absent), among, absent, means)
 
 

@@ -63,21 +63,21 @@ def begun(*folders: str) -> Callable[[str], list[str]]:
 BESIDE = "all files next to FEATS made from it"
 """Which classifier files are taken where none is named."""
 
+DISTANCE = (
+    "Distance between classes' mean features, as the head takes them; raw: euclidean, as stored."
+)
+FEATS_FILE = (
+    "Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or the only "
+    "features file in this folder."
+)
 Feats = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[FEATS]",
-        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
-        "the only features file in this folder.",
-        show_default=False,
-    ),
+    str | None, typer.Argument(metavar="[FEATS]", help=FEATS_FILE, show_default=False)
 ]
 FeatsAndClassifiers = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FEATS] [CLASSIFIER...]",
-        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
-        f"the only features file in this folder. Then classifier files; default: {BESIDE}.",
+        help=f"{FEATS_FILE} Then classifier files; default: {BESIDE}.",
         show_default=False,
     ),
 ]
@@ -85,9 +85,8 @@ FeatsOfNetworks = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FEATS] [FEATS|CLASSIFIER...]",
-        help="Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or "
-        "the only features file in this folder. Then features of other networks, tested on the "
-        f"same samples, and classifier files of any of them; default, of one network: {BESIDE}.",
+        help=f"{FEATS_FILE} Then features of other networks, tested on the same samples, and "
+        f"classifier files of any of them; default, of one network: {BESIDE}.",
         show_default=False,
     ),
 ]

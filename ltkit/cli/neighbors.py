@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def neighbors(
     feats: _options.Feats = None,
     k: _options.Neighbours = NeighborSettings.k,
-    metric: Annotated[
-        Metric, typer.Option(help="Distance between classes.")
-    ] = NeighborSettings.metric,
+    metric: Annotated[Metric, typer.Option(help=_options.DISTANCE)] = NeighborSettings.metric,
     of: Annotated[
         str, typer.Option(help="Classes to list neighbours of: few, medium, many, base, all.")
     ] = "few",

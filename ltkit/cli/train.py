@@ -98,20 +98,18 @@ def train(
     second = from_epoch, then, then_sampler, then_lr, freeze
     word, start = _init(init, keep_head, data)
     plan = TrainPlan(method, given, sampler, mix, drw, *second, cosine, scale, word, train_)
-    settings = _settings(
-        data, batch_size=batch_size, learning_rate=lr, step_factor=step_factor, augment=augment,
-        steps=steps, amp=amp, compile=compile_, seed=seed, epochs=epochs, weight_decay=weight_decay,
-        schedule=schedule, warmup_epochs=warmup_epochs, nesterov=nesterov)  # fmt: skip
+    settings = _settings(data, steps, seed, compile=compile_, augment=augment, learning_rate=lr,
+        weight_decay=weight_decay, warmup_epochs=warmup_epochs, step_factor=step_factor, amp=amp,
+        schedule=schedule, epochs=epochs, batch_size=batch_size, nesterov=nesterov)  # fmt: skip
+    out, own = _Output(output, tensorboard, quiet, keep_best), _options.device_of(device)
     more = dict[str, Any](seeds=seeds, class_means=class_means, resume=resume, overwrite=overwrite)
-    out = _Output(output, tensorboard, quiet, keep_best)
-    more["device"] = _options.device_of(device)
     with _output.resumable("epochs"):
         if data is None:
-            return _train_heads(feats, plan, settings, out, base, **more)
-        view = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
-        more |= {"arch": arch, "experts": experts, "view": view, "teacher": teacher} | start
+            return _train_heads(feats, plan, settings, out, base, device=own, **more)
+        more |= {"arch": arch, "experts": experts, "teacher": teacher} | start
+        more["view"] = _loading.view_settings(image_size, resize, crop, fit, window, interpolation)
         where = _Where(data, root, follow_links, _options.columns(columns), unlabelled)
-        return _train_networks(where, plan, settings, out, **more)
+        return _train_networks(where, plan, settings, out, device=own, **more)
 
 
 def _method(
@@ -203,10 +201,10 @@ def _init(
     return words[said], {}
 
 
-def _settings(data: str | None, **given: Any) -> TrainSettings:
+def _settings(data: str | None, steps: str, seed: int, **given: Any) -> TrainSettings:
     """Return the settings of a network, or of a head; the defaults for those not given."""
     kind = HeadSettings if data is None else TrainSettings
-    given["steps"] = tuple(_options.numbers(given["steps"], "steps", once=False))
+    given |= {"steps": tuple(_options.numbers(steps, "steps", once=False)), "seed": seed}
     if data is None:
         del given["augment"]
     return kind(**{name: value for name, value in given.items() if value is not None})

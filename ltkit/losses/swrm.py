@@ -94,8 +94,10 @@ class SWRM(Stateful, nn.Module):
         scaled are our reading of the text; the options are the other readings. The text has a
         similarity that falls with distance, and errors on similar classes punished more. With the
         printed sign, only ``inverse`` and ``exponential`` do that, without a bound; the default
-        does, with one, and agrees with ``inverse`` to the first order in beta. ``--set sign=1``
-        was the default up to 0.1.0, and does the opposite.
+        does, with one, and agrees with ``inverse`` to the first order in beta: 1 / mean sim^beta
+        instead of mean 1 / sim^beta, for sim = 1 / (1 + distance). The larger beta is, the more the
+        nearest class alone decides, at 10 almost. ``--set sign=1`` was the default up to 0.1.0,
+        and does the opposite.
     """
 
     takes_class_means = True

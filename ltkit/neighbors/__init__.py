@@ -1,5 +1,11 @@
 """Which classes are near each other, by mean features and in WordNet."""
 
-from ltkit.neighbors.search import nearest, nearest_classes, nearest_of_groups
+from ltkit.neighbors.search import (
+    mean_features,
+    nearest,
+    nearest_classes,
+    nearest_of_groups,
+    preparation,
+)
 
-__all__ = ["nearest", "nearest_classes", "nearest_of_groups"]
+__all__ = ["mean_features", "nearest", "nearest_classes", "nearest_of_groups", "preparation"]

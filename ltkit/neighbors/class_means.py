@@ -1,5 +1,8 @@
 """Means of the features of each class, in one pass over the file."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +38,9 @@ def around_centre(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def class_means(
-    split: FeatureSplit, num_classes: int
+    split: FeatureSplit,
+    num_classes: int,
+    prepare: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the mean feature of each class.
 
@@ -45,6 +50,7 @@ def class_means(
     Args:
         split: (N, D) features and their labels.
         num_classes: C.
+        prepare: what features go through first, as `Classifier.prepare`.
 
     Returns:
         (C, D) means, NaN for a class without a sample, and (C,) sample counts.
@@ -59,6 +65,7 @@ def class_means(
 
     sums = np.zeros((num_classes, split.features.shape[1]))
     for _, features, labels in split.blocks():
+        features = features if prepare is None else prepare(features)
         ones = np.ones(len(labels))
         members = csr_array((ones, (labels, np.arange(len(labels)))), (num_classes, len(labels)))
         sums += members @ features.astype(np.float64)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError, SettingError
 from ltkit.neighbors.class_means import class_means
 from ltkit.neighbors.wordnet import path_lengths
-from ltkit.records import FeatureSet, Ints, Neighbors, members, note_of_left_out
-from ltkit.settings import NeighborSettings
+from ltkit.records import FeatureSet, Floats, Ints, Neighbors, members, note_of_left_out
+from ltkit.settings import Metric, NeighborSettings
 
 DIRECT_LIMIT = 1 << 31
 """Multiplications up to which distances are computed directly in float64 (seconds)."""
@@ -19,6 +19,38 @@ ROUNDING = 1e-12
 
 SPARE = 16
 """Extra candidates beyond k that the float32 search passes to the float64 ranking."""
+
+
+def mean_features(features: FeatureSet, metric: Metric = "euclidean") -> NDArray[np.float64]:
+    """Return the (C, D) class means among which neighbours are sought, NaN where there is none.
+
+    They are of training features as the head takes them: a cosine head sees each expert's features
+    divided by their length, so that no expert counts for more than another, and no bright image for
+    more than a dark one. Under ``raw`` they are of the features as they are stored.
+
+    Args:
+        features: with a train split.
+        metric: of the search.
+
+    Raises:
+        InputError: when there is no train split.
+
+    Source:
+        Chang et al., arXiv:2008.07073, appendix (experts are normalised one by one).
+    """
+    prepare = None if metric == "raw" else preparation(features)
+    return class_means(features.split("train"), len(features.classes), prepare)[0]
+
+
+def preparation(features: FeatureSet) -> Callable[[Floats], Floats] | None:
+    """Return what a file's head does to its features before its rows; None where it does nothing.
+
+    Without a head, nothing is done, either.
+    """
+    if features.base is None and features.head is None:
+        return None
+    head = features.classifier()
+    return head.prepare if head.normalize_features else None
 
 
 def nearest_classes(
@@ -32,7 +64,7 @@ def nearest_classes(
 
     Args:
         features: features file, whose WordNet ids ``wordnet`` needs.
-        means: (C, D) class means of its training features.
+        means: (C, D), `mean_features`.
         of: as `nearest`.
         among: as `nearest`.
         settings: as `nearest`.
@@ -81,7 +113,7 @@ def nearest_of_groups(
     left_out = np.intersect1d(np.union1d(*asked.values()), empty)
     if len(left_out):
         note(note_of_left_out(features.classes, left_out, "no mean feature, no neighbours"))
-    means, _ = class_means(features.split("train"), len(features.classes))
+    means = mean_features(features, settings.metric)
     return nearest_classes(features, means, chosen, others, settings)
 
 
@@ -113,7 +145,8 @@ def nearest(
         means: (C, D) class means; those of `of` and `among` must be finite.
         of: (F,) classes whose neighbours are sought.
         among: classes that may be neighbours; a class is never its own.
-        settings: k, metric (``euclidean``: L2 distance; ``cosine``: 1 - cosine; ``random``: the
+        settings: k, metric (``euclidean``, and ``raw`` of means of raw features: L2 distance;
+            ``cosine``: 1 - cosine; ``random``: the
             control, k classes drawn without looking, with their Euclidean distance;
             ``wordnet``: links of the hierarchy between them, equal ones by the Euclidean distance
             of their means), seed.

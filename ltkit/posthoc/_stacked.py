@@ -8,12 +8,13 @@ each has its own stack; the inputs are shared.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ltkit.posthoc import check_range, check_size
+from ltkit.posthoc import check_choice, check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks
 from ltkit.records.progress import Report, silent
 from ltkit.row_cache import RowCache
@@ -31,11 +32,18 @@ LEARNING_RATES = (0.002, 0.006, 0.02, 0.06, 0.2, 0.6, 2.0)
 """Values around the 0.2 of Kang et al.; the best depends on the size of the features."""
 
 
+EPOCH_LENGTHS = ("data", "released")
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of SGD with momentum, the learning rate falling to 0 along a cosine.
 
-    The defaults are those of the cRT of Kang et al. 2020 on ImageNet-LT, in their released code.
+    The defaults are those of the cRT of Kang et al. 2020 on ImageNet-LT, in their released code,
+    but for the length of a class-balanced epoch.
+
+    epoch_length: class-balanced draws of an epoch: ``data``, N; or ``released``, as the released
+        sampler has it, all classes as often as the largest has samples.
     """
 
     learning_rate: float = 0.2
@@ -43,6 +51,7 @@ class Run:
     batch_size: int = 512
     weight_decay: float = 5e-4
     seed: int = 0
+    epoch_length: str = "data"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -51,12 +60,13 @@ class Run:
         check_range("batch_size", self.batch_size, 1)
         check_range("weight_decay", self.weight_decay, 0)
         check_range("seed", self.seed, 0, 2**32 - 1)
+        check_choice("epoch_length", self.epoch_length, EPOCH_LENGTHS)
 
 
 def runs_of(tried: Sequence[Mapping[str, Any]]) -> list[Run]:
     """Return the runs for settings that may include other parameters."""
     names = [field.name for field in fields(Run)]
-    return [Run(**{name: settings[name] for name in names}) for settings in tried]
+    return [Run(**{n: settings[n] for n in names if n in settings}) for settings in tried]
 
 
 class Inputs:
@@ -259,7 +269,7 @@ def train(
         raise ValueError("runs differ in more than learning rate and seed")
     seeds = {run.seed: [n for n, r in enumerate(runs) if r.seed == run.seed] for run in runs}
     stacks = [_Stack(form, cost, start, [runs[n] for n in own]) for own in seeds.values()]
-    draw = _balanced if balanced else _shuffled
+    draw = partial(_balanced, length=first.epoch_length) if balanced else _shuffled
     generators = [np.random.default_rng(seed) for seed in seeds]
     size = first.batch_size
     with np.errstate(over="ignore", invalid="ignore"):  # whoever uses the parameters checks them
@@ -314,15 +324,17 @@ def _shuffled(labels: Ints, generator: np.random.Generator) -> Ints:
     return generator.permutation(len(labels))
 
 
-def _balanced(labels: Ints, generator: np.random.Generator) -> Ints:
+def _balanced(labels: Ints, generator: np.random.Generator, length: str = "data") -> Ints:
     """Draw N / C samples per class, rounded up, each of a class's samples equally often.
+
+    Of the released length, as many as the largest class has.
 
     The draws do not depend on how classes are numbered.
     """
     shuffled = generator.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     present, counts = np.unique(labels, return_counts=True)
-    each = -(-len(labels) // len(present))
+    each = int(counts.max()) if length == "released" else -(-len(labels) // len(present))
     within = np.arange(each) * counts[:, None] // each  # (C, each)
     rows = by_class[(np.cumsum(counts) - counts)[:, None] + within]
     order: Ints = np.sort(rows, axis=None)[generator.permutation(rows.size)]

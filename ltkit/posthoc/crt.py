@@ -25,6 +25,7 @@ def fit(
     batch_size: int = Run.batch_size,
     weight_decay: float = Run.weight_decay,
     seed: int = Run.seed,
+    epoch_length: str = Run.epoch_length,
 ) -> Classifier:
     r"""Train weight and bias from zero by cross-entropy on class-balanced samples.
 
@@ -32,7 +33,8 @@ def fit(
         + \frac{\lambda}{2} \lVert (W, b) \rVert^2
 
     by SGD with momentum 0.9 and a learning rate that falls to 0 along a cosine. An epoch has N / C
-    samples of each class, a class's samples as equally often as that allows.
+    samples of each class, or as many as the largest class has; a class's samples as equally often
+    as that allows.
 
     Args:
         base: used only for its number of classes and the form of its features.
@@ -43,6 +45,8 @@ def fit(
         batch_size: samples per step.
         weight_decay: the lambda of the equation.
         seed: seed of the samples' order.
+        epoch_length: ``data``, an epoch has N draws; ``released``, C times the largest class's
+            number, as in the released code: 11 times more on ImageNet-LT.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, or a parameter is
@@ -58,10 +62,12 @@ def fit(
     Source:
         Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (classifier re-training).
 
-        The defaults are those of the released code for ImageNet-LT. It starts from random rows,
-        which a convex problem does not need and with which classes could not change places.
+        The defaults are those of the released code for ImageNet-LT, but for the length of an epoch:
+        its 10 are 110 or so of N draws there, ``--set epoch-length=released``. It starts
+        from random rows, which a convex problem does not need and with which classes could not
+        change places.
     """
-    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed, epoch_length)
     return fit_many(base, train, class_counts, [vars(run)])[0]
 
 

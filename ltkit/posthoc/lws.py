@@ -24,6 +24,7 @@ def fit(
     batch_size: int = Run.batch_size,
     weight_decay: float = Run.weight_decay,
     seed: int = Run.seed,
+    epoch_length: str = Run.epoch_length,
 ) -> Classifier:
     r"""Learn a scale for each class by cross-entropy on class-balanced samples.
 
@@ -40,6 +41,8 @@ def fit(
         batch_size: samples per step.
         weight_decay: weight decay of the scales, towards 0.
         seed: seed of the samples' order.
+        epoch_length: ``data``, an epoch has N draws; ``released``, C times the largest class's
+            number, as in the released code: 11 times more on ImageNet-LT.
 
     Raises:
         InputError: when there is no train split, a class has no sample in it, or a parameter is
@@ -55,9 +58,11 @@ def fit(
     Source:
         Kang et al., ICLR 2020, arXiv:1910.09217, sec. 4 (learnable weight scaling).
 
-        The defaults are those of the released code for ImageNet-LT, which scales the bias, too.
+        The defaults are those of the released code for ImageNet-LT, which scales the bias, too, but
+        for the length of an epoch: its 5 are 55 or so of N draws there, ``--set
+        epoch-length=released``.
     """
-    run = Run(learning_rate, epochs, batch_size, weight_decay, seed)
+    run = Run(learning_rate, epochs, batch_size, weight_decay, seed, epoch_length)
     return fit_many(base, train, class_counts, [vars(run)])[0]
 
 

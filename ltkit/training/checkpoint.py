@@ -3,9 +3,9 @@
 Keys: ``format`` ("ltkit-checkpoint"), ``format_version``, ``arch``, ``num_classes``, ``cosine``,
 ``scale``, ``state_dict`` (``backbone.*``, ``head.*``), ``mean``, ``std``, ``classes``,
 ``train_ids``, ``epoch`` (finished ones), ``recipe``, ``versions``; where the method leaves some,
-``attributes``: tensors beside the network, as the ``meta.*`` of a whole model, the ``prototypes``
-of local vectors, or the ``causal.*`` of a de-confounded head. They name the network and the data,
-so that nobody has to.
+``attributes``: tensors beside the network, as the ``meta.*`` of a whole model, the ``router.*`` or
+``weighted.*`` of experts, the ``causal.*`` of a de-confounded head, or the ``prototypes`` of local
+vectors. They name the network and the data, so that nobody has to.
 """
 
 import hashlib

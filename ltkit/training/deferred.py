@@ -77,9 +77,15 @@ class Deferred(Stateful, nn.Module):
         return self.current.watched() if isinstance(self.current, Stateful) else {}
 
     def kept(self) -> dict[str, Tensor]:
-        """Return what the loss in use leaves in the checkpoint, and the first of held features."""
+        """Return what the loss in use leaves in the checkpoint, and the first of held features.
+
+        One that put a head of its own in the network says in all cases what the head is.
+        """
         latest = self.then if self.last >= self.epoch else self.first
-        parts = self.parts if self.held else (latest,)
+        parts = [
+            part for part in self.parts
+            if self.held or part is latest or getattr(part, "own_head", False)
+        ]  # fmt: skip
         every = [part.kept() for part in parts if isinstance(part, Stateful)]
         return {name: value for one in every for name, value in one.items()}
 

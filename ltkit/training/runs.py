@@ -134,12 +134,7 @@ def train_networks(
     data = dataset if isinstance(dataset, Dataset) else dataset()
     arch = arch or (known.arch if known is not None and known.arch in CATALOGUE else None)
     arch = _network(arch, experts, runs.recipes[0], data, note)
-    data, lines = pictures.as_seen(data, arch, view)
-    for line in lines:
-        note(line)
-    if start is not None and (said := unlike(start, data.mean, data.std)):
-        note(f"note: {said}")
-    data = _drawn_from(runs.recipes[0], data, note)
+    data = _drawn_from(runs.recipes[0], _as_seen(data, arch, view, start, note), note)
     means = _means_of(runs.recipes[0], class_means, torch.from_numpy(data.classes.train_count))
     taught = _teacher(teacher, data, note)
     with distributed.group(device) as own:
@@ -178,6 +173,22 @@ def _network(
     arch = pictures.network_for(data, experts)
     note(f"network: {arch}, which fits the pictures; --arch names another")
     return arch
+
+
+def _as_seen(
+    data: Dataset,
+    arch: str,
+    view: ViewSettings,
+    start: Start | None,
+    note: Callable[[str], None],
+) -> Dataset:
+    """Return the pictures as the network sees them; say how, and where it was used to others."""
+    data, lines = pictures.as_seen(data, arch, view)
+    for line in lines:
+        note(line)
+    if start is not None and (said := unlike(start, data.mean, data.std)):
+        note(f"note: {said}")
+    return data
 
 
 def _drawn_from(made: Recipe, data: Dataset, note: Callable[[str], None]) -> Dataset:

@@ -19,7 +19,7 @@ EXPERTS = [
         f"{DIGITS.replace(' ce', ' ride', 1).replace('--arch digits_net', '')} --experts 5",
         ["--experts: digits_net has 1, and no form with 5"]),
     Row("experts of cached features", "train ride feats.h5",
-        ["METHOD ride: trains the features, found cached features"]),
+        ["METHOD ride: works on a whole network, found cached features"]),
     Row("number of experts of cached features", "train ce feats.h5 --experts 3",
         ["--experts: found a features file"]),
     Row("two experts for three losses", SADE.replace("_3", "_2"),

@@ -10,6 +10,8 @@ import torch
 from made import refused
 
 from ltkit import checkpoints, evaluation
+from ltkit.architectures.expert_heads import WeightedExperts
+from ltkit.architectures.network import make_head
 from ltkit.exports.checkpoint import export_into
 from ltkit.files import classifiers
 from ltkit.files import features as features_file
@@ -202,3 +204,39 @@ def test_what_is_evaluated_is_the_mean_of_the_experts_cosines(trained):
     base = features.classifier()
     (found,) = evaluation.predict_classes(test, base, [Correction.baseline(base)])
     assert np.mean(found[0] == logits.argmax(axis=1)) > 0.98  # float32 may tell ties otherwise
+
+
+def weighted(cosine, weights):
+    torch.manual_seed(0)
+    head = make_head(12, 4, cosine=cosine, scale=30.0, experts=3)
+    whole = WeightedExperts([*head.experts])
+    whole.weights.data = torch.tensor(weights)
+    return whole
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_weighted_experts_hold_a_classifier(cosine):
+    """Of cosine experts, their rows in another order; of linear ones, any."""
+    whole = weighted(cosine, [0.5, 0.2, 0.3])
+    own, features = whole.record().fold(), torch.randn(9, 12)
+    rng = np.random.default_rng(0)
+    wanted = replace(own, weight=own.weight[[1, 2, 3, 0]])
+    if not cosine:
+        weight, bias = rng.normal(size=(4, 12)), rng.normal(size=4)
+        wanted = Classifier(weight.astype(np.float32), bias.astype(np.float32), experts=3)
+    values = {name: torch.from_numpy(np.array(v)) for name, v in whole.hold(wanted).items()}
+    whole.load_state_dict(whole.state_dict() | values)
+    with torch.no_grad():
+        found = whole(features).numpy()
+    np.testing.assert_allclose(found, wanted.logits(features.numpy()), rtol=1e-3, atol=1e-3)
+
+
+def test_an_expert_without_weight_holds_nothing():
+    whole = weighted(True, [0.5, 0.5, 0.0])
+    message = "head: expert 2 has the weight 0, so no row of it changes the logits; use --to npz"
+    refused(lambda: whole.hold(whole.record().fold()), message)
+    longer = weighted(True, [0.5, 0.2, 0.3])
+    own = longer.record().fold()
+    message = "holds rows of one length and no bias, the corrected rows have lengths 1 to 2"
+    twice = own.weight * np.float32([[1], [1], [1], [2]])
+    refused(lambda: longer.hold(replace(own, weight=twice)), message)

@@ -219,7 +219,7 @@ def test_trained_extracted_corrected(ltkit, folder):
     assert checkpoints.load(Path("new.pt")).arch == ARCH
     code, _, said = ltkit("train", "bbn", "f.h5")
     assert code == 2
-    assert "METHOD bbn: trains the features, found cached features" in said
+    assert "METHOD bbn: works on a whole network, found cached features" in said
 
 
 def _saved(pixels, path):

@@ -20,15 +20,17 @@ from torch import nn
 from trained import dataset_of, fit, recipe_of
 
 from ltkit import architectures, cli
+from ltkit.datasets.unlabelled import UNLABELLED
 from ltkit.files import classifiers
 from ltkit.losses import balanced_softmax, ce, dyswrm, elm, seesaw
-from ltkit.records import ClassTable, FeatureSet, FeatureSplit
-from ltkit.settings import HeadSettings, TrainSettings
+from ltkit.records import ClassTable, FeatureSet, FeatureSplit, ImageSplit
+from ltkit.settings import HeadSettings, TrainPlan, TrainSettings
 from ltkit.training import distributed, heads
 from ltkit.training.augment import ImageStore
 from ltkit.training.in_stages import train_in_stages
 from ltkit.training.job import seeded
 from ltkit.training.mixing.cmo import CMO
+from ltkit.training.runs import train_networks
 from ltkit.training.schedules import Stage
 from ltkit.training.starts import start_of
 from ltkit.training.teachers import Teacher
@@ -103,6 +105,14 @@ def train_experts(dataset, folder):
         fit(dataset, folder / f"{name}.pt", IMAGES, arch=arch, loss=method, **more)
 
 
+def beside(dataset):
+    """The dataset with images whose labels are not known."""
+    images = np.random.default_rng(5).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    split = ImageSplit(images, np.full(20, -1), np.arange(20).astype(str))
+    record = {**dataset.record, UNLABELLED: {"spec": "made"}}
+    return replace(dataset, splits=dataset.splits | {UNLABELLED: split}, record=record)
+
+
 def work(folder, file):
     """Train all that is compared; the first process gives the results, another one writes none."""
     words = ["train", "balanced-softmax", str(file), "--epochs", "3", "--seeds", "2", "--quiet"]
@@ -141,6 +151,13 @@ def work(folder, file):
             train_in_stages(dataset, "ssd", small, IMAGES, shared, arch="digits_net")
             mislas = folder.parent / "mislas.pt"
             train_in_stages(dataset, "mislas", {"per_class": 3}, IMAGES, mislas, arch="digits_net")
+            base = folder.parent / "base.pt"
+            fit(dataset, base, IMAGES)
+            distributed.wait()
+            train_networks(
+                beside(dataset), TrainPlan("ce"), IMAGES, folder.parent / "unlabelled.pt",
+                arch="digits_net", teacher=base,
+            )  # fmt: skip
             then = Stage(1, "ce", {}, "reversed", freeze="backbone")
             fit(dataset, folder / "stages.pt", IMAGES, then=then)
         dataset = dataset_of([30, 13], val=[500, 400])  # two slices, one for each process
@@ -249,7 +266,8 @@ def test_a_network_of_two_processes_is_that_of_one(folders, name):
 
 def test_the_stages_of_two_processes_are_those_of_one(folders):
     """Each starts or learns from what the first process wrote."""
-    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt", "mislas.stage1.pt", "mislas.pt"):
+    for name in ("ssd.stage1.pt", "ssd.stage2.pt", "ssd.pt", "mislas.stage1.pt", "mislas.pt",
+                 "unlabelled.pt"):  # fmt: skip
         states = [torch.load(folder / name)["state_dict"] for folder in folders]
         torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
 

@@ -132,7 +132,7 @@ def test_on_the_command_line(ltkit, folder, name, more):
         said(ltkit, "posthoc", "tau-norm", f"{method}.h5", "-o", f"{method}-tau.h5")
     code, _, error = ltkit("train", name, "f.h5")
     assert code == 2
-    assert f"METHOD {name}: trains the features, found cached features" in error
+    assert f"METHOD {name}: works on a whole network, found cached features" in error
 
 
 def test_a_teacher_on_the_command_line(ltkit, folder):

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _fitted, _inputs, _options, _output, _paths
-from ltkit.cli.alphanet._settings import RHO, Epochs, Of, Onto, VariantName, chosen, number_or_auto
+from ltkit.cli.alphanet._settings import RHO, Of, Onto, VariantName, chosen, number_or_auto
 from ltkit.errors import InputError
 from ltkit.settings import (
+    ALPHANET_RECIPES,
     RANGES,
     Activation,
+    AlphaNetRecipe,
     AlphaNetSettings,
     BaseSampling,
     EpochChoice,
@@ -27,7 +29,22 @@ if TYPE_CHECKING:
 Rho = Annotated[
     str, typer.Option(help=f"Base samples per few-shot sample, {RHO}; or a list: 0.5,1,1.5.")
 ]
-MetricName = Annotated[Metric, typer.Option(help="Distance between classes.")]
+MetricName = Annotated[Metric, typer.Option(help=_options.DISTANCE)]
+RecipeName = Annotated[
+    AlphaNetRecipe,
+    typer.Option(
+        help="Training as the source has it for the dataset: cifar is 10 epochs, of which the "
+        "last is kept."
+    ),
+]
+RecipeEpochs = Annotated[
+    int | None,
+    _options.setting(
+        "epochs",
+        f"Training epochs. Default: the recipe's, {AlphaNetSettings.epochs} or 10.",
+        show_default=False,
+    ),
+]
 NetworkInput = Annotated[
     Literal["neighbors", "own+neighbors"] | None,
     typer.Option(help="Input of the network; default: the variant's.", show_default=False),
@@ -49,7 +66,11 @@ MinEpochs = Annotated[
     ),
 ]
 Choice = Annotated[
-    EpochChoice, typer.Option(help="Keep the best epoch on validation data, or the last.")
+    EpochChoice | None,
+    typer.Option(
+        help="Keep the best epoch on validation data, or the last; default: the recipe's.",
+        show_default=False,
+    ),
 ]
 BatchSize = Annotated[int, _options.setting("batch_size", "Samples per batch.")]
 Lr = Annotated[float, _options.setting("learning_rate", "Learning rate.")]
@@ -99,14 +120,15 @@ def fit(
     seeds: _options.Seeds = 1,
     metric: MetricName = NeighborSettings.metric,
     variant: VariantName = "paper",
+    recipe: RecipeName = "imagenet",
     network_input: NetworkInput = None,
     few_biases: FewBiases = None,
     of: Of = "few",
     hidden: Hidden = HIDDEN,
     activation: ActivationName = AlphaNetSettings.activation,
-    epochs: Epochs = AlphaNetSettings.epochs,
+    epochs: RecipeEpochs = None,
     min_epochs: MinEpochs = None,
-    epoch_choice: Choice = AlphaNetSettings.epoch_choice,
+    epoch_choice: Choice = None,
     batch_size: BatchSize = AlphaNetSettings.batch_size,
     lr: Lr = AlphaNetSettings.learning_rate,
     base_sampling: Sampling = AlphaNetSettings.base_sampling,
@@ -138,10 +160,9 @@ def fit(
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet")
     settings = AlphaNetSettings(
-        epochs=epochs, min_epochs=_min_epochs(min_epochs, epochs), batch_size=batch_size,
-        learning_rate=lr,
-        hidden=tuple(_options.whole_numbers(hidden, "hidden", once=False)), activation=activation,
-        epoch_choice=epoch_choice, base_sampling=base_sampling, logit_scale=logit_scale,
+        batch_size=batch_size, learning_rate=lr, activation=activation, logit_scale=logit_scale,
+        hidden=tuple(_options.whole_numbers(hidden, "hidden", once=False)),
+        base_sampling=base_sampling, **_schedule(recipe, epochs, min_epochs, epoch_choice),
         **chosen(variant, network_input, few_biases),
     )  # fmt: skip
     rhos = _options.numbers(rho, "rho")
@@ -203,12 +224,17 @@ def _composed(
     return asked | {"select": select, "tried": tried}
 
 
-def _min_epochs(given: int | None, epochs: int) -> int:
-    """Return the first epoch that may be chosen.
+def _schedule(
+    recipe: AlphaNetRecipe, epochs: int | None, min_epochs: int | None, choice: EpochChoice | None
+) -> dict[str, Any]:
+    """Return a recipe's epochs and which of them is kept, with what was given on top.
 
     Raises:
-        InputError: when it is later than the last epoch.
+        InputError: when the first epoch that may be chosen is later than the last epoch.
     """
-    if given is not None and given > epochs:
-        raise InputError(f"--min-epochs: found {given}, expected at most --epochs, {epochs}")
-    return AlphaNetSettings.min_epochs if given is None else given
+    given = {"epochs": epochs, "min_epochs": min_epochs, "epoch_choice": choice}
+    found = ALPHANET_RECIPES[recipe] | {k: v for k, v in given.items() if v is not None}
+    last = found.get("epochs", AlphaNetSettings.epochs)
+    if min_epochs is not None and min_epochs > last:
+        raise InputError(f"--min-epochs: found {min_epochs}, expected at most --epochs, {last}")
+    return found

@@ -3,24 +3,22 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
 from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
-from ltkit.settings import GROUPS, AlphaNetSettings, Select, as_json
+from ltkit.settings import GROUPS, AlphaNetSettings, Metric, Select, as_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-METRICS = ("euclidean", "cosine", "random", "wordnet")
+METRICS = get_args(Metric)
 
 Ks = Annotated[str, typer.Option("--k", help="Neighbours per class; a list.")]
 Rhos = Annotated[str, typer.Option(help=f"Base samples per few-shot sample; a list, each {RHO}.")]
-Metrics = Annotated[
-    str, typer.Option(help="Distances between classes: euclidean,cosine,random,wordnet.")
-]
+Metrics = Annotated[str, typer.Option(help=f"Distances between classes: {','.join(METRICS)}.")]
 ChosenBy = Annotated[
     Select, typer.Option(help="Accuracy on the validation split that the setting is chosen by.")
 ]

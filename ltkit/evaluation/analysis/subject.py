@@ -138,6 +138,12 @@ class Subject:
         means, counts = class_means(self.features.split("train"), len(self.classes))
         return means, np.flatnonzero(counts)
 
+    @cached_property
+    def sought(self) -> Floats:
+        """(C, D) means among which neighbours are sought, `ltkit.neighbors.mean_features`."""
+        plain = neighbors.preparation(self.features) is None
+        return self.means[0] if plain else neighbors.mean_features(self.features)
+
     def note_untrained(self, note: Note) -> None:
         """Note how many classes have no training sample, if any."""
         if unseen := len(self.classes) - len(self.means[1]):
@@ -157,7 +163,8 @@ class Subject:
         Raises:
             InputError: as `ltkit.neighbors.nearest_classes`.
         """
-        return neighbors.nearest_classes(self.features, self.means[0], of, among, settings)
+        means = self.means[0] if settings.metric == "raw" else self.sought
+        return neighbors.nearest_classes(self.features, means, of, among, settings)
 
     @property
     def described(self) -> dict[str, Any]:

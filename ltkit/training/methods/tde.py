@@ -21,7 +21,8 @@ class TDE(Method, nn.Module):
     Features and rows are cut into K parts. The network's head is this classifier, without a bias:
     that of the checkpoint is the de-confounded one. The mean e over batches stands beside it;
     ``extract`` takes it along, and ``posthoc tde`` takes its direction off, by a share alpha that
-    is chosen on validation data.
+    is chosen on validation data. A second stage with another loss keeps the head, and the mean as
+    it was.
 
     Args:
         class_counts: (C,) training images per class.
