@@ -81,11 +81,10 @@ def study(
             report=partial(_output.say, quiet=quiet), note=_output.note(quiet),
         )  # fmt: skip
     if json:
-        _output.print_json(document)
-    else:
-        for heading, sentence in document["sentences"]:
-            typer.echo(_output.wrapped(f"{heading}: {sentence}"))
-    _output.wrote(folder / "study.html", quiet)
+        return _output.print_json(document)
+    for heading, sentence in document["sentences"]:
+        typer.echo(_output.wrapped(f"{heading}: {sentence}"))
+    return _output.say(f"wrote {folder / 'study.html'}", quiet)
 
 
 def _read(

@@ -73,11 +73,9 @@ def _held(folder: Path) -> dict[str, Any] | None:
     """Return what a study has kept in a folder; None where there is nothing yet.
 
     Raises:
-        InputError: when the folder cannot be made, or holds what is no study's.
+        InputError: when it is none, or holds what is no study's.
     """
     if not os.path.lexists(folder):
-        if not folder.parent.is_dir():
-            raise InputError(f"{folder.parent}: no such folder; make it, or choose another -o")
         return None
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; choose another -o")

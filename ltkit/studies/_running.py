@@ -56,6 +56,8 @@ def run(
     """
     study = load(name, given)
     points = study.points(given)
+    if not given.folder.parent.is_dir():
+        raise InputError(f"{given.folder.parent}: no such folder; make it, or choose another -o")
     settings = {"study": name, "form": given.form, "seed": given.seed, "points": points}
     with locked(given.folder):
         kept = Kept(given.folder, settings | _inputs(given), resume=resume, overwrite=overwrite)
@@ -108,13 +110,9 @@ def _measured(
             found, how = study.measure(point, given), "measured"
             kept.keep(point, found)
         rows += found
-        told = ", ".join(f"{key} {_text(value)}" for key, value in point.items())
+        told = ", ".join(f"{k} {v}" for k, v in point.items() if isinstance(v, str | int | float))
         report(f"point {number} of {len(points)}: {told}: {how}")
     return rows
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)[:40]
 
 
 def _write(folder: Path, document: Mapping[str, Any], told: Told, command: str, note: Say) -> None:

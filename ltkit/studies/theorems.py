@@ -27,9 +27,11 @@ COUNTS = (10_000, 500)
 DISTANCE = 0.03
 """From a claimed boundary to an estimated one, beyond which a draw is a violation."""
 
-DRAWS = {"small": 200, "paper": 5_000}
+DRAWS = {"small": 200, "paper": 2_000}
 P, BETA = (0.0, 0.25, 0.5, 0.75, 1.0), (0.2, 0.5, 0.8)
-PRIORS = (0.5, 0.9, 0.99, 0.999)
+PRIORS = (0.5, 0.8, 0.95, 0.99)
+SAMPLES = 100_000
+"""Of the two classes together, for each draw of a form: so many lie near a boundary."""
 CAPTION = (
     f"Two normal classes, means {MEANS[1] - MEANS[0]:g} apart, deviation {SIGMA:g}; "
     f"{COUNTS[0]:,} and {COUNTS[1]} samples a draw."
@@ -98,7 +100,7 @@ def points(given: Given) -> list[Point]:
         for p in P
     ]
     second = [
-        {"theorem": "2", "prior": prior, "samples": 10_000 * draws, "seed": given.seed}
+        {"theorem": "2", "prior": prior, "samples": SAMPLES * draws, "seed": given.seed}
         for prior in PRIORS
     ]
     return first + second
