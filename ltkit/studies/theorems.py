@@ -208,9 +208,9 @@ def _first_said(rows: list[dict[str, Any]]) -> str:
         f"Printed: Δ = (1 − β)(1 − p/2)(μ2 − μ1). The setting gives ½(1 − p)(1 − β)(μ2 − μ1), "
         f"which agrees with the simulated shift at {hold['derived']} of {len(rows)} points; the "
         f"printed one does at {hold['printed']}. Without similar samples (p = 1, β = "
-        f"{end['beta']:g}) nothing moves the boundary: simulated {end['simulated']:+.3f}, printed "
-        f"{end['printed']:+.3f}. Around the derived shift at most {100 * most:.1f} % of draws "
-        f"are {DISTANCE:g} or more away."
+        f"{end['beta']:g}) nothing moves the boundary: simulated "
+        f"{cell(end['simulated'], 'simulated')}, printed {end['printed']:+.3f}. Around "
+        f"the derived shift at most {100 * most:.1f} % of draws are {DISTANCE:g} or more away."
     )
 
 
