@@ -1,6 +1,6 @@
 """Studies with few points, for tests."""
 
-from ltkit.studies import alphanet_appendix, theorems
+from ltkit.studies import _networks, alphanet_appendix, theorems, toy_majority, toy_minority
 
 
 def theorem_points(patch):
@@ -16,3 +16,11 @@ def appendix_points(patch):
     patch.setattr(alphanet_appendix, "KS", (alphanet_appendix.K,))
     patch.setattr(alphanet_appendix, "SEEDS", {"small": 2, "paper": 2})
     patch.setattr(alphanet_appendix, "REPLICATES", {"small": 300, "paper": 300})
+
+
+def toy_points(patch):
+    """Make the toy cases studies of two trainings, on digits."""
+    patch.setattr(_networks, "SEEDS", {"small": 1, "paper": 50})
+    patch.setattr(_networks, "SEEN", 300)
+    patch.setattr(toy_majority, "SMALL", (0.1, 0.5))
+    patch.setattr(toy_minority, "SMALL", (0.5, 0.1))
