@@ -4,19 +4,20 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 import ltkit.studies as package
 from ltkit import registry
-from ltkit.errors import InputError
+from ltkit.errors import InputError, SettingError, listed
 from ltkit.files.atomic import locked, write_text
 from ltkit.files.strict_json import dumps
 from ltkit.files.tables import write_csv
 from ltkit.reporting import drawing, page
 from ltkit.reporting.exhibits import Section
-from ltkit.studies import Given, Point, Row, Told
+from ltkit.settings import RANGES
+from ltkit.studies import Form, Given, Point, Row, Told
 from ltkit.studies._kept import Kept
 from ltkit.version import __version__
 
@@ -77,9 +78,14 @@ def load(name: str, given: Given) -> ModuleType:
     """Return the module of a study that has what it needs.
 
     Raises:
-        InputError: for an unknown study, or when what it needs is absent or not asked for.
+        InputError: for an unknown study, form or seed, or when what it needs is absent or not asked
+            for.
     """
     study = registry.load(package, name)
+    if given.form not in get_args(Form):
+        raise SettingError("form", f"found {given.form!r}, expected {listed(get_args(Form))}")
+    if given.seed not in RANGES["seed"]:
+        raise SettingError("seed", f"found {given.seed}, expected {RANGES['seed']}")
     for need, found in (("features", given.features), ("images", given.images)):
         if need == study.NEEDS and found is None:
             raise InputError(f"{name}: needs {need}, found none; {MENDED[need]}")

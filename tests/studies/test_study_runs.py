@@ -144,7 +144,9 @@ def test_folders_that_are_no_studys(tmp_path):
 def test_studies_get_what_they_need(tmp_path):
     refused(lambda: ltkit.study("alphanet-appendix"), "needs features, found none", "name a")
     refused(lambda: ltkit.study("theorem"), "unknown name in studies", "theorems")
-    assert not (tmp_path / "study-theorem").exists()
+    refused(lambda: ltkit.study("theorems", form="big"), "form: found 'big'", "small, paper")
+    refused(lambda: ltkit.study("theorems", seed=-1), "seed: found -1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_program_that_draws_files_a_note_says_so(monkeypatch):
