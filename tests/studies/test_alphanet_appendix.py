@@ -96,9 +96,3 @@ def test_of_few_base_classes_as_many_neighbours_as_there_are(features, tmp_path)
 
     given = Given("small", 0, tmp_path, features)
     assert {point["k"] for point in alphanet_appendix.points(given)} == set(range(1, 11))
-
-
-@pytest.mark.slow
-def test_the_small_form(features, tmp_path):
-    frame = ltkit.study("alphanet-appendix", features, output=tmp_path / "o")
-    assert set(frame["k"]) == set(range(1, 11))
