@@ -2,7 +2,7 @@
 
     python benchmarks/write_docs.py [--check]
 
-They are results.md, alphanet-plus.md, statistics.md, performance.md and reliability.md.
+They are results.md, alphanet-plus.md, statistics.md, performance.md, reliability.md and studies/.
 With --check, nothing is written; the exit code is 1 when a document is not what would be written.
 """
 
@@ -16,6 +16,7 @@ import diagnosis
 import reproduce
 import small_world
 import statistics_page
+import studies_page
 import swrm
 from regret_page import regret_table
 
@@ -505,6 +506,10 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "reliability.md": "\n".join(
             [RELIABILITY_HEAD.rstrip("\n"), "", *faults, POWER, HOSTILE, *trust, UNPROMISED]
         ),
+        **{
+            ROOT / "docs" / "studies" / name: page
+            for name, page in studies_page.documents(RESULTS).items()
+        },
     }
 
 

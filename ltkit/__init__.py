@@ -17,7 +17,8 @@ from ltkit.version import __version__
 
 FUNCTIONS = (
     "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "with_base",
+    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "study",
+    "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ltkit.face import recommend as recommend
     from ltkit.face import report as report
     from ltkit.face import save as save
+    from ltkit.face import study as study
     from ltkit.face import with_base as with_base
     from ltkit.sources.arrays import import_arrays as import_arrays
 

@@ -35,6 +35,7 @@ def offered(*words):
         (("comp",), ["compare"]),
         (("posthoc", "lo"), ["logistic", "logit-adjust"]),
         (("train", "lda"), ["ldam"]),
+        (("study", "toy"), ["toy-majority", "toy-minority"]),
         (("alphanet", "s"), ["sweep", "show"]),
         (("evaluate", "--ru"), ["--rule", "--run"]),
         (("evaluate", "--run", ""), ["best", "mean"]),

@@ -25,6 +25,7 @@ from ltkit.cli import (
     posthoc,
     recommend,
     report,
+    study,
     train,
     validate,
 )
@@ -57,6 +58,7 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (JUDGING, "compare", compare.compare, "Compare corrections in pairs and at equal accuracy"),
     (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),
     (JUDGING, "report", report.report, "Write an HTML report with figures"),
+    (JUDGING, "study", study.study, "Repeat an experiment of the papers"),
     (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
 )
 """Each command's section in the help, name, function and summary."""

@@ -1,13 +1,18 @@
-"""The report as a call."""
+"""The report and the studies as calls."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ltkit.face.arrays import COMMAND, Judged, entries_of
 from ltkit.files.bases import Start, with_base
 from ltkit.recommendation import Recommendation
-from ltkit.records import FeatureSet
+from ltkit.records import Dataset, FeatureSet
 from ltkit.settings import REPLICATES, NeighborSettings, PathRule
+from ltkit.studies import Form, Given
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def report(
@@ -65,3 +70,46 @@ def report(
     )  # fmt: skip
     made.write(target)
     return target
+
+
+def study(
+    name: str,
+    features: FeatureSet | None = None,
+    *,
+    images: Dataset | None = None,
+    output: str | Path | None = None,
+    form: Form = "small",
+    seed: int = 0,
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> "pd.DataFrame":
+    """Repeat an experiment of the papers, as ``ltkit study`` does.
+
+    Args:
+        name: of the study; ``ltkit.studies.listing()`` has all.
+        features: of a study that needs them.
+        images: of a study that trains networks.
+        output: folder of its table, page and figures; None: ``study-NAME``.
+        form: ``small``, of minutes on two cores, or ``paper``, the paper's numbers of runs.
+        seed: of every random choice.
+        device: to compute on.
+        resume: go on from the points that the folder holds.
+        overwrite: start again in the place of another run.
+
+    Returns:
+        The tidy table. What it comes to is in ``frame.attrs["document"]``.
+
+    Raises:
+        InputError: as `ltkit.studies._running.run`.
+    """
+    import pandas as pd
+
+    from ltkit.studies import _running
+
+    folder = Path(f"study-{name}" if output is None else output)
+    given = Given(form, seed, folder, features, images, device)
+    document = _running.run(name, given, resume=resume, overwrite=overwrite, command=COMMAND)
+    frame = pd.DataFrame(document["rows"], columns=document["columns"])
+    frame.attrs["document"] = document
+    return frame

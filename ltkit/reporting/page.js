@@ -241,8 +241,8 @@ function showClass(id) {
   document.getElementById("card").scrollIntoView({ block: "nearest" });
 }
 
-const choice = document.getElementById("class-choice");
-choice.addEventListener(
+const choice = document.getElementById("class-choice"); // a study's page has none
+choice?.addEventListener(
   "focus",
   () =>
     document.getElementById("class-names").append(
@@ -250,7 +250,7 @@ choice.addEventListener(
     ),
   { once: true },
 );
-choice.addEventListener("change", () => {
+choice?.addEventListener("change", () => {
   const wanted = choice.value.trim();
   const number = /^(\d+)(:|$)/.exec(wanted);
   const id = number ? Number(number[1]) : classes.name.findIndex((name) => name === wanted);

@@ -48,23 +48,58 @@ def render(
         "thumbnails": thumbnails or {},
         "exhibits": {exhibit.key: _as_json(exhibit) for exhibit in exhibits},
     }
+    sizes = ", ".join(f"{count} {name}" for name, count in document["groups"].items() if count)
+    return _assembled(
+        f"Report of {', '.join(document['networks'])}",
+        f"{document['split']} split, {counted(document['n'], 'sample')} of "
+        f"{counted(sum(document['groups'].values()), 'class', 'classes')}: {sizes}",
+        parts,
+        data,
+        notes=_notes(source),
+        provenance=_provenance(provenance, command),
+    )
+
+
+def render_alone(title: str, subtitle: str, parts: Sequence[Section], command: str) -> str:
+    """Return a page of sections that are of no features file.
+
+    Args:
+        title: its heading.
+        subtitle: the line below.
+        parts: with a question each; one with the key ``answer`` has sentences, and no command.
+        command: the command that makes this page again.
+    """
+    data = {
+        "schema": "ltkit.study-page/1", "classes": {"name": []}, "labels": [], "neighbors": {},
+        "alpha": [], "cells": [], "thumbnails": {},
+        "exhibits": {e.key: _as_json(e) for part in parts for e in part.exhibits},
+    }  # fmt: skip
+    return _assembled(title, subtitle, parts, data, provenance=_provenance((), command))
+
+
+def _assembled(
+    title: str,
+    subtitle: str,
+    parts: Sequence[Section],
+    data: Mapping[str, Any],
+    *,
+    notes: str = "",
+    provenance: str,
+) -> str:
+    """Return the page of these sections, with the data that its script draws."""
     scripts = [script(), _file("page.js")]
     questions = _questions(parts)
-    sizes = ", ".join(f"{count} {name}" for name, count in document["groups"].items() if count)
     return Template(_file("page.html")).substitute(
         policy=escape(_policy(scripts)),
-        title=_text(f"Report of {', '.join(document['networks'])}"),
-        subtitle=_text(
-            f"{document['split']} split, {counted(document['n'], 'sample')} of "
-            f"{counted(sum(document['groups'].values()), 'class', 'classes')}: {sizes}"
-        ),
+        title=_text(title),
+        subtitle=_text(subtitle),
         style=_file("page.css"),
         contents="".join(
             f'<a href="#{key}">{_text(question)}</a>' for key, question, _ in questions
         ),
         main="".join(_question(*each) for each in questions),
-        notes=_notes(source),
-        provenance=_provenance(provenance, command),
+        notes=notes,
+        provenance=provenance,
         data=_json(data),
         plotly=scripts[0],
         script=scripts[1],
