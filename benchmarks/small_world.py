@@ -196,14 +196,9 @@ def measure(run: Run, work: Path) -> dict[str, Any]:
     return line | {"machine": machine()}
 
 
-def known(path: Path) -> list[dict[str, Any]]:
-    """Return the lines that have all that is asked of their rows."""
-    return [x for x in read_lines(path) if x["name"] not in NORMED or "norms" in x]
-
-
 def table(path: Path = RESULTS) -> list[str]:
     """Return the section of docs/results.md."""
-    lines = known(path)
+    lines = read_lines(path)
     runs = {
         (line["name"], line["seed"]): line
         for line in lines
@@ -215,7 +210,7 @@ def table(path: Path = RESULTS) -> list[str]:
     norms: dict[str, list[dict[str, float]]] = {}
     for (name, _), line in sorted(runs.items(), key=lambda item: item[0][1]):
         found.setdefault(name, []).append(line["test"]["accuracy"])
-        if name in NORMED:
+        if name in NORMED and "norms" in line:
             norms.setdefault(name, []).append(line["norms"])
     size = next(iter(runs.values()))["test"]["n"]
     section = [
@@ -337,7 +332,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"found {unknown[0]}, expected some of {'; '.join(METHODS)}")
     if args.root:
         os.environ["LTKIT_DATA"] = args.root
-    there = {line["train"] + line["name"] for line in known(args.output)}
+    there = {
+        line["train"] + line["name"]
+        for line in read_lines(args.output)
+        if line["name"] not in NORMED or "norms" in line
+    }
     runs = [Run(name, seed) for seed in args.seeds for name in args.methods]
     runs = [run for run in runs if run.train + run.name not in there]
     if args.plan:
