@@ -146,8 +146,8 @@ TOY = """\
 
 {head}
 Nine classes of CIFAR-10 get more and more training images, the tenth has the same {tenth}
-throughout. The paper goes from 100 to 5,000 images in steps of 100, with 50 trainings each (`--paper`); here the small
-form, {trainings} trainings of a ResNet-8 on {seen:,} images each.
+throughout. The paper goes from 100 to 5,000 images in steps of 100, with 50 trainings each
+(`--paper`); here the small form, {trainings} trainings of a ResNet-8 on {seen:,} images each.
 
 | images of each other class | tenth class, % | other classes, % |
 |---:|---:|---:|
