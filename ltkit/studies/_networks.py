@@ -33,7 +33,8 @@ MOST_EPOCHS = 100
 SMALL_ARCH = "resnet8"
 CARRIES = (
     "The small form trains a ResNet-8, where it fits the pictures, on the same number of images "
-    "each time, some epochs in all. Which way accuracy goes carries over; its height does not."
+    "each time, all epochs together: the images of a class that is a smaller share are seen less "
+    "often, too. Which way accuracy goes carries over; its height does not."
 )
 
 
