@@ -257,11 +257,14 @@ def names() -> list[str]:
 
 
 def _methods() -> dict[str, str]:
-    """Return the methods of `ltkit.posthoc` that learn from training samples by class name."""
+    """Return the methods of `ltkit.posthoc` that learn from training samples by class name.
+
+    Those that learn from other samples, or need what a network's training left, are no estimators.
+    """
     return {
         f"{n.title().replace('-', '')}Classifier": n
         for n in registry.names(posthoc)
-        if not hasattr(registry.load(posthoc, n), "ON_VAL")
+        if not {"ON_VAL", "MEAN"} & vars(registry.load(posthoc, n)).keys()
     }
 
 

@@ -64,7 +64,7 @@ def records(train):
 
 def test_there_is_one_for_each_method():
     methods = [n for n in registry.names(posthoc)
-               if not hasattr(registry.load(posthoc, n), "ON_VAL")]  # fmt: skip
+               if n != "tde" and not hasattr(registry.load(posthoc, n), "ON_VAL")]  # fmt: skip
     assert len(estimators.names()) == len(set(estimators.names())) == len(methods) + 1
     assert estimators.WeightBalancingClassifier.__doc__.count("ltkit.posthoc.weight_balancing")
     with pytest.raises(AttributeError, match="NoneClassifier"):

@@ -64,9 +64,9 @@ Arch = Annotated[
 ]
 Experts = Annotated[
     int | None,
-    typer.Option(
-        metavar="E",
-        help="Experts of the network: 3, 4 or 6 for ride, 3 for sade; 2, too, for others.",
+    _options.setting(
+        "experts",
+        "Experts of the network: 3, 4 or 6 for ride, 3 for sade; 2, too, for others.",
         show_default=False,
     ),
 ]

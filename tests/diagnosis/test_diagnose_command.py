@@ -42,7 +42,8 @@ def test_the_answer(ltkit, folder):
     ]  # fmt: skip
     assert lines[5].startswith("offsets give these classes ")
     assert lines[6].startswith("mostly confusion (the largest in 100 % of resamples): ")
-    assert said.splitlines() == ["using feats.h5", "note: 3 more classes: --count or --json"]
+    told = [line for line in said.splitlines() if not line.startswith("heads ")]  # when it is slow
+    assert told == ["using feats.h5", "note: 3 more classes: --count or --json"]
 
 
 def test_json_is_what_the_call_gives(ltkit, folder):
