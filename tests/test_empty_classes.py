@@ -39,6 +39,7 @@ ALL, THERE, EMPTY = np.arange(8), np.flatnonzero(COUNTS), np.flatnonzero(COUNTS 
 ANEW = ("ncm", "ridge", "logistic", "crt")
 ON_VAL = ("bias", "temperature", "vector-scaling")
 HEAD_ONLY = ("tau-norm", "group-bias")
+OTHERS = sorted(set(registry.names(posthoc)) - {*HEAD_ONLY, *ON_VAL, "tde"})
 SET = {
     "crt": ("epochs=2", "learning_rate=0.1"), "lws": ("epochs=2", "learning_rate=0.1"),
     "marc": ("epochs=2", "learning_rate=0.1"), "ridge": ("penalty=0.1",),
@@ -96,9 +97,6 @@ def one(path):
 
 
 # Post-hoc methods
-
-
-OTHERS = sorted(set(registry.names(posthoc)) - {*HEAD_ONLY, *ON_VAL, "tde"})  # no counts, no rows
 
 
 @pytest.mark.parametrize("method", OTHERS)

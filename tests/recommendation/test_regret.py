@@ -62,9 +62,11 @@ def test_what_candidates_are_right_on_is_kept_and_gives_the_same_row(features, t
 def test_a_row_of_the_table_by_hand():
     draws = [
         {"best": 0.05, "best_as_sure": 0.05, "gain": 0.04, "of_choice": 0.04, "estimate": 0.03,
-         "interval": [0.01, 0.05], "test_error": 0.01, "keep": False, "held": True, "method": "bias"},
+         "interval": [0.01, 0.05], "test_error": 0.01, "keep": False, "held": True,
+         "method": "bias"},
         {"best": 0.05, "best_as_sure": 0.01, "gain": 0.0, "of_choice": 0.02, "estimate": 0.0,
-         "interval": [-0.01, 0.01], "test_error": 0.01, "keep": True, "held": False, "method": "ncm"},
+         "interval": [-0.01, 0.01], "test_error": 0.01, "keep": True, "held": False,
+         "method": "ncm"},
     ]  # fmt: skip
     row = regret.summary(draws)
     assert row["regret"] == pytest.approx(0.03)
