@@ -59,7 +59,8 @@ def check_images(dataset: Dataset, arch: str) -> None:
         channels = architectures.CATALOGUE[arch].channels
         found = dataset.split("train").images[:1].shape[-1]
         if found != channels:
-            fitting = [k for k, v in architectures.CATALOGUE.items() if v.channels == found]
+            of_one = ((k, v) for k, v in architectures.CATALOGUE.items() if v.experts == 1)
+            fitting = [name for name, spec in of_one if spec.channels == found]
             more = f" or one of {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
             raise SettingError(
                 f"arch {arch}",
