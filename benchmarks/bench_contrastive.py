@@ -59,8 +59,8 @@ def main() -> int:
         ]
     ratios = [ce / paco for ce, paco in pairs]
     claim = {
-        "claim": "train, ResNet-32, batches of 128 CIFAR-size images, CPU: a step of paco (momentum "
-        "encoder, two views) beside one of ce",
+        "claim": "train, ResNet-32, batches of 128 CIFAR-size images, CPU: a step of paco "
+        "(momentum encoder, two views) beside one of ce",
         "measured": f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f}, "
         f"{len(ratios)} pairs of runs)",
         "contract": "<= 3.6 x",
