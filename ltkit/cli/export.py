@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltkit.cli import _inputs, _options, _output, _paths
+from ltkit.cli import _inputs, _network_options, _options, _output, _paths
 
 if TYPE_CHECKING:
     from ltkit.records import FeatureSet
@@ -61,10 +61,10 @@ def export(
     split: _options.Split = "test",
     run: Runs = None,
     directions: Directions = False,
-    trust_code: _options.TrustCode = False,
-    base_model: _options.BaseModel = None,
-    own_model: _options.OwnModel = None,
-    model_arg: _options.ModelArgs = None,
+    trust_code: _network_options.TrustCode = False,
+    base_model: _network_options.BaseModel = None,
+    own_model: _network_options.OwnModel = None,
+    model_arg: _network_options.ModelArgs = None,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,

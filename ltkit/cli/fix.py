@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltkit.cli import _advice, _loading, _measures, _options, _output
+from ltkit.cli import _advice, _loading, _measures, _network_options, _options, _output
 from ltkit.settings import Amp, ExtractSettings
 
 if TYPE_CHECKING:
@@ -40,25 +40,25 @@ def fix(
     root: _options.Root = None,
     follow_links: _options.FollowLinks = False,
     columns: _options.Columns = None,
-    arch: _options.Arch = None,
-    head: _options.HeadName = None,
-    weights: _options.WeightsKind = None,
-    scale: _options.Scale = None,
-    linear: _options.Linear = False,
-    image_size: _options.ImageSize = None,
-    resize: _options.Resize = None,
-    crop: _options.Crop = None,
-    fit: _options.FitKind = None,
-    window: _options.Window = None,
-    interpolation: _options.InterpolationKind = None,
-    mean: _options.Mean = None,
-    std: _options.Std = None,
-    base_model: _options.BaseModel = None,
-    trust_code: _options.TrustCode = False,
-    own_model: _options.OwnModel = None,
-    model_arg: _options.ModelArgs = None,
-    transform: _options.Transform = None,
-    classes: _options.ClassOrder = None,
+    arch: _network_options.Arch = None,
+    head: _network_options.HeadName = None,
+    weights: _network_options.WeightsKind = None,
+    scale: _network_options.Scale = None,
+    linear: _network_options.Linear = False,
+    image_size: _network_options.ImageSize = None,
+    resize: _network_options.Resize = None,
+    crop: _network_options.Crop = None,
+    fit: _network_options.FitKind = None,
+    window: _network_options.Window = None,
+    interpolation: _network_options.InterpolationKind = None,
+    mean: _network_options.Mean = None,
+    std: _network_options.Std = None,
+    base_model: _network_options.BaseModel = None,
+    trust_code: _network_options.TrustCode = False,
+    own_model: _network_options.OwnModel = None,
+    model_arg: _network_options.ModelArgs = None,
+    transform: _network_options.Transform = None,
+    classes: _network_options.ClassOrder = None,
     batch_size: Annotated[
         int, _options.setting("batch_size", "Images per batch.")
     ] = ExtractSettings.batch_size,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _contents, _loading, _options, _output, _paths
+from ltkit.cli import _contents, _loading, _network_options, _options, _output, _paths
 from ltkit.errors import InputError
 from ltkit.settings import LoadSettings, as_json
 
@@ -21,15 +21,15 @@ def inspect(
         Path | None, typer.Argument(help="An ltkit file, or a checkpoint.", show_default=False)
     ] = None,
     bins: _options.Bins = None,
-    arch: _options.Arch = None,
-    head: _options.HeadName = None,
-    weights: _options.WeightsKind = None,
-    scale: _options.Scale = None,
-    linear: _options.Linear = False,
-    base_model: _options.BaseModel = None,
-    trust_code: _options.TrustCode = False,
-    own_model: _options.OwnModel = None,
-    model_arg: _options.ModelArgs = None,
+    arch: _network_options.Arch = None,
+    head: _network_options.HeadName = None,
+    weights: _network_options.WeightsKind = None,
+    scale: _network_options.Scale = None,
+    linear: _network_options.Linear = False,
+    base_model: _network_options.BaseModel = None,
+    trust_code: _network_options.TrustCode = False,
+    own_model: _network_options.OwnModel = None,
+    model_arg: _network_options.ModelArgs = None,
     isolate: Annotated[
         bool,
         typer.Option(help="Read an ltkit file in a child process with limited time and memory."),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import typer
 
-from ltkit.cli import _fitted, _loading, _options, _output, _paths, _training
+from ltkit.cli import _fitted, _loading, _network_options, _options, _output, _paths, _training
 from ltkit.settings import HeadSettings, Init, TrainPlan, TrainSettings
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def train(
     columns: _options.Columns = None,
     arch: _training.Arch = None,
     experts: _training.Experts = None,
-    image_size: _options.ImageSize = None,
-    resize: _options.Resize = None,
-    crop: _options.Crop = None,
-    fit: _options.FitKind = None,
-    window: _options.Window = None,
-    interpolation: _options.InterpolationKind = None,
+    image_size: _network_options.ImageSize = None,
+    resize: _network_options.Resize = None,
+    crop: _network_options.Crop = None,
+    fit: _network_options.FitKind = None,
+    window: _network_options.Window = None,
+    interpolation: _network_options.InterpolationKind = None,
     cosine: _training.Cosine = TrainPlan.cosine,
     scale: _training.Scale = TrainPlan.scale,
     epochs: _training.Epochs = None,

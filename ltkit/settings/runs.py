@@ -1,203 +1,32 @@
-"""The settings of every command: the only place for their defaults and ranges.
-
-Command-line options read their defaults and ranges here, and the settings are written whole into
-each output file. This module imports nothing heavy, because the command line imports it to print
-its help.
-"""
+"""The settings of every command as dataclasses, with their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from ltkit.errors import SettingError
-from ltkit.numerals import Range
-
-Metric = Literal["euclidean", "cosine", "raw", "random", "wordnet"]
-AlphaNetRecipe = Literal["imagenet", "cifar"]
-Variant = Literal["paper", "code"]
-Schedule = Literal["step", "onecycle", "cosine"]
-Amp = Literal["off", "bf16", "fp16"]
-Augment = Literal[
-    "none", "standard", "rotation", "cutout", "autoaugment", "autoaugment+cutout", "simclr"
-]
-Sampler = Literal[
-    "instance", "class-balanced", "square-root", "progressive", "reversed", "undersample"
-]
-Freeze = Literal["backbone", "weights"]
-Trained = Literal["all", "last-block"]
-"""Which part of a network that starts from a checkpoint is trained."""
-
-Activation = Literal["leaky_relu", "relu", "tanh"]
-NetworkInput = Literal["neighbors", "own+neighbors"]
-BaseSampling = Literal["class-balanced", "uniform"]
-EpochChoice = Literal["best", "last"]
-SHOT_GROUPS = ("few", "medium", "many")
-GROUPS = (*SHOT_GROUPS, "all", "balanced")
-"""Groups with accuracies; all is the mean over samples, balanced the mean over classes."""
-
-METRICS = (
-    "recall", "precision", "f1", "taken", "worst-class", "harmonic", "harmonic-groups", "auroc",
-    "ap", "nll", "brier", "ece",
-)  # fmt: skip
-"""Figures beside accuracy that evaluation has a name for; see `ltkit.evaluation.measures`."""
-
-OF_PREDICTIONS = METRICS[:7]
-"""Those that need predictions only."""
-
-Profile = Literal["exponential", "step", "pareto"]
-"""How the counts of classes fall; see `ltkit.datasets.longtail`."""
-Heads = Literal["best", "mean"]
-"""Which head of several runs: the best on validation data, or the mean of the heads."""
-Select = Literal["all", "balanced", "few", "harmonic"]
-Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-class"]
-"""What a recommendation maximises."""
-Counts = Literal["file", "estimate"]
-"""Where a training prior is from."""
-Auto = Literal["auto"]
-"""A number that is chosen on the validation split."""
-
-Fit = Literal["crop", "squeeze", "pad"]
-"""How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
-Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
-"""How a picture is scaled, by Pillow's names."""
-Weights = Literal["ema", "raw", "best", "last"]
-PathRule = Literal["path", "ancestor", "nltk"]
-Stored = Literal["float32", "float16"]
-Scores = Literal["auto", "features", "logits", "probabilities", "sigmoid"]
-RowsOf = Literal["classes", "features"]
-Init = Literal["head", "text", "ncm", "zeros"]
-
-PROTOTYPES = 128
-"""Prototypes of local vectors, for pictures like CIFAR's; 1000 suit ImageNet."""
-
-BINS = (20, 100)
-"""Shot groups by training count: many > 100, medium 20..100, few < 20 (Kang et al. 2020)."""
-
-StoredBins = tuple[int, int] | Literal["auto"] | None
-"""Shot groups that a features file keeps: the bounds of medium, or those that suit its classes."""
-
-REPLICATES = 2000
-"""Bootstrap replicates."""
-
-RECOMMENDED = (
-    "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "lws",
-    "marc", "crt", "weight-balancing", "blend", "alphanet-plus",
-)  # fmt: skip
-"""What a recommendation chooses among, the simplest first: one number, one a group, one or two a
-class, a row a class from the class means, rows fitted anew, these combined with the head's, and
-with those of neighbours."""
-
-RECOMMENDED_ALPHANET: Mapping[str, Any] = {"rhos": (0.25, 0.5, 1.0, 2.0), "seeds": 5}
-"""The runs of AlphaNet among them; the heads of a rho's seeds are averaged."""
-
-COMPOSED_SCALES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-COMPOSED_OFFSETS = tuple(-0.5 + 0.25 * step for step in range(11))
-"""Parts of AlphaNet's correction, and prior offsets, -0.5 to 2, that ``auto`` chooses from."""
-
-FOLDS, REPEATS = 5, 10
-"""Parts of the validation split, and how often it is divided anew to recommend."""
-
-CONFIDENCE = 0.8
-"""With which a limit on what a correction may cost must hold."""
-
-RECOMMENDED_FILE = "recommended"
-"""What follows the features' stem in the name of a recommendation's file."""
-
-AHEAD = 0.25
-"""Standard errors by which a method must be ahead of a simpler one to be recommended; more costs
-accuracy, for within one error the better of two is mostly better (docs/recommend.md)."""
-
-KEEP_OF_RARE = {"all": -0.5}
-"""Limits, in points, where an objective of the rare classes alone is given none."""
-
-RANGES: Mapping[str, Range] = {
-    "alpha_scale": Range(0, 10),
-    "batch_size": Range(1, 1 << 20, whole=True),
-    "at_most_loss": Range(0, 100),
-    "bins": Range(1, 10**15, whole=True),
-    "confidence": Range(0.5, 0.999),
-    "crop": Range(1, 4096, whole=True),
-    "decay_every": Range(1, 100_000, whole=True),
-    "decay_factor": Range(0, 1, above=True),
-    "drw": Range(0, 100_000, whole=True),
-    "epochs": Range(1, 100_000, whole=True),
-    "experts": Range(2, 6, whole=True),
-    "first_label": Range(0, 1, whole=True),
-    "folds": Range(2, 100, whole=True),
-    "from_epoch": Range(0, 100_000, whole=True),
-    "hidden": Range(1, 65_536, whole=True),
-    "image_size": Range(1, 4096, whole=True),
-    "imbalance": Range(1, 10**6),
-    "k": Range(1, 100_000, whole=True),
-    "keep": Range(-100, 100),
-    "learning_rate": Range(0, 1000, above=True),
-    "level": Range(0, 100, whole=True),
-    "local": Range(1, 65_536, whole=True),
-    "logit_scale": Range(0, 1e30, above=True),
-    "min_epochs": Range(1, 100_000, whole=True),
-    "momentum": Range(0, 1),
-    "most": Range(0, 10**6, whole=True),
-    "repeats": Range(1, 1000, whole=True),
-    "prior_offset": Range(-1, 10),
-    "replicates": Range(100, 1_000_000, whole=True),
-    "resize": Range(1, 4096, whole=True),
-    "rho": Range(0, 100, above=True),
-    "scale": Range(0, 1e6, above=True),
-    "seed": Range(0, 2**32 - 1, whole=True),
-    "seeds": Range(1, 1000, whole=True),
-    "step_factor": Range(0, 1, above=True),
-    "steps": Range(0, 1),
-    "tau": Range(-1, 10),
-    "test_images": Range(0, 100_000, whole=True),
-    "topk": Range(1, 100_000, whole=True),
-    "val_images": Range(0, 100_000, whole=True),
-    "warmup_epochs": Range(0, 100_000, whole=True),
-    "weight_decay": Range(0, 1000),
-    "workers": Range(1, 256, whole=True),
-}
-"""The allowed numbers of each setting; for lists, of each item.
-
-What a value costs is another matter: `ltkit.alphanet` estimates it before it starts.
-"""
-
-FLAGS = {
-    "learning_rate": "--lr", "parameters": "--set", "dataset": "--data", "mixing": "--mix",
-    "features": "FEATS", "method": "METHOD", "momentum": "momentum",
-    "target": "target",
-}  # fmt: skip
-"""Settings whose command-line name differs from their own."""
-
-
-def flag(name: str) -> str:
-    """Return a setting's name on the command line; anything after a space is kept.
-
-    Example:
-        >>> flag("learning_rate"), flag("batch_size"), flag("parameters tau")
-        ('--lr', '--batch-size', '--set tau')
-    """
-    word, space, rest = name.partition(" ")
-    return FLAGS.get(word, f"--{word.replace('_', '-')}") + space + rest
-
-
-def check(settings: Any) -> None:
-    """Reject settings out of their ranges.
-
-    Args:
-        settings: one of the dataclasses here.
-
-    Raises:
-        SettingError: naming the first such setting.
-
-    Example:
-        >>> check(NeighborSettings(k=0))
-        Traceback (most recent call last):
-        ...
-        ltkit.errors.SettingError: k: found 0, expected a whole number from 1 to 100000
-    """
-    for name, value in asdict(settings).items():
-        for item in value if isinstance(value, tuple) else (value,):
-            if item is not None and name in RANGES and item not in RANGES[name]:
-                raise SettingError(name, f"found {item}, expected {RANGES[name]}")
+from ltkit.settings.choices import (
+    Activation,
+    Amp,
+    Augment,
+    Auto,
+    BaseSampling,
+    EpochChoice,
+    Fit,
+    Freeze,
+    Init,
+    Interpolation,
+    Metric,
+    NetworkInput,
+    Profile,
+    RowsOf,
+    Sampler,
+    Schedule,
+    Scores,
+    Stored,
+    StoredBins,
+    Trained,
+    Weights,
+)
 
 
 @dataclass(frozen=True)
@@ -434,13 +263,6 @@ class AlphaNetSettings:
     base_sampling: BaseSampling = "class-balanced"
     epoch_choice: EpochChoice = "best"
     logit_scale: float = 1.0
-
-
-ALPHANET_VARIANTS: dict[Variant, dict[str, str]] = {
-    "paper": {"network_input": "neighbors", "few_biases": "learned"},
-    "code": {"network_input": "own+neighbors", "few_biases": "frozen"},
-}
-ALPHANET_RECIPES = {"imagenet": dict[str, Any](), "cifar": {"epochs": 10, "epoch_choice": "last"}}
 
 
 def as_json(settings: Any) -> dict[str, Any]:
