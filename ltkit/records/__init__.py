@@ -55,6 +55,7 @@ from ltkit.records.images import (
 )
 from ltkit.records.present import Present, never_predicted, note_of_left_out
 from ltkit.records.priors import class_prior
+from ltkit.records.rules import Rule, classifier_digest
 
 __all__ = [
     "BLOCK_BYTES",
@@ -79,11 +80,13 @@ __all__ = [
     "Normalize",
     "Present",
     "Rows",
+    "Rule",
     "ShotGroups",
     "automatic_bins",
     "block_rows",
     "blocks",
     "class_prior",
+    "classifier_digest",
     "joined",
     "lengths",
     "members",
