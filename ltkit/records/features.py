@@ -269,8 +269,9 @@ class Neighbors:
     """The nearest other classes of each class of interest.
 
     few_class: (F,) int64 class ids, ascending.
-    base_class: (F, K) int64 class ids, nearest first, ties by class id.
-    distance: (F, K) float32 in the metric's unit, ascending.
+    base_class: (F, K) int64 class ids, nearest first, ties by class id; those of
+        ``random-once`` as drawn.
+    distance: (F, K) float32 in the metric's unit.
     """
 
     few_class: Ints

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Metric = Literal["euclidean", "cosine", "raw", "random", "wordnet"]
+Metric = Literal["euclidean", "cosine", "raw", "random", "random-once", "wordnet"]
 AlphaNetRecipe = Literal["imagenet", "cifar"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
