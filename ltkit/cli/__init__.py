@@ -10,6 +10,7 @@ from ltkit.cli import (
     _process,
     alphanet,
     analyze,
+    check,
     compare,
     data,
     demo,
@@ -60,6 +61,7 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (JUDGING, "report", report.report, "Write an HTML report with figures"),
     (JUDGING, "study", study.study, "Repeat an experiment of the papers"),
     (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
+    (SHIPPING, "check", check.check, "Measure what was shipped on new features; exit 1 if it fell"),
 )
 """Each command's section in the help, name, function and summary."""
 

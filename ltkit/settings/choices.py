@@ -91,6 +91,9 @@ FOLDS, REPEATS = 5, 10
 CONFIDENCE = 0.8
 """With which a limit on what a correction may cost must hold."""
 
+FALSE_ALARM = 0.05
+"""Chance that a check of a bundle fails though nothing has changed."""
+
 RECOMMENDED_FILE = "recommended"
 """What follows the features' stem in the name of a recommendation's file."""
 

@@ -19,6 +19,7 @@ RANGES: Mapping[str, Range] = {
     "drw": Range(0, 100_000, whole=True),
     "epochs": Range(1, 100_000, whole=True),
     "experts": Range(2, 6, whole=True),
+    "false_alarm": Range(1e-6, 0.5),
     "first_label": Range(0, 1, whole=True),
     "folds": Range(2, 100, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
