@@ -9,6 +9,7 @@ Records check their shapes once, on construction; inside, code trusts them.
 
 from ltkit.records.arrays import (
     BLOCK_BYTES,
+    CACHED_BYTES,
     STREAM_BLOCKS,
     Floats,
     Ints,
@@ -59,6 +60,7 @@ from ltkit.records.rules import Rule, classifier_digest
 
 __all__ = [
     "BLOCK_BYTES",
+    "CACHED_BYTES",
     "LEARNED",
     "NEVER",
     "SPLITS",
