@@ -28,7 +28,8 @@ def answer(document: Mapping[str, Any]) -> list[str]:
     lines = [
         f"sets with the true class in {100 * document['coverage']:g} %: score {row['score']}, "
         f"thresholds {row['threshold']} ({why}calibrated on {document['calibration']} val images)",
-        f"guaranteed, for images drawn as val: {row['promise']}",
+        f"{'guaranteed, for' if document['proven'] else 'aimed at, without proof, for'} images drawn "
+        f"as val: {row['promise']}",
         f"on {split}: coverage {_percent(coverage, row['coverage_interval']['all'])}, "
         f"mean size {row['size']['all']:.1f} of {classes} classes, "
         f"single {100 * row['single']:.1f} %, empty {100 * row['empty']:.1f} %",

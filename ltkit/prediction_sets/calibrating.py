@@ -49,6 +49,12 @@ GOALS: tuple[SetGoal, ...] = ("images", "groups", "classes")
 
 Pair = tuple[SetScore, SetThreshold]
 
+CHOSEN = (
+    "on the images that calibrate them, which costs coverage some tenths of a point; a named score "
+    "and threshold cost none"
+)
+"""What a note says of a choice; benchmarks/prediction_sets.py measures it."""
+
 SAME: Pair = ("pas", "class-wise")
 """A factor of a class's scores is one of its own threshold: the sets are those of ``softmax``."""
 
@@ -172,8 +178,10 @@ def conformal(
     pairs = wanted.pairs
     own = tried.cross_fitted() if wanted.split == "val" or len(pairs) > 1 else []
     report("scores", 2, 3)
-    choice, note = best(own, pairs, wanted.goal, wanted.coverage) if len(pairs) > 1 else (0, None)
-    notes += [] if note is None else [note]
+    choice, proven = 0, note is None
+    if len(pairs) > 1:
+        choice, note = best(own, pairs, wanted.goal, wanted.coverage)
+        notes += [f"chosen among {len(pairs)} {CHOSEN}", *([] if note is None else [note])]
     sets = [tried.sets(*pair) for pair in pairs]
     if wanted.split == "test":
         own = tried.measured(_sample(features, "test"), whole, sets)
@@ -187,7 +195,7 @@ def conformal(
         }
         for number, (pair, one, found) in enumerate(zip(pairs, sets, own, strict=True))
     ]  # fmt: skip
-    document = _document(features, wanted, val, notes, rows)
+    document = _document(features, wanted, val, notes, rows) | {"proven": proven}
     rule = _rule(features, whole, wanted, sets[choice], rows[choice])
     return Conformal(rule, document)
 

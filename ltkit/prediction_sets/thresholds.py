@@ -137,7 +137,7 @@ def _alike(scores: Floats, labels: Ints, some: Ints, number: int, given: Calibra
     points = np.array([np.quantile(ranks[labels == c], levels) for c in some])
     number = min(number, len(np.unique(points, axis=0)))
     sizes = np.sqrt(np.bincount(labels, minlength=given.num_classes)[some])
-    means = KMeans(number, n_init=10, random_state=given.settings.seed)
+    means = KMeans(number, n_init=3, random_state=given.settings.seed)
     found: Ints = means.fit(points, sample_weight=sizes).labels_
     return found
 
@@ -228,9 +228,8 @@ def promise(name: SetThreshold, coverage: float, *, short: bool = False) -> str:
         '80 % of all images together, where classes occur as in val; mostly about 90 %'
     """
     twice = max(1 - 2 * (1 - coverage), 0.0)
-    return (OF if short else PROMISES)[name].format(
-        coverage=f"{100 * coverage:g} %", twice=f"{100 * twice:.4g} %"
-    )
+    shares = {"coverage": f"{100 * coverage:g} %", "twice": f"{100 * twice:.4g} %"}
+    return (OF if short else PROMISES)[name].format(**shares)
 
 
 def _by_part(scores: Floats, labels: Ints, part: Ints, given: Calibration) -> Floats:
