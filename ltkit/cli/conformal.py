@@ -120,6 +120,7 @@ def conformal(
     check_output(target, overwrite=overwrite, inputs=read)
     features, correction, made_with = _read(path, base, correcting, run or [], quiet)
     features, others = _inputs.recalibrated(features, recalibrate_on)
+    inputs = others if correcting is None else {"classifier": _digest(correcting), **others}
     found = sets.conformal(
         features, correction, wanted, made_with=made_with, fresh=bool(others),
         report=_output.Progress("steps", quiet, after=2),
@@ -127,7 +128,7 @@ def conformal(
     document = found.document | {"features": str(path), "output": str(target)}
     for line in document["notes"]:
         _output.say(f"note: {line}", quiet)
-    rule = replace(found.rule, inputs={**found.rule.inputs, **others})
+    rule = replace(found.rule, inputs={**found.rule.inputs, **inputs})
     rules.write(target, rule, command=_output.command_line())
     if json:
         _output.print_json(document)
@@ -180,6 +181,12 @@ def _read(
         correction = classifiers.read_for(classifier, features)
     one = evaluation.one_run(correction, *_options.run_of(run, "--run"), features)
     return features, one, dict(hdf5.read(classifier, hdf5.CLASSIFIER).settings)
+
+
+def _digest(path: Path) -> str:
+    from ltkit.files import hdf5
+
+    return str(hdf5.header(path)["digest"])
 
 
 def _title(document: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ def answer(document: Mapping[str, Any]) -> list[str]:
     why = f"{GOALS[document['goal']]}; " if len(rows) > 1 else ""
     split = "val, by cross-fitting" if document["split"] == "val" else document["split"]
     worst, coverage = row["worst_class"], row["coverage"]["all"]
+    kind = "guaranteed, for" if document["proven"] else "aimed at, without proof, for"
     classes = sum(document["groups"].values())
     by_group = ", ".join(
         f"{name} {100 * row['coverage'][name]:.1f} % in sets of {row['size'][name]:.1f}"
@@ -28,8 +29,7 @@ def answer(document: Mapping[str, Any]) -> list[str]:
     lines = [
         f"sets with the true class in {100 * document['coverage']:g} %: score {row['score']}, "
         f"thresholds {row['threshold']} ({why}calibrated on {document['calibration']} val images)",
-        f"{'guaranteed, for' if document['proven'] else 'aimed at, without proof, for'} images drawn "
-        f"as val: {row['promise']}",
+        f"{kind} images drawn as val: {row['promise']}",
         f"on {split}: coverage {_percent(coverage, row['coverage_interval']['all'])}, "
         f"mean size {row['size']['all']:.1f} of {classes} classes, "
         f"single {100 * row['single']:.1f} %, empty {100 * row['empty']:.1f} %",

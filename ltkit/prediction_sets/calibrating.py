@@ -53,7 +53,7 @@ CHOSEN = (
     "on the images that calibrate them, which costs coverage some tenths of a point; a named score "
     "and threshold cost none"
 )
-"""What a note says of a choice; benchmarks/prediction_sets.py measures it."""
+"""What a note says of a choice; benchmarks/conformal.py measures it."""
 
 SAME: Pair = ("pas", "class-wise")
 """A factor of a class's scores is one of its own threshold: the sets are those of ``softmax``."""
@@ -212,7 +212,9 @@ class _Tried:
         self._wanted, self._fold, self._held, self._val = wanted, fold, held, val
         prior, settings = training_shares(self._table.train_count), wanted.settings
         names = dict.fromkeys(name for name, _ in wanted.pairs)
-        self._scores = {name: Score(name, prior, settings.penalty, settings.free) for name in names}
+        self._scores = {
+            name: Score(name, prior, settings.rank_penalty, settings.free_ranks) for name in names
+        }
         self._true = {name: np.empty(len(val)) for name in names}
         for number, rows in self._folds():
             for at, logits, labels in logit_blocks(val.at(rows), held[number]):

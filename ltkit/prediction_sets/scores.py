@@ -35,8 +35,8 @@ class Score:
 
     name: SetScore
     prior: Floats
-    penalty: float = ConformalSettings.penalty
-    free: int = ConformalSettings.free
+    penalty: float = ConformalSettings.rank_penalty
+    free: int = ConformalSettings.free_ranks
 
     @property
     def most(self) -> float:

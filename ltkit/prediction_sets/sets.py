@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from ltkit.errors import FormatError, InputError
 from ltkit.evaluation.probabilities import AT_ONCE, logit_blocks, softmax
-from ltkit.numerals import Range
 from ltkit.prediction_sets.scores import SCORES, Score
 from ltkit.records import Classifier, FeatureSplit, Ints, Rule, blocks
-from ltkit.settings import ConformalSettings
+from ltkit.settings import RANGES, ConformalSettings
 
 Floats = NDArray[np.float64]
 
@@ -66,11 +65,11 @@ def read_content(rule: Rule) -> Sets:
     name = next((known for known in SCORES if known == content.get("score")), None)
     if name is None:
         raise _wrong(rule, "score", content.get("score"), f"one of {', '.join(SCORES)}")
-    usual = ConformalSettings()
-    penalty, free = (content.get(n, getattr(usual, n)) for n in ("penalty", "free"))
-    for field, value, within in (("penalty", penalty, Range(0, 1e6)), ("free", free, Range(0))):
-        if not _number(value) or value not in within:
-            raise _wrong(rule, field, value, str(within))
+    penalty = content.get("penalty", ConformalSettings.rank_penalty)
+    free = content.get("free", ConformalSettings.free_ranks)
+    for field, value, like in (("penalty", penalty, "rank_penalty"), ("free", free, "free_ranks")):
+        if not _number(value) or value not in RANGES[like]:
+            raise _wrong(rule, field, value, str(RANGES[like]))
     limits = _numbers(rule, "thresholds", size, lambda v: v is None or _number(v))
     prior = [1.0] * size
     if name == "pas":

@@ -9,6 +9,7 @@ from ltkit.numerals import Range
 
 RANGES: Mapping[str, Range] = {
     "alpha_scale": Range(0, 10),
+    "bandwidth": Range(0, 100, above=True),
     "batch_size": Range(1, 1 << 20, whole=True),
     "at_most_loss": Range(0, 100),
     "bins": Range(1, 10**15, whole=True),
@@ -22,6 +23,7 @@ RANGES: Mapping[str, Range] = {
     "experts": Range(2, 6, whole=True),
     "first_label": Range(0, 1, whole=True),
     "folds": Range(2, 100, whole=True),
+    "free_ranks": Range(0, 1_000_000, whole=True),
     "from_epoch": Range(0, 100_000, whole=True),
     "hidden": Range(1, 65_536, whole=True),
     "image_size": Range(1, 4096, whole=True),
@@ -35,6 +37,7 @@ RANGES: Mapping[str, Range] = {
     "min_epochs": Range(1, 100_000, whole=True),
     "momentum": Range(0, 1),
     "most": Range(0, 10**6, whole=True),
+    "rank_penalty": Range(0, 1000),
     "repeats": Range(1, 1000, whole=True),
     "prior_offset": Range(-1, 10),
     "replicates": Range(100, 1_000_000, whole=True),

@@ -272,14 +272,14 @@ class ConformalSettings:
     share: of ``interpolated``, the part of a class's own threshold; the rest is the marginal one.
     bandwidth: of ``fuzzy``, in units of the log of training counts: classes with 1.6 times as many
         images, or as few, count by exp(-1/2).
-    penalty, free: of ``raps``, the price of each class beyond the most likely ones.
+    rank_penalty, free_ranks: of ``raps``, the price of each class beyond the most likely ones.
     seed: of the halves that ``clustered`` and ``fuzzy`` need.
     """
 
     share: float = 0.5
     bandwidth: float = 0.5
-    penalty: float = 0.01
-    free: int = 5
+    rank_penalty: float = 0.01
+    free_ranks: int = 5
     seed: int = 0
 
 

@@ -45,7 +45,9 @@ def test_classes_in_another_order_have_the_same_scores(name):
     p, _ = drawn()
     order = np.random.default_rng(1).permutation(8)
     prior = training_shares(COUNTS)
-    assert np.allclose(Score(name, prior[order]).of(p[:, order]), Score(name, prior).of(p)[:, order])
+    assert np.allclose(
+        Score(name, prior[order]).of(p[:, order]), Score(name, prior).of(p)[:, order]
+    )
 
 
 def test_quantiles_by_hand():
