@@ -11,8 +11,9 @@ Source:
 from ltkit.prediction_sets.calibrating import Conformal as Conformal
 from ltkit.prediction_sets.calibrating import Wanted as Wanted
 from ltkit.prediction_sets.calibrating import conformal as conformal
+from ltkit.prediction_sets.calibrating import measure as measure
 from ltkit.prediction_sets.sets import KIND as KIND
 from ltkit.prediction_sets.sets import predict_sets as predict_sets
 from ltkit.prediction_sets.sets import sets_of_logits as sets_of_logits
 
-__all__ = ["KIND", "Conformal", "Wanted", "conformal", "predict_sets", "sets_of_logits"]
+__all__ = ["KIND", "Conformal", "Wanted", "conformal", "measure", "predict_sets", "sets_of_logits"]

@@ -19,7 +19,7 @@ from ltkit.prediction_sets.answers import answer
 from ltkit.prediction_sets.choosing import best
 from ltkit.prediction_sets.figures import Floats, Outcome, figures
 from ltkit.prediction_sets.scores import SCORES, Score, training_shares
-from ltkit.prediction_sets.sets import KIND, Sets, content_of
+from ltkit.prediction_sets.sets import KIND, Sets, content_of, read_content
 from ltkit.prediction_sets.thresholds import THRESHOLDS, Calibration, needed, promise
 from ltkit.records import (
     Classifier,
@@ -50,8 +50,8 @@ GOALS: tuple[SetGoal, ...] = ("images", "groups", "classes")
 Pair = tuple[SetScore, SetThreshold]
 
 CHOSEN = (
-    "on the images that calibrate them, which costs coverage some tenths of a point; a named score "
-    "and threshold cost none"
+    "on the images that calibrate them, which can cost coverage some tenths of a point; a named "
+    "score and threshold cost none"
 )
 """What a note says of a choice; benchmarks/conformal.py measures it."""
 
@@ -171,6 +171,8 @@ def conformal(
     held, note = [whole] * (int(fold.max()) + 1), None
     if correction is not None and not fresh:
         held, note = heads.by_fold(features, correction, fold, made_with or {})
+    elif correction is None and features.base is not None and not fresh:
+        note = heads.note_of_base(features.base.name)
     notes += [] if note is None else [note]
     report("scores", 0, 3)
     tried = _Tried(features, wanted, val, fold, held)
@@ -198,6 +200,28 @@ def conformal(
     document = _document(features, wanted, val, notes, rows) | {"proven": proven}
     rule = _rule(features, whole, wanted, sets[choice], rows[choice])
     return Conformal(rule, document)
+
+
+def measure(
+    features: FeatureSet, classifier: Classifier, rule: Rule, split: str = "test",
+    bins: Sequence[int] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what a rule's sets come to on labelled images, as `figures` has it.
+
+    Args:
+        features: with the split.
+        classifier: the one that the rule is for.
+        rule: of `conformal`.
+        split: whose images are measured.
+        bins: bounds of the medium shot group; None: the file's own.
+
+    Raises:
+        InputError: for a rule of another model, or without images.
+        FormatError: for a rule that is not sound.
+    """
+    rule.check(features, classifier)
+    (found,) = _outcomes(_sample(features, split), classifier, [read_content(rule)])
+    return figures(found, features.classes, features.groups(bins))
 
 
 class _Tried:
@@ -256,7 +280,7 @@ class _Tried:
 
 
 def _empty(labels: Ints) -> Outcome:
-    return Outcome(labels, np.zeros(len(labels), bool), np.zeros(len(labels), np.int64))
+    return Outcome(labels, np.zeros(len(labels), bool), np.zeros(len(labels), np.int32))
 
 
 def _outcomes(split: FeatureSplit, classifier: Classifier, sets: Sequence[Sets]) -> list[Outcome]:
@@ -287,10 +311,10 @@ def _sample(features: FeatureSet, split: str) -> FeatureSplit:
     source, found = features.source, features.splits.get(split)
     if found is None or not len(found):
         present = ", ".join(name for name, of in features.splits.items() if len(of)) or "none"
-        raise InputError(
-            f"{source}: {split}: absent or empty; there are: {present}; sets are calibrated on "
-            "labelled images that the network was not trained on: extract val"
-        )
+        told = "name the split val, or extract test"
+        if split == "val":
+            told = "sets are calibrated on images that the network has not seen: extract val"
+        raise InputError(f"{source}: {split}: absent or empty; there are: {present}; {told}")
     if split == "val" and len(np.unique(found.labels)) < 2:
         raise InputError(
             f"{source}: val: found images of class {found.labels[0]} alone, expected two classes "

@@ -27,7 +27,7 @@ class Outcome:
 
     labels: Ints
     covered: NDArray[np.bool_]
-    size: Ints
+    size: NDArray[np.int32]
 
 
 def figures(found: Outcome, table: ClassTable, groups: ShotGroups) -> dict[str, Any]:

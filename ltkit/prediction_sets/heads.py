@@ -13,6 +13,11 @@ import numpy as np
 from ltkit import posthoc, registry
 from ltkit.records import Classifier, Correction, FeatureSet, Ints
 
+_UNKNOWN = (
+    "{name} may have been learned or chosen on val, which calibrates: coverage of new images can "
+    "be lower than wanted; calibrate on images that it has not seen"
+)
+
 KEPT = ("baseline", "recommended (keep)")
 """Corrections that leave the head as it is."""
 
@@ -40,14 +45,34 @@ def by_fold(
         note = f"{name} learned from val: each fold is scored by a head fitted without it"
         return _fitted_anew(features, correction, fold), f"{note}; {coverage} is near, not proven"
     if not known:
-        note = f"{name} may have been learned or chosen on val, which calibrates: {coverage} can be"
-        return whole, f"{note} lower than wanted; calibrate on images that it has not seen"
+        return whole, _UNKNOWN.format(name=name)
     grid = set(posthoc.plan(name).tried[0])
     if not grid or (settings and "tried" not in settings and "choice" not in settings):
         return whole, None
     some = f"among {len(settings['tried'])} " if "tried" in settings else ""
     note = f"{', '.join(sorted(grid))} of {name} may be chosen {some}on val, which calibrates"
     return whole, f"{note}: {coverage} can be lower by some tenths of a point"
+
+
+def note_of_base(name: str) -> str | None:
+    """Return a note on what stands for the head, if it has seen val; it is not fitted anew.
+
+    Args:
+        name: of its method.
+
+    Example:
+        >>> note_of_base("ncm"), note_of_base("bias")[:46]
+        (None, 'bias may have been learned or chosen on val, w')
+    """
+    first, *more = name.split("+")
+    if first in registry.names(posthoc) and (more or _of_val(posthoc.plan(first))):
+        return _UNKNOWN.format(name=name)
+    return None
+
+
+def _of_val(wanted: posthoc.Plan) -> bool:
+    """Return whether a method learns from val, or has parameters that are chosen there."""
+    return wanted.on_val or bool(wanted.tried[0])
 
 
 def _fitted_anew(features: FeatureSet, correction: Correction, fold: Ints) -> list[Classifier]:

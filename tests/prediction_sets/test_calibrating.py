@@ -254,6 +254,14 @@ def test_notes_on_what_was_chosen():
         assert found.document["proven"] == (said == "")
 
 
+def test_a_base_that_learned_from_val():
+    features = naive_sets.features()
+    pair = {"score": "softmax", "threshold": "marginal"}
+    (note,) = ltkit.conformal(features, base=bias(features), **pair).document["notes"]
+    assert note.startswith("bias may have been learned or chosen on val")
+    assert ltkit.conformal(features, base=ncm(features), **pair).document["notes"] == []
+
+
 def test_another_base():
     features = naive_sets.features()
     without = replace(features, head=None)

@@ -10,6 +10,7 @@ import ltkit
 from ltkit.errors import FormatError, InputError
 from ltkit.files import rules
 from ltkit.posthoc import logit_adjust
+from ltkit.prediction_sets import measure
 from ltkit.prediction_sets.scores import SCORES
 from ltkit.records import Correction, Rule
 
@@ -35,6 +36,16 @@ def test_sets_are_those_of_the_plain_form(name, tmp_path):
     logits = features.classifier().logits(np.asarray(features.split("test").features))
     again = ltkit.predict_sets(logits, found)
     assert all(np.array_equal(a, b) for a, b in zip(sets, again, strict=True))
+
+
+def test_a_rule_is_measured():
+    features = naive_sets.features()
+    found = ltkit.conformal(features, score="aps", threshold="class-wise", split="test")
+    row = found.document["rows"][0]
+    figures = measure(features, features.classifier(), found.rule)
+    assert figures == {key: row[key] for key in figures}
+    with pytest.raises(InputError, match="is for the classifier"):
+        measure(features, features.corrected(logit_adjust(features, tau=1.0)), found.rule)
 
 
 def test_the_rule_of_a_correction():
