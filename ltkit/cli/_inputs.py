@@ -16,7 +16,8 @@ RecalibrateOn = Annotated[
     str | None,
     typer.Option(
         metavar="FEATS[:SPLIT]",
-        help="Features with labels to choose on, in the place of val; default split: val.",
+        help="Features with labels to choose or calibrate on, in the place of val; default split: "
+        "val.",
         show_default=False,
     ),
 ]

@@ -16,7 +16,8 @@ def answer(document: Mapping[str, Any]) -> list[str]:
     """Return what a document says, line by line."""
     rows = document["rows"]
     row = next(row for row in rows if row["recommended"])
-    why = f"{GOALS[document['goal']]}; " if len(rows) > 1 else ""
+    goal = GOALS[document["goal"]] if document["served"] else "none here serve the goal"
+    why = f"{goal}; " if len(rows) > 1 else ""
     split = "val, by cross-fitting" if document["split"] == "val" else document["split"]
     worst, coverage = row["worst_class"], row["coverage"]["all"]
     kind = "guaranteed, for" if document["proven"] else "aimed at, without proof, for"

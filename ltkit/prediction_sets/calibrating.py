@@ -103,7 +103,7 @@ class Wanted:
         scores = list(SCORES) if self.score is None else [self.score]
         every = list(THRESHOLDS) if self.threshold is None else [self.threshold]
         found = list(product(scores, every))
-        return found if len(found) == 1 else [pair for pair in found if pair != SAME]
+        return found if self.score is not None else [pair for pair in found if pair != SAME]
 
     def check(self) -> None:
         """Refuse what is out of range or unknown.
@@ -180,10 +180,10 @@ def conformal(
     pairs = wanted.pairs
     own = tried.cross_fitted() if wanted.split == "val" or len(pairs) > 1 else []
     report("scores", 2, 3)
-    choice, proven = 0, note is None
+    choice, proven, unserved = 0, note is None, None
     if len(pairs) > 1:
-        choice, note = best(own, pairs, wanted.goal, wanted.coverage)
-        notes += [f"chosen among {len(pairs)} {CHOSEN}", *([] if note is None else [note])]
+        choice, unserved = best(own, pairs, wanted.goal, wanted.coverage)
+        notes += [f"chosen among {len(pairs)} {CHOSEN}", *([] if unserved is None else [unserved])]
     sets = [tried.sets(*pair) for pair in pairs]
     if wanted.split == "test":
         own = tried.measured(_sample(features, "test"), whole, sets)
@@ -197,7 +197,8 @@ def conformal(
         }
         for number, (pair, one, found) in enumerate(zip(pairs, sets, own, strict=True))
     ]  # fmt: skip
-    document = _document(features, wanted, val, notes, rows) | {"proven": proven}
+    document = _document(features, wanted, val, notes, rows)
+    document |= {"proven": proven, "served": unserved is None}
     rule = _rule(features, whole, wanted, sets[choice], rows[choice])
     return Conformal(rule, document)
 

@@ -124,6 +124,14 @@ def test_where_no_sets_serve():
     assert "classes" in note
 
 
+def test_one_score_alone():
+    rows = ltkit.conformal(naive_sets.features(), score="pas", goal="classes").document["rows"]
+    assert [row["threshold"] for row in rows if row["recommended"]] == ["class-wise"]
+    found = ltkit.conformal(naive_sets.features(), threshold="marginal", goal="classes")
+    assert not found.document["served"]
+    assert "none here serve the goal" in str(found)
+
+
 def test_the_answer():
     found = ltkit.conformal(naive_sets.features(), score="pas", threshold="interpolated")
     lines = str(found).splitlines()
