@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "Model", "bundle", "check", "compare", "diagnose", "ensemble", "evaluate", "export", "extract",
-    "features", "fix", "loss", "nearest", "read", "read_correction", "recommend", "report", "save",
-    "study", "with_base",
+    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "export", "extract", "features", "fix", "loss", "nearest", "predict_sets", "read",
+    "read_correction", "recommend", "report", "save", "study", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ltkit.face import bundle as bundle
     from ltkit.face import check as check
     from ltkit.face import compare as compare
+    from ltkit.face import conformal as conformal
     from ltkit.face import diagnose as diagnose
     from ltkit.face import ensemble as ensemble
     from ltkit.face import evaluate as evaluate
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from ltkit.face import fix as fix
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
+    from ltkit.face import predict_sets as predict_sets
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import recommend as recommend

@@ -13,12 +13,13 @@ from ltkit.face.inputs import extract, features, read
 from ltkit.face.losses import loss
 from ltkit.face.outputs import export, save
 from ltkit.face.pages import report, study
+from ltkit.face.sets import conformal, predict_sets
 from ltkit.face.shipping import bundle, check
 from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "bundle", "check", "compare", "diagnose", "ensemble", "evaluate", "export", "extract",
-    "features", "fix", "loss", "nearest", "read", "read_correction", "recommend", "report", "save",
-    "study", "with_base",
+    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "export", "extract", "features", "fix", "loss", "nearest", "predict_sets", "read",
+    "read_correction", "recommend", "report", "save", "study", "with_base",
 ]  # fmt: skip

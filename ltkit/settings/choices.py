@@ -47,6 +47,22 @@ Counts = Literal["file", "estimate"]
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
 
+SetScore = Literal["softmax", "aps", "raps", "pas"]
+SetThreshold = Literal["marginal", "class-wise", "clustered", "fuzzy", "interpolated"]
+SetGoal = Literal["images", "groups", "classes"]
+"""Of what the sets are to have the wanted coverage: all images together, those of each shot group,
+or those of each class, which takes the largest sets."""
+
+COVERAGE = 0.9
+"""Of conformal sets."""
+
+SET_FOLDS = 20
+"""Parts of val that conformal sets are tried on: each class-wise threshold of 20 images is then
+judged by one of 19, and of fewer parts by one that is much larger."""
+
+SETS_FILE = "sets.json"
+"""What follows the features' stem in the name of a file of conformal sets."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]

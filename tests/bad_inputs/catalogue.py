@@ -16,6 +16,7 @@ from bad_inputs.of_images import DATA, FOLDERS
 from bad_inputs.of_methods import EVALUATE, EXPORT, NEIGHBORS_AND_ALPHANET, POSTHOC, TRAIN
 from bad_inputs.of_networks import NETWORKS
 from bad_inputs.of_numbers import RECORDS_AND_NUMBERS
+from bad_inputs.of_production import PRODUCTION
 from bad_inputs.of_scratch import SCRATCH
 from bad_inputs.of_shipping import SHIPPING
 from bad_inputs.of_starts import STARTS
@@ -24,6 +25,6 @@ from bad_inputs.of_studies import STUDIES
 ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
-    *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE, *SHIPPING,
-    *COMPOSITION, *STARTS, *EXPERTS, *NETWORKS, *STUDIES,
+    *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE, *SHIPPING, *COMPOSITION, *STARTS, *EXPERTS,
+    *NETWORKS, *STUDIES, *PRODUCTION,
 )  # fmt: skip
