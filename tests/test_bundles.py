@@ -161,6 +161,20 @@ def test_embeddings_without_a_head_are_checked_with_the_bundles(tmp_path):
     assert not ltkit.check(held, replace(made(seed=5), head=None))["fell"].any()
 
 
+def test_coverage_goes_with_the_thresholds(demo):
+    made = run("conformal", "feats.h5", "--score", "pas", "--threshold", "marginal", "-q")
+    assert made.exit_code == 0, made.output
+    words = ("export", "feats.h5", "--bundle", "shipped", "--rule", "feats.sets.json", "-q")
+    found = run(*words)
+    assert found.exit_code == 0, found.output
+    frame = ltkit.check("shipped", ltkit.read("feats.h5"))
+    assert 0.85 < frame.loc["coverage all", "now"] < 0.95
+    assert "coverage few" in frame.index
+    assert "thresholds for sets" in (demo / "shipped" / "card.md").read_text(encoding="utf-8")
+    other = run("export", "feats.logit-adjust.h5", *words[2:3], "other", *words[4:])
+    assert "is for the classifier" in str(other.exception)
+
+
 def test_a_changed_bundle_is_refused(tmp_path):
     folder = ltkit.bundle(made(), None, tmp_path / "shipped").folder
     (folder / "card.md").write_text("all is well", encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ltkit import evaluation
+from ltkit import evaluation, prediction_sets
 from ltkit.errors import InputError
 from ltkit.records import Base, Classifier, FeatureSet, Rule
 from ltkit.settings import GROUPS
@@ -13,7 +13,18 @@ from ltkit.settings import GROUPS
 Figures = dict[str, dict[str, Any]]
 """By name: ``value`` and ``interval``, fractions in 0..1, of which more is better."""
 
-RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {}
+
+def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
+    """Return how often the true class is in the set."""
+    found = prediction_sets.measure(features, classifier, rule, split)
+    return {
+        f"coverage {group}": {"value": value, "interval": ends}
+        for group, value in found["coverage"].items()
+        if value is not None and (ends := found["coverage_interval"][group]) is not None
+    }
+
+
+RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {"sets": _of_sets}
 
 
 def measure(
