@@ -5,7 +5,9 @@ small. A post-hoc method that learns from val is fitted anew without each fold, 
 fold. What was chosen on val, or by other means, is told in a note.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ _UNKNOWN = (
     "be lower than wanted; calibrate on images that it has not seen"
 )
 
-KEPT = ("baseline", "recommended (keep)")
+KEPT = ("baseline", "keep")
 """Corrections that leave the head as it is."""
 
 
@@ -37,16 +39,18 @@ def by_fold(
         InputError: when the method refuses a part of val.
     """
     whole = [features.corrected(correction)] * (int(fold.max()) + 1)
-    name, coverage = correction.method, "coverage of new images"
+    name, coverage = _plain(correction.method), "coverage of new images"
     if name in KEPT:
         return whole, None
-    known = "+" not in name and name in registry.names(posthoc)
-    if known and posthoc.plan(name).on_val:
-        note = f"{name} learned from val: each fold is scored by a head fitted without it"
-        return _fitted_anew(features, correction, fold), f"{note}; {coverage} is near, not proven"
-    if not known:
+    wanted = posthoc.plan(name) if name in registry.names(posthoc) else None
+    headless = features.head is None and features.base is None
+    if wanted is None or (wanted.on_val and headless):
         return whole, _UNKNOWN.format(name=name)
-    grid = set(posthoc.plan(name).tried[0])
+    if wanted.on_val:
+        note = f"{name} learned from val: each fold is scored by a head fitted without it"
+        anew = _fitted_anew(features, replace(correction, method=name), fold)
+        return anew, f"{note}; {coverage} is near, not proven"
+    grid = set(wanted.tried[0])
     if not grid or (settings and "tried" not in settings and "choice" not in settings):
         return whole, None
     some = f"among {len(settings['tried'])} " if "tried" in settings else ""
@@ -64,10 +68,15 @@ def note_of_base(name: str) -> str | None:
         >>> note_of_base("ncm"), note_of_base("bias")[:46]
         (None, 'bias may have been learned or chosen on val, w')
     """
-    first, *more = name.split("+")
+    first, *more = _plain(name).split("+")
     if first in registry.names(posthoc) and (more or _of_val(posthoc.plan(first))):
         return _UNKNOWN.format(name=name)
     return None
+
+
+def _plain(name: str) -> str:
+    """Return a method's name without the word that it was recommended."""
+    return re.sub(r"^recommended \((.*)\)$", r"\1", name)
 
 
 def _of_val(wanted: posthoc.Plan) -> bool:

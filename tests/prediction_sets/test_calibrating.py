@@ -253,6 +253,13 @@ def test_notes_on_what_was_chosen():
     other = replace(logit_adjust(features), method="alphanet")
     (note,) = ltkit.conformal(features, other, **pair).document["notes"]
     assert note.startswith("alphanet may have been learned or chosen on val")
+    learned = bias(features, penalty=1.0)
+    named = replace(learned, method="recommended (bias)")
+    (note,) = ltkit.conformal(features, named, **pair, folds=2).document["notes"]
+    assert note.startswith("bias learned from val: each fold is scored by a head fitted without")
+    headless = replace(features, head=None)
+    (note,) = ltkit.conformal(headless, learned, **pair).document["notes"]
+    assert note.startswith("bias may have been learned or chosen on val")
     kept = Correction.baseline(features.classifier())
     assert ltkit.conformal(features, kept, **pair).document["notes"] == []
     for settings, said in (({"tried": [1, 2], "select": "few"}, "among 2 on val"), ({"a": 1}, "")):
