@@ -17,8 +17,8 @@ from ltkit.version import __version__
 
 FUNCTIONS = (
     "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "study",
-    "with_base",
+    "loss", "nearest", "read", "read_correction", "recommend", "rejects", "report", "risk_coverage",
+    "save", "study", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import recommend as recommend
+    from ltkit.face import rejects as rejects
     from ltkit.face import report as report
+    from ltkit.face import risk_coverage as risk_coverage
     from ltkit.face import save as save
     from ltkit.face import study as study
     from ltkit.face import with_base as with_base

@@ -6,6 +6,7 @@ lists, or tensors. Nothing is printed, and nothing is written but where an outpu
 """
 
 from ltkit.evaluation.ensemble import ensemble
+from ltkit.face.abstaining import rejects, risk_coverage
 from ltkit.face.advice import diagnose, recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
@@ -18,6 +19,6 @@ from ltkit.files.bases import with_base
 
 __all__ = [
     "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "study",
-    "with_base",
+    "loss", "nearest", "read", "read_correction", "recommend", "rejects", "report", "risk_coverage",
+    "save", "study", "with_base",
 ]  # fmt: skip

@@ -47,6 +47,18 @@ Counts = Literal["file", "estimate"]
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
 
+Rejection = Literal["max-softmax", "plug-in"]
+"""Which samples are handed over: those with a small max softmax, or by costs of shot groups."""
+
+RiskOf = Literal["balanced", "all"]
+"""Which error among the answered samples is limited."""
+
+NOVELTY_NEIGHBORS = 50
+"""Which nearest training sample tells how new a sample is, as in Sun et al. 2022 for CIFAR-10."""
+
+KNOWN_KEPT = 0.95
+"""Share of known samples that a novelty threshold keeps: the true positive rate of FPR95."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
