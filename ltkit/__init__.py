@@ -17,8 +17,8 @@ from ltkit.version import __version__
 
 FUNCTIONS = (
     "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "rejects", "report", "risk_coverage",
-    "save", "study", "with_base",
+    "loss", "nearest", "novelty", "read", "read_correction", "recommend", "rejects", "report",
+    "risk_coverage", "save", "study", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ltkit.face import fix as fix
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
+    from ltkit.face import novelty as novelty
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import recommend as recommend

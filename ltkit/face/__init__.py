@@ -15,10 +15,11 @@ from ltkit.face.losses import loss
 from ltkit.face.outputs import export, save
 from ltkit.face.pages import report, study
 from ltkit.face.tables import compare, evaluate, nearest
+from ltkit.face.unknowns import novelty
 from ltkit.files.bases import with_base
 
 __all__ = [
     "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "rejects", "report", "risk_coverage",
-    "save", "study", "with_base",
+    "loss", "nearest", "novelty", "read", "read_correction", "recommend", "rejects", "report",
+    "risk_coverage", "save", "study", "with_base",
 ]  # fmt: skip

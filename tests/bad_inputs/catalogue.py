@@ -16,6 +16,7 @@ from bad_inputs.of_images import DATA, FOLDERS
 from bad_inputs.of_methods import EVALUATE, EXPORT, NEIGHBORS_AND_ALPHANET, POSTHOC, TRAIN
 from bad_inputs.of_networks import NETWORKS
 from bad_inputs.of_numbers import RECORDS_AND_NUMBERS
+from bad_inputs.of_production import ABSTENTION, NOVELTY
 from bad_inputs.of_scratch import SCRATCH
 from bad_inputs.of_starts import STARTS
 from bad_inputs.of_studies import STUDIES
@@ -24,5 +25,6 @@ ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
     *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE,
-    *COMPOSITION, *STARTS, *EXPERTS, *NETWORKS, *STUDIES,
+    *COMPOSITION, *STARTS, *EXPERTS, *NETWORKS, *STUDIES, *ABSTENTION,
+    *NOVELTY,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from ltkit.cli.analyze.deltas import deltas
 from ltkit.cli.analyze.distance import distance
 from ltkit.cli.analyze.flows import flows
 from ltkit.cli.analyze.norms import norms
+from ltkit.cli.analyze.novelty import novelty
 from ltkit.cli.analyze.risk_coverage import risk_coverage
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app.command()(confusion)
 app.command()(norms)
 app.command()(attributes)
 app.command()(risk_coverage)
+app.command()(novelty)
 
 
 @app.callback()
