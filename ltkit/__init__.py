@@ -17,8 +17,9 @@ from ltkit.version import __version__
 
 FUNCTIONS = (
     "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
-    "export", "extract", "features", "fix", "loss", "nearest", "predict_sets", "read",
-    "read_correction", "recommend", "report", "save", "study", "with_base",
+    "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
+    "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
+    "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -49,11 +50,14 @@ if TYPE_CHECKING:
     from ltkit.face import fix as fix
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
+    from ltkit.face import novelty as novelty
     from ltkit.face import predict_sets as predict_sets
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import recommend as recommend
+    from ltkit.face import rejects as rejects
     from ltkit.face import report as report
+    from ltkit.face import risk_coverage as risk_coverage
     from ltkit.face import save as save
     from ltkit.face import study as study
     from ltkit.face import with_base as with_base

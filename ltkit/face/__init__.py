@@ -6,6 +6,7 @@ lists, or tensors. Nothing is printed, and nothing is written but where an outpu
 """
 
 from ltkit.evaluation.ensemble import ensemble
+from ltkit.face.abstaining import rejects, risk_coverage
 from ltkit.face.advice import diagnose, recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
@@ -16,10 +17,12 @@ from ltkit.face.pages import report, study
 from ltkit.face.sets import conformal, predict_sets
 from ltkit.face.shipping import bundle, check
 from ltkit.face.tables import compare, evaluate, nearest
+from ltkit.face.unknowns import novelty
 from ltkit.files.bases import with_base
 
 __all__ = [
     "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
-    "export", "extract", "features", "fix", "loss", "nearest", "predict_sets", "read",
-    "read_correction", "recommend", "report", "save", "study", "with_base",
+    "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
+    "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
+    "with_base",
 ]  # fmt: skip

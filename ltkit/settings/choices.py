@@ -63,6 +63,19 @@ judged by one of 19, and of fewer parts by one that is much larger."""
 SETS_FILE = "sets.json"
 """What follows the features' stem in the name of a file of conformal sets."""
 
+Rejection = Literal["max-softmax", "plug-in"]
+"""Which samples are handed over: those with a small max softmax, or by costs of shot groups."""
+
+RiskOf = Literal["balanced", "all"]
+"""Which error among the answered samples is limited."""
+
+NOVELTY_NEIGHBORS = 10
+"""Which nearest training sample tells how new a sample is. Sun et al. 2022 take 50 for CIFAR-10 and
+more for more classes; in a long tail, whose classes have fewer images, that tells worse."""
+
+KNOWN_KEPT = 0.95
+"""Share of known samples that a novelty threshold keeps: the true positive rate of FPR95."""
+
 Fit = Literal["crop", "squeeze", "pad"]
 """How a picture is brought to a square: its centre, out of proportion, or with bars beside it."""
 Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
