@@ -55,7 +55,7 @@ def test_every_exhibit_is_named_captioned_and_has_its_data(text, found):
     buttons = {a["data-csv"]: a for a in read.all("button") if "data-csv" in a}
     assert set(buttons) == set(found["exhibits"])
     assert set(plots) == {key for key, e in found["exhibits"].items() if e["views"]}
-    assert len(plots) == 16
+    assert len(plots) == 18
     for key, plot in plots.items():
         assert plot["role"] == "img"
         assert plot["aria-label"].startswith(found["exhibits"][key]["title"])
@@ -219,8 +219,8 @@ def test_a_section_is_one_module(monkeypatch):
     assert (new.key, new.found, new.exhibits) == ("new", {"samples": [20] * 5}, [exhibit])
     assert (none.absent, none.found, none.exhibits) == ("nothing to show", {}, ())
     text = page.render(collection, parts)
-    assert [a["href"] for a in Page(text).all("a")][-2:] == ["#question-6", "#question-7"]
-    assert '<h2 id="question-7">One more?</h2><section id="new"' in text
+    assert [a["href"] for a in Page(text).all("a")][-2:] == ["#question-7", "#question-8"]
+    assert '<h2 id="question-8">One more?</h2><section id="new"' in text
     assert embedded(text)["exhibits"]["samples"]["values"] == [[0]]
     assert "Left out: Another: nothing to show." in text
 

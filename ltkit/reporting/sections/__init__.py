@@ -33,6 +33,7 @@ from ltkit.reporting.sections import (
     frontier,
     loss_weights,
     norms,
+    production,
     rho,
     tree,
 )
@@ -57,6 +58,7 @@ QUESTIONS: Mapping[str, Sequence[Part]] = {
     "Which classes fail, and into what?": (classes, confusion, tree),
     "What do corrections change?": (accuracy, flows, rho),
     "What does it cost?": (frontier, calibration),
+    "How is it used?": (production,),
     "Why?": (causes, class_map, coefficients, norms, attributes),
     "How was this made?": (loss_weights,),
 }
