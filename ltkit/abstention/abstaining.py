@@ -202,7 +202,7 @@ def _measured(judge: Judge, made: Rejector) -> dict[str, Any]:
     """Return what a rejector with its threshold does on a split."""
     kept = made.costs.scores(judge.found) <= made.threshold
     wrong = made.costs.answers(judge.found) != judge.sample.labels
-    return point(judge.sample, kept, risks(judge.sample, kept, wrong))
+    return point(judge.sample, kept, risks(judge.sample, kept, wrong), {})
 
 
 @dataclass(frozen=True, eq=False)

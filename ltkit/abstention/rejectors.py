@@ -8,7 +8,7 @@ with [y] the shot group of class y; x is handed over when s(x) is above the thre
 and μ = 0 it is :math:`1 - \max_y p_y`: Chow's rule, the max softmax.
 
 Source:
-    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024, theorem 1.
+    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024.
 """
 
 from collections.abc import Mapping
