@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "novelty", "read", "read_correction", "recommend", "rejects", "report",
-    "risk_coverage", "save", "study", "with_base",
+    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
+    "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
+    "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from ltkit import records as records
     from ltkit import training as training
     from ltkit.face import Model as Model
+    from ltkit.face import bundle as bundle
+    from ltkit.face import check as check
     from ltkit.face import compare as compare
+    from ltkit.face import conformal as conformal
     from ltkit.face import diagnose as diagnose
     from ltkit.face import ensemble as ensemble
     from ltkit.face import evaluate as evaluate
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from ltkit.face import loss as loss
     from ltkit.face import nearest as nearest
     from ltkit.face import novelty as novelty
+    from ltkit.face import predict_sets as predict_sets
     from ltkit.face import read as read
     from ltkit.face import read_correction as read_correction
     from ltkit.face import recommend as recommend

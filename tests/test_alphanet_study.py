@@ -161,6 +161,13 @@ def test_the_random_control_draws_anew_for_each_seed(wanted):
         np.testing.assert_array_equal(near[number], expected)
 
 
+def test_the_released_control_is_drawn_once(wanted):
+    near = wanted.fit([replace(QUICK, seed=seed) for seed in (3, 4)], 3, "random-once")
+    drawn = wanted.neighbors(3, "random-once", 3).base_class
+    for number in range(2):
+        np.testing.assert_array_equal(near.extra["neighbor"][number], drawn)
+
+
 def test_neighbours_in_wordnet_have_the_fewest_links(wanted, features):
     found = wanted.neighbors(4, "wordnet", 0)
     lengths = wordnet.path_lengths(features.classes.wnids)

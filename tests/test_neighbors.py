@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import faiss
 import numpy as np
 import pytest
@@ -5,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltkit import neighbors
-from ltkit.errors import InputError
+from ltkit.errors import FormatError, InputError
+from ltkit.files import neighbors as neighbors_file
 from ltkit.neighbors.class_means import class_means
-from ltkit.records import FeatureSplit
+from ltkit.records import FeatureSplit, Neighbors
 from ltkit.settings import NeighborSettings
 
 
@@ -85,6 +88,21 @@ def test_random_neighbours_are_seeded_distinct_and_ordered_by_distance():
     assert (drawn(1).base_class != drawn(2).base_class).any()
     assert all(len(set(row)) == 5 for row in drawn(1).base_class.tolist())
     assert (np.diff(drawn(1).distance, axis=1) >= 0).all()
+    once = neighbors.nearest(means, of, among, NeighborSettings(5, "random-once", 1))
+    assert np.sort(once.base_class).tolist() == np.sort(drawn(1).base_class).tolist()
+    assert (np.diff(once.distance, axis=1) < 0).any()  # as they were drawn
+    own = np.linalg.norm(means[of][:, None] - means[once.base_class], axis=2)
+    np.testing.assert_allclose(once.distance, own, rtol=1e-6)
+
+
+def test_neighbours_as_drawn_come_back_from_a_file(tmp_path):
+    drawn = Neighbors(np.array([3]), np.array([[1, 0]]), np.float32([[2, 1]]), "random-once")
+    told = {"settings": {}, "inputs": {}, "command": ""}
+    neighbors_file.write(tmp_path / "n.h5", drawn, **told)
+    assert neighbors_file.read(tmp_path / "n.h5").base_class.tolist() == [[1, 0]]
+    neighbors_file.write(tmp_path / "n.h5", replace(drawn, metric="random"), **told)
+    with pytest.raises(FormatError, match="numbers that fall"):
+        neighbors_file.read(tmp_path / "n.h5")
 
 
 @pytest.mark.parametrize("k", [0, -1, 4])

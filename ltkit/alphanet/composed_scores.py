@@ -58,7 +58,7 @@ def right_by_class(
     change = correction.bias - base.bias[few]
     shift = np.multiply.outer(offsets, log_prior).astype(np.float32)  # (offsets, C)
     right = np.zeros((len(change), len(scales) * len(offsets), base.num_classes), np.int32)
-    for _, features, labels in split.blocks():
+    for _, features, labels in split.blocks((1 + len(offsets)) * base.num_classes):
         prepared = base.prepare(features)
         logits = shifted(products(prepared, head.weight), head.bias)
         rest = [best_logits(logits[:, others] - s[others], others) for s in shift]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ltkit.alphanet.limits import check_cost, check_runs, check_sizes
 from ltkit.alphanet.networks import Networks, combine
-from ltkit.alphanet.reduction import Draws, Reduced, accuracy_of, reduce, sample_losses
+from ltkit.alphanet.reduction import Draws, Samples, accuracy_of, reduce, sample_losses
 from ltkit.errors import InputError
 from ltkit.records import Classifier, Correction, FeatureSplit, Ints, Neighbors, blocks
 from ltkit.records.progress import Report, silent
@@ -116,7 +116,7 @@ def fit(
 def _watched(
     base: Classifier, neighbors: Neighbors, val: FeatureSplit | None, settings: AlphaNetSettings,
     absent: Ints, device: str,
-) -> Reduced | None:  # fmt: skip
+) -> Samples | None:  # fmt: skip
     """Return what accuracy after each epoch is measured on; None where no epoch is chosen."""
     if val is None or settings.epoch_choice != "best":
         return None
@@ -184,11 +184,11 @@ def _threads(products: int) -> Iterator[None]:
 
 
 def _train_epoch(
-    network: Networks, data: Reduced, rows: list[Ints], settings: AlphaNetSettings, epoch: int
+    network: Networks, data: Samples, rows: list[Ints], settings: AlphaNetSettings, epoch: int
 ) -> None:
     """Train every run on its samples of one epoch; the longest epochs come first in the stack."""
     rate = settings.learning_rate * settings.decay_factor ** (epoch // settings.decay_every)
-    device = data.few.device
+    device = network.inputs.device
     lengths = torch.tensor([len(r) for r in rows], device=device)
     table = torch.zeros((len(rows), len(rows[0])), dtype=torch.int64)
     for number, positions in enumerate(rows):

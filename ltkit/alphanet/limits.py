@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltkit.alphanet.reduction import Reduced
+from ltkit.alphanet.reduction import Samples
 from ltkit.errors import InputError, SettingError
 from ltkit.records import Classifier, FeatureSplit, Neighbors
 from ltkit.settings import AlphaNetSettings
@@ -31,7 +31,7 @@ LOGITS, ROWS = (1e-6, 1e6), (1e-9, 1e9)
 """The largest logit, and the largest number of a row of the head, with which a fit learns."""
 
 
-def check_sizes(inputs: Tensor, data: Reduced, logit_scale: float) -> None:
+def check_sizes(inputs: Tensor, data: Samples, logit_scale: float) -> None:
     """Reject logits and rows too small or too large to learn from with a finite loss.
 
     All zeros are accepted: there is nothing to learn.
@@ -46,8 +46,7 @@ def check_sizes(inputs: Tensor, data: Reduced, logit_scale: float) -> None:
             f"expected {ROWS[0]:g} to {ROWS[1]:g}; multiply the head by a number, and divide the "
             "features by it"
         )
-    parts = (data.few, data.near, data.base_best, data.base_target)
-    most = max(float(part.abs().max()) if part.numel() else 0.0 for part in parts)
+    most = data.largest
     if (most or logit_scale != 1) and not LOGITS[0] <= most <= LOGITS[1]:
         usual = logit_scale / most if 0 < most < math.inf else 1.0
         way_out = f"set it to about {usual:.0e}"

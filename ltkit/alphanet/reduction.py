@@ -1,14 +1,16 @@
 """The samples a fit draws, each reduced once to a few numbers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltkit import memory
 from ltkit.errors import InputError, SettingError
-from ltkit.records import Classifier, FeatureSplit, Floats, Ints, Neighbors, blocks
+from ltkit.records import WIDE_BYTES, Classifier, FeatureSplit, Floats, Ints, Neighbors, blocks
 from ltkit.settings import AlphaNetSettings
 
 
@@ -81,37 +83,137 @@ class Reduced:
         """Move everything to a device."""
         return Reduced(*(getattr(self, f.name).to(device) for f in fields(self)))
 
+    def at(self, index: Tensor) -> "tuple[Reduced, Tensor]":
+        """Return samples that include those of an index, and where these are among them."""
+        return self, index
+
+    def parts(self, size: int) -> Iterator["Reduced"]:
+        """Yield the samples in parts of a size at most."""
+        for rows in blocks(len(self.target), size):
+            yield Reduced(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @property
+    def largest(self) -> float:
+        """The greatest absolute logit."""
+        logits = (self.few, self.near, self.base_best, self.base_target)
+        return max(float(part.abs().max()) if part.numel() else 0.0 for part in logits)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.target)
+
+
+@dataclass(frozen=True, eq=False)
+class Reducer:
+    """Computes the reduced quantities of samples.
+
+    base: the classifier to correct; neighbors: of the few classes; absent: without logits.
+    """
+
+    base: Classifier
+    neighbors: Neighbors
+    absent: Ints
+
+    @cached_property
+    def _others(self) -> Tensor:
+        left_out = np.concatenate([self.neighbors.few_class, self.absent])
+        return torch.from_numpy(np.setdiff1d(np.arange(self.base.num_classes), left_out))
+
+    @cached_property
+    def _place(self) -> Tensor:
+        place = torch.full((self.base.num_classes,), -1)
+        place[torch.from_numpy(self.neighbors.few_class)] = torch.arange(
+            len(self.neighbors.few_class)
+        )
+        return place
+
+    @property
+    def width(self) -> int:
+        """Numbers of a reduced sample."""
+        return len(self.neighbors.few_class) * (1 + self.neighbors.k) + 8
+
+    def __call__(self, features: Floats, label_array: Ints) -> Reduced:
+        """Reduce (B, D) features as stored, with (B,) labels."""
+        base, labels = self.base, torch.from_numpy(label_array)
+        few, near = map(torch.from_numpy, (self.neighbors.few_class, self.neighbors.base_class))
+        raw = torch.from_numpy(base.prepare(features)) @ torch.from_numpy(base.weight).T  # (B, C)
+        logits = raw + torch.from_numpy(base.bias)
+        rest, target = logits[:, self._others], self._place[labels]
+        best, position = rest.max(dim=1)
+        own = logits.gather(1, labels[:, None])[:, 0]
+        return Reduced(
+            few=raw[:, few],
+            near=raw[:, near],
+            base_lse=rest.logsumexp(dim=1),
+            base_best=best,
+            base_right=self._others[position] == labels,
+            target=target,
+            base_target=torch.where(target < 0, own, 0.0),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """Samples that are reduced whenever they are asked for: all at once would take too much memory.
+
+    features: (N, D) as stored; labels: (N,).
+    """
+
+    reducer: Reducer
+    features: Floats
+    labels: Ints
+    device: str = "cpu"
+    largest: float = field(default=0.0)
+
+    def to(self, device: str) -> "Streamed":
+        """Let reduced samples go to a device."""
+        return replace(self, device=device)
+
+    def at(self, index: Tensor) -> tuple[Reduced, Tensor]:
+        """Reduce the samples of an index, each once; return where they are among them."""
+        rows, places = torch.unique(index.cpu(), return_inverse=True)
+        found = self.reducer(self.features[rows.numpy()], self.labels[rows.numpy()])
+        return found.to(self.device), places.to(self.device)
+
+    def parts(self, size: int) -> Iterator[Reduced]:
+        """Reduce all samples, in parts of a size at most."""
+        for rows in blocks(len(self.labels), min(size, _at_once(self.reducer))):
+            yield self.reducer(self.features[rows], self.labels[rows]).to(self.device)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.labels)
+
+
+Samples = Reduced | Streamed
+
+
+def _at_once(reducer: Reducer) -> int:
+    """Return how many samples are reduced at a time."""
+    return max(1, WIDE_BYTES // (4 * (3 * reducer.base.num_classes + reducer.width)))
+
 
 def reduce(
     base: Classifier, neighbors: Neighbors, split: FeatureSplit, used: Ints | None, absent: Ints
-) -> Reduced:
-    """Compute the reduced quantities of the rows `used` (all if None), block by block."""
-    few = torch.from_numpy(neighbors.few_class)
-    near = torch.from_numpy(neighbors.base_class)
-    left_out = np.concatenate([neighbors.few_class, absent])
-    others = torch.from_numpy(np.setdiff1d(np.arange(base.num_classes), left_out))
-    place = torch.full((base.num_classes,), -1)
-    place[few] = torch.arange(len(few))
-    weight, bias, parts = torch.from_numpy(base.weight), torch.from_numpy(base.bias), []
-    for features, label_array in _blocks_with(split, used):
-        labels = torch.from_numpy(label_array)
-        raw = torch.from_numpy(base.prepare(features)) @ weight.T  # (B, C)
-        logits = raw + bias
-        rest, target = logits[:, others], place[labels]
-        best, position = rest.max(dim=1)
-        own = logits.gather(1, labels[:, None])[:, 0]
-        parts.append(
-            Reduced(
-                few=raw[:, few],
-                near=raw[:, near],
-                base_lse=rest.logsumexp(dim=1),
-                base_best=best,
-                base_right=others[position] == labels,
-                target=target,
-                base_target=torch.where(target < 0, own, 0.0),
-            )
-        )
-    return Reduced(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Reduced)))
+) -> Samples:
+    """Compute the reduced quantities of the rows `used` (all if None), block by block.
+
+    Where they take more than `ltkit.memory.budget`, the features of the rows are kept in their
+    place, and reduced when they are asked for.
+    """
+    reducer = Reducer(base, neighbors, absent)
+    count, size = len(split) if used is None else len(used), _at_once(reducer)
+    if 4 * count * reducer.width <= memory.budget():
+        parts = [
+            reducer(features[rows], labels[rows])
+            for features, labels in _blocks_with(split, used)
+            for rows in blocks(len(labels), size)
+        ]
+        return Reduced(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Reduced)))
+    kept = list(_blocks_with(split, used))
+    features, labels = (np.concatenate(column) for column in zip(*kept, strict=True))
+    streamed = Streamed(reducer, features, labels)
+    return replace(streamed, largest=max(part.largest for part in streamed.parts(size)))
 
 
 def _blocks_with(split: FeatureSplit, used: Ints | None) -> Iterator[tuple[Floats, Ints]]:
@@ -126,15 +228,16 @@ def _blocks_with(split: FeatureSplit, used: Ints | None) -> Iterator[tuple[Float
             yield split.features[rows][within], split.labels[rows][within]
 
 
-def sample_losses(data: Reduced, index: Tensor, alpha: Tensor, bias: Tensor) -> Tensor:
+def sample_losses(samples: Samples, index: Tensor, alpha: Tensor, bias: Tensor) -> Tensor:
     """Return the cross-entropy over all classes of (S, B) samples.
 
     Args:
-        data: reduced quantities of N samples.
+        samples: reduced quantities of N samples.
         index: (S, B) sample indices.
         alpha: (S, F, K) coefficients.
         bias: (S, F) biases of the few classes.
     """
+    data, index = samples.at(index)
     few = data.few[index] + (data.near[index] * alpha[:, None]).sum(dim=3) + bias[:, None]
     every = torch.cat([few, data.base_lse[index][:, :, None]], dim=2)  # (S, B, F + 1)
     target = data.target[index]
@@ -143,15 +246,12 @@ def sample_losses(data: Reduced, index: Tensor, alpha: Tensor, bias: Tensor) -> 
     return every.logsumexp(dim=2) - own
 
 
-def accuracy_of(data: Reduced, alpha: Tensor, bias: Tensor) -> Tensor:
-    """Return the (S,) overall accuracy on all samples of `data`."""
-    count = len(data.target)
+def accuracy_of(samples: Samples, alpha: Tensor, bias: Tensor) -> Tensor:
+    """Return the (S,) overall accuracy on all samples."""
     right = torch.zeros(len(alpha), device=alpha.device)
-    step = max(1, (1 << 22) // (alpha.numel() // alpha.shape[2]))
-    for rows in blocks(count, step):
-        near = torch.einsum("nfk,sfk->snf", data.near[rows], alpha)
-        best, position = (data.few[rows] + near + bias[:, None]).max(dim=2)  # (S, B)
-        wins = best > data.base_best[rows]
-        hit = torch.where(wins, position == data.target[rows], data.base_right[rows])
-        right += hit.sum(dim=1)
-    return right / count
+    for data in samples.parts(max(1, (1 << 22) // (alpha.numel() // alpha.shape[2]))):
+        near = torch.einsum("nfk,sfk->snf", data.near, alpha)
+        best, position = (data.few + near + bias[:, None]).max(dim=2)  # (S, B)
+        wins = best > data.base_best
+        right += torch.where(wins, position == data.target, data.base_right).sum(dim=1)
+    return right / len(samples)

@@ -60,7 +60,10 @@ class Study:
 
     def fit(self, runs: Sequence[AlphaNetSettings], k: int, metric: Metric,
             device: str = "cpu", report: Report = silent) -> Correction:  # fmt: skip
-        """Fit all runs together; the random control draws new neighbours for each seed."""
+        """Fit all runs together; ``random`` draws new neighbours for each seed.
+
+        ``random-once`` draws once with the first seed, as the released code does.
+        """
         base, train = self.features.classifier(), self.features.split("train")
         val = self.features.splits.get("val")
         seeds = sorted({run.seed for run in runs}) if metric == "random" else [runs[0].seed]

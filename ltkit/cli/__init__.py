@@ -10,7 +10,9 @@ from ltkit.cli import (
     _process,
     alphanet,
     analyze,
+    check,
     compare,
+    conformal,
     data,
     demo,
     diagnose,
@@ -59,7 +61,14 @@ STEPS: tuple[tuple[str, str, Callable[..., Any] | typer.Typer, str], ...] = (
     (JUDGING, "analyze", analyze.app, "Show what corrections do, and to which classes"),
     (JUDGING, "report", report.report, "Write an HTML report with figures"),
     (JUDGING, "study", study.study, "Repeat an experiment of the papers"),
+    (
+        SHIPPING,
+        "conformal",
+        conformal.conformal,
+        "Make sets that have the true class as often as wanted",
+    ),
     (SHIPPING, "export", export.export, "Write the corrected layer back into the checkpoint"),
+    (SHIPPING, "check", check.check, "Measure what was shipped on new features; exit 1 if it fell"),
 )
 """Each command's section in the help, name, function and summary."""
 

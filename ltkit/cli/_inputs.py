@@ -2,13 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ltkit.cli import _output, _paths
 
 if TYPE_CHECKING:
     from ltkit.evaluation import Entry
     from ltkit.records import FeatureSet
+
+RecalibrateOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FEATS[:SPLIT]",
+        help="Features with labels to choose or calibrate on, in the place of val; default split: "
+        "val.",
+        show_default=False,
+    ),
+]
 
 
 def read_features(
@@ -31,6 +43,28 @@ def read_features(
         base = bases.only(path, features, corrections)
         _output.say(f"note: {path} has no head: {base} stands for it", quiet)
     return features if base is None else bases.read(base, features)
+
+
+def recalibrated(features: "FeatureSet", on: str | None) -> "tuple[FeatureSet, dict[str, str]]":
+    """Return features with another file's split in the place of val, and that file's digest.
+
+    Args:
+        features: as read.
+        on: of ``--recalibrate-on``; None leaves them as they are.
+
+    Raises:
+        InputError: when there is no such file or split, or it is of other classes.
+    """
+    from ltkit.files import features as features_file
+    from ltkit.records import SPLITS
+
+    if on is None:
+        return features, {}
+    name, _, split = on.rpartition(":")
+    if split not in SPLITS:
+        name, split = on, "val"
+    other = features_file.read(Path(name))
+    return features.recalibrated(other, split), {"recalibrated": other.digest}
 
 
 def read_judged(

@@ -61,7 +61,8 @@ BESIDE = "all files next to FEATS made from it"
 """Which classifier files are taken where none is named."""
 
 DISTANCE = (
-    "Distance between classes' mean features, as the head takes them; raw: euclidean, as stored."
+    "Distance between classes' mean features, as the head takes them; raw: euclidean, as stored; "
+    "random: the control, drawn for each seed; random-once: drawn once, not sorted."
 )
 FEATS_FILE = (
     "Features file; '-' reads its path from stdin; default: $LTKIT_FEATURES, feats.h5, or the only "

@@ -1,7 +1,6 @@
 """``ltkit recommend``."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,17 +11,6 @@ from ltkit.settings import CONFIDENCE, FOLDS, GROUPS, RECOMMENDED_FILE, REPEATS
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ltkit.records import FeatureSet
-
-RecalibrateOn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FEATS[:SPLIT]",
-        help="Features with labels to choose on, in the place of val; default split: val.",
-        show_default=False,
-    ),
-]
-
 
 def recommend(
     feats: _options.Feats = None,
@@ -31,7 +19,7 @@ def recommend(
     methods: _advice.Methods = None,
     with_alphanet: _advice.WithAlphaNet = False,
     prior: _measures.PriorOption = None,
-    recalibrate_on: RecalibrateOn = None,
+    recalibrate_on: _inputs.RecalibrateOn = None,
     base: _options.Base = None,
     bins: _options.Bins = None,
     confidence: Annotated[
@@ -68,7 +56,8 @@ def recommend(
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, RECOMMENDED_FILE)
     check_output(target, overwrite=overwrite, inputs=(path,))
-    features, others = _read(path, base, recalibrate_on, quiet)
+    features = _inputs.read_features(path, base, quiet)
+    features, others = _inputs.recalibrated(features, recalibrate_on)
     found = recommendation.recommend(features, wanted, report=_output.Progress("methods", quiet))
     document = found.document | {"features": str(path), "output": str(target)}
     document["command"] = None if found.keep else recommendation.ship(features, str(target))
@@ -84,23 +73,6 @@ def recommend(
     if all_:
         _output.print_fitting(partial(_every, document), "gains over the baseline, in points")
     return _output.wrote(target, quiet)
-
-
-def _read(
-    path: Path, base: Path | None, recalibrate_on: str | None, quiet: bool
-) -> "tuple[FeatureSet, dict[str, str]]":
-    """Read the features, with another file's split in the place of val where that is wanted."""
-    from ltkit.files import features as features_file
-    from ltkit.records import SPLITS
-
-    features = _inputs.read_features(path, base, quiet)
-    if recalibrate_on is None:
-        return features, {}
-    name, _, split = recalibrate_on.rpartition(":")
-    if split not in SPLITS:
-        name, split = recalibrate_on, "val"
-    other = features_file.read(Path(name))
-    return features.recalibrated(other, split), {"recalibrated": other.digest}
 
 
 def _every(document: dict[str, Any], look: _output.Look) -> "Table":

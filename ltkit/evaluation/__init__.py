@@ -18,7 +18,7 @@ from ltkit.evaluation.entries import (
 from ltkit.evaluation.frontier import knob_of
 from ltkit.evaluation.grouping import Grouping, grouping_of
 from ltkit.evaluation.on_val import OnVal, on_val
-from ltkit.evaluation.prediction import check_fit, predict, predict_classes
+from ltkit.evaluation.prediction import check_fit, predict, predict_classes, predict_scaled
 from ltkit.evaluation.probabilities import mean_softmax
 from ltkit.evaluation.scores import class_table, evaluate
 
@@ -48,6 +48,7 @@ __all__ = [
     "pick",
     "predict",
     "predict_classes",
+    "predict_scaled",
     "run_accuracies",
     "settings_of",
     "siblings",

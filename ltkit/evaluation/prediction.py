@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records import (
+    CACHED_BYTES,
     Classifier,
     Correction,
     FeatureSplit,
     Floats,
     Ints,
+    blocks,
     products,
     shifted,
 )
@@ -83,13 +85,18 @@ class _Block:
     """A block of samples, and one correction's logits for it.
 
     shared: (B, C) logits of the base.
-    own: yields for each run (B, R) logits of the corrected classes.
+    own: yields for each run (B, R) products with the corrected rows, and (R,) biases.
     """
 
     labels: Ints
     shared: Floats
     class_id: Ints
-    own: Callable[[], Iterator[Floats]]
+    own: Callable[[], Iterator[tuple[Floats, Floats]]]
+
+    def parts(self) -> list[slice]:
+        """Cut the samples so that logits of a part are read several times from a core's cache."""
+        rows = max(1, CACHED_BYTES // (4 * max(1, self.shared.shape[1])))
+        return list(blocks(len(self.labels), rows))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
@@ -112,11 +119,11 @@ def _over_blocks(
     ]
     kinds = {base.normalize_features, *(c.normalize_features for c in corrections)}
     found: list[list[T]] = [[] for _ in corrections]
-    for _, features, labels in split.blocks():
+    for _, features, labels in split.blocks(base.num_classes):
         prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
         product = products(prepared[base.normalize_features], base.weight)
         shared = shifted(product, base.bias)  # (B, C)
-        last = _Last()
+        last = _Last(prepared[base.normalize_features], base.weight, product)
         for parts, correction, again in zip(found, corrections, repeats, strict=True):
             own = _logits(correction, prepared, again, last)
             parts.append(read_off(_Block(labels, shared, correction.class_id, own)))
@@ -126,14 +133,13 @@ def _over_blocks(
 class _Last:
     """The product of a block's features with the last rows."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
-        self._of: tuple[Floats, Floats] | None = None
-        self._product = np.empty((0, 0), np.float32)
+    def __init__(self, features: Floats, rows: Floats, product: Floats) -> None:
+        """Begin with that of the base."""
+        self._of, self._product = (features, rows), product
 
     def with_rows(self, features: Floats, rows: Floats) -> Floats:
         """Return (B, R) products with (R, D) rows; not anew where the last lie."""
-        if self._of is None or not all(map(_in_one_place, self._of, (features, rows))):
+        if not all(map(_in_one_place, self._of, (features, rows))):
             self._product = products(features, rows)
         self._of = features, rows
         return self._product
@@ -146,14 +152,14 @@ def _in_one_place(first: Floats, second: Floats) -> bool:
 
 def _logits(
     correction: Correction, prepared: Mapping[bool, Floats], repeats: Sequence[bool], last: _Last
-) -> Callable[[], Iterator[Floats]]:
+) -> Callable[[], Iterator[tuple[Floats, Floats]]]:
     features = prepared[correction.normalize_features]
 
-    def own() -> Iterator[Floats]:
+    def own() -> Iterator[tuple[Floats, Floats]]:
         for weight, bias, again in zip(correction.weight, correction.bias, repeats, strict=True):
             if not again:
                 product = last.with_rows(features, weight)
-            yield shifted(product, bias)
+            yield product, bias
 
     return own
 
@@ -172,17 +178,24 @@ def check_fit(correction: Correction, base: Classifier) -> None:
 def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
     """Return (S, B) predictions, ranks and confidences."""
     rows = []
-    for own in block.own():
-        if len(block.class_id) == block.shared.shape[1]:
-            logits = own
-        elif len(block.class_id):
-            logits = block.shared.astype(np.promote_types(block.shared.dtype, own.dtype))  # a copy
-            logits[:, block.class_id] = own
-        else:
-            logits = block.shared
-        rows.append(_read_off(logits, block.labels))
+    for product, bias in block.own():
+        parts = [_read_off(_whole(block, product, bias, p), block.labels[p]) for p in block.parts()]
+        rows.append([np.concatenate(column) for column in zip(*parts, strict=True)])
     predicted, rank, confidence = (np.stack(column) for column in zip(*rows, strict=True))
     return predicted, rank, confidence
+
+
+def _whole(block: _Block, product: Floats, bias: Floats, part: slice) -> Floats:
+    """Return the logits of every class for some samples; those of the base are not a copy."""
+    shared = block.shared[part]
+    if not len(block.class_id):
+        return shared
+    own = shifted(product[part], bias)
+    if len(block.class_id) == shared.shape[1]:
+        return own
+    logits = shared.astype(np.promote_types(shared.dtype, own.dtype))  # a copy
+    logits[:, block.class_id] = own
+    return logits
 
 
 def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, NDArray[np.float32]]:
@@ -204,12 +217,52 @@ def _read_off(logits: NDArray[np.float32], labels: Ints) -> tuple[Ints, Ints, ND
 def _classes_alone(block: _Block) -> NDArray[np.int32]:
     """Return (S, B) predictions."""
     kept = np.delete(np.arange(block.shared.shape[1]), block.class_id)
-    best, at = best_logits(block.shared[:, kept], kept)
+    parts = block.parts()
+    shared = [best_logits(block.shared[part][:, kept], kept) for part in parts]
     rows = []
-    for logits in block.own():
-        own, own_at = best_logits(logits, block.class_id)
-        rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
+    for product, bias in block.own():
+        row = []
+        for part, (best, at) in zip(parts, shared, strict=True):
+            own, own_at = best_logits(shifted(product[part], bias), block.class_id)
+            row.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
+        rows.append(np.concatenate(row))
     return np.array(rows, np.int32)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
+def predict_scaled(
+    split: FeatureSplit, base: Classifier, scales: Floats, biases: Floats
+) -> NDArray[np.int32]:
+    """Predict a split with a classifier whose rows are scaled; they are multiplied once for all.
+
+    Args:
+        split: N samples.
+        base: with C classes.
+        scales: (S, C) factors of the rows.
+        biases: (S, C) in the place of its own.
+
+    Returns:
+        (S, N) class ids, those of ``scale * product + bias``; scaled rows give the same logits up
+        to rounding.
+
+    Raises:
+        InputError: when logits are not finite.
+
+    Example:
+        >>> split = FeatureSplit(np.float32([[2, 3]]), np.array([0]))
+        >>> head = Classifier(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+        >>> predict_scaled(split, head, np.float32([[1, 1], [2, 1]]), np.zeros((2, 2))).tolist()
+        [[1], [0]]
+    """
+    found = np.empty((len(scales), len(split)), np.int32)
+    ids = np.arange(base.num_classes)
+    for rows, features, labels in split.blocks(base.num_classes):
+        product = products(base.prepare(features), base.weight)
+        for part in blocks(len(labels), max(1, CACHED_BYTES // (4 * base.num_classes))):
+            at = slice(rows.start + part.start, rows.start + part.stop)
+            for run, (scale, bias) in enumerate(zip(scales, biases, strict=True)):
+                found[run, at] = best_logits(shifted(product[part] * scale, bias), ids)[1]
+    return found
 
 
 def best_logits(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:

@@ -81,7 +81,7 @@ class _Table:
 
     def _blocks(self) -> Iterator[Block]:
         """Yield rows and their (B, C) softmax."""
-        for rows, features, _ in self._split.blocks():
+        for rows, features, _ in self._split.blocks(self._classifier.num_classes):
             logits = self._classifier.logits(features)
             logits -= logits.max(axis=1, keepdims=True)
             np.exp(logits, out=logits)

@@ -14,12 +14,15 @@ from ltkit.face.inputs import extract, features, read
 from ltkit.face.losses import loss
 from ltkit.face.outputs import export, save
 from ltkit.face.pages import report, study
+from ltkit.face.sets import conformal, predict_sets
+from ltkit.face.shipping import bundle, check
 from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.face.unknowns import novelty
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "novelty", "read", "read_correction", "recommend", "rejects", "report",
-    "risk_coverage", "save", "study", "with_base",
+    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
+    "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
+    "with_base",
 ]  # fmt: skip

@@ -103,6 +103,16 @@ def read(path: Path) -> tuple[Correction, dict[str, str]]:
     return correction, contents.inputs
 
 
+def settings_of(path: Path) -> dict[str, Any]:
+    """Return what a classifier file says it was made with.
+
+    Raises:
+        FormatError: when it is not a sound file of that kind.
+        InputError: when there is no such file.
+    """
+    return hdf5.read(path, hdf5.CLASSIFIER).settings
+
+
 def read_for(path: Path, features: FeatureSet, *, whole: bool = False) -> Correction:
     """Read a classifier file that belongs to features.
 

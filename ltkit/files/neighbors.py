@@ -45,9 +45,10 @@ def read(path: Path) -> Neighbors:
     ordered = np.sort(base_class, axis=1)
     if (ordered[:, 1:] == ordered[:, :-1]).any():
         raise contents.wrong("base_class", "a class twice in a row", "each neighbour once")
-    if (distance < 0).any() or (np.diff(distance, axis=1) < 0).any():
-        raise contents.wrong("distance", "numbers that fall, or below 0", "the nearest first")
     metric = contents.attributes["/"]["metric"]
     if not isinstance(metric, str):
         raise contents.wrong("metric", metric, "text")
+    falls = metric != "random-once" and (np.diff(distance, axis=1) < 0).any()
+    if falls or (distance < 0).any():
+        raise contents.wrong("distance", "numbers that fall, or below 0", "the nearest first")
     return Neighbors(few_class, base_class, distance, metric)

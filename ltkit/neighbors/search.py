@@ -148,6 +148,7 @@ def nearest(
         settings: k, metric (``euclidean``, and ``raw`` of means of raw features: L2 distance;
             ``cosine``: 1 - cosine; ``random``: the
             control, k classes drawn without looking, with their Euclidean distance;
+            ``random-once``: the same in the order in which they were drawn;
             ``wordnet``: links of the hierarchy between them, equal ones by the Euclidean distance
             of their means), seed.
         path_length: (C, C) links between classes, for ``wordnet``.
@@ -181,13 +182,8 @@ def nearest(
     if settings.metric == "cosine":
         means = _on_sphere(means, used)
     same = ROUNDING * float(np.abs(means[used]).max())
-    if settings.metric == "random":
-        chosen = _drawn(of, among, settings)
-        distances = np.linalg.norm(means[of][:, None] - means[chosen], axis=2)
-        distances[distances <= same] = 0
-        order = np.argsort(distances, axis=1, kind="stable")
-        chosen = np.take_along_axis(chosen, order, axis=1)
-        distances = np.take_along_axis(distances, order, axis=1)
+    if settings.metric in ("random", "random-once"):
+        chosen, distances = _drawn(means, of, among, settings, same)
     elif path_length is not None:
         chosen, distances = _by_links(means, of, among, settings.k, path_length, same)
     else:
@@ -237,10 +233,21 @@ def _by_links(
     return np.stack(classes), np.stack(distances)
 
 
-def _drawn(of: Ints, among: Ints, settings: NeighborSettings) -> Ints:
+def _drawn(
+    means: NDArray[np.float64], of: Ints, among: Ints, settings: NeighborSettings, same: float
+) -> tuple[Ints, NDArray[np.float64]]:
+    """Return k classes drawn for each, nearest first where they are not left as drawn."""
     rng = np.random.default_rng(settings.seed)
     rows = [rng.choice(among[among != c], settings.k, replace=False) for c in of]
-    return np.sort(np.stack(rows), axis=1)
+    chosen = np.stack(rows)
+    if settings.metric == "random":
+        chosen.sort(axis=1)  # of equally near ones, the lower id is first
+    distances = np.linalg.norm(means[of][:, None] - means[chosen], axis=2)
+    distances[distances <= same] = 0
+    if settings.metric == "random-once":
+        return chosen, distances
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
 def _ranked(

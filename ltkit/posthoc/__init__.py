@@ -43,10 +43,10 @@ from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
 from ltkit.posthoc._calling import Method, Methods
 from ltkit.posthoc._features import Fitted as Fitted
-from ltkit.posthoc._features import Plan as Plan
 from ltkit.posthoc._features import fit_each as fit_each
 from ltkit.posthoc._features import fit_features as fit_features
-from ltkit.posthoc._features import plan as plan
+from ltkit.posthoc._plan import Plan as Plan
+from ltkit.posthoc._plan import plan as plan
 from ltkit.records import FeatureSplit, Ints, ShotGroups, class_prior, shot_groups
 
 sys.modules[__name__].__class__ = Methods

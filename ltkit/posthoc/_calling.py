@@ -5,7 +5,8 @@ from types import ModuleType
 from typing import Any
 
 from ltkit.files.bases import Start, with_base
-from ltkit.posthoc._features import fit_features, plan
+from ltkit.posthoc._features import fit_features
+from ltkit.posthoc._plan import plan
 from ltkit.records import Correction, FeatureSet
 from ltkit.settings import Counts, Select
 

@@ -111,7 +111,7 @@ def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.flo
 
     def cost(shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, gradient = 0.0, np.zeros(len(shift))
-        for _, features, labels in train.blocks():
+        for _, features, labels in train.blocks(2 * base.num_classes):  # float64
             logits = base.logits(features).astype(np.float64) - shift
             logits -= logits.max(axis=1, keepdims=True)
             samples = np.arange(len(labels))

@@ -1,6 +1,10 @@
 """Tau-normalised classifier: rows divided by a power of their norm, no bias."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.records import NEVER, Classifier, FeatureSplit, Ints, lengths
@@ -9,6 +13,21 @@ from ltkit.settings import RANGES
 HEAD_ONLY = True
 GRID = {"tau": tuple(i / 10 for i in range(21))}
 """0 to 2 in steps of 0.1, as in the released code."""
+
+
+def row_scales(
+    base: Classifier, runs: Sequence[Mapping[str, Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return the (S, C) factors of rows, and biases, of many runs: they share a matrix product."""
+    norms = lengths(base.weight.astype(np.float64))[:, 0]
+    norms = np.where(norms > 0, norms, 1)
+    with np.errstate(all="ignore"):  # an extreme tau overflows; whoever uses the rows checks them
+        scales = np.stack([norms ** -run["tau"] for run in runs])
+    return scales, np.stack([_bias(base)] * len(runs))
+
+
+def _bias(base: Classifier) -> NDArray[Any]:
+    return np.where(base.bias > NEVER, 0, base.bias).astype(base.bias.dtype)
 
 
 def fit(
@@ -43,5 +62,4 @@ def fit(
         weight = (base.weight / np.where(norms > 0, norms, 1) ** tau).astype(np.float32)
     if (base.weight.any(axis=1) & ~weight.any(axis=1)).any():
         raise InputError(f"tau: found {tau:g}, which makes rows 0 in float32; set it nearer to 1")
-    bias = np.where(base.bias > NEVER, 0, base.bias).astype(base.bias.dtype)
-    return Classifier(weight, bias, base.normalize_features, base.experts)
+    return Classifier(weight, _bias(base), base.normalize_features, base.experts)

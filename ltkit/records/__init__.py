@@ -9,7 +9,9 @@ Records check their shapes once, on construction; inside, code trusts them.
 
 from ltkit.records.arrays import (
     BLOCK_BYTES,
+    CACHED_BYTES,
     STREAM_BLOCKS,
+    WIDE_BYTES,
     Floats,
     Ints,
     Rows,
@@ -59,10 +61,12 @@ from ltkit.records.rules import Rule, classifier_digest
 
 __all__ = [
     "BLOCK_BYTES",
+    "CACHED_BYTES",
     "LEARNED",
     "NEVER",
     "SPLITS",
     "STREAM_BLOCKS",
+    "WIDE_BYTES",
     "Base",
     "ClassTable",
     "Classifier",

@@ -44,6 +44,13 @@ STREAM_BLOCKS = 8
 """Blocks read at a time: enough for a matrix product to run at full speed."""
 
 
+WIDE_BYTES = 64 << 20
+"""Bytes of what is computed of a block at once, as its logits for 20,000 classes."""
+
+CACHED_BYTES = 512 << 10
+"""Bytes of a part of it that stays in a core's cache while it is read several times."""
+
+
 def block_rows(row_bytes: int) -> int:
     """Return how many rows make a block of about `BLOCK_BYTES`, at least one."""
     return max(1, BLOCK_BYTES // max(1, row_bytes))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.records.arrays import (
     STREAM_BLOCKS,
+    WIDE_BYTES,
     Floats,
     Ints,
     Rows,
@@ -58,10 +59,19 @@ class FeatureSplit:
         row_bytes = self.features.shape[1] * self.features.dtype.itemsize
         return blocks(len(self), STREAM_BLOCKS * block_rows(row_bytes))
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[Any], Ints]]:
-        """Yield (rows, features (B, D), labels (B,)) slice by slice."""
+    def blocks(self, width: int = 1) -> Iterator[tuple[slice, NDArray[Any], Ints]]:
+        """Yield (rows, features (B, D), labels (B,)) slice by slice.
+
+        Args:
+            width: float32 numbers that are computed of each row; where there are many, fewer rows
+                come at a time.
+        """
+        most = max(1, WIDE_BYTES // (4 * width))
         for rows in self.slices():
-            yield rows, self.features[rows], self.labels[rows]
+            features, labels = self.features[rows], self.labels[rows]
+            for part in blocks(len(labels), most):
+                at = slice(rows.start + part.start, rows.start + part.stop)
+                yield at, features[part], labels[part]
 
     def at(self, rows: Ints) -> "FeatureSplit":
         """Return the samples in some rows, which are read as they are asked for.
@@ -269,8 +279,9 @@ class Neighbors:
     """The nearest other classes of each class of interest.
 
     few_class: (F,) int64 class ids, ascending.
-    base_class: (F, K) int64 class ids, nearest first, ties by class id.
-    distance: (F, K) float32 in the metric's unit, ascending.
+    base_class: (F, K) int64 class ids, nearest first, ties by class id; those of
+        ``random-once`` as drawn.
+    distance: (F, K) float32 in the metric's unit.
     """
 
     few_class: Ints

@@ -20,6 +20,10 @@ SERIES = (
 SIGNED = [[0, "#7b3f98"], [0.5, "#f2f2f2"], [1, "#1f7a45"]]
 """Colours below and above 0."""
 
+LIGHT = [[0, "#f4f7fa"], [1, "#5fa8d8"]]
+INK = "#16202a"
+"""Background for dark letters, and these."""
+
 CIVIDIS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffea46")
 """Colours from low to high, even for readers who cannot tell red from green."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-Metric = Literal["euclidean", "cosine", "raw", "random", "wordnet"]
+Metric = Literal["euclidean", "cosine", "raw", "random", "random-once", "wordnet"]
 AlphaNetRecipe = Literal["imagenet", "cifar"]
 Variant = Literal["paper", "code"]
 Schedule = Literal["step", "onecycle", "cosine"]
@@ -46,6 +46,22 @@ Counts = Literal["file", "estimate"]
 """Where a training prior is from."""
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
+
+SetScore = Literal["softmax", "aps", "raps", "pas"]
+SetThreshold = Literal["marginal", "class-wise", "clustered", "fuzzy", "interpolated"]
+SetGoal = Literal["images", "groups", "classes"]
+"""Of what the sets are to have the wanted coverage: all images together, those of each shot group,
+or those of each class, which takes the largest sets."""
+
+COVERAGE = 0.9
+"""Of conformal sets."""
+
+SET_FOLDS = 20
+"""Parts of val that conformal sets are tried on: each class-wise threshold of 20 images is then
+judged by one of 19, and of fewer parts by one that is much larger."""
+
+SETS_FILE = "sets.json"
+"""What follows the features' stem in the name of a file of conformal sets."""
 
 Rejection = Literal["max-softmax", "plug-in"]
 """Which samples are handed over: those with a small max softmax, or by costs of shot groups."""
@@ -103,6 +119,9 @@ FOLDS, REPEATS = 5, 10
 
 CONFIDENCE = 0.8
 """With which a limit on what a correction may cost must hold."""
+
+FALSE_ALARM = 0.05
+"""Chance that a check of a bundle fails though nothing has changed."""
 
 RECOMMENDED_FILE = "recommended"
 """What follows the features' stem in the name of a recommendation's file."""

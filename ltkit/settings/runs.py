@@ -265,6 +265,24 @@ class AlphaNetSettings:
     logit_scale: float = 1.0
 
 
+@dataclass(frozen=True)
+class ConformalSettings:
+    """How thresholds of conformal sets are found.
+
+    share: of ``interpolated``, the part of a class's own threshold; the rest is the marginal one.
+    bandwidth: of ``fuzzy``, in units of the log of training counts: classes with 1.6 times as many
+        images, or as few, count by exp(-1/2).
+    rank_penalty, free_ranks: of ``raps``, the price of each class beyond the most likely ones.
+    seed: of the halves that ``clustered`` and ``fuzzy`` need.
+    """
+
+    share: float = 0.5
+    bandwidth: float = 0.5
+    rank_penalty: float = 0.01
+    free_ranks: int = 5
+    seed: int = 0
+
+
 def as_json(settings: Any) -> dict[str, Any]:
     """Return a settings dataclass as a plain dictionary for a file's ``settings`` attribute."""
     return asdict(settings)

@@ -1,7 +1,9 @@
 """What studies of networks share: one training on made images, and its accuracy by class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from ltkit.datasets import longtail
 from ltkit.errors import InputError
 from ltkit.evaluation.analysis import spearman
 from ltkit.files import features as features_file
-from ltkit.records import Dataset, ImageSplit, Ints
+from ltkit.records import Dataset, FeatureSet, ImageSplit, Ints
 from ltkit.reporting.exhibits import Exhibit, View
 from ltkit.reporting.look import axis, series_color
 from ltkit.reporting.numbers import percent
@@ -93,31 +95,52 @@ def drawn(given: Given, counts: Ints, seed: int) -> Dataset:
     )  # fmt: skip
 
 
-def accuracies(images: Dataset, point: Point, given: Given) -> NDArray[np.float64]:
-    """Train a network with cross-entropy; return its (C,) test accuracies.
+@contextmanager
+def trained(
+    images: Dataset, point: Point, given: Given, *, plan: TrainPlan, init: Path | None = None
+) -> Iterator[FeatureSet]:
+    """Train a network; yield its features of the test images, with its head.
 
-    The network and its features lie in the study's folder until they are scored.
+    The network and its features lie in the study's folder until the block ends.
+
+    Args:
+        images: what it is trained on.
+        point: with the schedule and the seed.
+        given: what the study works on.
+        plan: how it is trained.
+        init: a network whose weights it starts from, all but the head's.
     """
     network, scored = (given.folder / f"network{end}" for end in (".pt", ".h5"))
+    train(images, point, given, network, plan=plan, init=init)
+    model = checkpoints.load(network)
+    scored.unlink(missing_ok=True)
+    extraction.extract(model, images, [SPLIT], scored, ExtractSettings(), device=given.device)
+    yield features_file.read(scored)
+    for file in (network, scored, *given.folder.glob("network.pt.*")):
+        file.unlink(missing_ok=True)
+
+
+def train(
+    images: Dataset, point: Point, given: Given, output: Path, *, plan: TrainPlan,
+    init: Path | None = None,
+) -> None:  # fmt: skip
+    """Train a network with a point's schedule and seed, and write it; see `trained`."""
     settings = TrainSettings(
         epochs=point["epochs"], schedule=point["schedule"], warmup_epochs=point["warmup"],
         seed=point["seed"],
     )  # fmt: skip
     color = len(images.mean) == 3
     runs.train_networks(
-        images, TrainPlan("ce"), settings, network, device=given.device, overwrite=True,
+        images, plan, settings, output, device=given.device, overwrite=True, init=init,
         arch=SMALL_ARCH if given.form == "small" and color else None,
     )  # fmt: skip
-    model = checkpoints.load(network)
-    scored.unlink(missing_ok=True)
-    extraction.extract(model, images, [SPLIT], scored, ExtractSettings(), device=given.device)
-    features = features_file.read(scored)
-    _, by_class = evaluation.evaluate(features, SPLIT, [], topk=[1], replicates=1)
-    found = np.array(by_class[features.baseline])
-    del features
-    for file in (network, scored, *given.folder.glob("network.pt.*")):
-        file.unlink(missing_ok=True)
-    return found
+
+
+def accuracies(images: Dataset, point: Point, given: Given) -> NDArray[np.float64]:
+    """Train a network with cross-entropy; return its (C,) test accuracies."""
+    with trained(images, point, given, plan=TrainPlan("ce")) as features:
+        _, by_class = evaluation.evaluate(features, SPLIT, [], topk=[1], replicates=1)
+        return np.array(by_class[features.baseline])
 
 
 def ends(table: pd.DataFrame, x: str, of: str) -> str:

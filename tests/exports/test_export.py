@@ -52,6 +52,18 @@ def same_but_the_head(first, second):
     return {name for name in first if not torch.equal(first[name], second[name])}
 
 
+def test_a_bundle_has_the_checkpoint(folder):
+    words = ("feats.alphanet.h5", "--into", "model.pt", "--run", "seed=1")
+    run("export", *words, "--bundle", "shipped")
+    run("export", *words, "-o", "fixed.pt")
+    states = [
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in ("shipped/model.pt", "fixed.pt")
+    ]
+    assert not same_but_the_head(*states)
+    run("check", "shipped", "feats.h5", "--split", "val")
+
+
 def test_the_exported_network_is_the_corrected_one(folder):
     run("export", "feats.alphanet.h5", "--into", "model.pt", "--run", "seed=1", "-o", "fixed.pt")
     correction, _ = classifiers.read(Path("feats.alphanet.h5"))
@@ -146,8 +158,8 @@ def test_the_head_alone(folder):
         (["--into", "model.pt"], "found 2 of 2 runs.*seed: 0, 1"),
         (["--into", "model.pt", "--run", "seed=7"], "found 0 of 2 runs"),
         (["--into", "model.pt", "--run", "seed=x"], "--run seed: found x"),
-        ([], "either --into CHECKPOINT or --to"),
-        (["--to", "npz", "--into", "model.pt"], "either --into CHECKPOINT or --to"),
+        ([], "expected one of --into CHECKPOINT, --bundle DIR"),
+        (["--to", "npz", "--into", "model.pt"], "expected one of --into CHECKPOINT, --bundle DIR"),
         (["--to", "npy"], "--to: found npy"),
         (["--into", "other.pt", "--run", "seed=0"], "extracted from"),
     ],

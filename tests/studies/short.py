@@ -1,6 +1,6 @@
 """Studies with few points, for tests."""
 
-from ltkit.studies import _networks, alphanet_appendix, theorems, toy_majority, toy_minority
+from ltkit.studies import _networks, alphanet_appendix, ssp, theorems, toy_majority, toy_minority
 
 
 def theorem_points(patch):
@@ -24,3 +24,11 @@ def toy_points(patch):
     patch.setattr(_networks, "SEEN", 300)
     patch.setattr(toy_majority, "SMALL", (0.1, 0.5))
     patch.setattr(toy_minority, "SMALL", (0.5, 0.1))
+
+
+def ssp_points(patch):
+    """Make ``ssp`` a study of one imbalance and seed, on digits."""
+    toy_points(patch)
+    patch.setattr(ssp, "IMBALANCES", {"small": (20,), "paper": (100, 50, 20, 10)})
+    patch.setattr(ssp, "SEEDS", {"small": 1, "paper": 3})
+    patch.setattr(ssp, "MAPPED", 40)

@@ -67,8 +67,8 @@ def _neighbors(source: Source) -> dict[str, Any]:
         "metric": near.metric,
         "class": near.few_class.tolist(),
         "neighbor": near.base_class.tolist(),
-        "distance": lengths(near.distance),
-        "mean": lengths(near.distance.mean(axis=1, dtype=np.float64)),
+        "distance": lengths(near.distance, 4),
+        "mean": lengths(near.distance.mean(axis=1, dtype=np.float64), 4),
         "spearman": [
             {"label": row["label"], "r": number(row["r"]), "change": number(row.get("change_r"))}
             for row in rows

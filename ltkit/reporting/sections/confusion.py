@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ltkit.evaluation import group_confusions, metrics, most_confused
 from ltkit.records import Ints
 from ltkit.reporting.exhibits import Exhibit, Row, View, brief, visible
-from ltkit.reporting.look import CIVIDIS, axis
+from ltkit.reporting.look import CIVIDIS, INK, LIGHT, axis
 from ltkit.reporting.source import Source
 
 KEY = "confusion"
@@ -23,11 +23,6 @@ PAIRS = 25
 
 ROOT = [[(t / 5) ** 2, color] for t, color in enumerate(CIVIDIS)]
 """Colours by the square root, so that small shares are visible."""
-
-LIGHT = [[0, "#f4f7fa"], [1, "#5fa8d8"]]
-"""Background for dark letters."""
-
-INK = "#16202a"
 
 Floats = NDArray[np.float64]
 

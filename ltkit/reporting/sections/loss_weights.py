@@ -44,6 +44,9 @@ def gather(source: Source) -> dict[str, Any]:
     }  # fmt: skip
 
 
+PROJECTED = 1000
+"""Most classes that are laid out by similarity, which takes seconds."""
+
 Curves = dict[str, NDArray[np.float64]]
 
 
@@ -63,10 +66,12 @@ def _curves(network: FeatureSet, present: Ints, source: Source) -> Curves:
     if not bool((counts > 0).all()):
         return {}
     zeros = torch.zeros(1, count, dtype=torch.float64)
+    _, first, like = np.unique(counts.numpy(), return_index=True, return_inverse=True)
 
     def weights(loss: Callable[..., Any], **parameters: Any) -> NDArray[np.float64]:
-        costs = [float(loss(zeros, torch.tensor([c]), counts, **parameters)) for c in range(count)]
-        return np.array(costs, dtype=np.float64) / float(np.log(count))
+        """Return what a sample of each class costs; those of as many images cost as much."""
+        costs = [float(loss(zeros, torch.tensor([c]), counts, **parameters)) for c in first]
+        return np.array(costs, dtype=np.float64)[like] / float(np.log(count))
 
     found = {
         f"class-balanced, beta {beta:g}": weights(class_balanced.loss, beta=beta)
@@ -84,6 +89,8 @@ def _by_similarity(network: FeatureSet, present: Ints, source: Source) -> Curves
     from ltkit.losses import similarity_window, swrm
 
     if network is not source.subject.features and "train" not in network.splits:
+        return {}
+    if len(present) > PROJECTED:
         return {}
     means, trained = source.means_of(network)
     if not np.isin(present, trained).all():
@@ -112,7 +119,8 @@ def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
             "weights", "What a training sample weighs, by loss",
             "Classes from most to fewest training images; height, on a log scale: the weight of "
             "one sample, its mean over classes being 1. Smooth curves follow the counts; swrm "
-            f"also looks at the classes around.{shared(size)}",
+            f"also looks at the classes around, and is left out of more than {PROJECTED:,} classes."
+            f"{shared(size)}",
             ("rank", "class", "name", "train_count", *columns),
             [[1 + size * place, c, source.names[c], source.train_count[c],
               *(curve["weight"][place] for curve in curves)] for place, c in enumerate(ids)],

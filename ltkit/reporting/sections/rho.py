@@ -17,6 +17,9 @@ DASHES = ("solid", "dash", "longdash", "dot")
 SYMBOLS = ("circle", "square", "diamond", "x")
 """Symbols of curves; the last is that of a random control."""
 
+RANDOM = ("random", "random-once")
+"""Controls, whose lines come last."""
+
 
 def gather(source: Source) -> dict[str, Any]:
     """Return the change of accuracy against rho, for fits with several rhos."""
@@ -33,9 +36,9 @@ def gather(source: Source) -> dict[str, Any]:
 def draw(found: dict[str, Any], source: Source) -> list[Exhibit]:
     """Draw one line per curve and group, with random neighbours last."""
     traces, rows = [], []
-    curves = sorted(found["curves"], key=lambda c: c["metric"] == "random")
+    curves = sorted(found["curves"], key=lambda c: c["metric"] in RANDOM)
     for place, curve in enumerate(curves):
-        place = 3 if curve["metric"] == "random" else place % 3
+        place = 3 if curve["metric"] in RANDOM else place % 3
         for group in COLORS:
             points = [point for point in curve["points"] if point["change"][group] is not None]
             if points:

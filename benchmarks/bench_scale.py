@@ -1,0 +1,206 @@
+"""Every command at the size of ImageNet-LT, of iNaturalist and at 20,000 classes: time and memory.
+
+Files of made features are written block by block: the frequent classes with up to 1,280 training
+images, the rare ones with 5 or fewer, class means and noise normal, a head of the scaled means. A
+command is a process of its own; its peak of memory is what the system says of it. Beside each run
+stand the matrix product of what it computes logits of and the read of what it reads, measured in
+the same minute. A line a command and size goes to benchmarks/results/scale.jsonl; what has a line
+is not run again. `--limit` sets an address space, as `ulimit -v`, in GB.
+
+    OMP_NUM_THREADS=2 python benchmarks/bench_scale.py [--sizes inaturalist] [--only evaluate]
+        [--work DIR] [--limit 8] [--output FILE]
+
+`--growth` runs the sizes that halve rows and classes instead, for the exponents.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import machine
+
+from ltkit.files import features as features_file
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
+from ltkit.records import ClassTable, Head
+
+RESULTS = Path(__file__).parent / "results" / "scale.jsonl"
+WORK = Path(__file__).parents[1] / ".cache" / "scale"
+GIGA = 1 << 30
+
+
+@dataclass(frozen=True)
+class Size:
+    """A file: classes, features, and samples of each split."""
+
+    classes: int
+    width: int
+    train: int
+    val: int
+    test: int
+
+
+SIZES: Mapping[str, Size] = {
+    "imagenet-lt": Size(1000, 2048, 115_846, 20_000, 50_000),
+    "inaturalist": Size(8142, 256, 437_513, 24_426, 24_426),
+    "20,000 classes": Size(20_000, 64, 500_000, 40_000, 50_000),
+}
+GROWTH: Mapping[str, Size] = {
+    f"C {classes}, N {train}": Size(classes, 256, train, 2 * classes, 2 * classes)
+    for classes, train in ((1000, 400_000), (2000, 400_000), (4000, 400_000), (4000, 100_000),
+                           (4000, 200_000))
+}  # fmt: skip
+"""Classes doubled at the same rows, and rows doubled at the same classes."""
+
+COMMANDS: Mapping[str, str] = {
+    "inspect": "inspect F",
+    "validate": "validate F",
+    "neighbors": "neighbors F -o W/n.h5 --overwrite",
+    "posthoc logit-adjust": "posthoc logit-adjust F -o W/f.la.h5 --overwrite",
+    "posthoc tau-norm": "posthoc tau-norm F -o W/f.tau.h5 --overwrite",
+    "posthoc ncm": "posthoc ncm F -o W/f.ncm.h5 --overwrite",
+    "posthoc alphanet-plus": "posthoc alphanet-plus F -o W/f.ap.h5 --overwrite",
+    "posthoc crt": "posthoc crt F --set learning_rate=0.1 -o W/f.crt.h5 --overwrite",
+    "alphanet fit": "alphanet fit F --rho 1 -o W/f.alphanet.h5 --overwrite",
+    "evaluate": "evaluate F W/f.la.h5 W/f.tau.h5 W/f.ap.h5 --json",
+    "evaluate, every figure": "evaluate F W/f.la.h5 --metrics auroc,nll,ece --json",
+    "compare": "compare F W/f.la.h5 W/f.tau.h5 --json",
+    "report": "report F W/f.la.h5 W/f.ap.h5 -o W/report.html --overwrite",
+    "diagnose": "diagnose F --json",
+    "recommend": "recommend F --methods logit-adjust,tau-norm,ncm --repeats 1 -o W/f.rec.h5 "
+                 "--overwrite",
+    "analyze confusion": "analyze confusion F W/f.la.h5 --json",
+    "analyze norms": "analyze norms F W/f.la.h5 --json",
+    "export": "export W/f.la.h5 --to safetensors -o W/head.safetensors --overwrite",
+}  # fmt: skip
+
+
+def counts_of(size: Size) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a long tail of training counts that sums to about the size's samples."""
+    ranks = np.arange(size.classes)
+    lengths = np.geomspace(0.02, 3, 200) * size.classes
+    sums = [np.maximum(1280 * np.exp(-ranks / length), 2).astype(int).sum() for length in lengths]
+    length = lengths[int(np.argmin(np.abs(np.array(sums) - size.train)))]
+    return np.maximum(1280 * np.exp(-ranks / length), 2).astype(np.int64)
+
+
+def write_file(path: Path, size: Size) -> None:
+    """Write a features file, a block at a time."""
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((size.classes, size.width), np.float32)
+    counts = counts_of(size)
+    labels = {
+        "train": rng.permutation(np.repeat(np.arange(size.classes), counts)),
+        "val": np.arange(size.val) % size.classes,
+        "test": np.arange(size.test) % size.classes,
+    }
+    prior = np.log(counts / counts.sum())
+    scale = np.float32(2 / np.sqrt(size.width))
+    head = Head(means * scale, (prior - prior.mean()).astype(np.float32))
+    plan = Plan(
+        size.width, "float16", {name: SplitPlan(y, None) for name, y in labels.items()},
+        ClassTable(counts), head, {}, {},
+    )  # fmt: skip
+    noise = np.float32(size.width**0.5 / 4)
+    with FeaturesWriter(path, plan, command="bench_scale", resume=False) as writer:
+        for name, own in labels.items():
+            for start in range(0, len(own), 16_384):
+                of = own[start : start + 16_384]
+                values = means[of] + noise * rng.standard_normal((len(of), size.width), np.float32)
+                writer.append(name, values)
+        writer.finish()
+
+
+def reference(path: Path, size: Size) -> dict[str, float]:
+    """Time the product of val's logits and the read of all features."""
+    features = features_file.read(path)
+    weight = features.classifier().weight
+    begun = time.perf_counter()
+    for _, block, _ in features.split("val").blocks(size.classes):
+        block.astype(np.float32) @ weight.T
+    product = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for split in features.splits.values():
+        for _ in split.blocks():
+            pass
+    return {"val_product_s": round(product, 3), "read_s": round(time.perf_counter() - begun, 3)}
+
+
+def run(words: list[str], limit: float | None) -> dict[str, Any]:
+    """Run a command; return its seconds, its peak in GB, how it ended and its last line."""
+
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (int(limit * GIGA),) * 2)
+
+    begun = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ltkit", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=limited,
+    )  # fmt: skip
+    assert child.stderr is not None
+    said = child.stderr.read().decode(errors="replace")
+    _, status, used = os.wait4(child.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    child.returncode = code
+    found = {
+        "seconds": round(time.perf_counter() - begun, 2),
+        "peak_gb": round(used.ru_maxrss * 1024 / GIGA, 3),
+        "code": code,
+    }
+    if code:
+        found["said"] = said.strip().splitlines()[-1][:300] if said.strip() else ""
+    return found
+
+
+def main() -> int:
+    """Run what has no line yet."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--sizes", default="")
+    options.add_argument("--only", default="")
+    options.add_argument("--work", type=Path, default=WORK)
+    options.add_argument("--output", type=Path, default=RESULTS)
+    options.add_argument("--limit", type=float)
+    options.add_argument("--growth", action="store_true")
+    asked = options.parse_args()
+    sizes = GROWTH if asked.growth else SIZES
+    names = [name for name in asked.sizes.split(";") if name] or list(sizes)
+    only = [name for name in asked.only.split(";") if name] or list(COMMANDS)
+    asked.work.mkdir(parents=True, exist_ok=True)
+    done = set()
+    if asked.output.is_file():
+        lines = map(json.loads, asked.output.read_text(encoding="utf-8").splitlines())
+        done = {(line["size"], line["command"], line["limit_gb"]) for line in lines}
+    for name in names:
+        path = asked.work / f"{name.replace(' ', '_').replace(',', '')}.h5"
+        if not path.is_file():
+            write_file(path, sizes[name])
+        for command in only:
+            if (name, command, asked.limit) in done:
+                continue
+            words = shlex.split(COMMANDS[command])
+            folder = asked.work / path.stem
+            folder.mkdir(exist_ok=True)
+            places = {"F": str(path)}
+            words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
+            line = {
+                "size": name, "command": command, "limit_gb": asked.limit,
+                **run(words, asked.limit), **reference(path, sizes[name]), "machine": machine(),
+            }  # fmt: skip
+            print(json.dumps(line), flush=True)
+            with asked.output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The figures of a bundle: accuracy by shot group, and what the rules beside it do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltkit import evaluation, prediction_sets
+from ltkit.errors import InputError
+from ltkit.records import Base, Classifier, FeatureSet, Rule
+from ltkit.settings import GROUPS
+
+Figures = dict[str, dict[str, Any]]
+"""By name: ``value`` and ``interval``, fractions in 0..1, of which more is better."""
+
+
+def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
+    """Return how often the true class is in the set."""
+    found = prediction_sets.measure(features, classifier, rule, split)
+    return {
+        f"coverage {group}": {"value": value, "interval": ends}
+        for group, value in found["coverage"].items()
+        if value is not None and (ends := found["coverage_interval"][group]) is not None
+    }
+
+
+RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {"sets": _of_sets}
+
+
+def measure(
+    features: FeatureSet,
+    split: str,
+    classifier: Classifier,
+    rules: Sequence[Rule],
+    bins: Sequence[int] | None = None,
+) -> tuple[Figures, dict[str, Any]]:
+    """Return a classifier's figures on a split, and the row of its evaluation.
+
+    Args:
+        features: labelled ones of its model.
+        split: the split.
+        classifier: the whole of it.
+        rules: how its answers are used.
+        bins: bounds of the medium shot group; None: the features' own.
+
+    Raises:
+        InputError: as `ltkit.evaluation.evaluate`, or when a rule is of another classifier.
+    """
+    whole = features.with_base(Base("bundle", classifier))
+    document, _ = evaluation.evaluate(whole, split, [], bins=bins, topk=())
+    row = document["rows"][0]
+    found: Figures = {
+        f"accuracy {group}": {"value": row["accuracy"][group], "interval": row["interval"][group]}
+        for group in GROUPS
+        if row["accuracy"].get(group) is not None and row["interval"][group] is not None
+    }
+    if not found:
+        raise InputError(
+            f"{features.source}: {split}: found {document['n']} samples, too few for an interval; "
+            "name a split with more"
+        )
+    for rule in rules:
+        found |= RULED[rule.kind](features, split, classifier, rule)
+    return found, document | {"row": row, "ece": row["calibration"].get("all")}
+
+
+def class_shares(features: FeatureSet, split: str) -> list[float]:
+    """Return the (C,) share of each class in a split."""
+    labels = features.split(split).labels
+    counts = np.bincount(labels, minlength=len(features.classes))
+    shares: list[float] = (counts / max(1, len(labels))).tolist()
+    return shares

@@ -1,0 +1,62 @@
+"""What is held and what is computed again give the same; how much is held."""
+
+import numpy as np
+import pytest
+from made import refused
+from six_classes import NONE, QUICK, made, neighbors_of
+
+from ltkit import alphanet, memory
+from ltkit.alphanet import reduction
+from ltkit.alphanet.reduction import Reduced, Streamed, reduce
+
+
+def test_the_budget_is_what_is_said_or_half_of_what_is_free(monkeypatch):
+    monkeypatch.setenv("LTKIT_MEMORY", "0.5")
+    assert memory.budget() == 500_000_000
+    monkeypatch.delenv("LTKIT_MEMORY")
+    monkeypatch.setattr(memory, "_free", lambda: 1000)
+    assert memory.budget() == 500
+    monkeypatch.setattr(memory, "_free", lambda: 1 << 60)
+    assert memory.budget() == memory.MOST
+
+
+def test_what_is_free_is_some_of_the_machines_memory(monkeypatch):
+    assert 0 < memory._free() < 1 << 60
+    monkeypatch.setattr(memory.Path, "is_file", lambda path: False)
+    assert memory._free() == 2 * memory.MOST
+
+
+@pytest.mark.parametrize("said", ["much", "0", "-1", "1e99"])
+def test_a_budget_that_is_none_is_refused(monkeypatch, said):
+    monkeypatch.setenv("LTKIT_MEMORY", said)
+    refused(memory.budget, "$LTKIT_MEMORY", "in gigabytes")
+
+
+def test_alphanet_learns_the_same_from_samples_that_are_reduced_again(monkeypatch):
+    base, train, val = made(0)
+    near = neighbors_of(train)
+    runs = [QUICK]
+    held = alphanet.fit(base, near, train, val, runs)
+    assert isinstance(reduce(base, near, train, None, NONE), Reduced)
+    monkeypatch.setattr(memory, "budget", lambda: 1)
+    monkeypatch.setattr(reduction, "WIDE_BYTES", 1000)  # a few samples at a time
+    data = reduce(base, near, train, None, NONE)
+    assert isinstance(data, Streamed)
+    assert sum(map(len, data.parts(7))) == len(data) == len(train)
+    again = alphanet.fit(base, near, train, val, runs)
+    np.testing.assert_allclose(again.weight, held.weight, atol=1e-5)
+    np.testing.assert_allclose(again.extra["val_accuracy"], held.extra["val_accuracy"], atol=0.02)
+
+
+def test_reduced_again_is_what_is_held(monkeypatch):
+    base, train, _ = made(0)
+    near = neighbors_of(train)
+    held = reduce(base, near, train, None, NONE)
+    monkeypatch.setattr(memory, "budget", lambda: 1)
+    streamed = reduce(base, near, train, None, NONE)
+    assert streamed.largest == pytest.approx(held.largest)
+    some = reduction.torch.tensor([[5, 2, 5], [0, 9, 2]])
+    found, places = streamed.at(some)
+    for name in ("few", "near", "base_lse", "base_best", "base_right", "target", "base_target"):
+        ours, theirs = getattr(found, name)[places], getattr(held, name)[some]
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
