@@ -9,6 +9,9 @@ from ltkit.abstention.abstaining import Abstention as Abstention
 from ltkit.abstention.abstaining import Asked as Asked
 from ltkit.abstention.abstaining import Rejections as Rejections
 from ltkit.abstention.abstaining import rejections as rejections
+from ltkit.abstention.abstaining import rejections_of_logits as rejections_of_logits
 from ltkit.abstention.abstaining import risk_coverage as risk_coverage
 
-__all__ = ["Abstention", "Asked", "Rejections", "rejections", "risk_coverage"]
+__all__ = [
+    "Abstention", "Asked", "Rejections", "rejections", "rejections_of_logits", "risk_coverage",
+]  # fmt: skip

@@ -1,6 +1,6 @@
 """Abstention on a features file: curves, and the rejector for a budget or a wanted error."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,27 @@ from numpy.typing import NDArray
 from ltkit.abstention.choosing import budget_for, rejector_at
 from ltkit.abstention.fitting import mean_counts
 from ltkit.abstention.measuring import METHODS, Judge, as_row, curve, difference, point
-from ltkit.abstention.posteriors import Floats, Groups, posterior_blocks, posteriors
+from ltkit.abstention.posteriors import (
+    Floats,
+    Groups,
+    Posteriors,
+    by_group,
+    posterior_blocks,
+    posteriors,
+)
 from ltkit.abstention.rejectors import KIND, Rejector
 from ltkit.abstention.risks import Sample, risks
 from ltkit.errors import InputError, SettingError
 from ltkit.evaluation.documents import opening
-from ltkit.records import Classifier, FeatureSet, Rule, classifier_digest, stratified_folds
+from ltkit.evaluation.probabilities import AT_ONCE
+from ltkit.records import (
+    Classifier,
+    FeatureSet,
+    Rule,
+    blocks,
+    classifier_digest,
+    stratified_folds,
+)
 from ltkit.records.progress import Report, silent
 from ltkit.settings import FOLDS, RANGES, Rejection, RiskOf
 
@@ -202,7 +217,7 @@ def _measured(judge: Judge, made: Rejector) -> dict[str, Any]:
     """Return what a rejector with its threshold does on a split."""
     kept = made.costs.scores(judge.found) <= made.threshold
     wrong = made.costs.answers(judge.found) != judge.sample.labels
-    return point(judge.sample, kept, risks(judge.sample, kept, wrong))
+    return point(judge.sample, kept, risks(judge.sample, kept, wrong), {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,15 +246,56 @@ def rejections(
         split: of the features.
 
     Raises:
-        InputError: when the rule is of another kind or classifier, or its content is no rejector.
+        InputError: when the rule is of another kind or classifier.
+        FormatError: when its content is no rejector.
+    """
+    made = _made(rule)
+    rule.check(features, classifier)
+    parts = posterior_blocks(features.split(split), classifier, made.groups)
+    return _joined(made, (found for _, found in parts))
+
+
+def rejections_of_logits(logits: NDArray[Any], rule: Rule) -> Rejections:
+    """Apply a rejector to the logits of the classifier that it was made for.
+
+    Args:
+        logits: (N, C); nothing but their number of classes can be checked.
+        rule: of kind ``rejector``.
+
+    Raises:
+        InputError: when the rule is of another kind, or for logits of other classes, or that are
+            not finite.
+        FormatError: when its content is no rejector.
+    """
+    made = _made(rule)
+    if logits.ndim != 2 or logits.shape[1] != rule.num_classes:
+        raise InputError(
+            f"logits: found {logits.shape}, expected a column for each of the {rule.num_classes} "
+            f"classes of {rule.source}"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError("logits: found NaN or infinity, expected finite numbers")
+    parts = blocks(len(logits), max(1, AT_ONCE // (8 * rule.num_classes)))
+    return _joined(made, (by_group(logits[p].astype(np.float64), made.groups) for p in parts))
+
+
+def _made(rule: Rule) -> Rejector:
+    """Return the rejector of a rule.
+
+    Raises:
+        InputError: when the rule is of another kind.
+        FormatError: when its content is no rejector.
     """
     if rule.kind != KIND:
         raise InputError(f"{rule.source}: found a rule of kind {rule.kind}, expected {KIND}")
-    rule.check(features, classifier)
-    made, sample = Rejector.of_rule(rule), features.split(split)
-    rejected, answers = np.empty(len(sample), np.bool_), np.empty(len(sample), np.int32)
-    scores = np.empty(len(sample))
-    for rows, found in posterior_blocks(sample, classifier, made.groups):
-        scores[rows], answers[rows] = made.costs.scores(found), made.costs.answers(found)
-    rejected[:] = scores > made.threshold
-    return Rejections(rejected, answers, scores)
+    return Rejector.of_rule(rule)
+
+
+def _joined(made: Rejector, parts: Iterable[Posteriors]) -> Rejections:
+    """Return what a rejector does with the samples of several blocks."""
+    scores, answers = [np.empty(0)], [np.empty(0, np.int32)]
+    for found in parts:
+        scores.append(made.costs.scores(found))
+        answers.append(made.costs.answers(found))
+    every = np.concatenate(scores)
+    return Rejections(every > made.threshold, np.concatenate(answers), every)

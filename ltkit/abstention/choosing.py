@@ -39,7 +39,9 @@ def rejector_at(
         "threshold_interval": order_interval(scores, budget),
         "alpha": dict(zip(groups.names, costs.alpha.tolist(), strict=True)),
         "mu": dict(zip(groups.names, costs.mu.tolist(), strict=True)),
-        "val": point(judge.sample, kept, risks(judge.sample, kept, wrong)),
+        "val": point(
+            judge.sample, kept, risks(judge.sample, kept, wrong), judge.fits(method, budget)
+        ),
     }  # fmt: skip
     return made, said
 

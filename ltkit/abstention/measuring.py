@@ -80,9 +80,34 @@ class Judge:
             wrong[rows] = costs.answers(some) != self.sample.labels[rows]
         return kept, wrong
 
+    def fits(self, method: Rejection, budget: float) -> dict[str, Floats]:
+        """Return, by figure, (K,) what the costs found without each fold come to on all samples.
 
-def point(sample: Sample, kept: Bools, found: Mapping[str, Risk]) -> dict[str, Any]:
-    """Return what a document says of one point of a curve."""
+        Returns:
+            Nothing where one set of costs judges all samples: it is the one that is shipped.
+        """
+        if self.fold is None or method == "max-softmax":
+            return {}
+        rows = []
+        for _, costs in self.costs(method, budget):
+            scores = costs.scores(self.found)
+            kept = scores <= threshold_for(scores, budget)
+            wrong = costs.answers(self.found) != self.sample.labels
+            rows.append({name: r.value for name, r in risks(self.sample, kept, wrong).items()})
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def point(
+    sample: Sample, kept: Bools, found: Mapping[str, Risk], fits: Mapping[str, Floats]
+) -> dict[str, Any]:
+    """Return what a document says of one point of a curve.
+
+    Args:
+        sample: the judged samples.
+        kept: (N,) whether they are answered.
+        found: the errors.
+        fits: of `Judge.fits`.
+    """
     handed = int((~kept).sum())
     by_group = zip(sample.names, sample.share, sample.answered(~kept), strict=True)
     return {
@@ -90,7 +115,7 @@ def point(sample: Sample, kept: Bools, found: Mapping[str, Risk]) -> dict[str, A
         "rejected_interval": share_interval(handed, len(kept)),
         "rejected_by_group": {name: round(float(r), 12) for name, share, r in by_group if share},
         "risk": {name: round(float(risk.value), 12) for name, risk in found.items()},
-        "interval": {name: interval(risk, sample) for name, risk in found.items()},
+        "interval": {n: interval(risk, sample, fits.get(n)) for n, risk in found.items()},
     }
 
 
@@ -100,25 +125,29 @@ class Curve:
 
     points: one a budget, by `point`.
     area: by figure, the mean error over the budgets.
+    fits: by figure, (K,) the same by the costs found without each fold; empty, as in `Judge.fits`.
     """
 
     points: list[dict[str, Any]]
     area: dict[str, Risk]
+    fits: dict[str, Floats]
 
 
 def curve(judge: Judge, method: Rejection, budgets: Sequence[float] = BUDGETS) -> Curve:
     """Return a method's curves over ascending budgets."""
-    points, sums = list[dict[str, Any]](), dict[str, Risk]()
+    points, sums, areas = list[dict[str, Any]](), dict[str, Risk](), dict[str, Floats]()
     for budget, weight in zip(budgets, _weights(budgets), strict=True):
         kept, wrong = judge.decide(method, budget)
         found = risks(judge.sample, kept, wrong)
-        points.append({"budget": budget, **point(judge.sample, kept, found)})
+        fits = judge.fits(method, budget)
+        points.append({"budget": budget, **point(judge.sample, kept, found, fits)})
+        areas = {name: areas.get(name, 0.0) + weight * values for name, values in fits.items()}
         for name, risk in found.items():
             old = sums.get(name, Risk(0.0, np.zeros(len(kept)), 0.0))
             sums[name] = Risk(
                 old.value + weight * risk.value, old.parts + weight * risk.parts, old.size
             )
-    return Curve(points, sums)
+    return Curve(points, sums, areas)
 
 
 def _weights(budgets: Sequence[float]) -> Floats:
@@ -140,7 +169,7 @@ def as_row(name: str, found: Curve, sample: Sample) -> dict[str, Any]:
         "method": name,
         "area": {of: round(float(risk.value), 12) for of, risk in found.area.items()},
         "area_interval": {
-            of: spread_interval(float(risk.value), risk.parts, sample)
+            of: spread_interval(float(risk.value), risk.parts, sample, found.fits.get(of))
             for of, risk in found.area.items()
         },
         "points": found.points,
@@ -148,12 +177,13 @@ def as_row(name: str, found: Curve, sample: Sample) -> dict[str, Any]:
 
 
 def difference(one: Curve, other: Curve, sample: Sample) -> dict[str, Any]:
-    """Return how much less area one curve has than another, on the same samples."""
+    """Return how much less area one curve has than that of the max softmax, on the same samples."""
     values = {of: float(risk.value - other.area[of].value) for of, risk in one.area.items()}
+    parts = {of: risk.parts - other.area[of].parts for of, risk in one.area.items()}
     return {
         "area": {of: round(value, 12) for of, value in values.items()},
         "area_interval": {
-            of: spread_interval(value, one.area[of].parts - other.area[of].parts, sample)
+            of: spread_interval(value, parts[of], sample, one.fits.get(of))
             for of, value in values.items()
         },
     }

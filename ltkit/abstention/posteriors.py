@@ -77,17 +77,22 @@ def posterior_blocks(
     Raises:
         InputError: when logits are not finite.
     """
-    members = [np.flatnonzero(groups.of_class == place) for place in range(len(groups))]
     for rows, logits, _ in logit_blocks(split, classifier):
-        p = softmax(logits)
-        mass, top = np.empty((len(p), len(groups))), np.empty((len(p), len(groups)))
-        leader = np.empty((len(p), len(groups)), np.int32)
-        for place, ids in enumerate(members):
-            own = p[:, ids]
-            best = own.argmax(axis=1)
-            mass[:, place], top[:, place] = own.sum(axis=1), own[np.arange(len(p)), best]
-            leader[:, place] = ids[best]
-        yield rows, Posteriors(mass, top, leader)
+        yield rows, by_group(logits, groups)
+
+
+def by_group(logits: Floats, groups: Groups) -> Posteriors:
+    """Return the posteriors of (B, C) logits, which are overwritten."""
+    p, size = softmax(logits), len(groups)
+    mass, top = np.empty((len(p), size)), np.empty((len(p), size))
+    leader = np.empty((len(p), size), np.int32)
+    for place in range(size):
+        ids = np.flatnonzero(groups.of_class == place)
+        own = p[:, ids]
+        best = own.argmax(axis=1)
+        mass[:, place], top[:, place] = own.sum(axis=1), own[np.arange(len(p)), best]
+        leader[:, place] = ids[best]
+    return Posteriors(mass, top, leader)
 
 
 def posteriors(split: FeatureSplit, classifier: Classifier, groups: Groups) -> Posteriors:

@@ -8,7 +8,7 @@ with [y] the shot group of class y; x is handed over when s(x) is above the thre
 and μ = 0 it is :math:`1 - \max_y p_y`: Chow's rule, the max softmax.
 
 Source:
-    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024, theorem 1.
+    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.abstention.posteriors import Floats, Groups, Posteriors
-from ltkit.errors import InputError
+from ltkit.errors import FormatError
 from ltkit.records import Rule
 
 KIND = "rejector"
@@ -96,7 +96,7 @@ class Rejector:
         """Return the rejector of a rule.
 
         Raises:
-            InputError: when its content is none.
+            FormatError: when its content is none, or a group of it has no class.
         """
         content = rule.content
         names = content.get("groups")
@@ -104,16 +104,16 @@ class Rejector:
         numbers = {of: _numbers(content, of, size) for of in ("alpha", "mu")}
         of_class = content.get("group_of_class")
         places = of_class if isinstance(of_class, list) else []
-        whole = all(type(g) is int and 0 <= g < size for g in places)
-        if not size or len(places) != rule.num_classes or not whole:
-            raise InputError(
+        every = all(type(g) is int for g in places) and set(places) == set(range(size))
+        if not size or len(places) != rule.num_classes or not every:
+            raise FormatError(
                 f"{rule.source}: group_of_class: expected a group from 0 to {max(size - 1, 0)} for "
                 f"each of {rule.num_classes} classes; make the rule again"
             )
         threshold = _numbers({"threshold": [content.get("threshold")]}, "threshold", 1)
         alpha, mu = (numbers[of] for of in ("alpha", "mu"))
         if alpha is None or mu is None or threshold is None or min(alpha) <= 0:
-            raise InputError(
+            raise FormatError(
                 f"{rule.source}: alpha, mu, threshold: expected {size} positive numbers, {size} "
                 "numbers and a number; make the rule again"
             )

@@ -12,7 +12,7 @@ over the rare classes is no way to a low error. ``all`` is the error among all a
 Beside the dimensions of `ltkit.records`: `G` shot groups.
 
 Source:
-    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024, section 3 (there with
+    Narasimhan et al., Learning to Reject Meets Long-Tail Learning, ICLR 2024 (there with
     :math:`u_g = 1 / G`).
 """
 
@@ -171,8 +171,14 @@ def variance(parts: Floats, sample: Sample) -> tuple[float, float]:
     return float(spread.sum()), freedom
 
 
-def interval(risk: Risk, sample: Sample) -> list[float] | None:
+def interval(risk: Risk, sample: Sample, fits: Floats | None = None) -> list[float] | None:
     """Return the 95 % interval of an error: Wilson's, of as many samples as give its variance.
+
+    Args:
+        risk: the error.
+        sample: whose it is.
+        fits: (K,) the same error by the costs found without each of K parts; half-widths add in
+            squares. None: the costs are given.
 
     Returns:
         None where fewer than two samples are answered.
@@ -188,15 +194,40 @@ def interval(risk: Risk, sample: Sample) -> list[float] | None:
     t2 = _quantile(freedom if spread > 0 else risk.size - 1) ** 2
     centre = (risk.value + t2 / (2 * n)) / (1 + t2 / n)
     half = sqrt(t2 * (odds / n + t2 / (4 * n * n))) / (1 + t2 / n)
-    low, high = max(min(centre - half, risk.value), 0.0), min(max(centre + half, risk.value), 1.0)
-    return [round(low, 12), round(high, 12)]
+    more = of_fits(fits)
+    below = sqrt(max(risk.value - centre + half, 0) ** 2 + more)
+    above = sqrt(max(centre + half - risk.value, 0) ** 2 + more)
+    ends = max(risk.value - below, 0.0), min(risk.value + above, 1.0)
+    return [round(end, 12) for end in ends]
 
 
-def spread_interval(value: float, parts: Floats, sample: Sample) -> list[float]:
+def spread_interval(
+    value: float, parts: Floats, sample: Sample, fits: Floats | None = None
+) -> list[float]:
     """Return the 95 % interval of what is linear in errors: an area, a paired difference."""
     spread, freedom = variance(parts, sample)
-    half = _quantile(freedom) * sqrt(spread)
+    half = sqrt(_quantile(freedom) ** 2 * spread + of_fits(fits))
     return [round(value - half, 12), round(value + half, 12)]
+
+
+def of_fits(fits: Floats | None) -> float:
+    r"""Return the square of the half-width that costs found on other samples give a figure.
+
+    .. math:: t_{K - 1}^2 \frac{K - 1}{K} \sum_k (e_k - \bar e)^2
+
+    Args:
+        fits: (K,) the figure by the costs found without each of K parts of val; None: no costs.
+
+    Source:
+        Quenouille's jackknife that leaves out groups; Tukey, Annals of Mathematical Statistics 29,
+        1958.
+    """
+    if fits is None:
+        return 0.0
+    count = len(fits)
+    return (
+        _quantile(count - 1) ** 2 * (count - 1) / count * float(((fits - fits.mean()) ** 2).sum())
+    )
 
 
 def _quantile(freedom: float) -> float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ltkit import open_set
 from ltkit.evaluation.named import classifier_of
-from ltkit.files.bases import Start
+from ltkit.files.bases import Start, with_base
 from ltkit.records import FeatureSet
 from ltkit.settings import KNOWN_KEPT, NOVELTY_NEIGHBORS, REPLICATES
 
@@ -28,6 +28,7 @@ def novelty(
     replicates: int = REPLICATES,
     seed: int = 0,
     run: Mapping[str, float] | None = None,
+    base: Start | None = None,
 ) -> "pd.DataFrame":
     """Say how well samples of new classes are told, and how many rare ones are taken for new.
 
@@ -44,6 +45,7 @@ def novelty(
         replicates: of the bootstrap.
         seed: of the bootstrap.
         run: of a correction with several runs, the settings of the one that is meant.
+        base: a classifier in the place of the head, or its file.
 
     Returns:
         A row for each score; columns auroc, fpr (share of outsiders taken for known), the share of
@@ -59,6 +61,7 @@ def novelty(
 
     from ltkit.face.inputs import read
 
+    features = with_base(features, base)
     judged, notes = classifier_of(features, classifier, run)
     other = read(outsiders) if isinstance(outsiders, str | Path) else outsiders
     document = open_set.novelty(

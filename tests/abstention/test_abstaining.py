@@ -10,7 +10,7 @@ from known_posteriors import blobs
 import ltkit as library
 from ltkit.abstention import Asked, rejections, risk_coverage
 from ltkit.abstention.measuring import BUDGETS
-from ltkit.errors import InputError, SettingError
+from ltkit.errors import FormatError, InputError, SettingError
 from ltkit.evaluation import evaluate, predict_classes
 from ltkit.evaluation.named import classifier_of
 from ltkit.files import features as features_file
@@ -181,6 +181,27 @@ def test_a_rejector_of_a_classifier(tmp_path, features):
         library.rejects(features, path, moved)
 
 
+def test_logits_are_enough(features, rule):
+    x = features.split("test").features
+    logits = features.classifier().logits(x)
+    done, again = library.rejects(logits, rule), library.rejects(features, rule)
+    assert (done.rejected == again.rejected).all()
+    assert (done.answers == again.answers).all()
+    assert library.rejects(logits[:0], rule).rejected.shape == (0,)
+    with pytest.raises(InputError, match="beside logits"):
+        library.rejects(logits, rule, features.classifier())
+    with pytest.raises(InputError, match="a column for each of the 8 classes"):
+        library.rejects(logits[:, :7], rule)
+    with pytest.raises(InputError, match="found NaN or infinity"):
+        library.rejects(np.full((1, 8), np.nan), rule)
+
+
+def test_curves_alone_hand_over_nothing(features):
+    found = library.risk_coverage(features, method="max-softmax", folds=2)
+    with pytest.raises(InputError, match="curves without a rejector"):
+        library.rejects(features, found)
+
+
 def test_max_softmax_answers_what_the_head_does(features, rule):
     done = rejections(features, rule, features.classifier())
     base = features.classifier()
@@ -193,6 +214,7 @@ def test_max_softmax_answers_what_the_head_does(features, rule):
     [
         ({"group_of_class": [0] * 7}, "a group from 0 to 2"),
         ({"group_of_class": [0] * 7 + [3]}, "a group from 0 to 2"),
+        ({"group_of_class": [0] * 8}, "a group from 0 to 2"),
         ({"group_of_class": None}, "a group from 0 to 2"),
         ({"groups": None}, "a group from 0 to 0"),
         ({"alpha": [1.0, 2.0]}, "3 positive numbers"),
@@ -204,7 +226,7 @@ def test_max_softmax_answers_what_the_head_does(features, rule):
 )
 def test_what_is_no_rejector(features, rule, change, said):
     odd = replace(rule, content={**rule.content, **change})
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(FormatError, match=said):
         rejections(features, odd, features.classifier())
 
 

@@ -21,7 +21,7 @@ app.command()(deltas)
 app.command()(confusion)
 app.command()(norms)
 app.command()(attributes)
-app.command()(risk_coverage)
+app.command("risk-coverage")(risk_coverage)
 app.command()(novelty)
 
 
