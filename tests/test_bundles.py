@@ -175,6 +175,22 @@ def test_coverage_goes_with_the_thresholds(demo):
     assert "is for the classifier" in str(other.exception)
 
 
+def test_a_rejector_goes_with_the_bundle(demo):
+    words = ("analyze", "risk-coverage", "feats.h5", "--budget", "0.2", "-o", "r.json", "-q")
+    assert run(*words).exit_code == 0
+    found = run("export", "feats.h5", "--bundle", "shipped", "--rule", "r.json", "-q")
+    assert found.exit_code == 0, found.output
+    features = ltkit.read("feats.h5")
+    frame = ltkit.check("shipped", features)
+    told = ltkit.rejects(features, "r.json")
+    kept, labels = ~told.rejected, features.split("test").labels
+    assert frame.loc["answered all", "now"] == pytest.approx(kept.mean())
+    right = (told.answers == labels)[kept]
+    assert frame.loc["right of the answers all", "now"] == pytest.approx(right.mean())
+    by_class = [right[labels[kept] == c].mean() for c in range(100)]
+    assert frame.loc["right of the answers balanced", "now"] == pytest.approx(np.mean(by_class))
+
+
 def test_a_changed_bundle_is_refused(tmp_path):
     folder = ltkit.bundle(made(), None, tmp_path / "shipped").folder
     (folder / "card.md").write_text("all is well", encoding="utf-8")

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ltkit import evaluation, prediction_sets
+from ltkit import abstention, evaluation, prediction_sets
 from ltkit.errors import InputError
-from ltkit.records import Base, Classifier, FeatureSet, Rule
+from ltkit.evaluation import metrics
+from ltkit.evaluation.intervals import accuracy_estimate, moments
+from ltkit.records import Base, Classifier, FeatureSet, Ints, Rule, ShotGroups
 from ltkit.settings import GROUPS
 
 Figures = dict[str, dict[str, Any]]
@@ -24,7 +27,38 @@ def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rul
     }
 
 
-RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {"sets": _of_sets}
+def _of_rejector(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
+    """Return how many samples are answered, and how many of the answers are right."""
+    found = abstention.rejections(features, rule, classifier, split)
+    labels, groups = features.split(split).labels, features.groups()
+    kept = ~found.rejected
+    right = found.answers == labels
+    return _estimated("answered", kept, labels, groups, ("all",)) | _estimated(
+        "right of the answers", right[kept], labels[kept], groups, ("all", "balanced")
+    )
+
+
+def _estimated(
+    name: str, values: NDArray[np.bool_], labels: Ints, groups: ShotGroups, of: Sequence[str]
+) -> Figures:
+    """Return shares of samples, by group, that have an interval."""
+    count = sum(len(ids) for _, ids in groups.items())
+    if not len(labels):
+        return {}
+    weights = metrics.group_weights(labels, count, groups)
+    parts = moments(values[None].astype(np.float64), labels, count)
+    found = {group: accuracy_estimate(parts, weights[group]) for group in of}
+    return {
+        f"{name} {group}": {"value": one.value, "interval": list(one.interval)}
+        for group, one in found.items()
+        if one.interval is not None
+    }
+
+
+RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {
+    "sets": _of_sets,
+    "rejector": _of_rejector,
+}
 
 
 def measure(
