@@ -1,0 +1,26 @@
+"""What an adaptation says to a person."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def answer(document: Mapping[str, Any]) -> list[str]:
+    """Return the lines that a person reads first."""
+    n, how = document["samples"], document["settings"]["estimator"]
+    slope, p = document["slope"], document["shift"]["p"]
+    tail = ""
+    if slope is not None:
+        low, high = slope["interval"]
+        tail = f": count to the power {slope['value']:.2f} [{low:.2f}, {high:.2f}]"
+    lines = [f"share of classes among {n} samples of {document['target']} ({how}{tail})"]
+    for row in document["groups"]:
+        low, high = (f"{100 * end:.1f}" for end in row["interval"])
+        told = f"{100 * row['share']:5.1f} [{low}, {high}]"
+        lines.append(f"  {row['group']:<8}{told:<22} {100 * row['train']:5.1f} in training")
+    said = "no sign of another shift" if p >= document["settings"]["significance"] else "not alone"
+    lines.append(f"that shares alone differ: p {p:.2g}, {said}")
+    lines.append(
+        f"predictions that change: {100 * document['changed']:.1f} %; logits are divided by "
+        f"{document['temperature']:.2f}"
+    )
+    return lines
