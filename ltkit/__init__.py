@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "study",
-    "with_base",
+    "Model", "adapt", "compare", "diagnose", "ensemble", "evaluate", "export", "extract",
+    "features", "fix", "loss", "nearest", "read", "read_correction", "recommend", "report", "save",
+    "study", "with_base",
 )  # fmt: skip
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ltkit import records as records
     from ltkit import training as training
     from ltkit.face import Model as Model
+    from ltkit.face import adapt as adapt
     from ltkit.face import compare as compare
     from ltkit.face import diagnose as diagnose
     from ltkit.face import ensemble as ensemble

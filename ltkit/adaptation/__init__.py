@@ -6,6 +6,7 @@ field, tests whether the two differ in these shares alone, and adds the log shar
 
 from ltkit.adaptation.adapting import Adapted as Adapted
 from ltkit.adaptation.adapting import adapt as adapt
+from ltkit.adaptation.answers import summary as summary
 from ltkit.adaptation.targets import of_array as of_array
 
-__all__ = ["Adapted", "adapt", "of_array"]
+__all__ = ["Adapted", "adapt", "of_array", "summary"]

@@ -24,3 +24,14 @@ def answer(document: Mapping[str, Any]) -> list[str]:
         f"{document['temperature']:.2f}"
     )
     return lines
+
+
+def summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a classifier file keeps of a document, beside the shares of single classes."""
+    kept = ("split", "samples", "temperature", "penalty", "changed", "notes")
+    return {
+        "method": "adapt", **document["settings"], **{name: document[name] for name in kept},
+        "slope": None if document["slope"] is None else document["slope"]["value"],
+        "shares": {row["group"]: row["share"] for row in document["groups"]},
+        "shift_p": document["shift"]["p"],
+    }  # fmt: skip

@@ -14,7 +14,15 @@ IN_MEMORY = "memory"
 
 
 def of_array(features: FeatureSet, rows: Floats) -> FeatureSet:
-    """Return (N, D) features without labels as features of the same model."""
+    """Return (N, D) features without labels as features of the same model.
+
+    Raises:
+        InputError: when they are not rows as long as the model's.
+    """
+    if rows.ndim != 2 or rows.shape[1] != features.feature_size:
+        raise InputError(
+            f"to: found numbers of shape {rows.shape}, expected (N, {features.feature_size})"
+        )
     split = FeatureSplit(rows, np.zeros(len(rows), np.int64))
     return replace(features, splits={"test": split}, digest="", source=IN_MEMORY)
 
@@ -50,7 +58,7 @@ def check(features: FeatureSet, target: FeatureSet, split: str) -> list[str]:
             f"{where}: val: is what the classifier is calibrated on; name features from the field"
         )
     _check_classes(features, target)
-    if features.head is not None and target.head is not None:
+    if where != IN_MEMORY and features.head is not None and target.head is not None:
         own, other = (classifier_digest(f.head.fold()) for f in (features, target) if f.head)
         if own != other:
             raise InputError(
@@ -58,6 +66,8 @@ def check(features: FeatureSet, target: FeatureSet, split: str) -> list[str]:
                 f"{features.source}: these are another model's features; extract them with it"
             )
         return []
+    if where == IN_MEMORY:
+        return ["that the rows are the same model's features is not known"]
     first, second = _checkpoint(features), _checkpoint(target)
     if first and second and first != second:
         raise InputError(

@@ -81,8 +81,8 @@ def _by_class(
         p, s = np.split(np.concatenate(parts).astype(float), [-len(STATISTICS)], axis=1)
         n = len(p)
         draws = max(1, n - 1)
-        times = rng.multinomial(draws, np.full(n, 1 / n), replicates) * (n / draws)
-        yield int(class_id), p, s, times
+        times: Doubles = rng.multinomial(draws, np.full(n, 1 / n), replicates).astype(float)
+        yield int(class_id), p, s, times * (n / draws)
 
 
 def _steps(curvature: Doubles, gradients: Doubles, calibrated: Calibrated) -> Doubles:

@@ -6,7 +6,7 @@ lists, or tensors. Nothing is printed, and nothing is written but where an outpu
 """
 
 from ltkit.evaluation.ensemble import ensemble
-from ltkit.face.advice import diagnose, recommend
+from ltkit.face.advice import adapt, diagnose, recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
 from ltkit.face.inputs import extract, features, read
@@ -17,7 +17,7 @@ from ltkit.face.tables import compare, evaluate, nearest
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "compare", "diagnose", "ensemble", "evaluate", "export", "extract", "features", "fix",
-    "loss", "nearest", "read", "read_correction", "recommend", "report", "save", "study",
-    "with_base",
+    "Model", "adapt", "compare", "diagnose", "ensemble", "evaluate", "export", "extract",
+    "features", "fix", "loss", "nearest", "read", "read_correction", "recommend", "report", "save",
+    "study", "with_base",
 ]  # fmt: skip
