@@ -28,6 +28,12 @@ SCHEMA = "ltkit.adapt/1"
 FEW = 100
 """Samples below which a note says so, and no share of a single class is compared with a tail."""
 
+KEPT = (
+    "no sign of another prior than the training one (slope 1): logits are divided by the "
+    "temperature alone, and predictions stay"
+)
+"""Where a tail's interval has the training prior in it."""
+
 MUCH = 0.05
 """Held-out log-likelihood of a sample that shares of single classes gain over a tail, above which a
 note says so. Pure tails gain up to 0.02 by errors of calibration (benchmarks/adaptation.py)."""
@@ -66,6 +72,8 @@ def adapt(
     .. math:: z'_c = z_c / T + b_c + \log q_c
 
     with T and b learned on validation data of equal class weights, and the shares q on the target.
+    Where the model's own head is adapted and the target may have the training prior, logits are
+    divided by T alone: without a sign of a shift, no prediction changes.
 
     Args:
         features: with a head or a base, and a validation split.
@@ -104,10 +112,14 @@ def adapt(
     if tested.p < settings.significance:
         notes.append(_refusal(where, tested, anyway))
     notes += _notes(features, calibrated, samples, tail, found, settings)
-    correction = _correction(calibrated.classifier, found)
+    kept = start is None and features.base is None and found.as_trained
+    if kept:
+        notes.append(KEPT)
+    made = tempered(calibrated) if kept else prior_corrected(calibrated.classifier, found.shares)
+    correction = _correction(made, found)
     document = _document(features, calibrated, found, tested, own) | {
         "features": features.source, "target": target.source, "split": name,
-        "samples": len(samples), "changed": _changed(target, name, base, correction),
+        "samples": len(samples), "kept": kept, "changed": _changed(target, name, base, correction),
         "settings": as_json(settings), "notes": notes,
     }  # fmt: skip
     report("part", 3, 3)
@@ -128,12 +140,18 @@ def prior_corrected(calibrated: Classifier, shares: Doubles) -> Classifier:
     return replace(calibrated, bias=bias)
 
 
-def _correction(calibrated: Classifier, found: Estimate) -> Correction:
+def tempered(calibrated: Calibrated) -> Classifier:
+    """Return the classifier with its logits divided by the temperature, and no more."""
+    own, told = calibrated.own, calibrated.own.told
+    weight = (own.weight / calibrated.temperature).astype(np.float32)
+    bias = np.where(told, own.bias / calibrated.temperature, own.bias).astype(np.float32)
+    return replace(own, weight=weight, bias=bias)
+
+
+def _correction(made: Classifier, found: Estimate) -> Correction:
     low, high = found.ends
     extra = {"prior": found.shares[None], "prior_low": low[None], "prior_high": high[None]}
-    return replace(
-        Correction.whole("adapt", prior_corrected(calibrated, found.shares)), extra=extra
-    )
+    return replace(Correction.whole("adapt", made), extra=extra)
 
 
 def _changed(target: FeatureSet, split: str, base: Classifier, correction: Correction) -> float:

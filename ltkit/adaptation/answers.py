@@ -28,7 +28,7 @@ def answer(document: Mapping[str, Any]) -> list[str]:
 
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a classifier file keeps of a document, beside the shares of single classes."""
-    kept = ("split", "samples", "temperature", "penalty", "changed", "notes")
+    kept = ("split", "samples", "temperature", "penalty", "kept", "changed", "notes")
     return {
         "method": "adapt", **document["settings"], **{name: document[name] for name in kept},
         "slope": None if document["slope"] is None else document["slope"]["value"],
