@@ -83,11 +83,9 @@ def hotelling(apart: Doubles, draws: Doubles) -> ShiftTest:
     from scipy.stats import f
 
     deviation = np.sqrt(draws.var(axis=0, ddof=1) + ROUNDING**2)
-    z = apart / deviation
-    noisy = (draws - draws.mean(axis=0)) / deviation
-    spread, directions = np.linalg.eigh(noisy.T @ noisy / (len(draws) - 1))
-    least = (ROUNDING / deviation.max()) ** 2
-    square = float(np.sum((z @ directions) ** 2 / np.maximum(spread, least)))
+    z, noise = apart / deviation, (draws - draws.mean(axis=0)) / deviation
+    correlation = noise.T @ noise / (len(draws) - 1) + np.diag((ROUNDING / deviation) ** 2)
+    square = float(z @ np.linalg.solve(correlation, z))
     freedom, count = len(apart), len(draws)
     scaled = square * (count - freedom) / (freedom * (count - 1))
     named = dict(zip(STATISTICS, z.tolist(), strict=True))
