@@ -24,8 +24,27 @@ Method = Annotated[
     typer.Argument(
         help="Correction method; see --list.",
         show_default=False,
-        autocompletion=_options.begun("posthoc"),
+        autocompletion=_options.begun("posthoc", also=[_adapting.METHOD]),
     ),
+]
+ChosenBy = Annotated[
+    Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="CLASSIFIER",
+        help="Correct this classifier instead of the file's own head.",
+        show_default=False,
+    ),
+]
+Run = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Run of --from, e.g. rho=1; may be repeated."),
+]
+Sweep = Annotated[
+    bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
 ]
 Every = Annotated[
     bool, typer.Option("--all", help="Print the accuracy of every value that was tried.")
@@ -36,29 +55,14 @@ def posthoc(
     method: Method = None,
     feats: _options.Feats = None,
     set_: _options.SetParameter = None,
-    select: Annotated[
-        Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
-    ] = "balanced",
+    select: ChosenBy = "balanced",
     bins: _options.Bins = None,
     counts: PriorFrom = "file",
     seeds: _options.Seeds = 1,
     base: _options.Base = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="CLASSIFIER",
-            help="Correct this classifier instead of the file's own head.",
-            show_default=False,
-        ),
-    ] = None,
-    run: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Run of --from, e.g. rho=1; may be repeated."),
-    ] = None,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
-    ] = False,
+    from_: From = None,
+    run: Run = None,
+    sweep: Sweep = False,
     to: _adapting.To = None,
     anyway: _adapting.Anyway = False,
     every: Every = False,

@@ -5,6 +5,7 @@ input is made beside ``feats.h5`` and ``m.pt``, and the exit code. With code 0 t
 the words are in what is printed.
 """
 
+from bad_inputs.of_adaptation import ADAPTATION
 from bad_inputs.of_advice import ADVICE
 from bad_inputs.of_arguments import ARGUMENTS_AND_STREAMS
 from bad_inputs.of_arrays import ARRAYS_AND_LISTS, IMPORT
@@ -24,5 +25,5 @@ ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
     *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE,
-    *COMPOSITION, *STARTS, *EXPERTS, *NETWORKS, *STUDIES,
+    *COMPOSITION, *STARTS, *EXPERTS, *NETWORKS, *STUDIES, *ADAPTATION,
 )  # fmt: skip
