@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import ltkit
-from ltkit.adaptation import estimators, likelihoods, shift, validation
+from ltkit.adaptation import estimators, gains, likelihoods, shift, validation
 from ltkit.adaptation.estimating import estimate
 from ltkit.adaptation.estimators import Columns, Drawn, Tail
 from ltkit.records import FeatureSet, FeatureSplit, class_prior
@@ -78,13 +78,21 @@ def drawn(labels: Any, prior: Any, size: int, rng: np.random.Generator) -> Any:
 
 
 def shares_of(some: Held, how: str, tail: Tail, val: Any) -> Any:
-    """Return the (C,) shares of an estimator that takes no draws, as `estimate` finds them."""
+    """Return the (C,) shares that an estimator finds, as `estimate` does beside its draws."""
     if how == "bbse":
         means = some.p.mean(axis=0, dtype=float)[:, None]
         return estimators.bbse(means, val.confusion, val.there)[:, 0]
     start = tail.shares(tail.slope(some))
+    if how == "tail":
+        return start[:, 0]
     strength = AdaptSettings.strength if how == "map-em" else 0.0
     return estimators.em(some, Columns.of(some.num_classes), start, strength)[:, 0]
+
+
+def _right(classifier: Any, split: FeatureSplit) -> Any:
+    """Return (N,) whether a classifier is right."""
+    found = [classifier.logits(x).argmax(axis=1) for _, x, _ in split.blocks()]
+    return np.concatenate(found) == split.labels
 
 
 class Problem:
@@ -100,6 +108,11 @@ class Problem:
         self.labels, self.samples = test.labels, held(test, self.calibrated)
         self.before = np.concatenate([base.logits(x).argmax(axis=1) for _, x, _ in test.blocks()])
         self.tail = Tail.of(table.train_count, base.told)
+        self.before_val = _right(base, self.val)
+        self.val_p = np.empty((len(self.val), len(table)), np.float32)
+        for rows, one in self.calibrated.folds:
+            fold = replace(self.calibrated, classifier=one)
+            self.val_p[rows] = held(self.val.at(rows), fold).p
         self.draws = validation.draw(self.val, self.calibrated, replicates=100, seed=0)
 
     def prior(self, said: str, rng: np.random.Generator) -> Any:
@@ -109,6 +122,12 @@ class Problem:
             rng.dirichlet(np.ones(len(counts))) if said == "random" else class_prior(said, counts)
         )
 
+    def kept(self, shares: Any) -> bool:
+        """Return whether predictions stay, since it is not sure that adapting gains anything."""
+        after = (self.val_p * np.maximum(shares, 1e-9)).argmax(axis=1) == self.val.labels
+        right = np.array([self.before_val, after], float)
+        return gains.gain_of(right, self.val.labels, shares).unsure
+
     def trial(
         self, said: str, size: int, hows: tuple[str, ...], rng: Any
     ) -> dict[str, list[float]]:
@@ -116,19 +135,15 @@ class Problem:
         prior = self.prior(said, rng)
         rows = drawn(self.labels, prior, size, rng)
         some, labels = self.samples.at(rows), self.labels[rows]
+        none = float((self.before[rows] == labels).mean())
 
-        def judged(shares: Any) -> list[float]:
+        def judged(shares: Any, known: bool = False) -> list[float]:
             right = (some.p * np.maximum(shares, 1e-9)).argmax(axis=1) == labels
-            return [float(right.mean()), float(np.abs(shares - prior).sum())]
+            kept = not known and self.kept(shares)
+            return [none if kept else float(right.mean()), float(np.abs(shares - prior).sum())]
 
-        columns = Drawn(self.draws.odds, int(rng.integers(1 << 30)))
-        tail = estimate(some, self.tail, self.draws, AdaptSettings(), columns)
-        none = [float((self.before[rows] == labels).mean()), float("nan")]
-        found = {"none": none, "oracle": judged(prior), "tail": judged(tail.shares)}
-        if tail.as_trained:
-            found["tail"][0] = none[0]
-        others = (how for how in hows if how != "tail")
-        return found | {how: judged(shares_of(some, how, self.tail, self.draws)) for how in others}
+        found = {"none": [none, float("nan")], "oracle": judged(prior, known=True)}
+        return found | {how: judged(shares_of(some, how, self.tail, self.draws)) for how in hows}
 
 
 def accuracies(problem: Problem) -> list[dict[str, Any]]:

@@ -1,12 +1,12 @@
 """Adapting a classifier to how often classes occur among samples without labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
 
-from ltkit.adaptation import estimators, shift, targets, validation
+from ltkit.adaptation import estimators, gains, shift, targets, validation
 from ltkit.adaptation.answers import answer
 from ltkit.adaptation.estimating import Estimate, estimate, gain_of_classes
 from ltkit.adaptation.estimators import Drawn, Tail
@@ -29,10 +29,10 @@ FEW = 100
 """Samples below which a note says so, and no share of a single class is compared with a tail."""
 
 KEPT = (
-    "no sign of another prior than the training one (slope 1): logits are divided by the "
-    "temperature alone, and predictions stay"
+    "it is not sure that adapting gains accuracy here: logits are divided by the temperature "
+    "alone, and predictions stay"
 )
-"""Where a tail's interval has the training prior in it."""
+"""Where the interval of the expected gain has 0 in it."""
 
 MUCH = 0.05
 """Held-out log-likelihood of a sample that shares of single classes gain over a tail, above which a
@@ -72,8 +72,8 @@ def adapt(
     .. math:: z'_c = z_c / T + b_c + \log q_c
 
     with T and b learned on validation data of equal class weights, and the shares q on the target.
-    Where the model's own head is adapted and the target may have the training prior, logits are
-    divided by T alone: without a sign of a shift, no prediction changes.
+    Where it is not sure that this gains accuracy on validation samples weighted to q, logits are
+    divided by T alone: without a sign of a gain, no prediction changes.
 
     Args:
         features: with a head or a base, and a validation split.
@@ -112,32 +112,20 @@ def adapt(
     if tested.p < settings.significance:
         notes.append(_refusal(where, tested, anyway))
     notes += _notes(features, calibrated, samples, tail, found, settings)
-    kept = start is None and features.base is None and found.as_trained
+    gain = gains.expected(val, calibrated, found.shares)
+    kept = gain is not None and gain.unsure
     if kept:
         notes.append(KEPT)
-    made = tempered(calibrated) if kept else prior_corrected(calibrated.classifier, found.shares)
-    correction = _correction(made, found)
-    document = _document(features, calibrated, found, tested, own) | {
-        "features": features.source, "target": target.source, "split": name,
-        "samples": len(samples), "kept": kept, "changed": _changed(target, name, base, correction),
+    correction = _correction(calibrated, found, kept)
+    report("part", 3, 3)
+    document = {
+        "schema": SCHEMA, "features": features.source, "target": target.source, "split": name,
+        "samples": len(samples), "kept": kept, "expected": None if gain is None else asdict(gain),
+        "changed": _changed(target, name, base, correction),
+        **_document(features, calibrated, found, tested, own),
         "settings": as_json(settings), "notes": notes,
     }  # fmt: skip
-    report("part", 3, 3)
-    return Adapted(correction, {"schema": SCHEMA, **document})
-
-
-def prior_corrected(calibrated: Classifier, shares: Doubles) -> Classifier:
-    """Return a classifier calibrated under equal priors, with a prior added to its logits.
-
-    Example:
-        >>> equal = Classifier(np.zeros((2, 1), np.float32), np.zeros(2, np.float32))
-        >>> np.exp(prior_corrected(equal, np.array([0.75, 0.25])).bias).round(3).tolist()
-        [1.5, 0.5]
-    """
-    told = calibrated.told
-    added = np.log(np.maximum(shares, estimators.LEAST) * told.sum())
-    bias = np.where(told, calibrated.bias + added, calibrated.bias).astype(np.float32)
-    return replace(calibrated, bias=bias)
+    return Adapted(correction, document)
 
 
 def tempered(calibrated: Calibrated) -> Classifier:
@@ -148,10 +136,13 @@ def tempered(calibrated: Calibrated) -> Classifier:
     return replace(own, weight=weight, bias=bias)
 
 
-def _correction(made: Classifier, found: Estimate) -> Correction:
+def _correction(calibrated: Calibrated, found: Estimate, kept: bool) -> Correction:
+    """Return the adapted classifier, or where predictions are kept the tempered one."""
+    made = gains.prior_corrected(calibrated.classifier, found.shares)
     low, high = found.ends
     extra = {"prior": found.shares[None], "prior_low": low[None], "prior_high": high[None]}
-    return replace(Correction.whole("adapt", made), extra=extra)
+    correction = Correction.whole("adapt", tempered(calibrated) if kept else made)
+    return replace(correction, extra=extra)
 
 
 def _changed(target: FeatureSet, split: str, base: Classifier, correction: Correction) -> float:

@@ -26,11 +26,6 @@ class Estimate:
     slope: tuple[float, float, float] | None = None
 
     @property
-    def as_trained(self) -> bool:
-        """Whether the samples may have the training prior, a tail of slope 1."""
-        return self.slope is not None and self.slope[1] <= 1 <= self.slope[2]
-
-    @property
     def ends(self) -> tuple[Doubles, Doubles]:
         """(C,) ends of the shares' 95 % intervals."""
         low, high = np.quantile(self.drawn, (0.025, 0.975), axis=1)

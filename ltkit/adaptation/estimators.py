@@ -39,9 +39,6 @@ STEPS = 4
 ITERATIONS, NEAR = 500, 1e-4
 """Most iterations of EM, and the change of shares, in L1, at which it ends."""
 
-LEAST = 1e-9
-"""Share of a class at least, so that it has a logarithm."""
-
 
 @dataclass(frozen=True, eq=False)
 class Columns:
@@ -208,7 +205,7 @@ def bbse(means: Doubles, confusion: Doubles, there: NDArray[np.bool_]) -> Double
     found = np.zeros_like(means)
     for column in range(means.shape[1]):
         found[there, column] = nnls(confusion[:, there], means[:, column])[0]
-    shares: Doubles = found / np.maximum(found.sum(axis=0), LEAST)
+    shares: Doubles = found / np.maximum(found.sum(axis=0), np.finfo(float).tiny)
     return shares
 
 

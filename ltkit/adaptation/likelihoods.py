@@ -4,7 +4,7 @@ Beside the dimensions of `ltkit.records`: `R` replicates, `d` statistics.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Calibrated:
     penalty: with which offsets are held near their shot group's mean.
     groups: (C,) number of each class's shot group.
     seen: (P,) classes that are ever predicted and have validation samples.
+    folds: of the validation samples, rows and the classifier calibrated on the others; none where
+        there are too few to divide.
     """
 
     own: Classifier
@@ -47,13 +49,12 @@ class Calibrated:
     penalty: float
     groups: Ints
     seen: Ints
+    folds: tuple[tuple[Ints, Classifier], ...] = ()
 
     @property
     def temperature(self) -> float:
         """T, by which logits are divided."""
-        before, after = (float(np.square(c.weight, dtype=float).sum()) for c in
-                         (self.own, self.classifier))  # fmt: skip
-        return float(np.sqrt(before / after)) if after else 1.0
+        return 1 / _scale(self.own, self.classifier)
 
 
 def calibrate(
@@ -85,26 +86,63 @@ def calibrate(
         )
     rest = {"weighting": "classes", "few_below": bins[0], "many_above": bins[1]}
     tried = [rest | {"penalty": penalty} for penalty in PENALTIES]
-    best = _chosen(base, val, counts, tried)
-    found = _on_val.learned(base, val, counts, [rest | {"penalty": best}], one_scale=True)[0]
-    return Calibrated(base, found, best, _on_val.group_numbers(counts, *bins), seen)
+    folds = _folds(base, val, counts, tried)
+    best = PENALTIES.index(USUAL) if not folds else _best(base, val, folds)
+    found = _on_val.learned(base, val, counts, [tried[best]], one_scale=True)[0]
+    return Calibrated(
+        base, found, PENALTIES[best], _on_val.group_numbers(counts, *bins), seen,
+        tuple((fold.rows, fold.classifier(base, best)) for fold in folds),
+    )  # fmt: skip
 
 
-def _chosen(
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """What the other folds of the validation samples teach, with each penalty.
+
+    rows: of the fold.
+    scales: factors of the base's rows; biases: (C,) each.
+    """
+
+    rows: Ints
+    scales: list[float]
+    biases: list[Floats]
+
+    def classifier(self, base: Classifier, which: int) -> Classifier:
+        """Return the classifier of a penalty."""
+        weight = (base.weight * self.scales[which]).astype(np.float32)
+        return replace(base, weight=weight, bias=self.biases[which])
+
+
+def _folds(
     base: Classifier, val: FeatureSplit, counts: Ints, tried: list[dict[str, object]]
-) -> float:
-    """Return the penalty with which the samples of held-out folds are most likely."""
-    fold = stratified_folds(val.labels, FOLDS)
+) -> list[_Fold]:
+    """Return what is learned without each fold; nothing where no class has two samples."""
     if np.bincount(val.labels).max() < 2 or len(val) < 2 * FOLDS:
-        return USUAL
-    cost = np.zeros(len(tried))
-    shares = 1 / np.bincount(val.labels, minlength=base.num_classes).clip(1)
+        return []
+    fold, found = stratified_folds(val.labels, FOLDS), []
     for number in range(FOLDS):
-        held = val.at(np.flatnonzero(fold == number))
         others = val.at(np.flatnonzero(fold != number))
-        for n, found in enumerate(_on_val.learned(base, others, counts, tried, one_scale=True)):
-            cost[n] += shares[held.labels] @ scored(held, found)[0]
-    return PENALTIES[int(cost.argmin())]
+        made = _on_val.learned(base, others, counts, tried, one_scale=True)
+        scales = [_scale(base, one) for one in made]
+        found.append(_Fold(np.flatnonzero(fold == number), scales, [one.bias for one in made]))
+    return found
+
+
+def _scale(base: Classifier, found: Classifier) -> float:
+    """Return the factor of a classifier's rows."""
+    before, after = (float(np.square(c.weight, dtype=float).sum()) for c in (base, found))
+    return float(np.sqrt(after / before)) if before else 1.0
+
+
+def _best(base: Classifier, val: FeatureSplit, folds: list[_Fold]) -> int:
+    """Return the number of the penalty with which the folds' samples are most likely."""
+    cost = np.zeros(len(PENALTIES))
+    shares = 1 / np.bincount(val.labels, minlength=base.num_classes).clip(1)
+    for fold in folds:
+        held = val.at(fold.rows)
+        for n in range(len(cost)):
+            cost[n] += shares[held.labels] @ scored(held, fold.classifier(base, n))[0]
+    return int(cost.argmin())
 
 
 class Likelihoods:

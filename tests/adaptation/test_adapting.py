@@ -9,7 +9,7 @@ import shifted
 import ltkit
 from ltkit.adaptation import adapt
 from ltkit.errors import InputError, SettingError
-from ltkit.records import Classifier, ClassTable, Correction, FeatureSplit, Head
+from ltkit.records import Classifier, ClassTable, FeatureSplit, Head
 from ltkit.settings import AdaptSettings
 
 BACKWARD = shifted.tail(-0.8)
@@ -75,14 +75,22 @@ def test_without_a_shift_predictions_stay():
     found = adapted(features)
     assert found.document["kept"]
     assert found.document["changed"] == 0
-    assert "no sign of another prior" in found.document["notes"][0]
+    assert "not sure that adapting gains" in found.document["notes"][0]
+    assert found.document["expected"]["interval"][0] <= 0
     made = features.corrected(found.correction)
     assert made.bias == pytest.approx(
         features.classifier().bias / found.document["temperature"], rel=1e-4, abs=1e-5
     )
-    start = Correction.whole("same", features.classifier())
-    other = adapt(features, features, start=(start, 0), settings=AdaptSettings(replicates=100))
-    assert not other.document["kept"]
+
+
+def test_the_expected_gain_is_nearly_the_true_one(found):
+    test, gain = FEATURES.split("test"), found.document["expected"]
+    before, after = (
+        right(c, test) for c in (FEATURES.classifier(), FEATURES.corrected(found.correction))
+    )
+    low, high = gain["interval"]
+    assert low < after - before < high
+    assert gain["before"] == pytest.approx(before, abs=0.08)
 
 
 def test_shares_of_single_classes_follow_what_no_tail_does():
@@ -179,6 +187,7 @@ def test_one_val_sample_a_class_is_too_few_to_choose_on():
     features = replace(FEATURES, splits={**FEATURES.splits, "val": val.at(first)})
     found = adapt(features, FEATURES, anyway=True, settings=AdaptSettings(replicates=100))
     assert found.document["penalty"] == 3.0
+    assert found.document["expected"] is None
 
 
 def test_logits_that_are_not_finite():
