@@ -34,6 +34,12 @@ KEPT = (
 )
 """Where the interval of the expected gain has 0 in it."""
 
+SINGLE = (
+    "shares of single classes take other changes of a class's images for changes of its frequency: "
+    "check them on labelled images from the field"
+)
+"""Of every estimator but the tail."""
+
 MUCH = 0.05
 """Held-out log-likelihood of a sample that shares of single classes gain over a tail, above which a
 note says so. Pure tails gain up to 0.02 by errors of calibration (benchmarks/adaptation.py)."""
@@ -206,7 +212,7 @@ def _notes(
     if n < FEW:
         notes.append(f"{n} samples: a prior of so few is unsure; see its intervals")
     if settings.estimator != "tail":
-        return notes
+        return [*notes, SINGLE]
     if abs(found.slope[0] if found.slope else 0) > 0.99 * estimators.SLOPES[1]:
         notes.append("the tail is as steep as it can be: the samples may be of few classes")
     gain = gain_of_classes(samples, tail, settings.seed) if n >= FEW else 0.0
