@@ -180,8 +180,9 @@ def _refusal(where: str, tested: shift.ShiftTest, anyway: bool) -> str:
     Raises:
         SettingError: unless the user insists.
     """
+    chance = f"p {tested.p:.2g}" if tested.p >= 1e-9 else "p below 1e-9"
     said = (
-        f"{where}: differs in more than how often classes occur (p {max(tested.p, 1e-9):.2g}; the "
+        f"{where}: differs in more than how often classes occur ({chance}; the "
         f"{tested.most} of samples, by {abs(tested.z[tested.most]):.1f} standard deviations)"
     )
     if not anyway:

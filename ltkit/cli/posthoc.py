@@ -47,7 +47,11 @@ Sweep = Annotated[
     bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
 ]
 Every = Annotated[
-    bool, typer.Option("--all", help="Print the accuracy of every value that was tried.")
+    bool,
+    typer.Option(
+        "--all",
+        help="Print the accuracy of every value that was tried; of adapt, each class's share.",
+    ),
 ]
 
 
