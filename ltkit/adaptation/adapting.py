@@ -114,7 +114,7 @@ def adapt(
     found = estimate(samples, tail, draws, settings, columns)
     report("part", 2, 3)
     tested = shift.test(samples, columns, draws, found.shares, found.drawn)
-    where = f"{target.source}:{name}"
+    where = target.source if target.source == targets.IN_MEMORY else f"{target.source}:{name}"
     if tested.p < settings.significance:
         notes.append(_refusal(where, tested, anyway))
     notes += _notes(features, calibrated, samples, tail, found, settings)
