@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import adaptation_page
 import alphanet_plus_page
 import diagnosis
 import reproduce
@@ -490,6 +491,7 @@ def documents() -> dict[Path, str]:
                 RESULTS_HEAD,
                 *regret_table(RESULTS / "regret.json"),
                 *diagnosis.table(),
+                *adaptation_page.table(),
                 *accuracy,
                 *swrm.table(),
                 *small_world.table(),

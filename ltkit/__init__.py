@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ltkit.version import __version__
 
 FUNCTIONS = (
-    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "Model", "adapt", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
     "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
     "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
     "with_base",
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ltkit import records as records
     from ltkit import training as training
     from ltkit.face import Model as Model
+    from ltkit.face import adapt as adapt
     from ltkit.face import bundle as bundle
     from ltkit.face import check as check
     from ltkit.face import compare as compare

@@ -1,7 +1,7 @@
 """The options that several commands share: one wording per idea."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -45,13 +45,13 @@ def setting(name: str, help: str = "", *declared: str, called: str = "", **more:
     )  # fmt: skip
 
 
-def begun(*folders: str) -> Callable[[str], list[str]]:
-    """Return what completes the name of a method in packages of ltkit."""
+def begun(*folders: str, also: Iterable[str] = ()) -> Callable[[str], list[str]]:
+    """Return what completes the name of a method in packages of ltkit, or one of other names."""
 
     def names(incomplete: str) -> list[str]:
         from ltkit.registry import names_in
 
-        known = sorted(name for folder in folders for name in names_in(folder))
+        known = sorted([*also, *(name for folder in folders for name in names_in(folder))])
         return [name for name in known if name.startswith(incomplete)]
 
     return names

@@ -1,11 +1,11 @@
-"""``ltkit posthoc``."""
+"""``ltkit posthoc``; ``adapt``, which reads a second features file, is in `_adapting`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ltkit.cli import _fitted, _inputs, _options, _output, _paths
+from ltkit.cli import _adapting, _fitted, _inputs, _options, _output, _paths
 from ltkit.settings import Counts, Select
 
 if TYPE_CHECKING:
@@ -24,11 +24,34 @@ Method = Annotated[
     typer.Argument(
         help="Correction method; see --list.",
         show_default=False,
-        autocompletion=_options.begun("posthoc"),
+        autocompletion=_options.begun("posthoc", also=[_adapting.METHOD]),
     ),
 ]
+ChosenBy = Annotated[
+    Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="CLASSIFIER",
+        help="Correct this classifier instead of the file's own head.",
+        show_default=False,
+    ),
+]
+Run = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Run of --from, e.g. rho=1; may be repeated."),
+]
+Sweep = Annotated[
+    bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
+]
 Every = Annotated[
-    bool, typer.Option("--all", help="Print the accuracy of every value that was tried.")
+    bool,
+    typer.Option(
+        "--all",
+        help="Print the accuracy of every value that was tried; of adapt, each class's share.",
+    ),
 ]
 
 
@@ -36,29 +59,16 @@ def posthoc(
     method: Method = None,
     feats: _options.Feats = None,
     set_: _options.SetParameter = None,
-    select: Annotated[
-        Select, typer.Option(help="Accuracy on the validation split to choose parameters by.")
-    ] = "balanced",
+    select: ChosenBy = "balanced",
     bins: _options.Bins = None,
     counts: PriorFrom = "file",
     seeds: _options.Seeds = 1,
     base: _options.Base = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="CLASSIFIER",
-            help="Correct this classifier instead of the file's own head.",
-            show_default=False,
-        ),
-    ] = None,
-    run: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Run of --from, e.g. rho=1; may be repeated."),
-    ] = None,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Keep every value on the grid, for curves of compare.")
-    ] = False,
+    from_: From = None,
+    run: Run = None,
+    sweep: Sweep = False,
+    to: _adapting.To = None,
+    anyway: _adapting.Anyway = False,
     every: Every = False,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
@@ -70,6 +80,9 @@ def posthoc(
     With --sweep every value on the method's grid is kept as a run of <stem>.<method>-sweep.h5;
     ltkit compare draws its curve.
 
+    adapt learns how often classes occur among the images of --to, whose labels it does not look at,
+    and refuses images that differ in more than that; docs/production.md.
+
     Example: ltkit posthoc logit-adjust feats.h5 --set tau=1
     """
     from ltkit import posthoc as methods
@@ -79,11 +92,17 @@ def posthoc(
     from ltkit.registry import described
 
     if list_:
-        for line in described(methods, "fit"):
+        for line in (*described(methods, "fit"), _adapting.described()):
             typer.echo(line)
         return
     if method is None:
         raise InputError("METHOD: absent; ltkit posthoc --list names them")
+    if to is not None or anyway or method == _adapting.METHOD:
+        _adapting.check(method, to, seeds=seeds, sweep=sweep, counts=counts)
+        return _adapt(
+            feats, str(to), set_, (base, from_, run or []), bins, anyway=anyway, every=every,
+            target=output, overwrite=overwrite, quiet=quiet,
+        )  # fmt: skip
     wanted = methods.plan(method, _options.parameters(set_), seeds=seeds, sweep=sweep)
     path = _paths.features_path(feats if feats is not None or from_ is None else str(from_), quiet)
     stem = f"{method}-sweep" if sweep else method
@@ -108,7 +127,30 @@ def posthoc(
     )
     if not wanted.on_val:  # what it learned from shows nothing
         _fitted.say_result(features, found.correction, _options.bins(bins), quiet)
-    _output.wrote(target, quiet)
+    return _output.wrote(target, quiet)
+
+
+def _adapt(
+    feats: str | None, to: str, set_: list[str] | None,
+    starts: tuple[Path | None, Path | None, list[str]], bins: str | None, *, anyway: bool,
+    every: bool, target: Path | None, overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Read what ``adapt`` starts from, and adapt it."""
+    from ltkit.files.atomic import check_output
+
+    base, from_, run = starts
+    wanted = _adapting.settings(set_)
+    path = _paths.features_path(feats if feats is not None or from_ is None else str(from_), quiet)
+    target = _paths.output_path(target, path if from_ is None else from_, _adapting.METHOD)
+    named = (path,) if from_ is None else (path, from_)
+    other, split = _adapting.named(to)
+    check_output(target, overwrite=overwrite, inputs=(*named, other))
+    features = _inputs.read_features(path, base, quiet, named[1:])
+    start, said, inputs = _start(features, from_, run)
+    _adapting.adapt(
+        features, other, split, wanted, start, _options.bins(bins), target, said, inputs,
+        anyway=anyway, every=every, quiet=quiet,
+    )  # fmt: skip
 
 
 def _features(

@@ -7,7 +7,7 @@ lists, or tensors. Nothing is printed, and nothing is written but where an outpu
 
 from ltkit.evaluation.ensemble import ensemble
 from ltkit.face.abstaining import rejects, risk_coverage
-from ltkit.face.advice import diagnose, recommend
+from ltkit.face.advice import adapt, diagnose, recommend
 from ltkit.face.arrays import read_correction
 from ltkit.face.fixing import Model, fix
 from ltkit.face.inputs import extract, features, read
@@ -21,7 +21,7 @@ from ltkit.face.unknowns import novelty
 from ltkit.files.bases import with_base
 
 __all__ = [
-    "Model", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
+    "Model", "adapt", "bundle", "check", "compare", "conformal", "diagnose", "ensemble", "evaluate",
     "export", "extract", "features", "fix", "loss", "nearest", "novelty", "predict_sets", "read",
     "read_correction", "recommend", "rejects", "report", "risk_coverage", "save", "study",
     "with_base",

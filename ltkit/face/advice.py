@@ -1,14 +1,29 @@
-"""Why rare classes fail, and which correction to ship, as calls."""
+"""Why rare classes fail, which correction to ship, and for which prior, as calls."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from ltkit.adaptation import Adapted, of_array
+from ltkit.adaptation import adapt as _adapt
 from ltkit.diagnosis import Diagnosis
 from ltkit.diagnosis import diagnose as _diagnose
+from ltkit.face.arrays import Array, single
+from ltkit.files import features as features_file
 from ltkit.files.bases import Start, with_base
 from ltkit.recommendation import Recommendation, Wanted
 from ltkit.recommendation import recommend as _recommend
-from ltkit.records import FeatureSet
-from ltkit.settings import CONFIDENCE, FOLDS, REPEATS, REPLICATES, NeighborSettings, Objective
+from ltkit.records import Correction, FeatureSet
+from ltkit.registry import parameters_of
+from ltkit.settings import (
+    CONFIDENCE,
+    FOLDS,
+    REPEATS,
+    REPLICATES,
+    AdaptSettings,
+    NeighborSettings,
+    Objective,
+)
 
 
 def recommend(
@@ -91,3 +106,43 @@ def diagnose(
     """
     features = with_base(features, base)
     return _diagnose(features, split, k=k, bins=bins, folds=folds, replicates=replicates, seed=seed)
+
+
+def adapt(
+    features: FeatureSet,
+    to: FeatureSet | str | Path | Array,
+    split: str | None = None,
+    *,
+    start: tuple[Correction, int] | None = None,
+    bins: Sequence[int] | None = None,
+    anyway: bool = False,
+    base: Start | None = None,
+    **settings: Any,
+) -> Adapted:
+    """Adapt a classifier to how often classes occur among samples without labels.
+
+    Args:
+        features: with a head, or with `base`, and a validation split.
+        to: features of the same model, their file, or (N, D) numbers; labels are not looked at.
+        split: of these; None: test, or the only one.
+        start: another correction, and which of its runs, in the place of the head.
+        bins: bounds of the medium shot group; None: the file's own.
+        anyway: whether to adapt where more than the classes' frequencies has changed.
+        base: a classifier in the place of the head, or its file.
+        **settings: fields of `ltkit.settings.AdaptSettings`, as ``estimator="map-em"``.
+
+    Returns:
+        ``print`` shows the answer; ``.correction`` goes into `save`, `evaluate` and `export`;
+        ``.document`` has the shares of classes, their intervals, and the test of the shift.
+
+    Raises:
+        InputError: for features of another model, an empty target, or settings out of range.
+        SettingError: for a shift that is not one of classes' frequencies alone.
+    """
+    features = with_base(features, base)
+    if isinstance(to, str | Path):
+        to = features_file.read(Path(to))
+    elif not isinstance(to, FeatureSet):
+        to = of_array(features, single(to, "to"))
+    wanted = AdaptSettings(**parameters_of(AdaptSettings, settings, "adapt"))
+    return _adapt(features, to, split, start=start, bins=bins, settings=wanted, anyway=anyway)

@@ -44,6 +44,8 @@ Objective = Literal["all", "balanced", "few", "harmonic", "worst-group", "worst-
 """What a recommendation maximises."""
 Counts = Literal["file", "estimate"]
 """Where a training prior is from."""
+PriorEstimator = Literal["tail", "map-em", "em", "bbse"]
+"""How the prior of samples without labels is found; see `ltkit.adaptation.estimators`."""
 Auto = Literal["auto"]
 """A number that is chosen on the validation split."""
 
@@ -98,6 +100,9 @@ StoredBins = tuple[int, int] | Literal["auto"] | None
 
 REPLICATES = 2000
 """Bootstrap replicates."""
+
+REPLICATES_OF_PRIOR = 200
+"""Bootstrap replicates of a prior, each of which is learned anew."""
 
 RECOMMENDED = (
     "logit-adjust", "tau-norm", "group-bias", "bias", "vector-scaling", "ncm", "ridge", "lws",

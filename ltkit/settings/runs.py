@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from ltkit.settings.choices import (
+    REPLICATES_OF_PRIOR,
     Activation,
     Amp,
     Augment,
@@ -17,6 +18,7 @@ from ltkit.settings.choices import (
     Interpolation,
     Metric,
     NetworkInput,
+    PriorEstimator,
     Profile,
     RowsOf,
     Sampler,
@@ -226,6 +228,24 @@ class LongTailSettings:
     seed: int = 0
     val_images: int = 20
     test_images: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptSettings:
+    """How a classifier is adapted to the prior of samples without labels.
+
+    estimator: of the prior; see `ltkit.adaptation.estimators` for why ``tail`` is the default.
+    strength: samples that the Dirichlet prior of ``map-em`` counts as, for each class.
+    significance: of the test of the shift; a p below it is refused.
+    replicates: draws of the samples, and of the validation samples.
+    seed: of the draws.
+    """
+
+    estimator: PriorEstimator = "tail"
+    strength: float = 2.0
+    significance: float = 0.01
+    replicates: int = REPLICATES_OF_PRIOR
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ the words are in what is printed.
 """
 
 from bad_inputs.of_abstention import ABSTENTION, NOVELTY
+from bad_inputs.of_adaptation import ADAPTATION
 from bad_inputs.of_advice import ADVICE
 from bad_inputs.of_arguments import ARGUMENTS_AND_STREAMS
 from bad_inputs.of_arrays import ARRAYS_AND_LISTS, IMPORT
@@ -27,5 +28,5 @@ ROWS = (
     *ANY_FILE, *OUTPUTS, *NAMES, *DATA, *CHECKPOINTS, *IMPORT, *NEIGHBORS_AND_ALPHANET, *POSTHOC,
     *EVALUATE, *TRAIN, *EXPORT, *ARGUMENTS_AND_STREAMS, *RECORDS_AND_NUMBERS, *FOLDERS,
     *TORCH_FILES, *ARRAYS_AND_LISTS, *SCRATCH, *ADVICE, *SHIPPING, *COMPOSITION, *STARTS, *EXPERTS,
-    *NETWORKS, *STUDIES, *PRODUCTION, *ABSTENTION, *NOVELTY,
+    *NETWORKS, *STUDIES, *PRODUCTION, *ABSTENTION, *NOVELTY, *ADAPTATION,
 )  # fmt: skip

@@ -1,0 +1,109 @@
+"""``ltkit posthoc adapt`` as it is typed, and what it refuses of its target."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import shifted
+from made import refused
+
+from ltkit.adaptation import targets
+from ltkit.errors import InputError
+from ltkit.files import classifiers, hdf5
+from ltkit.files import features as features_file
+from ltkit.settings import ImportSettings
+from ltkit.sources.arrays import import_arrays
+
+FAST = ("--set", "replicates=100")
+
+
+def write(path, features):
+    """Write features as a file."""
+    arrays = {"weight": features.head.weight, "bias": features.head.bias,
+              "train_counts": shifted.COUNTS}  # fmt: skip
+    for name, split in features.splits.items():
+        if name != "train":
+            arrays |= {f"{name}_features": split.features, f"{name}_labels": split.labels}
+    np.savez(path.with_suffix(".npz"), **arrays)
+    settings = ImportSettings(weight_rows="classes", bins=(20, 100))
+    import_arrays(path.with_suffix(".npz"), path, settings=settings)
+    path.with_suffix(".npz").unlink()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with feats.h5, and prod.h5 with a target alone."""
+    write(tmp_path / "feats.h5", shifted.problem())
+    target = shifted.problem(test=shifted.sample(shifted.tail(-0.8), 600, 5))
+    write(tmp_path / "prod.h5", replace(target, splits={"test": target.split("test")}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_answer_and_the_file(ltkit, folder):
+    code, out, said = ltkit("posthoc", "adapt", "feats.h5", "--to", "prod.h5", *FAST)
+    lines = said.splitlines()
+    assert (code, out.strip()) == (0, "feats.adapt.h5")
+    assert lines[0].startswith("share of classes among 600 samples of prod.h5 (tail: count to the")
+    assert [line.split()[0] for line in lines[1:4]] == ["few", "medium", "many"]
+    assert lines[4].startswith("that shares alone differ: p ")
+    assert lines[4].endswith("no sign of another shift")
+    assert lines[-1] == "wrote feats.adapt.h5"
+    correction, inputs = classifiers.read(folder / "feats.adapt.h5")
+    assert inputs["target"] == hdf5.header(folder / "prod.h5")["digest"]
+    assert correction.extra["prior"].sum() == pytest.approx(1)
+    settings = hdf5.read(folder / "feats.adapt.h5", hdf5.CLASSIFIER).settings
+    assert (settings["method"], settings["estimator"], settings["kept"]) == ("adapt", "tail", False)
+    assert settings["slope"] == pytest.approx(-0.8, abs=0.25)
+
+
+def test_every_class_has_a_line_where_that_is_asked(ltkit, folder):
+    code, _, said = ltkit(
+        "posthoc", "adapt", "feats.h5", "--to", "prod.h5:test", "--all", *FAST,
+        "--set", "estimator=map-em",
+    )  # fmt: skip
+    assert code == 0
+    assert len([line for line in said.splitlines() if line.endswith(("(400)", "(6)"))]) == 2
+
+
+def test_another_correction_can_be_adapted(ltkit, folder):
+    assert ltkit("posthoc", "tau-norm", "feats.h5", "--set", "tau=0.5", "-q")[0] == 0
+    code, _, said = ltkit("posthoc", "adapt", "--from", "feats.tau-norm.h5", "--to", "prod.h5",
+                          *FAST)  # fmt: skip
+    assert code == 0, said
+    header = hdf5.header(folder / "feats.tau-norm.adapt.h5")
+    assert {"from", "target", "features"} <= header["inputs"].keys()
+
+
+def test_the_list_and_the_completion_have_it(ltkit):
+    from ltkit.cli import _options
+
+    lines = ltkit("posthoc", "--list")[1].splitlines()
+    assert lines[-1].startswith("adapt ")
+    assert "estimator=tail" in lines[-1]
+    assert _options.begun("posthoc", also=["adapt"])("ad") == ["adapt"]
+
+
+def test_only_split_is_taken_and_an_empty_one_refused(folder):
+    target = features_file.read(folder / "prod.h5")
+    split = target.split("test")
+    named = replace(target, splits={"train": split})
+    assert targets.split_of(named, None) == "train"
+    assert targets.split_of(target, None) == "test"
+    both = replace(target, splits={"train": split, "val": split})
+    refused(lambda: targets.split_of(both, None), "no split test", "train, val", error=InputError)
+    empty = replace(target, splits={"test": split.at(np.zeros(0, int))})
+    refused(lambda: targets.split_of(empty, None), "test: found no sample", error=InputError)
+
+
+def test_features_without_a_head_are_told_apart_by_their_checkpoint(folder, monkeypatch):
+    features, target = (features_file.read(folder / f"{n}.h5") for n in ("feats", "prod"))
+    bare = replace(target, head=None)
+    assert "not known" in targets.check(features, bare, "test")[0]
+    digests = {"feats.h5": "a" * 64, "prod.h5": "b" * 64}
+    monkeypatch.setattr(hdf5, "header", lambda path: {"inputs": {"checkpoint": digests[path.name]}})
+    refused(
+        lambda: targets.check(features, bare, "test"), "checkpoint: found bbbb", "another model"
+    )
+    digests["prod.h5"] = "a" * 64
+    assert targets.check(features, bare, "test") == []
