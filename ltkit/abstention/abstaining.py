@@ -189,6 +189,8 @@ def _document(
     absent = [n for n, u in zip(judge.sample.names, trained.taught.share, strict=True) if not u]
     if absent:
         notes.append(f"no val sample of {', '.join(absent)} classes: treated like the others")
+    if len(judge.sample.names) == 1:
+        notes.append("all classes are in one shot group: the plug-in ranks as the max softmax does")
     if split == "train":
         notes.append("the network has learned the train images: its errors on others are greater")
     return document | {"figures": list(judge.sample.figures()), "notes": notes}

@@ -57,7 +57,7 @@ def novelty(
         bins: bounds of the medium shot group; None: the file's own.
         replicates: of the bootstrap.
         seed: of the bootstrap.
-        report: called before each step and at the end.
+        report: called with how many samples were compared with the training samples.
 
     Returns:
         What ``ltkit analyze novelty --json`` prints.
@@ -97,19 +97,14 @@ Pair = tuple[Floats, Floats]
 
 def _scored(sides: Sides, k: int, report: Report) -> tuple[dict[str, Pair], tuple[Ints, Ints]]:
     """Return each score of both sides, and the classes that both are taken for."""
-    steps = len(scores.SCORES)
-    report("scores", 0, steps)
     splits: tuple[FeatureSplit, ...] = (sides.known, sides.outsiders)
     (known, said), (others, said_of_others) = (
         scores.of_logits(split, sides.classifier) for split in splits
     )
     found = {name: (known[name], others[name]) for name in known}
-    report("scores", 3, steps)
-    near = [scores.nearest_distances(split, sides.train, k) for split in splits]
-    report("scores", 4, steps)
+    near = [scores.nearest_distances(split, sides.train, k, report) for split in splits]
     shape = scores.shape_of(sides.train, int(sides.classes[-1]) + 1)
     far = [scores.distances_to_classes(split, shape) for split in splits]
-    report("scores", steps, steps)
     found |= {"knn": (near[0], near[1]), "mahalanobis": (far[0], far[1])}
     return found, (sides.classes[said], sides.classes[said_of_others])
 

@@ -24,6 +24,7 @@ from ltkit.errors import InputError
 from ltkit.evaluation.probabilities import logit_blocks
 from ltkit.neighbors.class_means import class_means
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks, unit_rows
+from ltkit.records.progress import Report, silent
 
 SCORES = ("max-softmax", "max-logit", "energy", "knn", "mahalanobis")
 
@@ -59,8 +60,16 @@ def of_logits(split: FeatureSplit, classifier: Classifier) -> tuple[dict[str, Fl
     return found, predicted
 
 
-def nearest_distances(split: FeatureSplit, train: FeatureSplit, k: int) -> Floats:
+def nearest_distances(
+    split: FeatureSplit, train: FeatureSplit, k: int, report: Report = silent
+) -> Floats:
     """Return (N,) distances to the k-th nearest training feature, all of length 1.
+
+    Args:
+        split: N samples.
+        train: what they are compared with, read once for each `QUERIES` of them.
+        k: which of the nearest.
+        report: called with how many are finished.
 
     Example:
         >>> train = FeatureSplit(np.float32([[2, 0], [0, 1]]), np.array([0, 1]))
@@ -72,18 +81,21 @@ def nearest_distances(split: FeatureSplit, train: FeatureSplit, k: int) -> Float
     for rows, features, _ in split.blocks():
         for part in blocks(len(features), QUERIES):
             cosines = _greatest_cosines(unit(features[part]), train, k)
-            squared = np.maximum(2 - 2 * cosines.min(axis=1), 0)
-            found[rows.start + part.start : rows.start + part.stop] = np.sqrt(squared)
+            squared = np.maximum(2 - 2 * cosines.min(axis=1).astype(np.float64), 0)
+            done = rows.start + part.stop
+            found[rows.start + part.start : done] = np.sqrt(squared)
+            report("nearest training images", done, len(split))
     return found
 
 
-def _greatest_cosines(queries: NDArray[np.float32], train: FeatureSplit, k: int) -> Floats:
+def _greatest_cosines(
+    queries: NDArray[np.float32], train: FeatureSplit, k: int
+) -> NDArray[np.float32]:
     """Return (B, k) cosines with the nearest training features."""
-    best = np.full((len(queries), k), -np.inf)
+    best = np.full((len(queries), k), -np.inf, np.float32)
     for _, features, _ in train.blocks():
         for part in blocks(len(features), COMPARED):
-            cosines = (queries @ unit(features[part]).T).astype(np.float64)
-            both = np.concatenate([best, cosines], axis=1)
+            both = np.concatenate([best, queries @ unit(features[part]).T], axis=1)
             best = np.partition(both, both.shape[1] - k, axis=1)[:, -k:]
     return best
 

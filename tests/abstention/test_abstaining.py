@@ -266,6 +266,15 @@ def test_notes(features):
     assert found["notes"][1].startswith("the network has learned the train images")
 
 
+def test_in_one_group_costs_change_nothing(features):
+    found = risk_coverage(features, features.classifier(), Asked(folds=2), bins=(1, 1)).document
+    assert found["notes"] == [
+        "all classes are in one shot group: the plug-in ranks as the max softmax does"
+    ]  # fmt: skip
+    assert found["figures"] == ["many", "all", "balanced"]
+    assert found["difference"]["area"]["balanced"] == pytest.approx(0, abs=1e-9)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch, features):
     """A folder with feats.h5."""

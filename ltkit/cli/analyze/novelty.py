@@ -88,7 +88,7 @@ def novelty(
     document = measured(
         features, judged, outsiders=other, of=of, hold_out=held, split=split, k=k, kept=kept,
         bins=_options.bins(bins), replicates=replicates, seed=seed,
-        report=_output.Progress("scores", quiet, after=2),
+        report=_output.Progress("images", quiet, after=2),
     ) | {"features": str(path)}  # fmt: skip
     document["notes"] = [*notes, *document["notes"]]
     for line in document["notes"]:
