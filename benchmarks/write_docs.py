@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import abstention
 import adaptation_page
 import alphanet_plus_page
+import conformal
 import diagnosis
+import novelty
 import reproduce
 import small_world
 import statistics_page
@@ -491,6 +494,10 @@ def documents() -> dict[Path, str]:
                 RESULTS_HEAD,
                 *regret_table(RESULTS / "regret.json"),
                 *diagnosis.table(),
+                *conformal.table(),
+                *abstention.table(),
+                *novelty.table(),
+                *adaptation_page.table(),
                 *adaptation_page.table(),
                 *accuracy,
                 *swrm.table(),
