@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_answer_and_the_file(ltkit, folder):
     code, out, said = ltkit("posthoc", "adapt", "feats.h5", "--to", "prod.h5", *FAST)
-    lines = said.splitlines()
+    lines = [line for line in said.splitlines() if not line.startswith("part ")]  # when it is slow
     assert (code, out.strip()) == (0, "feats.adapt.h5")
     assert lines[0].startswith("share of classes among 600 samples of prod.h5 (tail: count to the")
     assert [line.split()[0] for line in lines[1:4]] == ["few", "medium", "many"]
