@@ -96,6 +96,13 @@ def test_only_split_is_taken_and_an_empty_one_refused(folder):
     refused(lambda: targets.split_of(empty, None), "test: found no sample", error=InputError)
 
 
+def test_the_own_test_split_is_taken_with_a_note(folder):
+    features = features_file.read(folder / "feats.h5")
+    assert "own test split" in targets.check(features, features, "test")[0]
+    other = features_file.read(folder / "prod.h5")
+    assert targets.check(features, other, "test") == []
+
+
 def test_features_without_a_head_are_told_apart_by_their_checkpoint(folder, monkeypatch):
     features, target = (features_file.read(folder / f"{n}.h5") for n in ("feats", "prod"))
     bare = replace(target, head=None)
