@@ -22,11 +22,11 @@ there are, and follow no tail.
 ESTIMATES = f"""\
 ### Which estimator
 
-Mean L1 distance of the estimated prior from the true one, by sample size, and over all priors of
-the table above but the random ones the mean accuracy in % with {SIZE} samples (`em` and `bbse`: of
-fewer draws). `tail` learns one number, and is the default; where classes follow no tail, `map-em`
-is better, on features whose classes look as they do on val. Tiny ImageNet-LT's own test images
-look otherwise, class by class: there it loses what it gains elsewhere.
+Of {" / ".join(f"`{how}`" for how in ESTIMATORS)}: mean L1 distance of the estimated prior from the
+true one, by sample size; then mean accuracy in % with {SIZE} samples (`em` and `bbse`: of fewer
+draws). `tail` learns one number, and is the default. Where classes follow no tail, `map-em` is
+better, on features whose classes look as they do on val. Tiny ImageNet-LT's own test images look
+otherwise, class by class: there it loses more than it gains elsewhere.
 """
 
 TEST = f"""\
@@ -69,16 +69,16 @@ def _accuracies(shifts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _estimators(shifts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"| features | prior | samples | {' | '.join(ESTIMATORS)} |"
-    yield f"|---|---|---|{'---|' * len(ESTIMATORS)}"
+    sizes = dict.fromkeys(one["samples"] for row in shifts.values() for one in row["by_size"])
+    yield f"| features | prior | {' | '.join(map(str, sizes))} | accuracy, {SIZE} |"
+    yield f"|---|---|{'---|' * len(sizes)}---|"
     for name, row in shifts.items():
-        for one in row["by_size"]:
-            cells = [NAMES[name], one["prior"], str(one["samples"])]
-            cells += [f"{one['l1'][how]:.2f}" for how in ESTIMATORS]
-            yield f"| {' | '.join(cells)} |"
-        made = [one["accuracy"] for one in row["accuracies"] if one["prior"] != "random"]
-        means = [_percent(sum(one[how] for one in made) / len(made)) for how in ESTIMATORS]
-        yield f"| {NAMES[name]} | accuracy | {SIZE} | {' | '.join(means)} |"
+        for prior in dict.fromkeys(one["prior"] for one in row["by_size"]):
+            own = {one["samples"]: one["l1"] for one in row["by_size"] if one["prior"] == prior}
+            cells = [" / ".join(f"{own[size][how]:.2f}" for how in ESTIMATORS) for size in sizes]
+            (accuracy,) = (one["accuracy"] for one in row["accuracies"] if one["prior"] == prior)
+            cells.append(" / ".join(_percent(accuracy[how]) for how in ESTIMATORS))
+            yield f"| {NAMES[name]} | {prior} | {' | '.join(cells)} |"
 
 
 def _tests(tests: Mapping[str, Any]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def test_both_parts_and_the_tables(quick):
     assert none + 0.1 < found <= oracle + 0.02
     assert {row["refused"] for row in rows["cifar100_lt"]["test"] if row["kind"] == "none"} <= {0.0}
     lines = adaptation_page.table(quick)
-    assert len([line for line in lines if line.startswith("| bundled")]) == 9 + 7 + 3
+    assert len([line for line in lines if line.startswith("| bundled")]) == 9 + 3 + 3
     assert adaptation_page.table(quick.parent / "none.json") == []
 
 
