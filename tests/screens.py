@@ -25,7 +25,7 @@ def read_all(master, found):
         found.append(part)
 
 
-def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8", rows=1000):
+def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8", rows=1000, code=0):
     """Run a command with stdout and stderr on a terminal of so many columns; return its lines."""
     master, slave = pty.openpty()
     found = []
@@ -46,7 +46,7 @@ def on_terminal(monkeypatch, words, columns=80, no_color=True, encoding="utf-8",
     reader.join()
     os.close(master)
     text = b"".join(found).decode(encoding)
-    assert not left.value.code, text
+    assert (left.value.code or 0) == code, text
     if no_color:
         assert not re.findall(r"\x1b\[[\d;]*?[34]\d[\d;]*m", text)
     return [line.rstrip() for line in STYLE.sub("", text).splitlines()]

@@ -20,6 +20,14 @@ def sessions():
         yield from commands(console)
 
 
+def with_codes():
+    """Yield each command but ``echo $?``, the lines shown, and the exit code that this shows."""
+    every = list(sessions())
+    for (command, shown), (after, code) in zip(every, [*every[1:], ("", [])], strict=True):
+        if command != "echo $?":
+            yield command, shown, int(code[0]) if after == "echo $?" else 0
+
+
 def form(line):
     """A line without its figures, bars, rules and spaces: what is the same on every machine."""
     return re.sub(r"[-+\d.,…±*─·█▌▐│┃\s]+", "", line)
@@ -36,14 +44,17 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         patched.delenv("LTKIT_FEATURES", raising=False)
-        printed = [on_terminal(patched, shlex.split(c)[1:], rows=24) for c, _ in sessions()]
+        printed = [
+            on_terminal(patched, shlex.split(command)[1:], rows=24, code=code)
+            for command, _, code in with_codes()
+        ]
     return folder, printed
 
 
 @pytest.mark.more
 def test_commands_print_what_is_shown(ran):
     _, printed = ran
-    for (command, shown), lines in zip(sessions(), printed, strict=True):
+    for (command, shown, _), lines in zip(with_codes(), printed, strict=True):
         assert not (wrong := follows(shown, lines)), f"{command}: {wrong}"
 
 
@@ -58,7 +69,7 @@ def test_what_is_shown_is_compared():
 @pytest.mark.more
 def test_the_correction_chosen_gains_on_rare_classes(ran):
     _, printed = ran
-    (lines,) = [p for (c, _), p in zip(sessions(), printed, strict=True) if "compare" in c]
+    (lines,) = [p for (c, *_), p in zip(with_codes(), printed, strict=True) if "compare" in c]
     place = next(n for n, line in enumerate(lines) if line.startswith("logit-adjust tau"))
     assert float(lines[place + 1].split()[0]) > 3
 
