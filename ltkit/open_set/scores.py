@@ -28,8 +28,9 @@ from ltkit.records.progress import Report, silent
 
 SCORES = ("max-softmax", "max-logit", "energy", "knn", "mahalanobis")
 
-QUERIES, COMPARED = 2048, 4096
-"""Samples that are looked up at a time, and training samples they are compared with at a time."""
+QUERIES, COMPARED = 4096, 512
+"""Samples that are looked up at a time, and training samples they are compared with at a time: few,
+so that most such parts have nothing nearer, and the nearest need not be sorted out anew."""
 
 Floats = NDArray[np.float64]
 
@@ -93,10 +94,15 @@ def _greatest_cosines(
 ) -> NDArray[np.float32]:
     """Return (B, k) cosines with the nearest training features."""
     best = np.full((len(queries), k), -np.inf, np.float32)
+    least = best[:, 0].copy()  # of those with the nearest
     for _, features, _ in train.blocks():
-        for part in blocks(len(features), COMPARED):
-            both = np.concatenate([best, queries @ unit(features[part]).T], axis=1)
-            best = np.partition(both, both.shape[1] - k, axis=1)[:, -k:]
+        rows = unit(features)
+        for part in blocks(len(rows), COMPARED):
+            cosines = queries @ rows[part].T
+            nearer = np.flatnonzero(cosines.max(axis=1) > least)
+            both = np.concatenate([best[nearer], cosines[nearer]], axis=1)
+            best[nearer] = np.partition(both, both.shape[1] - k, axis=1)[:, -k:]
+            least[nearer] = best[nearer].min(axis=1)
     return best
 
 
