@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ltkit.evaluation.entries import one_run
-from ltkit.files import classifiers, hdf5
+from ltkit.files import classifiers
 from ltkit.files.bases import Start, read_start
 from ltkit.records import Classifier, Correction, FeatureSet
 from ltkit.settings import Heads
@@ -34,7 +34,7 @@ def classifier_of(
     notes = list[str]()
     if isinstance(named, str | Path):
         path, named = Path(named), classifiers.read_for(Path(named), features)
-        if "tried" in hdf5.read(path, hdf5.CLASSIFIER).settings:
+        if "tried" in classifiers.settings_of(path):
             notes.append(f"{path} was chosen on val: errors there look lower than they are")
     if isinstance(named, Correction):
         return features.corrected(one_run(named, run or {}, how, features)), notes

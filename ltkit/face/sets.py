@@ -137,8 +137,6 @@ def _one(features: FeatureSet, correction: Correction | str | Path, run: Chosen)
 
 def _settings(correction: Correction | str | Path) -> dict[str, Any]:
     """Return what a correction's file was made with; nothing of one in memory."""
-    from ltkit.files import hdf5
+    from ltkit.files import classifiers
 
-    if isinstance(correction, Correction):
-        return {}
-    return dict(hdf5.read(Path(correction), hdf5.CLASSIFIER).settings)
+    return {} if isinstance(correction, Correction) else classifiers.settings_of(Path(correction))
