@@ -75,8 +75,8 @@ MIXUP = """\
 # Similarity by mixup: what it does to the rarest class
 
 {head}
-In CIFAR-10-LT at imbalance 100, a share ρ of the most frequent class's training images is replaced by
-λ times the image and 1 - λ times one of the rarest class, and keeps the frequent label: frequent
+In CIFAR-10-LT at imbalance 100, a share ρ of the most frequent class's training images is replaced
+by λ times the image and 1 - λ times one of the rarest class, and keeps the frequent label: frequent
 images that look like rare ones. The paper varies ρ at λ = 0.2, and λ at ρ = 0.2, with 50 trainings
 each (`--paper`); here the small form, {trainings} trainings of a ResNet-8 on {seen:,} images each.
 
@@ -90,7 +90,7 @@ Means over {seeds} seeds, ± their standard deviation.
 
 ## What it says, and what it does not
 
-The paper's figures are curves and print no numbers: whether ours agree with them **cannot be told**.
+The paper's figures are curves and print no numbers: whether ours agree **cannot be told**.
 {verdict}
 """
 
@@ -148,6 +148,7 @@ def read(path: Path, command: str) -> tuple[dict[str, Any], pd.DataFrame, str]:
 
 
 def markdown(heads: Sequence[str], rows: Iterable[list[str]]) -> str:
+    """Return a table of numbers."""
     lines = [heads, ["---:"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -192,7 +193,7 @@ def _mixup(path: Path) -> str:
 
 
 def _of_mixup(table: pd.DataFrame) -> str:
-    """Say whether the rarest class goes the way that Theorem 1 says, or whether it can go at all."""
+    """Say whether the rarest class goes as Theorem 1 says, or whether it can go at all."""
     rare = table[table["of"] == mixup_similarity.OF[0]]
     most = rare.groupby(["varied", "rho", "lambda"])["accuracy"].mean().max()
     if most < FLOOR:
