@@ -24,7 +24,9 @@ FUNCTIONS = (
 ELSEWHERE = {"import_arrays": "ltkit.sources.arrays"}
 """Functions that the face has no other form of."""
 
-PACKAGES = ("alphanet", "datasets", "estimators", "losses", "posthoc", "records", "training")
+PACKAGES = (
+    "alphanet", "datasets", "estimators", "losses", "posthoc", "prefit", "records", "training",
+)  # fmt: skip
 
 __all__ = ["__version__", *ELSEWHERE, *FUNCTIONS, *PACKAGES]
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ltkit import estimators as estimators
     from ltkit import losses as losses
     from ltkit import posthoc as posthoc
+    from ltkit import prefit as prefit
     from ltkit import records as records
     from ltkit import training as training
     from ltkit.face import Model as Model
