@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "scaling.md"
 SCRIPTS = {
     name: block
     for block, name in re.findall(
-        r"^```\w+\n(# (\S+\.\w+)\n.*?)^```$", PAGE.read_text(), re.M | re.S
+        r"^```\w+\n((?:#!.*\n)?# (\S+\.\w+)\n.*?)^```$", PAGE.read_text(), re.M | re.S
     )
 }
 
@@ -73,6 +73,7 @@ def test_the_page_has_its_scripts_and_they_can_be_read(tmp_path):
             compile(block, name, "exec")
         else:
             subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+    assert SCRIPTS["sweep.sbatch"].startswith("#!/bin/bash\n")  # or sbatch takes it for no script
 
 
 @pytest.mark.more
