@@ -15,12 +15,8 @@ import scale_page
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scaling.md"
-SCRIPTS = {
-    name: block
-    for block, name in re.findall(
-        r"^```\w+\n((?:#!.*\n)?# (\S+\.\w+)\n.*?)^```$", PAGE.read_text(), re.M | re.S
-    )
-}
+NAMED = re.compile(r"^```\w+\n((?:#![^\n]*\n)?# (\S+\.\w+)\n.*?)^```$", re.MULTILINE | re.DOTALL)
+SCRIPTS = {name: block for block, name in NAMED.findall(PAGE.read_text(encoding="utf-8"))}
 
 RAY = """
 import sys
