@@ -55,11 +55,11 @@ SIZES: Mapping[str, Size] = {
     "20,000 classes": Size(20_000, 64, 500_000, 40_000, 50_000),
 }
 GROWTH: Mapping[str, Size] = {
-    f"C {classes}, N {train}": Size(classes, 256, train, 2 * classes, 2 * classes)
+    f"C {classes}, N {train}": Size(classes, 256, train, train // 25, train // 25)
     for classes, train in ((1000, 400_000), (2000, 400_000), (4000, 400_000), (4000, 100_000),
                            (4000, 200_000))
 }  # fmt: skip
-"""Classes doubled at the same rows, and rows doubled at the same classes."""
+"""Classes doubled at the same rows of every split, and rows doubled at the same classes."""
 
 COMMANDS: Mapping[str, str] = {
     "inspect": "inspect F",

@@ -7,16 +7,20 @@
 
 Images are drawn from a population that is known whole, so that the coverage of each draw's
 thresholds is known, too, and nothing but the draw is left to chance. A part of
-benchmarks/results/conformal.json is written anew; the others are kept.
+benchmarks/results/conformal.json is written anew; the others are kept. The first three may be
+shared by processes: --shard 1/4 and so on, then the same without it; see `in_shards`.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import in_shards
 import numpy as np
 
 import ltkit
@@ -28,6 +32,7 @@ from ltkit.prediction_sets.scores import SCORES, Score, training_shares
 from ltkit.prediction_sets.thresholds import THRESHOLDS, Calibration, promise
 from ltkit.records import FeatureSet, FeatureSplit
 from ltkit.settings import SetThreshold
+from ltkit.shards import Shard
 
 RESULTS = Path(__file__).parent / "results" / "conformal.json"
 COVERAGE = 0.9
@@ -72,6 +77,10 @@ SHOWN = (
 """Of the pairs, those in the table by group."""
 
 
+Pair = tuple[str, SetThreshold]
+PAIRS: Sequence[Pair] = list(product(SCORES, THRESHOLDS))
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """All images there are.
@@ -110,13 +119,18 @@ def real(features: FeatureSet, *, tail: bool) -> Population:
     )  # fmt: skip
 
 
-def kept(of: Population, draws: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return the mean coverage over draws of each score and threshold, and of each class."""
+def kept(
+    of: Population, draws: int, pairs: Sequence[Pair] = PAIRS, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Return the mean coverage over draws of scores and thresholds, and of each class.
+
+    Every pair sees the same draws, whichever others there are.
+    """
     rng, classes = np.random.default_rng(seed), len(of.train_count)
     share = np.bincount(of.labels, of.weights, classes)
-    scores = {name: Score(name, training_shares(of.train_count)) for name in SCORES}
+    scores = {name: Score(name, training_shares(of.train_count)) for name, _ in pairs}
     true = {name: score.of_labels(of.p, of.labels) for name, score in scores.items()}
-    found = {(name, how): np.empty((draws, classes)) for name in SCORES for how in THRESHOLDS}
+    found = {pair: np.empty((draws, classes)) for pair in pairs}
     for draw in range(draws):
         rows = rng.choice(len(of.labels), of.size, p=of.weights)
         for (name, how), by_class in found.items():
@@ -149,40 +163,36 @@ def parted(features: FeatureSet, seed: int, images: int) -> FeatureSet:
     return FeatureSet({**splits, **again}, features.classes, features.head, features.settings)
 
 
-def choice(features: FeatureSet, draws: int) -> list[dict[str, Any]]:
+def choice(features: FeatureSet, point: in_shards.Point) -> dict[str, Any]:
     """Return the coverage on new images of what is recommended on the images that calibrate it."""
-    rows = []
-    for goal in GOALS:
-        chosen, coverage, lowest = dict[str, int](), list[float](), list[float]()
-        for draw in range(draws):
-            part = parted(features, draw, SIZES[0])
-            found = conformal(part, wanted=Wanted(COVERAGE, goal=goal, split="test", folds=10))
-            row = next(row for row in found.document["rows"] if row["recommended"])
-            name = f"{row['score']} {row['threshold']}"
-            chosen[name] = chosen.get(name, 0) + 1
-            coverage.append(row["coverage"]["all"])
-            lowest.append(min(row["coverage"][group] for group in ("few", "medium", "many")))
-        rows.append({"goal": goal, "draws": draws, "chosen": chosen, **_mean(coverage),
-                     "lowest_group": float(np.mean(lowest))})  # fmt: skip
-    return rows
+    goal, draws = point["goal"], point["draws"]
+    chosen, coverage, lowest = dict[str, int](), list[float](), list[float]()
+    for draw in range(draws):
+        part = parted(features, draw, SIZES[0])
+        found = conformal(part, wanted=Wanted(COVERAGE, goal=goal, split="test", folds=10))
+        row = next(row for row in found.document["rows"] if row["recommended"])
+        name = f"{row['score']} {row['threshold']}"
+        chosen[name] = chosen.get(name, 0) + 1
+        coverage.append(row["coverage"]["all"])
+        lowest.append(min(row["coverage"][group] for group in ("few", "medium", "many")))
+    return {"goal": goal, "draws": draws, "chosen": chosen, **_mean(coverage),
+            "lowest_group": float(np.mean(lowest))}  # fmt: skip
 
 
-def learned(features: FeatureSet, draws: int) -> list[dict[str, Any]]:
+def learned(features: FeatureSet, point: in_shards.Point) -> dict[str, Any]:
     """Return the coverage on new images of a head that has learned offsets from val."""
-    rows = []
-    for images, penalty in product(SIZES, (None, 0.1)):
-        coverage: dict[bool, list[float]] = {True: [], False: []}
-        for draw in range(draws):
-            part = parted(features, draw, images)
-            one = bias(part, **({} if penalty is None else {"penalty": penalty}))
-            for fresh, every in coverage.items():
-                wanted = Wanted(COVERAGE, "softmax", "marginal", split="test", folds=5)
-                found = conformal(part, one, wanted, fresh=fresh)
-                every.append(found.document["rows"][0]["coverage"]["all"])
-        rows.append({"images": images, "penalty": penalty, "draws": draws,
-                     "as_if_new": _mean(coverage[True]),
-                     "without_fold": _mean(coverage[False])})  # fmt: skip
-    return rows
+    images, penalty, draws = point["images"], point["penalty"], point["draws"]
+    coverage: dict[bool, list[float]] = {True: [], False: []}
+    for draw in range(draws):
+        part = parted(features, draw, images)
+        one = bias(part, **({} if penalty is None else {"penalty": penalty}))
+        for fresh, every in coverage.items():
+            wanted = Wanted(COVERAGE, "softmax", "marginal", split="test", folds=5)
+            found = conformal(part, one, wanted, fresh=fresh)
+            every.append(found.document["rows"][0]["coverage"]["all"])
+    return {"images": images, "penalty": penalty, "draws": draws,
+            "as_if_new": _mean(coverage[True]),
+            "without_fold": _mean(coverage[False])}  # fmt: skip
 
 
 def _mean(values: list[float]) -> dict[str, float]:
@@ -297,24 +307,62 @@ def _rounded(value: Any) -> Any:
     return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
+def points(part: str, draws: int) -> list[in_shards.Point]:
+    """Return the points of a part that may be shared."""
+    if part == "choice":
+        return [{"goal": goal, "draws": draws} for goal in GOALS]
+    if part == "learned":
+        return [{"images": images, "penalty": penalty, "draws": draws}
+                for images, penalty in product(SIZES, (None, 0.1))]  # fmt: skip
+    return [
+        {"images": images, "score": score, "threshold": how, "draws": draws}
+        for images, (score, how) in product(POPULATIONS, PAIRS)
+    ]
+
+
+def measure(part: str, features: FeatureSet, draws: int, shard: Shard | None) -> None:
+    """Measure a part, or a shard of it; write it once all is there."""
+    folder = RESULTS.with_name(f"{RESULTS.stem}.{part}.parts")
+    every = points(part, draws)
+
+    def simulated(point: in_shards.Point) -> dict[str, Any]:
+        name = point["images"]
+        population = made() if name == "made" else real(features, tail=name == "tail")
+        return kept(population, draws, [(point["score"], point["threshold"])])[0]
+
+    of = (
+        simulated
+        if part == "simulate"
+        else partial({"choice": choice, "learned": learned}[part], features)
+    )
+    found = in_shards.measured(
+        folder, every, of, shard, {"part": part, "features": features.inputs}
+    )
+    if shard is not None:
+        return
+    if part == "simulate":
+        names = dict.fromkeys(point["images"] for point in every)
+        pairs = list(zip(every, found, strict=True))
+        write(part, {name: [row for p, row in pairs if p["images"] == name] for name in names})
+    else:
+        write(part, found)
+    in_shards.remove(folder)
+
+
 def main() -> None:
     """Measure one part."""
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=["simulate", "choice", "learned", "features"])
     parser.add_argument("given", nargs="+")
     parser.add_argument("--draws", type=int, default=1000)
+    in_shards.add_option(parser)
     args = parser.parse_args()
     if args.part == "features":
         name, path, *head = args.given
         found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
         rows = found.get("features", {}) | {name: by_group(path, head[0] if head else None)}
         return write("features", {known: rows[known] for known in NAMES if known in rows})
-    features = ltkit.read(args.given[0])
-    if args.part == "simulate":
-        of = {"made": made(), "tail": real(features, tail=True), "even": real(features, tail=False)}
-        return write("simulate", {name: kept(one, args.draws) for name, one in of.items()})
-    measure = {"choice": choice, "learned": learned}[args.part]
-    return write(args.part, measure(features, args.draws))
+    return measure(args.part, ltkit.read(args.given[0]), args.draws, args.shard)
 
 
 if __name__ == "__main__":

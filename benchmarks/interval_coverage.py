@@ -9,22 +9,25 @@ Gaps: the 10,000 test images of the bundled features are the population, of whic
 validation sets (20 images a class) are drawn; the truth is worked out on all of them. A gap is that
 of curves where overall accuracy is so far above the baseline's.
 
-A cell that has its draws is not computed again; the seed of a cell is made of its name.
+A cell that has its draws is not computed again; the seed of a cell is made of its name. Processes
+may share the cells: --shard 1/4 and so on, then the same without it; see `in_shards`.
 
-    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small]
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--shard I/N]
 """
 
+import argparse
 import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import in_shards
 import numpy as np
 from machine import machine
 from numpy.typing import NDArray
@@ -37,6 +40,7 @@ from ltkit.evaluation.intervals import accuracy_estimate, difference_estimate, m
 from ltkit.evaluation.mcnemar import mcnemar
 from ltkit.files import features as features_file
 from ltkit.records import Correction, FeatureSet, FeatureSplit
+from ltkit.shards import Shard
 
 TARGET = Path(__file__).parent / "results" / "interval_coverage.json"
 DRAWS, CLASSES = 1000, 30
@@ -168,8 +172,12 @@ def sweep(features: FeatureSet, method: str) -> Correction:
     return posthoc.fit_features(features, posthoc.plan(method, sweep=True)).correction
 
 
-def gaps(name: str, draws: int, per_class: int, among: Population) -> dict[str, Any]:
+population = cache(Population)
+
+
+def gaps(name: str, draws: int, per_class: int) -> dict[str, Any]:
     """Count the draws whose intervals of gaps between curves hold."""
+    among = population()
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     truth = {(m, above): among.truth(m, above) for m in METHODS for above in ABOVE}
     found: dict[str, dict[str, int]] = {}
@@ -211,13 +219,12 @@ def cells(small: bool) -> Iterator[tuple[str, Callable[[str, int], dict[str, Any
                     partial(accuracies, sizes=SIZES[size], seeds=seeds, effect=EFFECTS[effect]),
                     draws,
                 )
-    among = Population()
     for per_class in (20,) if small else (20, 100):
-        yield f"gaps, {per_class} images", partial(gaps, per_class=per_class, among=among), few
+        yield f"gaps, {per_class} images", partial(gaps, per_class=per_class), few
 
 
-def main(target: Path, small: bool) -> None:
-    """Compute the cells that are not there yet, and write after each."""
+def main(target: Path, small: bool, shard: Shard | None = None) -> None:
+    """Compute the cells that are not there yet, or a shard of them; write them once all are."""
     done: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py",
         "cells": {},
@@ -225,12 +232,31 @@ def main(target: Path, small: bool) -> None:
     if target.is_file():
         done = json.loads(target.read_text(encoding="utf-8"))
     done["machine"] = machine()
-    for name, compute, draws in cells(small):
-        if done["cells"].get(name, {}).get("draws", 0) < draws:
-            done["cells"][name] = compute(name, draws)
-            print(name, done["cells"][name], file=sys.stderr, flush=True)
-            target.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    missing = {
+        name: (compute, draws)
+        for name, compute, draws in cells(small)
+        if done["cells"].get(name, {}).get("draws", 0) < draws
+    }
+
+    def measure(point: in_shards.Point) -> dict[str, Any]:
+        name = point["cell"]
+        compute, draws = missing[name]
+        found = compute(name, draws)
+        print(name, found, file=sys.stderr, flush=True)
+        return found
+
+    points = [{"cell": name, "draws": draws} for name, (_, draws) in missing.items()]
+    folder = target.with_suffix(".parts")
+    found = in_shards.measured(folder, points, measure, shard, {"replicates": REPLICATES})
+    if shard is None:
+        done["cells"] |= dict(zip(missing, found, strict=True))
+        target.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        in_shards.remove(folder)
 
 
 if __name__ == "__main__":
-    main(TARGET, "--small" in sys.argv)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--small", action="store_true")
+    in_shards.add_option(parser)
+    asked = parser.parse_args()
+    main(TARGET, asked.small, asked.shard)

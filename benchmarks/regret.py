@@ -9,7 +9,8 @@ what test shows in 95 % of the draws, but for the noise of test itself, which is
 
     python benchmarks/regret.py NAME=FEATURES.h5[,BASE.h5] ... [--draws 20] [--hits DIR] [--small]
 
-adds draws to benchmarks/results/regret.json, and goes on where it was stopped. --hits keeps which
+adds draws to benchmarks/results/regret.json, and goes on where it was stopped. Processes may share
+the draws: --shard 1/4 and so on, then the same without it; see `in_shards`. --hits keeps which
 images every candidate is right on, draw by draw, so that a change of the rule is judged without a
 new fit. --small makes three draws of two quick methods on the bundled features, and writes to
 standard output.
@@ -18,13 +19,15 @@ standard output.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import in_shards
 import numpy as np
 from machine import machine
 from numpy.typing import NDArray
@@ -306,8 +309,10 @@ def main() -> int:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--target", type=Path, default=TARGET)
     parser.add_argument("--hits", type=Path, metavar="DIR")
+    in_shards.add_option(parser)
     asked = parser.parse_args()
-    methods, draws = (SMALL, 3) if asked.small else (RECOMMENDED, asked.draws)
+    if asked.small and asked.shard:
+        parser.error("--small: so few draws are not shared; leave --shard out")
     bundled = resources.files("ltkit") / "data" / "demo" / "feats.h5"
     given = asked.files or [f"cifar100_lt={bundled}"]
     kept: dict[str, Any] = {"machine": machine(), "per_class": PER_CLASS, "draws": {}}
@@ -315,20 +320,52 @@ def main() -> int:
         kept = json.loads(asked.target.read_text(encoding="utf-8"))
     for name, features in problems(given):
         done = kept["draws"].setdefault(name, [])
-        if len(done) >= draws:
-            continue
-        hits = [asked.hits and asked.hits / f"{name}.{number}.npz" for number in range(draws)]
-        known = all(file and file.exists() for file in hits[len(done) :])
-        pool = pooled(features, () if known else methods)
-        for number in range(len(done), draws):
-            done.append(draw(pool, number, hits[number]))
-            show(name, number + 1, draws)
-            kept["rows"] = rows_of(kept["draws"])
-            if not asked.small:
-                asked.target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        if asked.small:
+            drawn = drawing(name, features, SMALL, [None] * 3)
+            done += [drawn({"draw": number}) for number in range(3)]
+        elif len(done) < asked.draws:
+            more(name, features, done, asked)
+        kept["rows"] = rows_of(kept["draws"])
+        if not asked.small and not asked.shard:
+            asked.target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     if asked.small:
         print(json.dumps(kept["rows"], indent=1))
     return 0
+
+
+def more(
+    name: str, features: FeatureSet, done: list[dict[str, Any]], asked: argparse.Namespace
+) -> None:
+    """Add the draws of a features file that are not done, or leave a shard of them beside."""
+    numbers = range(len(done), asked.draws)
+    hits = [asked.hits and asked.hits / f"{name}.{number}.npz" for number in range(asked.draws)]
+    known = all(file and file.exists() for file in hits[len(done) :])
+    folder = asked.target.with_name(f"{asked.target.stem}.{name.replace(', ', '-')}.parts")
+    found = in_shards.measured(
+        folder,
+        [{"draw": number} for number in numbers],
+        drawing(name, features, () if known else RECOMMENDED, hits),
+        asked.shard,
+        {"name": name, "inputs": features.inputs, "methods": list(RECOMMENDED)},
+    )
+    if not asked.shard:
+        done += found
+        in_shards.remove(folder)
+
+
+def drawing(
+    name: str, features: FeatureSet, methods: Sequence[str], hits: Sequence[Path | None]
+) -> Callable[[in_shards.Point], dict[str, Any]]:
+    """Return what makes a draw; the candidates are fitted with the first."""
+    pool = cache(lambda: pooled(features, methods))
+
+    def one(point: in_shards.Point) -> dict[str, Any]:
+        number = point["draw"]
+        found = draw(pool(), number, hits[number])
+        show(name, number + 1, len(hits))
+        return found
+
+    return one
 
 
 def rows_of(draws: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

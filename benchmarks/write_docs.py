@@ -2,7 +2,8 @@
 
     python benchmarks/write_docs.py [--check]
 
-They are results.md, alphanet-plus.md, statistics.md, performance.md, reliability.md and studies/.
+They are results.md, alphanet-plus.md, statistics.md, performance.md, reliability.md and studies/,
+and the table in scaling.md.
 With --check, nothing is written; the exit code is 1 when a document is not what would be written.
 """
 
@@ -18,6 +19,7 @@ import conformal
 import diagnosis
 import novelty
 import reproduce
+import scale_page
 import small_world
 import statistics_page
 import studies_page
@@ -510,6 +512,9 @@ def documents() -> dict[Path, str]:
         ),
         ROOT / "docs" / "statistics.md": statistics_page.document(
             RESULTS / "interval_coverage.json"
+        ),
+        ROOT / "docs" / "scaling.md": scale_page.document(
+            ROOT / "docs" / "scaling.md", RESULTS / "scale.jsonl"
         ),
         ROOT / "docs" / "performance.md": "\n".join([PERFORMANCE_HEAD, *speed]),
         ROOT / "docs" / "reliability.md": "\n".join(

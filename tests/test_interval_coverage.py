@@ -8,6 +8,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import interval_coverage
 
+from ltkit.shards import Shard
+
 
 def test_every_cell_has_its_draws_and_is_not_computed_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(interval_coverage, "REPLICATES", 100)
@@ -33,3 +35,19 @@ def test_every_cell_has_its_draws_and_is_not_computed_again(tmp_path, capsys, mo
     interval_coverage.main(target, small=True)
     assert capsys.readouterr().err.startswith("2 images, 1 seeds, none effect")
     assert json.loads(target.read_text(encoding="utf-8"))["cells"].keys() == cells.keys()
+
+
+def test_shards_give_the_same_cells(tmp_path, monkeypatch):
+    monkeypatch.setattr(interval_coverage, "EFFECTS", {"none": 0.0})
+    monkeypatch.setattr(interval_coverage, "gaps", lambda name, draws, per_class: {"draws": draws})
+    monkeypatch.setattr(interval_coverage, "machine", lambda: "m")
+    interval_coverage.main(tmp_path / "whole.json", small=True)
+    for number in (3, 1):
+        interval_coverage.main(tmp_path / "s.json", small=True, shard=Shard(number, 3))
+    assert sorted(path.name for path in (tmp_path / "s.parts").iterdir()) == [
+        "points.shard-1-of-3.json", "points.shard-3-of-3.json",
+    ]  # fmt: skip
+    assert not (tmp_path / "s.json").exists()
+    interval_coverage.main(tmp_path / "s.json", small=True)  # the second never ran
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.json", "whole.json"]
+    assert (tmp_path / "s.json").read_bytes() == (tmp_path / "whole.json").read_bytes()

@@ -66,35 +66,58 @@ def sweep(
         InputError: without a validation split, when a k is out of range, or as `Study.fit`; saved
             fits are then kept.
     """
+    score = _Score(wanted.features, groups)
+    points, files = [], []
+    with parts.locked():
+        for setting in _settings(wanted, ks, metrics, runs):
+            file, correction = _fit(wanted, setting, runs, parts, device, report)
+            files.append(file)
+            points += score.points(correction, *setting)
+    return points, score.baseline(), files
+
+
+def _settings(
+    wanted: Study, ks: Iterable[int], metrics: Iterable[Metric], runs: Sequence[AlphaNetSettings]
+) -> list[tuple[int, Metric]]:
+    """Return every k and metric, all checked before the first fit takes the place of kept ones.
+
+    Raises:
+        InputError: without a validation split, or when a k is out of range.
+    """
     features = wanted.features
-    val = features.splits.get("val")
-    if val is None:
+    if features.splits.get("val") is None:
         raise InputError(
             f"{features.source}: no validation split to score a sweep on; extract one, or fit a "
             "single setting with alphanet fit"
         )
-    settings = [(metric, k) for metric in metrics for k in ks]
-    for metric, k in settings:  # all of them, before the first fit takes the place of kept ones
+    settings = [(k, metric) for metric in metrics for k in ks]
+    for k, metric in settings:
         wanted.neighbors(k, metric, runs[0].seed)
-    score = _Score(features, groups)
-    points, files = [], []
-    with parts.locked():
-        for metric, k in settings:
-            file = parts.path(f"{metric}-{k}")
-            correction = _kept(file, parts.run) if parts.has(file) else None
-            if correction is None:
-                correction = wanted.fit(runs, k, metric, device)
-                parts.begin()
-                classifiers.write(
-                    file, correction, settings=parts.run, command="",
-                    inputs=features.inputs,
-                )  # fmt: skip
-                report(f"{metric}, k {k}: {len(runs)} runs fitted")
-            else:
-                report(f"{metric}, k {k}: taken from {file}")
-            files.append(file)
-            points += score.points(correction, k, metric)
-    return points, score.baseline(), files
+    return settings
+
+
+def _fit(
+    wanted: Study,
+    setting: tuple[int, Metric],
+    runs: Sequence[AlphaNetSettings],
+    parts: Parts,
+    device: str,
+    report: Callable[[str], None],
+) -> tuple[Path, Correction]:
+    """Return all runs of one k and metric, and the file that keeps them."""
+    k, metric = setting
+    file = parts.path(f"{metric}-{k}")
+    correction = _kept(file, parts.run) if parts.has(file) else None
+    if correction is not None:
+        report(f"{metric}, k {k}: taken from {file}")
+        return file, correction
+    correction = wanted.fit(runs, k, metric, device)
+    parts.begin()
+    classifiers.write(
+        file, correction, settings=parts.run, command="", inputs=wanted.features.inputs
+    )
+    report(f"{metric}, k {k}: {len(runs)} runs fitted")
+    return file, correction
 
 
 def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
@@ -235,3 +258,50 @@ def sweep_features(
     chosen = choose(points, baseline, select, at_most_loss)
     file = files[points.index(chosen) * len(files) // len(points)]
     return Sweep(points, baseline, chosen, only(classifiers.read(file)[0], chosen))
+
+
+def fit_shard(
+    features: FeatureSet,
+    settings: AlphaNetSettings = AlphaNetSettings(),  # noqa: B008 - it is frozen
+    *,
+    ks: Sequence[int],
+    metrics: Sequence[Metric],
+    rhos: Sequence[float],
+    seeds: int,
+    parts: Parts,
+    seed: int = 0,
+    of: Sequence[str] = ("few",),
+    bins: Sequence[int] | None = None,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda message: None,
+    note: Callable[[str], None] = lambda message: None,
+) -> list[Path]:
+    """Fit a shard's settings of a sweep, for `sweep_features` to take up with parts resumed.
+
+    Args:
+        features: as `sweep_features`; so are those below, but for `parts`.
+        settings: settings of all runs.
+        ks: numbers of neighbours.
+        metrics: distances between classes.
+        rhos: base samples per few-shot sample.
+        seeds: number of seeds.
+        parts: those of a shard.
+        seed: the first seed.
+        of: classes to correct.
+        bins: of the shot groups.
+        device: device to train on.
+        report: called with a line for each fit.
+        note: called with what was assumed.
+
+    Returns:
+        The files of the shard's fits.
+
+    Raises:
+        InputError: as `sweep`, or when another process is the same shard.
+    """
+    wanted, _ = study_of_groups(features, of, bins=bins, note=note)
+    runs = runs_of(settings, rhos, seeds, seed)
+    every = _settings(wanted, ks, metrics, runs)
+    own = every if parts.shard is None else parts.shard.own(every)
+    with parts.locked():
+        return [_fit(wanted, setting, runs, parts, device, report)[0] for setting in own]

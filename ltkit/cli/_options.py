@@ -18,6 +18,7 @@ from ltkit.settings import (
     flag,
 )
 from ltkit.settings import StoredBins as StoredBinsOf
+from ltkit.shards import Shard as OneOf
 
 if TYPE_CHECKING:
     from ltkit.records import FeatureSet
@@ -167,6 +168,17 @@ StoredBins = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
+Shard = Annotated[
+    OneOf | None,
+    typer.Option(
+        "--shard",
+        parser=OneOf.of,
+        metavar="I/N",
+        help="Compute one of N shares, while other processes compute the rest; then the same "
+        "command with --resume and without --shard writes the output.",
+        show_default=False,
+    ),
+]
 SetParameter = Annotated[
     list[str] | None,
     typer.Option(

@@ -21,6 +21,7 @@ from ltkit.errors import printable as printable
 
 if TYPE_CHECKING:
     from ltkit.records import Dataset
+    from ltkit.shards import Shard
 
 
 LONGEST, CUT = 300, " ... "
@@ -67,6 +68,32 @@ def resumable(what: str) -> Iterator[None]:
         raise
 
 
+def end_of_shard(
+    shard: "Shard", own: int, total: int, kept: Path, output: Path, *, json: bool, quiet: bool
+) -> None:
+    """Say what a shard has done, and how the output comes of it.
+
+    Args:
+        shard: the shard.
+        own: its parts.
+        total: the parts of all shards.
+        kept: where they are kept.
+        output: what is made of them all.
+        json: whether to print a document.
+        quiet: whether to print no messages.
+    """
+    say(f"shard {shard}: {own} of {total} parts are in {kept}", quiet)
+    say(
+        "once every shard is done, the same command with --resume and without --shard writes "
+        f"{output}", quiet,
+    )  # fmt: skip
+    if json:
+        print_json({
+            "schema": "ltkit.shard/1", "shard": str(shard), "parts": own, "of": total,
+            "kept": str(kept), "output": str(output),
+        })  # fmt: skip
+
+
 def say_notes(dataset: "Dataset", quiet: bool = False) -> None:
     """Say what was assumed of a dataset, and which splits list an image more than once."""
     for line in dataset.notes:
@@ -108,8 +135,12 @@ def print_json(document: Any) -> None:
 
 
 def command_line() -> str:
-    """Return the command as typed, without the program's folder, for files to record."""
-    return shlex.join(["ltkit", *map(_as_text, sys.argv[1:])])
+    """Return the command as typed, for files to record.
+
+    It has neither the program's folder nor ``--resume``, which says where a run began.
+    """
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["ltkit", *map(_as_text, words)])
 
 
 def _as_text(word: str) -> str:

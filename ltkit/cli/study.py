@@ -57,6 +57,7 @@ def study(
     ] = False,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
+    shard: _options.Shard = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -66,7 +67,7 @@ def study(
 
     The folder gets table.csv, study.json (rows, settings, what they come to), study.html and, with
     the kaleido package, the figures as SVG, PDF and PNG. Each point is kept as soon as it is
-    measured; --resume goes on from there.
+    measured; --resume goes on from there. With --shard, several processes measure at once.
 
     Example: ltkit study theorems -o theorems
     """
@@ -77,9 +78,14 @@ def study(
     given = Given("paper" if paper else "small", seed, folder, **inputs)
     with _output.resumable("points"):
         document = _running.run(
-            name, given, resume=resume, overwrite=overwrite, command=_output.command_line(),
-            report=partial(_output.say, quiet=quiet), note=_output.note(quiet),
+            name, given, resume=resume, overwrite=overwrite, shard=shard,
+            command=_output.command_line(), report=partial(_output.say, quiet=quiet),
+            note=_output.note(quiet),
         )  # fmt: skip
+    if shard is not None:
+        counts = document["own"], len(document["points"])
+        page = folder / "study.html"
+        return _output.end_of_shard(shard, *counts, folder, page, json=json, quiet=quiet)
     if json:
         return _output.print_json(document)
     for heading, sentence in document["sentences"]:

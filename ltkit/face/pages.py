@@ -9,6 +9,7 @@ from ltkit.files.bases import Start, with_base
 from ltkit.recommendation import Recommendation
 from ltkit.records import Dataset, FeatureSet
 from ltkit.settings import REPLICATES, NeighborSettings, PathRule
+from ltkit.shards import Shard
 from ltkit.studies import Form, Given
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def study(
     device: str = "cpu",
     resume: bool = False,
     overwrite: bool = False,
+    shard: str | None = None,
 ) -> "pd.DataFrame":
     """Repeat an experiment of the papers, as ``ltkit study`` does.
 
@@ -96,9 +98,11 @@ def study(
         device: to compute on.
         resume: go on from the points that the folder holds.
         overwrite: start again in the place of another run.
+        shard: ``i/n``, to measure the i-th of n shares of the points alone, while other processes
+            measure theirs; the same call with `resume` and without it then writes the files.
 
     Returns:
-        The tidy table. What it comes to is in ``frame.attrs["document"]``.
+        The tidy table. What it comes to is in ``frame.attrs["document"]``. Of a shard, its rows.
 
     Raises:
         InputError: as `ltkit.studies._running.run`.
@@ -109,7 +113,10 @@ def study(
 
     folder = Path(f"study-{name}" if output is None else output)
     given = Given(form, seed, folder, features, images, device)
-    document = _running.run(name, given, resume=resume, overwrite=overwrite, command=COMMAND)
+    document = _running.run(
+        name, given, resume=resume, overwrite=overwrite, command=COMMAND,
+        shard=None if shard is None else Shard.of(shard),
+    )  # fmt: skip
     frame = pd.DataFrame(document["rows"], columns=document["columns"])
     frame.attrs["document"] = document
     return frame

@@ -1,7 +1,7 @@
 """A file or folder appears whole or not at all: written beside its name, then renamed onto it.
 
 Of one output there is one writer at a time: who would write it holds its lock, a command from its
-first check to its end.
+first check to its end. Shards of one run hold it together, and none of them writes the output.
 """
 
 import errno
@@ -13,15 +13,20 @@ import signal
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from ltkit.errors import InputError
+from ltkit.shards import Shard
 
 SCRATCH = (".journal", ".partial", ".parts", ".jsonl")
 """Suffixes of the names next to an output that belong to its writer; see `scratch`."""
+
+PATIENCE = 1.0
+"""Seconds that a shard waits for a lock, which others hold alone for a moment as they end."""
 
 _held: dict[tuple[str, str], int] = {}
 """This process's locks by folder and name, with the number of times each is held."""
@@ -41,22 +46,30 @@ def command() -> Iterator[None]:
             _command.pop()
 
 
-def hold(path: Path) -> None:
+def hold(path: Path, *, shared: bool = False) -> None:
     """Lock an output until the command's end; outside a command, only check that nobody writes it.
+
+    Args:
+        path: the output.
+        shared: as `locked`.
 
     Raises:
         InputError: when another process writes it, or its folder does not support locks.
     """
     with ExitStack() as now:
-        (_command[-1] if _command else now).enter_context(locked(path))
+        (_command[-1] if _command else now).enter_context(locked(path, shared=shared))
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of an output and its writer's files until the end of the block.
 
     A process may hold it more than once. The lock is one of the system, on a file beside the
     output, and goes with the process; the file is removed at the end, but not by a kill.
+
+    Args:
+        path: the output.
+        shared: whether others may hold it as well, if they share it, too.
 
     Raises:
         InputError: when another process writes it, or its folder does not support locks.
@@ -71,7 +84,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         with uninterrupted():
             if not _held.get(key):
-                handle = _lock(file, path)
+                handle = _lock(file, path, shared)
             _held[key] = _held.get(key, 0) + 1
         yield
     finally:
@@ -81,12 +94,27 @@ def locked(path: Path) -> Iterator[None]:
             if handle is not None:
                 _held.pop(key)
                 try:
-                    file.unlink(missing_ok=True)
+                    if not shared or _alone(handle):
+                        file.unlink(missing_ok=True)
                 finally:
                     os.close(handle)
 
 
-def _lock(file: Path, path: Path) -> int:
+@contextmanager
+def locked_by(path: Path, shard: Shard | None) -> Iterator[None]:
+    """Hold the lock of an output alone or, as one shard of a run, together with the others.
+
+    Raises:
+        InputError: as `locked`, or when another process is the same shard.
+    """
+    with ExitStack() as locks:
+        locks.enter_context(locked(path, shared=shard is not None))
+        if shard is not None:
+            locks.enter_context(locked(path.with_name(f"{path.name}.{shard.label}")))
+        yield
+
+
+def _lock(file: Path, path: Path, shared: bool) -> int:
     """Lock the file that stands for an output, creating it if absent; return its descriptor."""
     while True:
         handle = open_own(file, os.O_RDWR | os.O_CREAT)  # NFS locks only what may be written
@@ -95,31 +123,49 @@ def _lock(file: Path, path: Path) -> int:
             own = os.fstat(handle)
             if own.st_size:
                 raise stranger(file)
-            flock(handle, path)
+            flock(handle, path, shared=shared)
             with suppress(FileNotFoundError):  # its holder may have removed it since it was opened
                 if os.path.samestat(own, file.stat(follow_symlinks=False)):
                     undo.pop_all()
                     return handle
 
 
-def flock(handle: int, path: Path) -> None:
-    """Lock an open file that only the writer of an output may use.
+def flock(handle: int, path: Path, *, shared: bool = False) -> None:
+    """Lock an open file that only the writer of an output, or only its shards, may use.
 
     Raises:
         InputError: when another has locked it, or its file system does not support locks.
     """
+    until = time.monotonic() + PATIENCE * shared
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path}: another process{_holder(os.fstat(handle).st_ino)} is writing it; wait, or "
-            "choose another -o"
-        ) from error
+        while not _taken(handle, shared):
+            if time.monotonic() >= until:
+                raise InputError(
+                    f"{path}: another process{_holder(os.fstat(handle).st_ino)} is writing it; "
+                    "wait, or choose another -o"
+                )
+            time.sleep(0.02)
     except OSError as error:
         raise InputError(
             f"{path}: its folder does not support locks ({error.strerror}), so two writers could "
             "mix; choose an -o on another file system"
         ) from error
+
+
+def _taken(handle: int, shared: bool) -> bool:
+    """Lock an open file; return False where another has it."""
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alone(handle: int) -> bool:
+    """Return whether no other process shares a lock, by taking it alone."""
+    with suppress(OSError):
+        return _taken(handle, shared=False)
+    return False
 
 
 def open_own(path: Path, flags: int) -> int:
@@ -162,8 +208,9 @@ def _holder(inode: int) -> str:
 
 
 def check_output(
-    path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = (), writes: bool = True
-) -> None:
+    path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = (), writes: bool = True,
+    shared: bool = False,
+) -> None:  # fmt: skip
     """Refuse an output that cannot or must not be written, before any work; `hold` it.
 
     Args:
@@ -171,6 +218,7 @@ def check_output(
         overwrite: whether an existing file may be replaced.
         inputs: files the command reads, which must not be its output.
         writes: whether this process writes; of several with one output, only one does.
+        shared: whether this process is a shard of the run that writes; see `locked`.
 
     Raises:
         InputError: when the folder is absent or not writable, the output is a folder or an input,
@@ -192,7 +240,7 @@ def check_output(
     if not _writable(folder):
         raise InputError(f"{folder}: cannot write there; choose another output with -o")
     if writes:
-        hold(path)
+        hold(path, shared=shared)
         _refuse_existing(path, overwrite)  # who held it before may have written it by now
 
 

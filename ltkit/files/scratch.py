@@ -19,8 +19,9 @@ from typing import Any
 
 from ltkit.errors import FormatError, InputError
 from ltkit.files import hdf5, isolated
-from ltkit.files.atomic import locked, open_own, replacing, stranger, temporary_beside
+from ltkit.files.atomic import locked_by, open_own, replacing, stranger, temporary_beside
 from ltkit.files.opening import MAGIC
+from ltkit.shards import Shard
 
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors of file systems without hard links."""
@@ -82,32 +83,38 @@ class Parts:
     """A folder of a run's finished parts, next to its output.
 
     A file in it says of which run they are. A part is known by its name and by the settings that
-    it keeps, which are those of the run.
+    it keeps, which are those of the run. Shards of a run put theirs into one folder, and go on with
+    what they find there.
     """
 
     MARK = "ltkit-parts"
     LINE = re.compile(rb"ltkit-parts 1 ([0-9a-f]{64})\n")
 
-    def __init__(self, folder: Path, run: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, folder: Path, run: Mapping[str, Any], *, resume: bool, shard: Shard | None = None
+    ) -> None:
         """Look at what is there, without changes.
 
         Args:
             folder: the folder.
             run: the settings that all parts share.
-            resume: whether to reuse existing parts.
+            resume: whether to reuse existing parts, as a shard always does.
+            shard: which of the parts are made here; None: all.
 
         Raises:
             InputError: when what is there is not known to be ltkit's, or, on resuming, belongs
                 to another run.
         """
-        self.folder, self.run = folder, dict(run)
+        self.folder, self.run, self.shard = folder, dict(run), shard
+        resume = resume or shard is not None
         self._line = _line(run)
         found = self._owned()
         self._check()
         if resume and found is not None and found != self._line:
+            anew = "start again without --resume" if shard is None else "remove it"
             raise InputError(
                 f"{folder}: belongs to a sweep with other settings; resume with the settings of "
-                "the first run, or start again without --resume"
+                f"the first run, or {anew}"
             )
         self._ready = resume and found is not None
 
@@ -134,8 +141,8 @@ class Parts:
         return found is not None
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the lock of the output the parts belong to; see `atomic.locked`."""
-        return locked(self.folder)
+        """Hold the lock of the output the parts belong to; see `atomic.locked_by`."""
+        return locked_by(self.folder, self.shard)
 
     def begin(self) -> None:
         """Create the folder, replacing one of a run that is not resumed.
@@ -145,11 +152,16 @@ class Parts:
         """
         if self._ready:
             return
-        self.remove()
-        with replacing(self.folder) as made:
-            made.unlink()
-            made.mkdir()
-            (made / self.MARK).write_bytes(self._line)
+        if self.shard is None:
+            self.remove()
+        try:
+            with replacing(self.folder) as made:
+                made.unlink()
+                made.mkdir()
+                (made / self.MARK).write_bytes(self._line)
+        except (InputError, OSError):
+            if self.shard is None or self._owned() != self._line:
+                raise  # it is not that another shard has made the folder by now
         self._ready = True
 
     def _check(self) -> None:
@@ -164,8 +176,8 @@ class Parts:
     def _is_part(self, path: Path, line: bytes) -> bool:
         """Return whether a file is a part of the run with this identifying line."""
         file = opened(path)
-        if file is None:
-            return False
+        if file is None:  # another shard's temporary file, which has its name by now
+            return True
         with file:
             if path.suffix != ".h5" or file.read(len(MAGIC)) != MAGIC:
                 return False

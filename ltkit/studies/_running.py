@@ -11,12 +11,13 @@ import pandas as pd
 import ltkit.studies as package
 from ltkit import registry
 from ltkit.errors import InputError, SettingError, listed
-from ltkit.files.atomic import locked, write_text
+from ltkit.files.atomic import locked_by, write_text
 from ltkit.files.strict_json import dumps
 from ltkit.files.tables import write_csv
 from ltkit.reporting import drawing, page
 from ltkit.reporting.exhibits import Section
 from ltkit.settings import RANGES
+from ltkit.shards import Shard
 from ltkit.studies import Form, Given, Point, Row, Told
 from ltkit.studies._kept import Kept
 from ltkit.version import __version__
@@ -34,6 +35,7 @@ def run(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    shard: Shard | None = None,
     command: str = "",
     report: Say = silent,
     note: Say = silent,
@@ -45,26 +47,37 @@ def run(
         given: what it works on.
         resume: whether to go on from the points that the folder holds.
         overwrite: whether to start again in the place of another run.
+        shard: which of the points to measure, for a run that resumes to write the files; None: all.
         command: the command that does it again.
         report: called with a line for each point.
         note: called with what is left out.
 
     Returns:
-        The document in ``study.json``.
+        The document in ``study.json``, which has the sentences; of a shard, its rows.
 
     Raises:
-        InputError: for an unknown study, one without what it needs, a folder that is not its own.
+        InputError: for an unknown study, one without what it needs, a folder that is not its own,
+            a shard that would start again.
     """
     study = load(name, given)
     points = study.points(given)
     if not given.folder.parent.is_dir():
         raise InputError(f"{given.folder.parent}: no such folder; make it, or choose another -o")
+    if shard is not None and overwrite:
+        raise SettingError("overwrite", "a shard goes on with what others do; leave it out")
     settings = {"study": name, "form": given.form, "seed": given.seed, "points": points}
-    with locked(given.folder):
-        kept = Kept(given.folder, settings | _inputs(given), resume=resume, overwrite=overwrite)
+    document = {"columns": list(study.COLUMNS), **settings, **_inputs(given)}
+    with locked_by(given.folder, shard):
+        kept = Kept(
+            given.folder, settings | _inputs(given),
+            resume=resume, overwrite=overwrite, shard=shard,
+        )  # fmt: skip
+        if shard is not None:
+            own = shard.own(points)
+            rows = _measured(study, own, given, kept, report)
+            return document | {"schema": "ltkit.study-shard/1", "own": len(own), "rows": rows}
         rows = _measured(study, points, given, kept, report)
-        table = pd.DataFrame(rows, columns=list(study.COLUMNS))
-        told: Told = study.tell(table, given)
+        told: Told = study.tell(pd.DataFrame(rows, columns=document["columns"]), given)
         document = {
             "schema": "ltkit.study/1", "title": study.TITLE, **settings, **_inputs(given),
             "written_by": f"ltkit {__version__}", "columns": list(study.COLUMNS),
@@ -107,7 +120,7 @@ def _inputs(given: Given) -> dict[str, Any]:
 def _measured(
     study: ModuleType, points: list[Point], given: Given, kept: Kept, report: Say
 ) -> list[Row]:
-    """Return the rows of every point, and keep those that are new."""
+    """Return the rows of points, and keep those that are new."""
     rows: list[Row] = []
     for number, point in enumerate(points, 1):
         found = kept.get(point)

@@ -26,4 +26,12 @@ STUDIES = [
     Row("study into no folder", "study theorems -o no/such", ["no: no such folder"]),
     Row("study with points that are none", "study theorems -o d --resume",
         ["points.json", "not known to be"], several(folder("d"), file("d/points.json", "{"))),
+    Row("shard before the first", "study theorems --shard 0/4", ["--shard: found 0/4", "i/n"]),
+    Row("shard without a number", "study theorems --shard a/b", ["--shard: found a/b", "i/n"]),
+    Row("shard that starts again", "study theorems --shard 1/2 --overwrite",
+        ["--overwrite: a shard", "leave it out"]),
+    Row("shard's points that are none", "study theorems -o d --shard 1/2",
+        ["points.shard-2-of-2.json", "not known to be"],
+        several(folder("d"), file("d/points.shard-2-of-2.json", "{"))),
+    Row("shard of a command without parts", "evaluate feats.h5 --shard 1/2", ["--shard"]),
 ]  # fmt: skip

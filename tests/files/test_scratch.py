@@ -99,9 +99,9 @@ def test_a_command_holds_what_it_checked_until_its_end(tmp_path):
 def test_the_output_of_another_command_is_seen_once_the_lock_is_there(tmp_path, monkeypatch):
     hold = atomic.hold
 
-    def after_another(path):
+    def after_another(path, **how):
         path.write_text("of another command that has just ended")
-        hold(path)
+        hold(path, **how)
 
     monkeypatch.setattr(atomic, "hold", after_another)
     made.refused(lambda: atomic.check_output(tmp_path / "f", overwrite=False), "f: exists")

@@ -33,6 +33,13 @@ def test_all_parts_and_the_tables(results, monkeypatch):
     monkeypatch.setattr(conformal, "SIZES", (40,))
     monkeypatch.setattr(conformal, "GOALS", ("classes",))
     run(monkeypatch, "simulate", "--draws", "3", "f.h5")
+    simulated = results.read_bytes()
+    results.unlink()
+    run(monkeypatch, "simulate", "--draws", "3", "--shard", "2/2", "f.h5")
+    assert not results.exists()
+    run(monkeypatch, "simulate", "--draws", "3", "f.h5")
+    assert results.read_bytes() == simulated
+    assert not list(results.parent.glob("*.parts"))
     run(monkeypatch, "features", "cifar100_lt", "f.h5")
     run(monkeypatch, "features", "tiny_imagenet_lt", "f.h5")
     run(monkeypatch, "learned", "--draws", "2", "f.h5")

@@ -92,6 +92,16 @@ def test_a_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
     both = json.loads((tmp_path / "r.json").read_text())
     assert both["draws"]["a"][:1] == first
     assert both["rows"]["a"]["balanced"]["draws"] == 2
+    whole = (tmp_path / "r.json").read_bytes()
+    (tmp_path / "r.json").unlink()
+    monkeypatch.setattr(regret, "machine", lambda: both["machine"])
+    monkeypatch.setattr(sys, "argv", [*words, "2", "--shard", "2/2"])
+    assert regret.main() == 0
+    assert [path.name for path in tmp_path.glob("r.*")] == ["r.a.parts"]
+    monkeypatch.setattr(sys, "argv", [*words, "2"])
+    assert regret.main() == 0
+    assert (tmp_path / "r.json").read_bytes() == whole
+    assert [path.name for path in tmp_path.glob("r.*")] == ["r.json"]
     table = "\n".join(regret_page.regret_table(tmp_path / "r.json"))
     assert "| a | balanced | 2 |" in table
     assert regret_page.regret_table(tmp_path / "none.json") == []

@@ -52,6 +52,7 @@ def sweep(
     device: _options.Device = "auto",
     csv: Csv = None,
     output: _options.Output = None,
+    shard: _options.Shard = None,
     resume: _options.Resume = False,
     overwrite: _options.Overwrite = False,
     json: _options.Json = False,
@@ -60,7 +61,7 @@ def sweep(
     """Fit many settings; keep the best one on the validation split.
 
     The output has the runs of the chosen setting. Finished fits are kept next to it until all are
-    done; --resume reuses them.
+    done; --resume reuses them. With --shard, several processes fit at once.
 
     Example: ltkit alphanet sweep feats.h5 --k 5,10 --rho 0.5,1,2 --select few --at-most-loss 0.5
     """
@@ -73,28 +74,31 @@ def sweep(
     target = _paths.output_path(output, path, "alphanet-sweep")
     settings = AlphaNetSettings(epochs=epochs, **chosen(variant, None, None))
     rhos = _options.numbers(rho, "rho")
-    metrics = [
-        _options.one_of(name, METRICS, "--metric") for name in _options.words(metric, "--metric")
-    ]
-    ks, chosen_device = _options.whole_numbers(k, "k"), _options.device_of(device)
+    metrics, ks = _metrics(metric), _options.whole_numbers(k, "k")
+    chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
     bins = _options.bins_text(bins, features)
-    check_output(target, overwrite=overwrite, inputs=(path,))
-    if csv is not None:
+    check_output(target, overwrite=overwrite, inputs=(path,), shared=shard is not None)
+    if csv is not None and shard is None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
     asked = as_json(settings) | {"rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of}
-    kept = _plain(asked | features.inputs)
-    parts = Parts(target.with_name(f"{target.name}.parts"), kept, resume=resume)
-    say = partial(_output.say, quiet=quiet)
+    beside, kept = target.with_name(f"{target.name}.parts"), _plain(asked | features.inputs)
+    parts = Parts(beside, kept, resume=resume, shard=shard)
+    words: dict[str, Any] = {
+        "ks": ks, "metrics": metrics, "rhos": rhos, "seeds": seeds, "seed": seed,
+        "of": _options.words(of, "--of", "+"), "bins": _options.bins(bins), "parts": parts,
+        "device": chosen_device, "report": partial(_output.say, quiet=quiet),
+        "note": _output.note(quiet),
+    }  # fmt: skip
+    if shard is not None:
+        counts = len(alphanet.fit_shard(features, settings, **words)), len(ks) * len(metrics)
+        return _output.end_of_shard(shard, *counts, beside, target, json=json, quiet=quiet)
     swept = alphanet.sweep_features(
-        features, settings, ks=ks, metrics=metrics, rhos=rhos,  # type: ignore[arg-type]
-        seeds=seeds, seed=seed, of=_options.words(of, "--of", "+"), bins=_options.bins(bins),
-        select=select, at_most_loss=None if at_most_loss is None else at_most_loss / 100,
-        parts=parts, device=chosen_device, report=say, note=_output.note(quiet),
+        features, settings, **words, select=select,
+        at_most_loss=None if at_most_loss is None else at_most_loss / 100,
     )  # fmt: skip
-    best = swept.chosen
+    best, by = swept.chosen, {"select": select, "at_most_loss": at_most_loss}
     rows = [_row(point, point is best) for point in (swept.baseline, *swept.points)]
-    by = {"select": select, "at_most_loss": at_most_loss}
     classifiers.write(
         target, swept.correction,
         settings=asked | {"k": best.k, "metric": best.metric, "rho": best.rho} | by
@@ -102,18 +106,20 @@ def sweep(
         inputs=features.inputs, command=_output.command_line(),
     )  # fmt: skip
     if csv is not None:
-        _write_csv(csv, rows)
-        _output.say(f"wrote {csv}", quiet)
+        _write_csv(csv, rows, quiet)
     parts.remove()
-    _output.say(
-        f"chosen by {select} accuracy on val: k {best.k}, {best.metric}, rho {best.rho:g}", quiet
-    )
+    setting = f"k {best.k}, {best.metric}, rho {best.rho:g}"
+    _output.say(f"chosen by {select} accuracy on val: {setting}", quiet)
     if json:
-        where = {"features": str(path), "split": "val"}
-        document = {"schema": "ltkit.alphanet-sweep/1"} | where | by
-        return _output.print_json(document | {"output": str(target), "rows": rows})
+        document = {"schema": "ltkit.alphanet-sweep/1", "features": str(path), "split": "val"}
+        return _output.print_json(document | by | {"output": str(target), "rows": rows})
     _print(rows, select, f"{path}, val split")
     return _output.say(f"wrote {target}", quiet)
+
+
+def _metrics(text: str) -> list[str]:
+    """Read the names of distances."""
+    return [_options.one_of(name, METRICS, "--metric") for name in _options.words(text, "--metric")]
 
 
 def _print(rows: Sequence[dict[str, Any]], select: str, title: str) -> None:
@@ -189,7 +195,7 @@ def _rich_table(rows: Sequence[dict[str, Any]], select: str, look: _output.Look)
     return table
 
 
-def _write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_csv(target: Path, rows: Sequence[dict[str, Any]], quiet: bool) -> None:
     from ltkit.files.tables import write_csv
 
     columns = [f"{group}{suffix}" for group in GROUPS for suffix in ("", "_std")]
@@ -202,3 +208,4 @@ def _write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]  # fmt: skip
     write_csv(target, ["metric", "k", "rho", "seeds", *columns, "chosen"], table, digits=None)
+    _output.say(f"wrote {target}", quiet)

@@ -1,0 +1,139 @@
+"""The page on scaling: its scripts run, and its table is what was measured."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pages
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import bench_scale
+import scale_page
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "scaling.md"
+SCRIPTS = {
+    name: block
+    for block, name in re.findall(
+        r"^```\w+\n((?:#!.*\n)?# (\S+\.\w+)\n.*?)^```$", PAGE.read_text(), re.M | re.S
+    )
+}
+
+RAY = """
+import sys
+
+class Task:
+    def __init__(self, function):
+        self.remote = function
+
+def remote(**options):
+    assert options["max_retries"] == 2
+    return Task
+
+def init():
+    print("begun", file=sys.stderr)
+
+def get(tasks):
+    assert tasks == [None] * 4
+"""
+"""What the script needs of Ray, one task after the other."""
+
+
+@pytest.fixture
+def bash(tmp_path):
+    """Run a script of the page in a folder with the features."""
+    (tmp_path / "feats.h5").write_bytes((ROOT / "ltkit/data/demo/feats.h5").read_bytes())
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ltkit"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ltkit "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "ray.py").write_text(RAY)
+    found = ":".join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
+
+    def run(name, **variables):
+        (tmp_path / name).write_text(SCRIPTS[name])
+        program = sys.executable if name.endswith(".py") else "bash"
+        return subprocess.run(
+            [program, name], cwd=tmp_path, env={**environment, **variables}, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    return run
+
+
+def test_the_page_has_its_scripts_and_they_can_be_read(tmp_path):
+    assert list(SCRIPTS) == ["sweep.sh", "sweep.sbatch", "ray_sweep.py"]
+    for name, block in SCRIPTS.items():
+        if name.endswith(".py"):
+            compile(block, name, "exec")
+        else:
+            subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+    assert SCRIPTS["sweep.sbatch"].startswith("#!/bin/bash\n")  # or sbatch takes it for no script
+
+
+@pytest.mark.more
+def test_xargs(bash, tmp_path):
+    done = bash("sweep.sh")
+    assert done.stderr.count("runs fitted") == done.stderr.count("taken from") == 4
+    assert (tmp_path / "sweep.h5").is_file()
+    assert not (tmp_path / "sweep.h5.parts").exists()
+
+
+@pytest.mark.more
+def test_a_task_of_slurms_array(bash, tmp_path):
+    done = bash("sweep.sbatch", SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_TASK_COUNT="4")
+    assert "shard 2/4: 1 of 4 parts are in sweep.h5.parts" in done.stderr
+    assert not (tmp_path / "sweep.h5").exists()
+
+
+@pytest.mark.slow
+def test_the_script_for_ray(bash, tmp_path):
+    done = bash("ray_sweep.py")
+    assert done.stderr.startswith("begun")
+    assert done.stderr.count("runs fitted") == done.stderr.count("taken from") == 4
+    assert (tmp_path / "sweep.h5").is_file()
+
+
+def line(size, seconds, peak, command="evaluate", code=0, limit=None):
+    return {
+        "size": size, "command": command, "limit_gb": limit, "seconds": seconds, "peak_gb": peak,
+        "code": code, "val_product_s": 0.5, "read_s": 2, "machine": "Some processor, load 0.1",
+    }  # fmt: skip
+
+
+def test_the_table_and_the_exponents(tmp_path):
+    lines = [line("imagenet-lt", 12.34, 1.234), line("inaturalist", 1, 2, "report", 1, 8)]
+    text = "".join(scale_page.table(lines))
+    assert "on Some processor:" in text
+    assert "`ulimit -v` of 8 GB" in text
+    assert "| `evaluate` | 12.3 s, 1.2 GB | – |" in text
+    assert "| `report` | – | exit code 1 |" in text
+    assert "| read | 2 s | 2 s |\n| product | 0.5 s | 0.5 s |" in text
+    grown = [
+        line(name, size.classes**0.5 * size.train, 3.0) for name, size in bench_scale.GROWTH.items()
+    ]
+    assert "| `evaluate` | 0.50 | 1.00 | 0.00 | 0.00 |" in "".join(
+        scale_page.exponents(grown)
+    ).replace("-0.00", "0.00")
+    assert "| `evaluate` | – | – | – | – |" in "".join(scale_page.exponents(grown[:1]))
+    assert list(scale_page.table(grown)) == list(scale_page.exponents(lines)) == []
+
+
+def test_the_table_takes_its_place_in_the_page(tmp_path):
+    results = tmp_path / "scale.jsonl"
+    text = PAGE.read_text(encoding="utf-8")
+    assert scale_page.document(PAGE, results) == text
+    results.write_text('{"size": "?", "code": 0}\n')
+    marks = scale_page.MARKS
+    found = scale_page.document(PAGE, results)
+    assert found == text.partition(marks[0])[0] + marks[0] + marks[1] + text.partition(marks[1])[2]
+    assert len(text.splitlines()) <= 150
+
+
+def test_links():
+    pages.check_links(PAGE)
