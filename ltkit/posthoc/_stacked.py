@@ -102,12 +102,19 @@ class Inputs:
         """N."""
         return len(self.labels)
 
-    def blocks(self) -> Iterator[tuple[Single, Ints]]:
-        """Yield (B, W) inputs and (B,) labels in order."""
-        for rows in self._split.slices():
-            held = self._rows.held
-            x = self._made_of(self._split.features[rows]) if held is None else held[rows]
-            yield x, self.labels[rows]
+    def blocks(self, width: int = 1) -> Iterator[tuple[Single, Ints]]:
+        """Yield (B, W) inputs and (B,) labels in order.
+
+        Args:
+            width: float32 numbers that are computed of each row, beside the inputs.
+        """
+        held, width = self._rows.held, max(width, self.width)
+        if held is None:
+            for _, features, labels in self._split.blocks(width):
+                yield self._made_of(features), labels
+        else:
+            for rows in self._split.slices(width):
+                yield held[rows], self.labels[rows]
 
     def draws_at_once(self, orders: int) -> int:
         """Return how many draws, for each of several orders, can share the inputs at a time.
