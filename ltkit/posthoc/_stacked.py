@@ -265,7 +265,7 @@ def train(
         cost: what is minimised, beside weight decay.
         balanced: whether an epoch has equally many samples of each class, or each sample once.
         after_epoch: changes (L, C, W') parameters in place after each epoch.
-        report: called after each epoch, with their number.
+        report: called after each step, with their number.
 
     Returns:
         (C, W') parameters of each run.
@@ -293,10 +293,11 @@ def train(
                     for stack, order in zip(stacks, orders, strict=True):
                         rows = order[part][batch]
                         stack.step(take(rows), inputs.labels[rows], factor)
+                    finished = epoch * steps + (part.start + batch.start) // size + 1
+                    report("step", finished, first.epochs * steps)
             if after_epoch is not None:
                 for stack in stacks:
                     after_epoch(stack.parameters)
-            report("epoch", epoch + 1, first.epochs)
     found = {n: p for stack, own in zip(stacks, seeds.values(), strict=True)
              for n, p in zip(own, stack.parameters, strict=True)}  # fmt: skip
     return [found[n] for n in range(len(runs))]
