@@ -4,7 +4,7 @@ READY := .venv/.ready
 # Small matrices: one thread a test is fastest, and leaves the other cores to other work. Compiled
 # modules are kept, as tests start many processes.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
-# With COVERAGE=1 `test` begins a record of the lines that are reached, and `more` adds to it.
+# With COVERAGE=1 `test` keeps a record of the lines that are reached.
 TRACE := $(if $(COVERAGE),--cov --cov-report=)
 
 .PHONY: help setup demo test more coverage test-extras test-lowest dist check slow fuzz faults gpu bench results
@@ -64,11 +64,11 @@ check: setup ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 more: setup ## other parameters of the tests
-	$(PYTEST) -m 'more and not slow and not gpu and not extras' $(TRACE) $(if $(COVERAGE),--cov-append)
+	$(PYTEST) -m 'more and not slow and not gpu and not extras'
 
-coverage: setup ## the lines that test and more reach, at least 95 % of all
+coverage: setup ## the lines that test reaches, at least 95 % of all
 ifndef COVERAGE
-	$(MAKE) COVERAGE=1 test more
+	$(MAKE) COVERAGE=1 test
 endif
 	$(BIN)/coverage report --skip-covered --fail-under=95
 

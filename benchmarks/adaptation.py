@@ -114,7 +114,9 @@ class Problem:
         for rows, one in self.calibrated.folds:
             fold = replace(self.calibrated, classifier=one)
             self.val_p[rows] = held(self.val.at(rows), fold).p
-        self.draws = validation.draw(self.val, self.calibrated, replicates=100, seed=0)
+        self.draws = validation.draw(
+            self.val, self.calibrated, replicates=100, seed=0, confused=True
+        )
 
     def prior(self, said: str, rng: np.random.Generator) -> Any:
         """Return a made prior, or one that follows no order."""

@@ -71,9 +71,6 @@ class RowCache(Generic[Held]):
         """Read some rows, in ascending order, in one pass over the split."""
         width, dtype = self._shape
         values = np.empty((len(used), width), dtype)
-        for rows in self._split.slices():
-            first, last = np.searchsorted(used, (rows.start, rows.stop))
-            if first < last:
-                found = self._split.features[rows][used[first:last] - rows.start]
-                values[first:last] = found if self._made_of is None else self._made_of(found)
+        for rows, features, _ in self._split.at(used).blocks(width):
+            values[rows] = features if self._made_of is None else self._made_of(features)
         return values

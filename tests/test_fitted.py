@@ -61,21 +61,21 @@ def test_fits_say_what_they_come_to_on_val(feats):
     assert "(best of 31)" in sweep
     assert "ce, mean of 2 seeds: few" in trained
     assert re.search(r"alphanet k 2 rho \S+, best of 2 by balanced accuracy: few", fit)
-    assert "epoch 1" not in crt  # too quick for it
+    assert "step" not in crt  # too quick for it
     assert run("posthoc", "ridge", "-o", "q.h5", "-q").stderr == ""
 
 
-def test_epochs_are_reported():
+def test_steps_are_reported():
     rng = np.random.default_rng(0)
     train = FeatureSplit(rng.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 4)
     features = FeatureSet({"train": train}, ClassTable(np.full(4, 10)), None)
     for method in ("crt", "lws", "marc", "weight-balancing"):
         told = []
-        wanted = posthoc.plan(method, {"epochs": 3, "learning_rate": 0.1})
+        wanted = posthoc.plan(method, {"epochs": 3, "learning_rate": 0.1, "batch_size": 25})
         based = features.with_base(Base("b", Classifier(np.eye(4, 3, dtype=np.float32),
                                                         np.zeros(4, np.float32))))  # fmt: skip
         posthoc.fit_features(based, wanted, report=lambda *of, told=told: told.append(of))
-        assert told == [("epoch", n, 3) for n in (1, 2, 3)], method
+        assert told == [("step", n, 6) for n in range(1, 7)], method
 
 
 def test_alphanet_reports_epochs():

@@ -165,6 +165,20 @@ def test_blocks_do_not_matter(monkeypatch):
         assert found[name] == pytest.approx(expected[name]), name
 
 
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_areas_of_scores_that_may_be_equal(levels):
+    rng = np.random.default_rng(levels)
+    for _ in range(20):
+        size = int(rng.integers(3, 60))
+        score, weights = rng.integers(0, levels, size) / 7.0, rng.random(size) + 0.1
+        own = rng.choice(size, int(rng.integers(1, size)), replace=False)
+        true = np.isin(np.arange(size), own)
+        expected = [f(true, score, sample_weight=weights)
+                    for f in (roc_auc_score, average_precision_score)]  # fmt: skip
+        assert probabilities.areas(score, own, weights) == pytest.approx(expected)
+    assert np.isnan(probabilities.areas(score, own, np.where(true, 0.0, weights))).all()
+
+
 def test_a_class_that_is_never_predicted_has_the_least_likelihood():
     split, head = drawn()
     bias = head.bias.copy()

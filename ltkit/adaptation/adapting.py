@@ -107,7 +107,8 @@ def adapt(
     report("part", 1, 3)
     samples = Likelihoods(target.split(name), calibrated)
     draws = validation.draw(
-        val, calibrated, replicates=settings.replicates, seed=settings.seed
+        val, calibrated, replicates=settings.replicates, seed=settings.seed,
+        confused=settings.estimator == "bbse",
     )  # fmt: skip
     tail = Tail.of(counts, base.told)
     columns = Drawn(draws.odds, settings.seed + 1)

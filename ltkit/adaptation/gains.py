@@ -80,7 +80,8 @@ def _right(split: FeatureSplit, classifiers: tuple[Classifier, ...]) -> Iterator
     """Yield whether each classifier is right, of (N,) samples."""
     every = np.arange(classifiers[0].num_classes)
     for classifier in classifiers:
-        found = [best_logits(classifier.logits(x), every)[1] for _, x, _ in split.blocks()]
+        parts = split.blocks(len(every))
+        found = [best_logits(classifier.logits(x), every)[1] for _, x, _ in parts]
         yield np.concatenate(found) == split.labels
 
 

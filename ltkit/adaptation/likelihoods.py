@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.evaluation.probabilities import likelihoods as scored
 from ltkit.posthoc import _on_val, _stacked, check_val
-from ltkit.records import Classifier, FeatureSplit, Floats, Ints, blocks, stratified_folds
+from ltkit.records import WIDE_BYTES, Classifier, FeatureSplit, Floats, Ints, stratified_folds
 from ltkit.settings import FOLDS
 
 Doubles = NDArray[np.float64]
@@ -157,11 +157,13 @@ class Likelihoods:
     """
 
     def __init__(self, split: FeatureSplit, calibrated: Calibrated) -> None:
-        """Read the split, if it fits."""
+        """Read the split for the statistics, and again for the probabilities, if these fit."""
         self.num_classes = calibrated.classifier.num_classes
+        self._statistics = _statistics(split, calibrated.own)
         self._inputs = _stacked.Inputs(
-            split, self.num_classes + len(STATISTICS), lambda x: _row(x, calibrated), what="logits"
-        )
+            split, self.num_classes, lambda x: _probabilities(x, calibrated.classifier),
+            what="logits",
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """N."""
@@ -170,29 +172,38 @@ class Likelihoods:
     def blocks(self) -> Iterator[tuple[int, Floats, Floats]]:
         """Yield (first row, (B, C) probabilities, (B, d) statistics)."""
         start = 0
-        for rows, _ in self._inputs.blocks():
-            for part in blocks(len(rows), ROWS):
-                some = rows[part]
-                yield start, some[:, : self.num_classes], some[:, self.num_classes :]
-                start += len(some)
+        for p, _ in self._inputs.blocks(WIDE_BYTES // (4 * ROWS)):
+            yield start, p, self._statistics[start : start + len(p)]
+            start += len(p)
 
 
-def _row(features: NDArray[np.generic], calibrated: Calibrated) -> Floats:
-    """Return (B, C + d) probabilities and statistics of (B, D) features.
+def _logits(features: NDArray[np.generic], classifier: Classifier) -> Floats:
+    """Return (B, C) logits.
 
     Raises:
         InputError: for logits that are not finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        p = calibrated.classifier.logits(features)
-        logits = calibrated.own.logits(features)
-    if not (np.isfinite(p).all() and np.isfinite(logits).all()):
+        logits = classifier.logits(features)
+    if not np.isfinite(logits).all():
         raise InputError("logits: not finite; the classifier is damaged, or the features too large")
-    _stacked.softmax(p)
-    return np.hstack([p, _statistics(features, logits, calibrated.own)])
+    return logits
 
 
-def _statistics(features: NDArray[np.generic], logits: Floats, own: Classifier) -> Floats:
+def _probabilities(features: NDArray[np.generic], classifier: Classifier) -> Floats:
+    """Return (B, C) probabilities of (B, D) features."""
+    return _stacked.softmax(_logits(features, classifier))
+
+
+def _statistics(split: FeatureSplit, own: Classifier) -> Floats:
+    """Return (N, d) statistics, as `STATISTICS` lists them."""
+    found = np.empty((len(split), len(STATISTICS)), np.float32)
+    for rows, features, _ in split.blocks(own.num_classes):
+        found[rows] = _some_statistics(features, _logits(features, own), own)
+    return found
+
+
+def _some_statistics(features: NDArray[np.generic], logits: Floats, own: Classifier) -> Floats:
     """Return (B, d) statistics, as `STATISTICS` lists them."""
     x, top = own.prepare(features).astype(np.float64), logits.argmax(axis=1)
     tiny = np.finfo(np.float32).tiny

@@ -113,7 +113,7 @@ def posthoc(
     start, settings, inputs = _start(features, from_, run or [])
     found = methods.fit_features(
         features, wanted, select=select, bins=_options.bins(bins), start=start,
-        by_default=True, counts=counts, report=_output.Progress("epochs", quiet, _fitted.QUICK),
+        by_default=True, counts=counts, report=_output.Progress("steps", quiet, _fitted.QUICK),
     )  # fmt: skip
     for line in found.notes:
         _output.say(f"note: {line}", quiet)

@@ -165,10 +165,8 @@ def oas(covariance: Floats, samples: int) -> tuple[Floats, float]:
 def distances_to_classes(split: FeatureSplit, shape: Shape) -> Floats:
     """Return (N,) squared Mahalanobis distances to the nearest class."""
     found, squares = np.empty(len(split)), (shape.means**2).sum(axis=1)
-    for rows, features, _ in split.blocks():
+    for rows, features, _ in split.blocks(6 * len(squares)):  # three arrays of float64
         at = unit(features) @ shape.whiten
-        for part in blocks(len(at), QUERIES):
-            some = at[part]
-            apart = squares - 2 * some @ shape.means.T + (some**2).sum(axis=1, keepdims=True)
-            found[rows.start + part.start : rows.start + part.stop] = apart.min(axis=1)
+        apart = squares - 2 * at @ shape.means.T + (at**2).sum(axis=1, keepdims=True)
+        found[rows] = apart.min(axis=1)
     return np.maximum(found, 0)

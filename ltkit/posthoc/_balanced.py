@@ -159,7 +159,7 @@ class BalancedLogistic:
         """Return the mean cost of (C, D + 1) rows, and its gradient."""
         weight, bias = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.float32)
         value, gradient = 0.0, np.zeros(rows.shape)
-        for x, labels in self._inputs.blocks():
+        for x, labels in self._inputs.blocks(self._classes):
             samples = np.arange(len(labels))
             logits = x @ weight.T
             logits += bias

@@ -78,7 +78,7 @@ def fit_features(
             say so in the result's notes, instead of refusing.
         counts: where the training prior is from: the file's counts, or ``estimate``, the mean
             softmax of the classifier to correct over the train split.
-        report: called after each epoch of a method that has any.
+        report: called after each step of a method that has epochs.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
@@ -297,7 +297,7 @@ def _fit(
         beside: of all classes, for an ensemble.
         counted: where the training prior is from.
         vals: of which methods learn that learn from the validation split.
-        report: called after each epoch of a method that has any.
+        report: called after each step of a method that has epochs.
     """
     module, runs = wanted.module, wanted.runs
     train, counts = features.splits.get("train"), features.classes.train_count

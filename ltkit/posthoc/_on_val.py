@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.posthoc import check_choice, check_range, check_val, groups_within
 from ltkit.posthoc._stacked import Double, balanced_weights, logits_of
-from ltkit.records import BLOCK_BYTES, Classifier, FeatureSplit, Ints, Present, blocks
+from ltkit.records import BLOCK_BYTES, WIDE_BYTES, Classifier, FeatureSplit, Ints, Present
 
 WEIGHTINGS = ("classes", "samples")
 
@@ -90,11 +90,11 @@ class ValLogits:
         return value, by_scale, by_shift
 
     def _blocks(self) -> Iterator[tuple[Double, Ints]]:
-        """Yield (B, C) float64 logits and (B,) labels, few enough for one array of them."""
-        rows = max(1, 8 * BLOCK_BYTES // (8 * len(self.classes)))
-        for logits, labels in self._inputs.blocks():
-            for part in blocks(len(labels), rows):
-                yield logits[part].astype(np.float64), labels[part]
+        """Yield (B, C) float64 logits and (B,) labels, 8 of a file's blocks at a time."""
+        for logits, labels in self._inputs.blocks(
+            len(self.classes) * (WIDE_BYTES // (4 * BLOCK_BYTES))
+        ):
+            yield logits.astype(np.float64), labels
 
 
 def told(base: Classifier) -> Ints:

@@ -102,12 +102,19 @@ class Inputs:
         """N."""
         return len(self.labels)
 
-    def blocks(self) -> Iterator[tuple[Single, Ints]]:
-        """Yield (B, W) inputs and (B,) labels in order."""
-        for rows in self._split.slices():
-            held = self._rows.held
-            x = self._made_of(self._split.features[rows]) if held is None else held[rows]
-            yield x, self.labels[rows]
+    def blocks(self, width: int = 1) -> Iterator[tuple[Single, Ints]]:
+        """Yield (B, W) inputs and (B,) labels in order.
+
+        Args:
+            width: float32 numbers that are computed of each row, beside the inputs.
+        """
+        held, width = self._rows.held, max(width, self.width)
+        if held is None:
+            for _, features, labels in self._split.blocks(width):
+                yield self._made_of(features), labels
+        else:
+            for rows in self._split.slices(width):
+                yield held[rows], self.labels[rows]
 
     def draws_at_once(self, orders: int) -> int:
         """Return how many draws, for each of several orders, can share the inputs at a time.
@@ -258,7 +265,7 @@ def train(
         cost: what is minimised, beside weight decay.
         balanced: whether an epoch has equally many samples of each class, or each sample once.
         after_epoch: changes (L, C, W') parameters in place after each epoch.
-        report: called after each epoch, with their number.
+        report: called after each step, with their number.
 
     Returns:
         (C, W') parameters of each run.
@@ -286,10 +293,11 @@ def train(
                     for stack, order in zip(stacks, orders, strict=True):
                         rows = order[part][batch]
                         stack.step(take(rows), inputs.labels[rows], factor)
+                    finished = epoch * steps + (part.start + batch.start) // size + 1
+                    report("step", finished, first.epochs * steps)
             if after_epoch is not None:
                 for stack in stacks:
                     after_epoch(stack.parameters)
-            report("epoch", epoch + 1, first.epochs)
     found = {n: p for stack, own in zip(stacks, seeds.values(), strict=True)
              for n, p in zip(own, stack.parameters, strict=True)}  # fmt: skip
     return [found[n] for n in range(len(runs))]

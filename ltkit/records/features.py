@@ -54,10 +54,15 @@ class FeatureSplit:
         """N."""
         return len(self.labels)
 
-    def slices(self) -> Iterator[slice]:
-        """Cut the split into consecutive slices of a few MiB, whole blocks of a file."""
+    def slices(self, width: int = 1) -> Iterator[slice]:
+        """Cut the split into consecutive slices of a few MiB, whole blocks of a file.
+
+        Args:
+            width: as for `blocks`, which cuts the split in the same places.
+        """
         row_bytes = self.features.shape[1] * self.features.dtype.itemsize
-        return blocks(len(self), STREAM_BLOCKS * block_rows(row_bytes))
+        for rows in blocks(len(self), STREAM_BLOCKS * block_rows(row_bytes)):
+            yield from _parts(rows, width)
 
     def blocks(self, width: int = 1) -> Iterator[tuple[slice, NDArray[Any], Ints]]:
         """Yield (rows, features (B, D), labels (B,)) slice by slice.
@@ -66,12 +71,10 @@ class FeatureSplit:
             width: float32 numbers that are computed of each row; where there are many, fewer rows
                 come at a time.
         """
-        most = max(1, WIDE_BYTES // (4 * width))
         for rows in self.slices():
-            features, labels = self.features[rows], self.labels[rows]
-            for part in blocks(len(labels), most):
-                at = slice(rows.start + part.start, rows.start + part.stop)
-                yield at, features[part], labels[part]
+            features = self.features[rows]
+            for at in _parts(rows, width):
+                yield at, features[at.start - rows.start : at.stop - rows.start], self.labels[at]
 
     def at(self, rows: Ints) -> "FeatureSplit":
         """Return the samples in some rows, which are read as they are asked for.
@@ -83,6 +86,12 @@ class FeatureSplit:
         ids = None if self.ids is None else self.ids[rows]
         local = None if self.local is None else SomeRows(self.local, rows)
         return FeatureSplit(SomeRows(self.features, rows), self.labels[rows], ids, local)
+
+
+def _parts(rows: slice, width: int) -> Iterator[slice]:
+    """Cut rows so that `width` float32 numbers of each take `WIDE_BYTES` at most."""
+    for part in blocks(rows.stop - rows.start, max(1, WIDE_BYTES // (4 * width))):
+        yield slice(rows.start + part.start, rows.start + part.stop)
 
 
 @dataclass(frozen=True, eq=False)

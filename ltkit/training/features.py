@@ -20,13 +20,15 @@ class FeatureStore:
     """Cached features, held on the device if they fit the budget, else read as needed.
 
     split: (N, D) features and their labels.
+    device: where they are held.
+    num_classes: C, so that few enough come at a time for their logits.
     """
 
     unit = "samples"
 
-    def __init__(self, split: FeatureSplit, device: str) -> None:
+    def __init__(self, split: FeatureSplit, device: str, num_classes: int = 1) -> None:
         """Read the split if it fits."""
-        self.device = torch.device(device)
+        self.device, self._num_classes = torch.device(device), num_classes
         self._split, self._order = split, torch.arange(0)
         self._rows = RowCache(
             split, split.features.shape[1], split.features.dtype, budget=BUDGET, place=self._placed
@@ -42,8 +44,8 @@ class FeatureStore:
         return len(self._split)
 
     def slices(self) -> Iterator[slice]:
-        """Cut the samples into blocks of the file."""
-        return self._split.slices()
+        """Cut the samples into blocks of the file, smaller ones where there are many classes."""
+        return self._split.slices(self._num_classes)
 
     def block(self, rows: slice) -> Tensor:
         """Return consecutive (B, D) features in float32."""
@@ -80,8 +82,8 @@ class Stores(NamedTuple):
 
 def stores(features: FeatureSet, device: str) -> Stores:
     """Move the splits that training needs to a device, as far as they fit."""
-    val = features.splits.get("val")
+    val, num_classes = features.splits.get("val"), len(features.classes)
     return Stores(
-        FeatureStore(features.split("train"), device),
-        FeatureStore(val, device) if val is not None and len(val) else None,
+        FeatureStore(features.split("train"), device, num_classes),
+        FeatureStore(val, device, num_classes) if val is not None and len(val) else None,
     )

@@ -106,7 +106,7 @@ def test_the_answer_is_on_the_first_screen(screen):
         assert box["y"] + box["height"] < 900
     links = screen.locator("nav a").all_inner_texts()
     assert links[0] == "What to ship"
-    assert len(links) == 6
+    assert len(links) == 7
     for link in screen.locator("nav a").all():
         target = link.get_attribute("href")
         assert screen.locator(f"h2{target}").count() == 1

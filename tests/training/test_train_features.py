@@ -216,7 +216,7 @@ def test_what_is_held_is_read_once_and_what_is_not_stays_within_the_budget(monke
     monkeypatch.setattr(
         FeatureSplit,
         "slices",
-        lambda self: iter([slice(a, a + 10) for a in range(0, len(self), 10)]),
+        lambda self, width=1: iter([slice(a, a + 10) for a in range(0, len(self), 10)]),
     )
     data = made()
     fit(data, output)
