@@ -2,7 +2,8 @@
 
 With ``--shard i/n`` a benchmark measures the i-th of n shares of its points and leaves them in
 ``RESULTS.parts`` beside its results; run without it, it takes those, measures what is missing,
-writes the results and removes the folder. A process that is killed costs one point.
+writes the results and removes the folder. A process that is killed costs one point. Points of other
+settings are refused until the folder is removed.
 """
 
 import json

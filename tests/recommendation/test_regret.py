@@ -102,6 +102,9 @@ def test_a_run_goes_on_where_it_was(features, tmp_path, monkeypatch):
     assert regret.main() == 0
     assert (tmp_path / "r.json").read_bytes() == whole
     assert [path.name for path in tmp_path.glob("r.*")] == ["r.json"]
+    monkeypatch.setattr(sys, "argv", [*words, "3", "--small", "--shard", "1/2"])
+    with pytest.raises(SystemExit):
+        regret.main()
     table = "\n".join(regret_page.regret_table(tmp_path / "r.json"))
     assert "| a | balanced | 2 |" in table
     assert regret_page.regret_table(tmp_path / "none.json") == []
