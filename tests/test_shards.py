@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from made import refused
+from studies import short
 from studies.short import theorem_points
 
 import ltkit as package
@@ -17,7 +18,7 @@ from ltkit.errors import InputError
 from ltkit.files import atomic
 from ltkit.files.scratch import Parts
 from ltkit.shards import Shard
-from ltkit.studies import theorems
+from ltkit.studies import _networks, theorems
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = Path(package.__file__).parent / "data" / "demo" / "feats.h5"
@@ -220,7 +221,7 @@ def test_merged_shards_of_a_study_are_the_single_run(folders, ltkit, monkeypatch
     monkeypatch.setattr(theorems, "measure", killed)
     assert ltkit(*STUDY, "--shard", "1/2")[0] == 130
     assert sorted(path.name for path in (parts / "t").iterdir()) == [
-        "points.shard-1-of-2.json", "points.shard-2-of-2.json",
+        ".ltkit-shard-1-of-2", "points.shard-1-of-2.json", "points.shard-2-of-2.json",
     ]  # fmt: skip
     monkeypatch.setattr(theorems, "measure", measure)
     code, _, err = ltkit(*STUDY)
@@ -256,10 +257,50 @@ def test_what_shards_of_a_study_refuse(folders, ltkit, monkeypatch):
     assert not list((folder / "t").glob("points.shard*"))
 
 
+def test_what_lies_where_a_shard_trains_is_left_alone(folders, ltkit, monkeypatch):
+    theorem_points(monkeypatch)
+    folder = folders("a")
+    (folder / "t").mkdir()
+    mine = folder / "t" / ".ltkit-shard-1-of-2"
+    for make in (lambda: mine.write_text("mine"), lambda: mine.symlink_to(folder)):
+        make()
+        for words in (("--shard", "1/2"), ("--resume",)):
+            code, _, err = ltkit(*STUDY, *words)
+            assert code == 2
+            assert "t/.ltkit-shard-1-of-2: found something not known to be ltkit's" in err
+            assert list((folder / "t").iterdir()) == [mine]
+        mine.unlink()
+
+
+@pytest.mark.more
+def test_shards_that_train_networks_do_not_meet(folders, ltkit, monkeypatch):
+    """Each has a folder of its own, which an interrupted one goes on with."""
+    short.toy_points(monkeypatch)
+    words = ("study", "toy-minority", "--data", "digits_lt:ir=1", "-o", "t", "--device", "cpu")
+    monkeypatch.setattr("ltkit.studies._running.find_spec", lambda name: None)
+    whole = folders("whole")
+    code, _, err = ltkit(*words)
+    assert code == 0, err
+    parts = folders("parts")
+    (parts / "t" / ".ltkit-shard-2-of-2").mkdir(parents=True)
+    (parts / "t" / ".ltkit-shard-2-of-2" / "network.h5").write_text("of a run that was killed")
+    seen, train = [], _networks.train
+
+    def watched(images, point, given, output, **how):
+        seen.append(output)
+        train(images, point, given, output, **how)
+
+    monkeypatch.setattr(_networks, "train", watched)
+    assert ltkit(*words, "--shard", "1/2")[0] == 0
+    assert [path.parent.name for path in seen] == [".ltkit-shard-1-of-2"]
+    assert ltkit(*words, "--resume")[0] == 0
+    assert contents(parts) == contents(whole)
+
+
 PROGRAM = """
 import os, signal, sys
 from ltkit.cli import main
-from ltkit.studies import theorems
+from ltkit.studies import _networks, theorems
 from ltkit.studies._kept import Kept
 theorems.DRAWS = {"small": 5}
 keep = Kept.keep

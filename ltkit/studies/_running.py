@@ -1,6 +1,10 @@
 """A study from its points to its files: the table, the document, the page and its figures."""
 
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +15,7 @@ import pandas as pd
 import ltkit.studies as package
 from ltkit import registry
 from ltkit.errors import InputError, SettingError, listed
-from ltkit.files.atomic import locked_by, write_text
+from ltkit.files.atomic import locked_by, stranger, write_text
 from ltkit.files.strict_json import dumps
 from ltkit.files.tables import write_csv
 from ltkit.reporting import drawing, page
@@ -23,6 +27,10 @@ from ltkit.studies._kept import Kept
 from ltkit.version import __version__
 
 Say = Callable[[str], None]
+
+
+APART = ".ltkit-shard-*-of-*"
+"""Folders of shards at work, in that of the study."""
 
 
 def silent(message: str) -> None:
@@ -68,14 +76,18 @@ def run(
     settings = {"study": name, "form": given.form, "seed": given.seed, "points": points}
     document = {"columns": list(study.COLUMNS), **settings, **_inputs(given)}
     with locked_by(given.folder, shard):
+        apart = [_folder(path) for path in given.folder.glob(APART)]
         kept = Kept(
             given.folder, settings | _inputs(given),
             resume=resume, overwrite=overwrite, shard=shard,
         )  # fmt: skip
         if shard is not None:
             own = shard.own(points)
-            rows = _measured(study, own, given, kept, report)
+            with _apart(given, shard) as by_itself:
+                rows = _measured(study, own, by_itself, kept, report)
             return document | {"schema": "ltkit.study-shard/1", "own": len(own), "rows": rows}
+        for folder in apart:  # of shards that were killed
+            shutil.rmtree(folder)
         rows = _measured(study, points, given, kept, report)
         told: Told = study.tell(pd.DataFrame(rows, columns=document["columns"]), given)
         document = {
@@ -115,6 +127,25 @@ def _inputs(given: Given) -> dict[str, Any]:
     if given.features is not None:
         return {"inputs": given.features.inputs}
     return {"inputs": {} if given.images is None else {"images": given.images.record}}
+
+
+@contextmanager
+def _apart(given: Given, shard: Shard) -> Iterator[Given]:
+    """Yield what a shard works on: with a folder of its own, for the networks that it trains.
+
+    An interrupted shard finds it again.
+    """
+    folder = _folder(given.folder / f".ltkit-{shard.label}")
+    folder.mkdir(exist_ok=True)
+    yield replace(given, folder=folder)
+    shutil.rmtree(folder)
+
+
+def _folder(path: Path) -> Path:
+    """Return a path after checking that it is a folder, or nothing."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+        raise stranger(path)
+    return path
 
 
 def _measured(
