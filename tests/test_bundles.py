@@ -144,11 +144,11 @@ def test_features_of_another_model_are_refused(held, tmp_path):
     refused(lambda: ltkit.check(held, other), "head: found", "extract the features with that model")
     wide = FeatureSplit(np.zeros((4, 5), np.float32), np.arange(4))
     more = replace(made(), splits={"test": wide}, head=None)
-    refused(lambda: ltkit.check(held, more), "found 4 features", "extract features of the model")
+    refused(lambda: ltkit.check(held, more), "found 4 classes of 5 features", "expected 4 of 4")
     named = replace(made(), classes=ClassTable(made().classes.train_count, tuple("abcd")))
     refused(lambda: ltkit.check(held, named), "is for 4 classes")
     five = ClassTable(np.ones(5, np.int64))
-    refused(lambda: ltkit.check(held, replace(made(), classes=five, head=None)), "more classes")
+    refused(lambda: ltkit.check(held, replace(made(), classes=five, head=None)), "found 5 classes")
 
 
 def test_embeddings_without_a_head_are_checked_with_the_bundles(tmp_path):
@@ -239,3 +239,31 @@ def test_figures_that_are_not_there(held):
     refused(lambda: ltkit.check(held, many, figures=["accuracy few"]), "no sample for accuracy few")
     assert "accuracy few" in ltkit.check(held, many).attrs["document"]["unmeasured"]
     refused(lambda: ltkit.check(held, made(), false_alarm=0.9), "false_alarm")
+
+
+def test_rules_and_features_go_by_what_made_them_or_by_file(demo):
+    features = ltkit.read("feats.h5")
+    sets = ltkit.conformal(features, score="softmax", threshold="marginal")
+    rejector = ltkit.risk_coverage(features, budget=0.2)
+    held = ltkit.bundle(features, None, "shipped", rules=[sets, rejector])
+    assert [rule.kind for rule in held.rules] == ["sets", "rejector"]
+    frame = ltkit.check("shipped", "feats.h5")
+    assert list(frame.index[:3]) == ["accuracy few", "accuracy medium", "accuracy many"]
+    size = 100 * (1 - frame.loc["classes left out of sets", "now"])
+    own = ltkit.conformal(features, score="softmax", threshold="marginal", split="test").document
+    assert size == pytest.approx(own["rows"][0]["size"]["all"])
+    assert frame.attrs["document"]["notes"] == [
+        "these are the images that the bundle was measured on"
+    ]
+    curves = ltkit.risk_coverage(features)
+    refused(
+        lambda: ltkit.bundle(features, None, "other", rules=[curves]), "curves without a rejector"
+    )
+
+
+def test_what_makes_a_comparison_less_is_said(held):
+    some = FeatureSplit(np.eye(4, dtype=np.float32)[[0, 1] * 20], np.array([0, 1] * 20))
+    fewer = replace(made(), splits={"test": some}, head=None)
+    notes = ltkit.check(held, fewer).attrs["document"]["notes"]
+    assert notes[0].startswith("nothing says that features is of the bundle's network")
+    assert notes[1].startswith("2 of the 4 classes with images then have any here")

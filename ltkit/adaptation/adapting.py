@@ -188,9 +188,7 @@ def _refusal(where: str, tested: shift.ShiftTest, anyway: bool) -> str:
     )
     if not anyway:
         raise SettingError(
-            "anyway",
-            f"absent, and {said}; check model, preprocessing and unknown classes, or pass it to "
-            "adapt all the same",
+            "to", f"{said}; check model, preprocessing and unknown classes, or insist with anyway"
         )
     return f"{said}; adapted all the same: the prior may be wrong"
 

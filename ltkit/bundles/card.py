@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ltkit.bundles.measuring import place
 from ltkit.records import Classifier, FeatureSet, Rule
 from ltkit.reporting.numbers import counted, percent, span
 from ltkit.settings import SHOT_GROUPS
@@ -92,16 +93,29 @@ def _figures(content: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"In per cent, on {counted(content['n'], 'image')} of {content['split']}."
     yield ""
-    yield "| figure | value | 95 % interval |"
-    yield "|---|---:|---:|"
-    for name, figure in content["figures"].items():
-        yield f"| {name} | {percent(figure['value'])} | {span(figure['interval'])} |"
+    yield "| figure | value | 95 % interval | the model's own head |"
+    yield "|---|---:|---:|---:|"
+    for name, figure in sorted(content["figures"].items(), key=lambda each: place(each[0])):
+        own = percent(content["own"].get(name)) if name in content["own"] else ""
+        yield f"| {name} | {percent(figure['value'])} | {span(figure['interval'])} | {own} |"
+    kinds = {name.split()[0] for name in content["figures"]}
+    yield ""
+    yield from (f"- {meaning}" for kind, meaning in MEANING.items() if kind in kinds)
     if content["ece"] is not None:
-        yield ""
         yield (
-            f"Expected calibration error (ECE) {percent(content['ece'])} %: by so much the "
-            "confidence is wrong on average."
+            f"- Expected calibration error (ECE) {percent(content['ece'])} %: by so much the "
+            "confidence is wrong on average; `ltkit posthoc temperature` mends it."
         )
+
+
+MEANING = {
+    "accuracy": "accuracy: of images; balanced and of shot groups: the mean over their classes.",
+    "coverage": "coverage: how often the true class is in the set of `sets.json`.",
+    "classes": "classes left out of sets: 100 % less the mean size of a set; more is better.",
+    "answered": "answered: what `rejector.json` does not hand over.",
+    "right": "right of the answers: accuracy among what is answered.",
+}
+"""What kinds of figures are."""
 
 
 def _prior(content: Mapping[str, Any]) -> Iterator[str]:
@@ -115,8 +129,8 @@ def _prior(content: Mapping[str, Any]) -> Iterator[str]:
         f"Measured where {'all classes are about as frequent' if even else 'classes are as'}"
         f"{'' if even else ' frequent as in ' + content['split']}"
         f" (the most frequent has {percent(known.max())} %, the rarest {percent(known.min())} % "
-        "of the images). Where they are more or less frequent in use, overall accuracy is another, "
-        "and `ltkit posthoc adapt` can follow."
+        "of the images). In use, other frequencies change what is said of all images together; "
+        "`ltkit posthoc adapt` follows them."
     )
 
 
@@ -126,14 +140,31 @@ def _rules(content: Mapping[str, Any], rules: Sequence[Rule]) -> Iterator[str]:
     if not rules:
         yield "The answer is the class with the highest logit. No rule goes with it."
     for rule in rules:
-        yield f"- `{rule.kind}.json`: {SAID[rule.kind]}"
+        yield f"- `{rule.kind}.json`: {SAID[rule.kind](rule)}"
 
 
-SAID = {
-    "sets": "thresholds for sets of classes, of which the true one is a member as often as wanted "
-    "(`ltkit conformal`).",
-    "rejector": "when to hand over to a person (`ltkit analyze risk-coverage`).",
-}
+def _of_sets(rule: Rule) -> str:
+    told = rule.content
+    wanted = told.get("coverage")
+    sure = "guaranteed" if told.get("proven") else "aimed at, without proof"
+    return (
+        "thresholds for sets of classes that are to have the true one in "
+        f"{percent(wanted) if isinstance(wanted, float) else '–'} % of images (`ltkit conformal`, "
+        f"score {_text(told.get('score'))}, thresholds {_text(told.get('threshold'))}); {sure}: "
+        f"{str(told.get('promise'))[:200]}."
+    )
+
+
+def _of_rejector(rule: Rule) -> str:
+    asked = ", ".join(
+        f"{name} {_text(rule.settings[name])}"
+        for name in ("method", "budget", "risk", "of")
+        if rule.settings.get(name) is not None
+    )
+    return f"when to hand over to a person (`ltkit analyze risk-coverage`, {asked})."
+
+
+SAID = {"sets": _of_sets, "rejector": _of_rejector}
 
 
 def _limits(

@@ -6,8 +6,8 @@ from typing import Any
 
 from scipy.stats import norm
 
-from ltkit.bundles.contents import Bundle
-from ltkit.bundles.measuring import Figures, measure
+from ltkit.bundles.contents import Bundle, head_digest
+from ltkit.bundles.measuring import Figures, class_shares, measure, place
 from ltkit.errors import InputError
 from ltkit.records import FeatureSet
 from ltkit.settings import FALSE_ALARM, RANGES
@@ -60,9 +60,30 @@ def check(
         "schema": SCHEMA, "bundle": str(bundle.folder), "features": features.source,
         "split": split, "n": document["n"], "false_alarm": false_alarm,
         "made_on": {name: before[name] for name in ("split", "n")},
-        "rows": rows, "fell": [row["figure"] for row in rows if row["fell"]],
+        "notes": _notes(bundle, features, split), "rows": rows,
+        "fell": [row["figure"] for row in rows if row["fell"]],
         "unmeasured": [name for name in before["figures"] if name not in found],
     }  # fmt: skip
+
+
+def _notes(bundle: Bundle, features: FeatureSet, split: str) -> list[str]:
+    """Return what is taken for granted, or makes a comparison less than it seems."""
+    before, notes = bundle.manifest.content, list[str]()
+    if not (before["head"] and head_digest(features)):
+        notes.append(f"nothing says that {features.source} is of the bundle's network")
+    if features.digest and (features.digest, split) == (
+        bundle.manifest.inputs.get("features"),
+        before["split"],
+    ):
+        notes.append("these are the images that the bundle was measured on")
+    shares = class_shares(features, split)
+    there, then = (sum(share > 0 for share in of) for of in (shares, before["prior"]))
+    if there < then:
+        notes.append(
+            f"{there} of the {then} classes with images then have any here: balanced figures and "
+            "those of groups are means over them"
+        )
+    return notes
 
 
 def _judged(
@@ -80,7 +101,7 @@ def _judged(
             )
         if name not in found:
             raise InputError(f"{where}: found no sample for {name}; leave it out of --figure")
-    judged = list(wanted) or [name for name in before if name in found]
+    judged = list(wanted) or sorted((name for name in before if name in found), key=place)
     if not judged:
         raise InputError(
             f"{where}: has no figure in common with {bundle.folder}; name a split with more samples"

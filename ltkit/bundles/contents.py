@@ -47,15 +47,16 @@ class Bundle:
             )
         known = own and features.classifier().num_classes == self.manifest.num_classes
         base = features.classifier() if known else features.empty_classifier()
-        misfit = self.correction.misfit(len(features.classes), features.feature_size)
-        if misfit is not None or not self.correction.is_whole(len(features.classes)):
+        wanted = (self.manifest.num_classes, self.correction.weight.shape[2])
+        found = (len(features.classes), features.feature_size)
+        if found != wanted:
             raise InputError(
-                f"{features.source}: {misfit or 'found more classes than the bundle has'}; extract "
-                f"features of the model in {where}"
+                f"{features.source}: found {found[0]} classes of {found[1]} features, expected "
+                f"{wanted[0]} of {wanted[1]} as {where}; extract features of that model"
             )
-        found = self.correction.classifier(base, 0)
-        self.manifest.check(features, found)
-        return found
+        classifier = self.correction.classifier(base, 0)
+        self.manifest.check(features, classifier)
+        return classifier
 
 
 def check_free(folder: Path) -> None:

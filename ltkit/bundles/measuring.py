@@ -18,13 +18,19 @@ Figures = dict[str, dict[str, Any]]
 
 
 def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
-    """Return how often the true class is in the set."""
+    """Return how often the true class is in the set, and the share of classes that are not."""
     found = prediction_sets.measure(features, classifier, rule, split)
-    return {
+    covered: Figures = {
         f"coverage {group}": {"value": value, "interval": ends}
         for group, value in found["coverage"].items()
         if value is not None and (ends := found["coverage_interval"][group]) is not None
     }
+    size, ends = found["size"]["all"], found["size_interval"]["all"]
+    if size is None or ends is None:
+        return covered
+    share = [end / classifier.num_classes for end in (size, *ends)]
+    left_out = {"value": 1 - share[0], "interval": [1 - share[2], 1 - share[1]]}
+    return covered | {"classes left out of sets": left_out}
 
 
 def _of_rejector(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
@@ -96,6 +102,21 @@ def measure(
     for rule in rules:
         found |= RULED[rule.kind](features, split, classifier, rule)
     return found, document | {"row": row, "ece": row["calibration"].get("all")}
+
+
+KINDS = ("accuracy", "coverage", "classes", "answered", "right")
+
+
+def place(figure: str) -> tuple[int, int]:
+    """Return what figures are sorted by: their kind, then the shot groups, rare ones first.
+
+    Example:
+        >>> sorted(["coverage all", "accuracy many", "accuracy few"], key=place)
+        ['accuracy few', 'accuracy many', 'coverage all']
+    """
+    kind, _, group = figure.partition(" ")
+    group = group.rpartition(" ")[2]
+    return KINDS.index(kind), GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
 def class_shares(features: FeatureSet, split: str) -> list[float]:

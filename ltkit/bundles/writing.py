@@ -80,7 +80,12 @@ def write(folder: Path, features: FeatureSet, wanted: Wanted, *, command: str = 
                 f"{', '.join(RULES)}; leave one out"
             )
     figures, document = measure(features, wanted.split, classifier, wanted.rules, wanted.bins)
-    content = _content(features, wanted, document) | {"figures": figures}
+    own: Mapping[str, Any] = {}
+    if head_digest(features):
+        own, _ = measure(features, wanted.split, features.classifier(), (), wanted.bins)
+    content = _content(features, wanted, document) | {
+        "figures": figures, "own": {name: one["value"] for name, one in own.items()}
+    }  # fmt: skip
     whole = Correction.whole(wanted.correction.method, classifier, wanted.correction.runs[0])
     with replacing(folder) as temporary:
         temporary.unlink()

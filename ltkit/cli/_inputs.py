@@ -142,7 +142,7 @@ def read_entries(
     """
     from ltkit.errors import LtkitError
     from ltkit.evaluation import entries_of
-    from ltkit.files import bases, classifiers
+    from ltkit.files import bases, classifiers, hdf5
 
     files = bases.beside(path, features.digest) if named is None else named
     every = {file.resolve(): file for file in files}
@@ -156,6 +156,11 @@ def read_entries(
             if named is not None:
                 raise
             _output.say(f"note: left out: {error}", quiet)
+    for file, correction in read:
+        if "prior" in correction.extra and (
+            hdf5.header(file)["inputs"].get("target") == features.digest
+        ):
+            _output.say(f"note: {file}: was adapted to images of {path}, without labels", quiet)
     if named is None and read:
         _output.say(f"with {', '.join(file.name for file, _ in read)}", quiet)
     return entries_of(read, [features.baseline] if features.base else (), path.stem)

@@ -48,6 +48,8 @@ def check(
     features = features_file.read(path)
     document = bundles.check(held, features, split, figures=figure or (), false_alarm=false_alarm)
     document |= {"bundle": str(bundle), "features": str(path)}
+    for line in document["notes"]:
+        _output.say(f"note: {line}", quiet)
     for name in document["unmeasured"]:
         _output.say(f"note: {name}: no sample here, so it was not measured", quiet)
     if json:

@@ -69,7 +69,10 @@ def novelty(
     for name, value in (("k", k), ("kept", kept), ("replicates", replicates), ("seed", seed)):
         RANGES[name].check(value, name)
     if (outsiders is None) == (hold_out is None):
-        raise SettingError("outsiders", "expected features of new classes, or classes to hold out")
+        raise SettingError(
+            "outsiders",
+            "expected features of new classes, or ids of some to hold out (hold_out)",
+        )
     if split == "train":
         raise SettingError("split", "found train, which the scores are fitted to; name val or test")
     if outsiders is not None:

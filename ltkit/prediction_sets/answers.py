@@ -7,7 +7,7 @@ from ltkit.settings import SHOT_GROUPS
 
 GOALS: Mapping[str, str] = {
     "images": "the smallest that guarantee it of all images together",
-    "groups": "the smallest that reach it in each shot group",
+    "groups": "the smallest that reach it in each shot group, up to a standard error",
     "classes": "the smallest that guarantee it of each class",
 }
 

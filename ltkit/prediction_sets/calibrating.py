@@ -199,7 +199,7 @@ def conformal(
     ]  # fmt: skip
     document = _document(features, wanted, val, notes, rows)
     document |= {"proven": proven, "served": unserved is None}
-    rule = _rule(features, whole, wanted, sets[choice], rows[choice])
+    rule = _rule(features, whole, wanted, sets[choice], rows[choice], proven)
     return Conformal(rule, document)
 
 
@@ -340,6 +340,12 @@ def _notes(features: FeatureSet, val: FeatureSplit, wanted: Wanted) -> list[str]
             f"{wanted.folds} folds leave some classes fewer than {least} images: class-wise sets "
             "look larger here than they will be; raise the folds"
         )
+    once = wanted.folds >= counts.max()  # each image of a class is alone in its fold
+    if wanted.split == "val" and "class-wise" in names and once and not few:
+        notes.append(
+            "class-wise sets have the coverage on val by construction, with as many folds as a "
+            "class has images; --split test measures it"
+        )
     if (features.classes.train_count == 0).any() and "pas" in {name for name, _ in wanted.pairs}:
         notes.append("classes without training images count as having one, in pas")
     return notes
@@ -360,10 +366,12 @@ def _document(
 
 
 def _rule(
-    features: FeatureSet, whole: Classifier, wanted: Wanted, sets: Sets, row: Mapping[str, Any]
-) -> Rule:
+    features: FeatureSet, whole: Classifier, wanted: Wanted, sets: Sets, row: Mapping[str, Any],
+    proven: bool,
+) -> Rule:  # fmt: skip
     """Return the rule of the recommended sets."""
-    told = {"coverage": wanted.coverage, "threshold": row["threshold"], "promise": row["promise"]}
+    told = {"coverage": wanted.coverage, "threshold": row["threshold"], "promise": row["promise"],
+            "proven": proven}  # fmt: skip
     settings = as_json(wanted.settings) | {"goal": wanted.goal, "tried": len(wanted.pairs)}
     return Rule(
         KIND, content_of(sets, told), classifier_digest(whole), len(features.classes),

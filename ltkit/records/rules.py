@@ -53,7 +53,7 @@ class Rule:
         if found != self.classifier:
             raise InputError(
                 f"{self.source}: is for the classifier {self.classifier[:12]}, found {found[:12]} "
-                f"of {features.source}; name the correction it was made with, or make it again"
+                f"of {features.source}; name the --classifier it was made with, or make it again"
             )
 
 

@@ -245,7 +245,9 @@ def collect(
         own = entries[advice.entry]
         chosen.sort(key=lambda place: subject.cases[place].entry is not own)
     elif on_val:
-        best = max(chosen, key=lambda place: on_val[1 + place])
+        # what follows the frequencies of other images is not judged by balanced accuracy on val
+        of_val = [p for p in chosen if "prior" not in subject.cases[p].entry.correction.extra]
+        best = max(of_val or chosen, key=lambda place: on_val[1 + place])
         chosen.sort(key=lambda place: place != best)
     left_out = max(0, len(chosen) - DETAILED)
     return Source(

@@ -130,7 +130,7 @@ def test_few_training_samples_cut_k(features):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({}, "expected features of new classes, or classes to hold out"),
+        ({}, "expected features of new classes, or ids of some"),
         ({"hold_out": [0], "outsiders": others()}, "expected features of new classes, or"),
         ({"hold_out": []}, "hold_out: found none"),
         ({"hold_out": [7]}, "hold_out: found 7, expected ids from 0 to 6"),

@@ -39,8 +39,9 @@ def test_all_are_tried_and_one_is_written(ltkit, folder):
     assert lines[-1] == "feats.sets.json"  # for a pipe
     answers = [line for line in said.splitlines() if not line.startswith("scores ")]
     assert answers[:1] == ["using feats.h5"]
-    assert answers[1].startswith("note: chosen among 19 on the images that calibrate them")
-    assert answers[2].startswith("sets with the true class in 80 %: score ")
+    assert answers[1].startswith("note: class-wise sets have the coverage on val by construction")
+    assert answers[2].startswith("note: chosen among 19 on the images that calibrate them")
+    assert answers[3].startswith("sets with the true class in 80 %: score ")
     rule = rules.read(folder / "feats.sets.json", "sets")
     features = features_file.read(folder / "feats.h5")
     assert len(library.predict_sets(features, folder / "feats.sets.json")) == 320
