@@ -1,6 +1,7 @@
 """Softmax probabilities of a split, block by block: no array of all samples by all classes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +172,7 @@ def areas(score: Floats, own: Ints, weights: Floats) -> tuple[float, float]:
     return float(share @ (1 - ahead / others)), float(share @ (found / every))
 
 
-def _from_the_top(weights: Floats) -> Floats:
+def _from_the_top(weights: NDArray[Any]) -> Floats:
     """Return the sum of each weight and those after it."""
     sums: Floats = weights[::-1].cumsum()[::-1]
     return sums
