@@ -70,6 +70,12 @@ COMMANDS: Mapping[str, str] = {
     "posthoc ncm": "posthoc ncm F -o W/f.ncm.h5 --overwrite",
     "posthoc alphanet-plus": "posthoc alphanet-plus F -o W/f.ap.h5 --overwrite",
     "posthoc crt": "posthoc crt F --set learning_rate=0.1 -o W/f.crt.h5 --overwrite",
+    "posthoc ridge": "posthoc ridge F -o W/f.ridge.h5 --overwrite",
+    "posthoc logistic": "posthoc logistic F --set inverse_penalty=0.0001 -o W/f.logistic.h5 "
+                        "--overwrite",
+    "posthoc blend": "posthoc blend F -o W/f.blend.h5 --overwrite",
+    "posthoc adapt": "posthoc adapt F --to F --anyway -o W/f.adapt.h5 --overwrite",
+    "train ce": "train ce F --epochs 1 -o W/f.ce.h5 --overwrite",
     "alphanet fit": "alphanet fit F --rho 1 -o W/f.alphanet.h5 --overwrite",
     "evaluate": "evaluate F W/f.la.h5 W/f.tau.h5 W/f.ap.h5 --json",
     "evaluate, every figure": "evaluate F W/f.la.h5 --metrics auroc,nll,ece --json",
@@ -80,6 +86,9 @@ COMMANDS: Mapping[str, str] = {
                  "--overwrite",
     "analyze confusion": "analyze confusion F W/f.la.h5 --json",
     "analyze norms": "analyze norms F W/f.la.h5 --json",
+    "analyze risk-coverage": "analyze risk-coverage F --budget 0.1 --json",
+    "analyze novelty": "analyze novelty F --hold-out 1,2,3 --json",
+    "conformal": "conformal F -o W/f.sets.json --overwrite --json",
     "export": "export W/f.la.h5 --to safetensors -o W/head.safetensors --overwrite",
 }  # fmt: skip
 

@@ -211,6 +211,19 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
     assert all(size <= 32 for size in sizes)
 
 
+@pytest.mark.parametrize("budget", [1, 1 << 20])
+def test_inputs_come_in_blocks_that_what_is_computed_of_them_fits(monkeypatch, budget):
+    monkeypatch.setattr(_stacked, "BUDGET", budget)
+    monkeypatch.setattr("ltkit.records.features.WIDE_BYTES", 4 * 70)
+    x = np.arange(60, dtype=np.float32).reshape(20, 3)
+    inputs = _stacked.Inputs(FeatureSplit(x, np.arange(20)), 3, lambda features: 2 * features)
+    for width, sizes in ((10, [7, 7, 6]), (1, [20])):  # 3 numbers of each are the inputs
+        parts = list(inputs.blocks(width))
+        assert [len(labels) for _, labels in parts] == sizes
+        np.testing.assert_array_equal(np.concatenate([rows for rows, _ in parts]), 2 * x)
+        np.testing.assert_array_equal(np.concatenate([of for _, of in parts]), np.arange(20))
+
+
 def test_half_precision_rows_are_read_as_they_are():
     base, train, x = made()
     half = FeatureSplit(x.astype(np.float16), train.labels)

@@ -210,9 +210,8 @@ def reduce(
             for rows in blocks(len(labels), size)
         ]
         return Reduced(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Reduced)))
-    kept = list(_blocks_with(split, used))
-    features, labels = (np.concatenate(column) for column in zip(*kept, strict=True))
-    streamed = Streamed(reducer, features, labels)
+    some = split if used is None else split.at(used)
+    streamed = Streamed(reducer, some.features[0:count], some.labels)
     return replace(streamed, largest=max(part.largest for part in streamed.parts(size)))
 
 

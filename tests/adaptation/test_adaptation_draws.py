@@ -38,6 +38,21 @@ def test_offsets_of_draws_are_nearly_those_of_fits_to_them():
     assert np.allclose(draws.drawn.mean(axis=0), draws.means, atol=0.3)
 
 
+def test_draws_are_the_same_however_many_classes_come_at_once(monkeypatch):
+    features = shifted.problem()
+    val, known = features.split("val"), calibrated(features)
+    wanted = {"replicates": 20, "seed": 0, "confused": True}
+    together = validation.draw(val, known, **wanted)
+    monkeypatch.setattr(validation, "WIDE_BYTES", 8)  # a class at a time
+    alone = validation.draw(val, known, **wanted)
+    for name in ("odds", "means", "drawn", "confusion"):
+        np.testing.assert_allclose(getattr(alone, name), getattr(together, name), rtol=1e-9)
+    p = np.concatenate([p for _, p, _ in likelihoods.Likelihoods(val, known).blocks()])
+    by_hand = [p[val.labels == c].mean(axis=0, dtype=float) for c in range(shifted.CLASSES)]
+    np.testing.assert_allclose(together.confusion.T, by_hand, rtol=1e-6)
+    assert not validation.draw(val, known, replicates=20, seed=0).confusion.size
+
+
 def p_value(seed, prior=None, change=lambda x, rng: x):
     """The test's p for a target under a prior, with a validation split of its own."""
     rng = np.random.default_rng([seed, 1])
