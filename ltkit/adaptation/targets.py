@@ -63,7 +63,11 @@ def check(features: FeatureSet, target: FeatureSet, split: str) -> list[str]:
         raise InputError(
             f"{where}: val: is what the classifier is calibrated on; name features from the field"
         )
-    _check_classes(features, target)
+    first, second = _checkpoint(features), _checkpoint(target)
+    if target.head is None and first is not None and first == second:
+        _check_width(features, target)  # of images without labels its classes say nothing
+    else:
+        _check_classes(features, target)
     notes = [OWN_TEST] if split == "test" and target.digest == features.digest != "" else []
     if where != IN_MEMORY and features.head is not None and target.head is not None:
         own, other = (classifier_digest(f.head.fold()) for f in (features, target) if f.head)
@@ -75,7 +79,6 @@ def check(features: FeatureSet, target: FeatureSet, split: str) -> list[str]:
         return notes
     if where == IN_MEMORY:
         return ["that the rows are the same model's features is not known"]
-    first, second = _checkpoint(features), _checkpoint(target)
     if first and second and first != second:
         raise InputError(
             f"{where}: checkpoint: found {second[:12]}, expected {first[:12]}, that of "
@@ -84,6 +87,19 @@ def check(features: FeatureSet, target: FeatureSet, split: str) -> list[str]:
     if not (first and second) and not notes:
         notes.append(f"that {where} has the same model's features is not known")
     return notes
+
+
+def _check_width(features: FeatureSet, target: FeatureSet) -> None:
+    """Refuse another width.
+
+    Raises:
+        InputError: when it differs.
+    """
+    if target.feature_size != features.feature_size:
+        raise InputError(
+            f"{target.source}: found {target.feature_size} features, expected the "
+            f"{features.feature_size} of {features.source}; extract them from the same layer"
+        )
 
 
 def _check_classes(features: FeatureSet, target: FeatureSet) -> None:

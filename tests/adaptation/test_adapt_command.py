@@ -11,6 +11,8 @@ from ltkit.adaptation import targets
 from ltkit.errors import InputError
 from ltkit.files import classifiers, hdf5
 from ltkit.files import features as features_file
+from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
+from ltkit.records import ClassTable
 from ltkit.settings import ImportSettings
 from ltkit.sources.arrays import import_arrays
 
@@ -114,3 +116,40 @@ def test_features_without_a_head_are_told_apart_by_their_checkpoint(folder, monk
     )
     digests["prod.h5"] = "a" * 64
     assert targets.check(features, bare, "test") == []
+
+
+def from_checkpoint(path, features, classes, head, width=None):
+    """Write the test split as extracted from one checkpoint, with or without the head."""
+    test = features.split("test")
+    rows = np.asarray(test.features, np.float32)[:, :width]
+    labels = test.labels if head else np.zeros(len(test), np.int64)
+    splits = {"test": SplitPlan(labels, None)}
+    if head:
+        splits["val"] = SplitPlan(features.split("val").labels, None)
+    plan = Plan(
+        rows.shape[1], "float32", splits, classes, features.head if head else None, {},
+        {"checkpoint": "0" * 64},
+    )  # fmt: skip
+    with FeaturesWriter(path, plan, command="ltkit extract", resume=False) as writer:
+        writer.append("test", rows)
+        if head:
+            writer.append("val", np.asarray(features.split("val").features, np.float32))
+        writer.finish()
+
+
+def test_images_without_labels_are_features_alone(ltkit, tmp_path, monkeypatch):
+    """As ``extract --no-head`` writes them: one class, which stands for none."""
+    monkeypatch.chdir(tmp_path)
+    field = shifted.problem(test=shifted.sample(shifted.tail(-0.8), 600, 5))
+    from_checkpoint(tmp_path / "feats.h5", field, ClassTable(shifted.COUNTS), head=True)
+    one = ClassTable(np.array([600]))
+    from_checkpoint(tmp_path / "field.h5", field, one, head=False)
+    code, _, said = ltkit("posthoc", "adapt", "feats.h5", "--to", "field.h5", *FAST)
+    assert code == 0, said
+    assert "samples of field.h5" in said
+    from_checkpoint(tmp_path / "narrow.h5", field, one, head=False, width=7)
+    features, narrow = (features_file.read(tmp_path / f"{n}.h5") for n in ("feats", "narrow"))
+    refused(
+        lambda: targets.check(features, narrow, "test"), "found 7 features, expected the 12",
+        error=InputError,
+    )  # fmt: skip
