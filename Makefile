@@ -27,12 +27,12 @@ test: setup ## the tests, five minutes on two cores
 	$(PYTEST) $(TRACE)
 
 # A second environment, so that the tests of the core show that it needs none of the extras.
-# onnxscript makes the ONNX files that the tests read.
+# onnxscript makes the ONNX files that the tests read; mapie is what conformal sets are checked against.
 .venv-extras/.ready: pyproject.toml requirements/constraints.txt requirements/extras.txt
 	$(PYTHON) -m venv .venv-extras
 	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c requirements/constraints.txt -c requirements/extras.txt \
-		-e '.[dev,torchvision,timm,transformers,open-clip,onnx,parquet,figures,tensorboard]' onnxscript
+		-e '.[dev,torchvision,timm,transformers,open-clip,onnx,parquet,figures,tensorboard]' onnxscript mapie
 	touch $@
 
 test-extras: .venv-extras/.ready ## the tests that need the optional packages, in .venv-extras
