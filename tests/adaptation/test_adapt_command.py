@@ -153,3 +153,11 @@ def test_images_without_labels_are_features_alone(ltkit, tmp_path, monkeypatch):
         lambda: targets.check(features, narrow, "test"), "found 7 features, expected the 12",
         error=InputError,
     )  # fmt: skip
+
+
+def test_evaluate_says_what_was_adapted_to_its_images(ltkit, folder):
+    assert (
+        ltkit("posthoc", "adapt", "feats.h5", "--to", "feats.h5:train", "--anyway", *FAST)[0] == 0
+    )
+    _, _, said = ltkit("evaluate", "feats.h5", "feats.adapt.h5", "--split", "val")
+    assert "note: feats.adapt.h5: was adapted to images of feats.h5, without labels" in said

@@ -5,10 +5,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from reports import Page, printed
+from reports import Page, collected, correction, printed, small
 
 import ltkit
+from ltkit.evaluation import Entry
 
 SHIFTS = ("forward:50", "uniform", "backward:50")
 
@@ -65,3 +67,17 @@ def test_without_val_there_are_priors_alone(here, tmp_path, monkeypatch):
     shown = json.loads(data)["exhibits"]
     assert "priors" in shown
     assert not {"sets", "abstention"} & shown.keys()
+
+
+def test_what_follows_other_images_is_not_the_best_on_val():
+    features = small()
+    half = correction(features, "half")
+    whole = correction(features, "adapt", runs=({"tau": 0.0}, {"tau": 1.0})).correction.only([1])
+    prior = np.full((1, 5), 0.2)
+    adapted = Entry("adapt", "adapt.h5", replace(whole, extra={"prior": prior}))
+    found = collected(features, half, adapted)
+    assert found.on_val[2] >= found.on_val[1]  # on val it is no worse
+    assert [found.subject.cases[place].name for place in found.detailed] == ["half", "adapt"]
+    plain = collected(features, half, Entry("adapt", "adapt.h5", whole))
+    first = plain.subject.cases[plain.detailed[0]].name
+    assert first == ("adapt" if plain.on_val[2] > plain.on_val[1] else "half")
