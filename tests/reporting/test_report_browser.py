@@ -69,7 +69,7 @@ def test_all_figures_are_drawn_in_both_schemes_without_sideways_scrolling(
     browser, path, width, scheme
 ):
     with opened(browser, path, width, scheme) as page:
-        assert page.locator(".plot").count() == 16
+        assert page.locator(".plot").count() == 18
         assert page.locator(".plot[data-drawn]").count() < 16  # the first comes before the others
         draw_all(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
