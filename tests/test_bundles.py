@@ -207,6 +207,9 @@ def test_a_changed_bundle_is_refused(tmp_path):
         ({"files": {}}, "files: found"),
         ({"files": {"classifier.h5": "0", "card.md": "0", "../x": "0"}}, "files: found"),
         ({"head": None}, "head: found None"),
+        ({"bins": [20]}, "bins: found"),
+        ({"prior": [0.5, 0.5]}, "prior: found"),
+        ({"n": "many"}, "n: found many"),
         ({"figures": {}}, "figures: found"),
         ({"figures": {"accuracy all": {"value": 0.5, "interval": [0.5]}}}, "figures: found"),
     ],
@@ -259,6 +262,22 @@ def test_rules_and_features_go_by_what_made_them_or_by_file(demo):
     refused(
         lambda: ltkit.bundle(features, None, "other", rules=[curves]), "curves without a rejector"
     )
+
+
+def test_groups_of_rules_are_those_of_accuracies(tmp_path):
+    features = made()
+    sets = ltkit.conformal(features, score="softmax", threshold="marginal")
+    held = ltkit.bundle(features, None, tmp_path / "b", rules=[sets], bins=(40, 400))
+    figures = held.manifest.content["figures"]
+    groups = [
+        {name.split()[1] for name in figures if name.startswith(kind)}
+        for kind in ("accuracy", "coverage")
+    ]
+    assert groups[0] == groups[1]
+    wanted = ltkit.conformal(
+        features, score="softmax", threshold="marginal", split="test", bins=(40, 400)
+    ).document["rows"][0]["coverage"]["medium"]
+    assert figures["coverage medium"]["value"] == pytest.approx(wanted)
 
 
 def test_what_makes_a_comparison_less_is_said(held):

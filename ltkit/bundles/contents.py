@@ -131,6 +131,11 @@ def _files(manifest: Rule) -> Mapping[str, str]:
     for name in ("head", "split", "method"):
         if not isinstance(manifest.content.get(name), str):
             raise _wrong(manifest, name, "a text")
+    for name, size in (("bins", 2), ("prior", manifest.num_classes)):
+        if not _are_numbers(manifest.content.get(name), size):
+            raise _wrong(manifest, name, f"{size} numbers")
+    if not isinstance(manifest.content.get("n"), int):
+        raise _wrong(manifest, "n", "a whole number")
     if not _are_figures(manifest.content.get("figures")):
         raise _wrong(manifest, "figures", "values with intervals")
     return dict(files)
@@ -143,17 +148,23 @@ def _wrong(manifest: Rule, name: str, expected: str) -> FormatError:
     )
 
 
+def _are_numbers(value: Any, size: int) -> bool:
+    """Return whether a value is a list of so many numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == size
+        and all(isinstance(number, int | float) for number in value)
+    )
+
+
 def _are_figures(value: Any) -> bool:
     """Return whether a value is named figures, each with a value and an interval or None."""
     if not isinstance(value, dict) or not value:
         return False
-    numbers = (int, float)
     return all(
         isinstance(figure, dict)
-        and isinstance(figure.get("value"), numbers)
-        and isinstance(ends := figure.get("interval"), list)
-        and len(ends) == 2
-        and all(isinstance(end, numbers) for end in ends)
+        and isinstance(figure.get("value"), int | float)
+        and _are_numbers(figure.get("interval"), 2)
         for figure in value.values()
     )
 

@@ -13,13 +13,16 @@ from ltkit.evaluation.intervals import accuracy_estimate, moments
 from ltkit.records import Base, Classifier, FeatureSet, Ints, Rule, ShotGroups
 from ltkit.settings import GROUPS
 
+Bins = Sequence[int] | None
 Figures = dict[str, dict[str, Any]]
 """By name: ``value`` and ``interval``, fractions in 0..1, of which more is better."""
 
 
-def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
+def _of_sets(
+    features: FeatureSet, split: str, classifier: Classifier, rule: Rule, bins: Bins
+) -> Figures:
     """Return how often the true class is in the set, and the share of classes that are not."""
-    found = prediction_sets.measure(features, classifier, rule, split)
+    found = prediction_sets.measure(features, classifier, rule, split, bins)
     covered: Figures = {
         f"coverage {group}": {"value": value, "interval": ends}
         for group, value in found["coverage"].items()
@@ -33,10 +36,12 @@ def _of_sets(features: FeatureSet, split: str, classifier: Classifier, rule: Rul
     return covered | {"classes left out of sets": left_out}
 
 
-def _of_rejector(features: FeatureSet, split: str, classifier: Classifier, rule: Rule) -> Figures:
+def _of_rejector(
+    features: FeatureSet, split: str, classifier: Classifier, rule: Rule, bins: Bins
+) -> Figures:
     """Return how many samples are answered, and how many of the answers are right."""
     found = abstention.rejections(features, rule, classifier, split)
-    labels, groups = features.split(split).labels, features.groups()
+    labels, groups = features.split(split).labels, features.groups(bins)
     kept = ~found.rejected
     right = found.answers == labels
     return _estimated("answered", kept, labels, groups, ("all",)) | _estimated(
@@ -61,7 +66,7 @@ def _estimated(
     }
 
 
-RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule], Figures]] = {
+RULED: Mapping[str, Callable[[FeatureSet, str, Classifier, Rule, Bins], Figures]] = {
     "sets": _of_sets,
     "rejector": _of_rejector,
 }
@@ -72,7 +77,7 @@ def measure(
     split: str,
     classifier: Classifier,
     rules: Sequence[Rule],
-    bins: Sequence[int] | None = None,
+    bins: Bins = None,
 ) -> tuple[Figures, dict[str, Any]]:
     """Return a classifier's figures on a split, and the row of its evaluation.
 
@@ -100,8 +105,8 @@ def measure(
             "name a split with more"
         )
     for rule in rules:
-        found |= RULED[rule.kind](features, split, classifier, rule)
-    return found, document | {"row": row, "ece": row["calibration"].get("all")}
+        found |= RULED[rule.kind](features, split, classifier, rule, bins)
+    return found, document | {"ece": row["calibration"].get("all")}
 
 
 KINDS = ("accuracy", "coverage", "classes", "answered", "right")
