@@ -242,6 +242,9 @@ def test_figures_that_are_not_there(held):
     refused(lambda: ltkit.check(held, many, figures=["accuracy few"]), "no sample for accuracy few")
     assert "accuracy few" in ltkit.check(held, many).attrs["document"]["unmeasured"]
     refused(lambda: ltkit.check(held, made(), false_alarm=0.9), "false_alarm")
+    content = {**held.manifest.content, "figures": {"other": {"value": 0.5, "interval": [0, 1]}}}
+    strange = replace(held, manifest=replace(held.manifest, content=content))
+    refused(lambda: ltkit.check(strange, made()), "has no figure in common")
 
 
 def test_rules_and_features_go_by_what_made_them_or_by_file(demo):

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from ltkit.bundles.contents import Bundle, head_digest
 from ltkit.bundles.measuring import Figures, class_shares, measure, place
-from ltkit.errors import InputError
+from ltkit.errors import InputError, listed
 from ltkit.records import FeatureSet
 from ltkit.settings import FALSE_ALARM, RANGES
 
@@ -97,7 +97,7 @@ def _judged(
     for name in wanted:
         if name not in before:
             raise InputError(
-                f"--figure: found {name[:60]}, expected one of {bundle.folder}: {', '.join(before)}"
+                f"--figure: found {name[:60]}, expected one of the bundle's: {listed(before)}"
             )
         if name not in found:
             raise InputError(f"{where}: found no sample for {name}; leave it out of --figure")
