@@ -5,10 +5,11 @@ images, the rare ones with 5 or fewer, class means and noise normal, a head of t
 command is a process of its own; its peak of memory is what the system says of it. Beside each run
 stand the matrix product of what it computes logits of and the read of what it reads, measured in
 the same minute. A line a command and size goes to benchmarks/results/scale.jsonl; what has a line
-is not run again. `--limit` sets an address space, as `ulimit -v`, in GB.
+is not run again. `--limit` sets an address space, as `ulimit -v`, in GB; after `--most` seconds a
+command is ended, and its line says so.
 
     OMP_NUM_THREADS=2 python benchmarks/bench_scale.py [--sizes inaturalist] [--only evaluate]
-        [--work DIR] [--limit 8] [--output FILE]
+        [--work DIR] [--limit 8] [--most SECONDS] [--output FILE]
 
 `--growth` runs the sizes that halve rows and classes instead, for the exponents.
 """
@@ -20,6 +21,7 @@ import resource
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,7 +146,7 @@ def reference(path: Path, size: Size) -> dict[str, float]:
     return {"val_product_s": round(product, 3), "read_s": round(time.perf_counter() - begun, 3)}
 
 
-def run(words: list[str], limit: float | None) -> dict[str, Any]:
+def run(words: list[str], limit: float | None, most: float | None) -> dict[str, Any]:
     """Run a command; return its seconds, its peak in GB, how it ended and its last line."""
 
     def limited() -> None:
@@ -157,12 +159,16 @@ def run(words: list[str], limit: float | None) -> dict[str, Any]:
         preexec_fn=limited,
     )  # fmt: skip
     assert child.stderr is not None
+    end = threading.Timer(most or threading.TIMEOUT_MAX, child.kill)
+    end.start()
     said = child.stderr.read().decode(errors="replace")
     _, status, used = os.wait4(child.pid, 0)
+    end.cancel()
     code = os.waitstatus_to_exitcode(status)
     child.returncode = code
     found = {
         "seconds": round(time.perf_counter() - begun, 2),
+        "processor_s": round(used.ru_utime + used.ru_stime, 2),
         "peak_gb": round(used.ru_maxrss * 1024 / GIGA, 3),
         "code": code,
     }
@@ -179,6 +185,7 @@ def main() -> int:
     options.add_argument("--work", type=Path, default=WORK)
     options.add_argument("--output", type=Path, default=RESULTS)
     options.add_argument("--limit", type=float)
+    options.add_argument("--most", type=float)
     options.add_argument("--growth", action="store_true")
     asked = options.parse_args()
     sizes = GROWTH if asked.growth else SIZES
@@ -203,7 +210,7 @@ def main() -> int:
             words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
             line = {
                 "size": name, "command": command, "limit_gb": asked.limit,
-                **run(words, asked.limit), **reference(path, sizes[name]), "machine": machine(),
+                **run(words, asked.limit, asked.most), **reference(path, sizes[name]), "machine": machine(),
             }  # fmt: skip
             print(json.dumps(line), flush=True)
             with asked.output.open("a", encoding="utf-8") as file:

@@ -103,7 +103,7 @@ def adapt(
     val, counts = check_val(features.splits.get("val")), features.classes.train_count
     own = features.bins if bins is None else bins
     features.groups(own)
-    calibrated = calibrate(base, val, counts, (own[0], own[1]))
+    calibrated = calibrate(base, val, counts, (own[0], own[1]), report)
     report("part", 1, 3)
     samples = Likelihoods(target.split(name), calibrated)
     draws = validation.draw(

@@ -13,6 +13,7 @@ from ltkit.errors import InputError
 from ltkit.evaluation.probabilities import likelihoods as scored
 from ltkit.posthoc import _on_val, _stacked, check_val
 from ltkit.records import WIDE_BYTES, Classifier, FeatureSplit, Floats, Ints, stratified_folds
+from ltkit.records.progress import Report, silent
 from ltkit.settings import FOLDS
 
 Doubles = NDArray[np.float64]
@@ -58,8 +59,9 @@ class Calibrated:
 
 
 def calibrate(
-    base: Classifier, val: FeatureSplit | None, counts: Ints, bins: tuple[int, int]
-) -> Calibrated:
+    base: Classifier, val: FeatureSplit | None, counts: Ints, bins: tuple[int, int],
+    report: Report = silent,
+) -> Calibrated:  # fmt: skip
     """Fit a temperature, and an offset for each class, to validation data of equal class weights.
 
     The penalty is the one with which held-out folds are most likely.
@@ -69,6 +71,7 @@ def calibrate(
         val: the split.
         counts: (C,) training images per class, which decide the shot groups.
         bins: the least and the greatest count of medium.
+        report: called after each pass over the split.
 
     Raises:
         InputError: without a validation split, or with samples of fewer than two classes in it.
@@ -86,9 +89,9 @@ def calibrate(
         )
     rest = {"weighting": "classes", "few_below": bins[0], "many_above": bins[1]}
     tried = [rest | {"penalty": penalty} for penalty in PENALTIES]
-    folds = _folds(base, val, counts, tried)
+    folds = _folds(base, val, counts, tried, report)
     best = PENALTIES.index(USUAL) if not folds else _best(base, val, folds)
-    found = _on_val.learned(base, val, counts, [tried[best]], one_scale=True)[0]
+    (found,) = _on_val.learned(base, val, counts, [tried[best]], one_scale=True, report=report)
     return Calibrated(
         base, found, PENALTIES[best], _on_val.group_numbers(counts, *bins), seen,
         tuple((fold.rows, fold.classifier(base, best)) for fold in folds),
@@ -114,15 +117,16 @@ class _Fold:
 
 
 def _folds(
-    base: Classifier, val: FeatureSplit, counts: Ints, tried: list[dict[str, object]]
-) -> list[_Fold]:
+    base: Classifier, val: FeatureSplit, counts: Ints, tried: list[dict[str, object]],
+    report: Report,
+) -> list[_Fold]:  # fmt: skip
     """Return what is learned without each fold; nothing where no class has two samples."""
     if np.bincount(val.labels).max() < 2 or len(val) < 2 * FOLDS:
         return []
     fold, found = stratified_folds(val.labels, FOLDS), []
     for number in range(FOLDS):
         others = val.at(np.flatnonzero(fold != number))
-        made = _on_val.learned(base, others, counts, tried, one_scale=True)
+        made = _on_val.learned(base, others, counts, tried, one_scale=True, report=report)
         scales = [_scale(base, one) for one in made]
         found.append(_Fold(np.flatnonzero(fold == number), scales, [one.bias for one in made]))
     return found

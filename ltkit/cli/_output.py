@@ -160,21 +160,24 @@ class Progress:
         self.what, self.begun, self.start, self.shown = "", 0, 0.0, 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are finished; the clock restarts with each new `what`."""
+        """Show that `done` of `total` are finished, 0 where that is not known.
+
+        The clock restarts with each new `what`.
+        """
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if what != self.what:
+        if what != self.what or done < self.begun:
             self.what, self.start, self.begun = what, now, done
         if now - self.start < self.after:
             return
-        finished = done >= total
+        finished = 0 < total <= done
         if self.quiet or (not finished and now - self.shown < (0.2 if terminal else 10)):
             return
         self.shown = now
         rate = (done - self.begun) / max(now - self.start, 1e-9)
-        line = f"{what} {done}/{total}"
+        line = f"{what} {done}/{total}" if total else f"{what} {done}"
         if rate >= 1:
             line += f", {rate:.0f} {self.unit}/s"
-        if rate > 0:
+        if rate > 0 and total:
             line += f", {(total - done) / rate:.0f} s left"
         if terminal:
             line = f"\r\x1b[K{line}"

@@ -136,7 +136,7 @@ def predict_three(
     first = parts.taken(tried, best)
     heads = [_head(features, settings[k], parts.without(f), bins) for f, k in enumerate(best)]
     report("heads", 2, 3)
-    anew, again = _anew(features, parts, heads, note)
+    anew, again = _anew(features, parts, heads, note, report)
     again = np.concatenate([first[None], again])
     report("heads", 3, 3)
     last = parts.choose(again)
@@ -163,7 +163,7 @@ def _with_offsets(
             wanted = replace(wanted, tried=[{"penalty": penalty} for penalty in BIAS])
         report("heads", step, 3)
         try:
-            fits = posthoc.fit_each(features, wanted, others, bins=bins)
+            fits = posthoc.fit_each(features, wanted, others, bins=bins, report=report)
             found.append(_out_of_fold(parts, heads, fits))
         except InputError as error:
             note(f"{name} is left out: {error}")
@@ -184,7 +184,7 @@ def _head(
 
 
 def _anew(
-    features: FeatureSet, parts: Folds, heads: Sequence[Classifier], note: Note
+    features: FeatureSet, parts: Folds, heads: Sequence[Classifier], note: Note, report: Report
 ) -> tuple[list[Setting], Predicted]:
     """Return the settings of heads fitted to the other folds, and what each but the first predicts.
 
@@ -195,7 +195,7 @@ def _anew(
     grid = [{"share": s, "penalty": p} for p, s in product(PENALTIES, SHARES)]
     wanted = replace(posthoc.plan("blend", {"tau": 0.0}), tried=grid, sweep=True)
     try:
-        predicted = _out_of_fold(parts, heads, _blends(features, parts, heads, wanted))
+        predicted = _out_of_fold(parts, heads, _blends(features, parts, heads, wanted, report))
     except InputError as error:
         note(f"no head is fitted to held-out features: {error}")
         return settings, np.empty((0, len(parts.dealt)), np.int32)
@@ -204,7 +204,11 @@ def _anew(
 
 
 def _blends(
-    features: FeatureSet, parts: Folds, heads: Sequence[Classifier], wanted: posthoc.Plan
+    features: FeatureSet,
+    parts: Folds,
+    heads: Sequence[Classifier],
+    wanted: posthoc.Plan,
+    report: Report,
 ) -> Iterator[list[Correction]]:
     """Yield, for each fold, what a plan fits to the others in the place of the train split."""
     for fold, head in enumerate(heads):
@@ -214,7 +218,7 @@ def _blends(
             {"train": rest}, ClassTable(counts), source=features.source,
             base=Base("with offsets", head),
         )  # fmt: skip
-        yield next(posthoc.fit_each(held_out, wanted, [None]))
+        yield next(posthoc.fit_each(held_out, wanted, [None], report=report))
 
 
 def _out_of_fold(

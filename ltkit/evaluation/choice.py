@@ -60,11 +60,20 @@ def run_accuracies(
     split: FeatureSplit, base: Classifier, correction: Correction, groups: ShotGroups
 ) -> list[dict[str, float | None]]:
     """Return every group's accuracy for each run of a correction; None for an absent group."""
-    (predicted,) = predict_classes(split, base, [correction])
+    return accuracies_of_each(split, base, [correction], groups)[0]
+
+
+def accuracies_of_each(
+    split: FeatureSplit, base: Classifier, corrections: Sequence[Correction], groups: ShotGroups
+) -> list[list[dict[str, float | None]]]:
+    """Return `run_accuracies` of several corrections, for which the split is read once."""
     weights = metrics.group_weights(split.labels, base.num_classes, groups)
-    right = predicted == split.labels
-    every = metrics.class_accuracy(right, split.labels, base.num_classes)
-    return [metrics.summarize(by_class, weights) for by_class in every]
+    found = []
+    for predicted in predict_classes(split, base, corrections):
+        right = predicted == split.labels
+        every = metrics.class_accuracy(right, split.labels, base.num_classes)
+        found.append([metrics.summarize(by_class, weights) for by_class in every])
+    return found
 
 
 def best(scores: Sequence[float], settings: Sequence[Sequence[int]]) -> tuple[int, list[float]]:

@@ -48,10 +48,9 @@ def on_val(
         return None
     known = features.head is not None or features.base is not None
     base = features.classifier() if known else features.empty_classifier()
-    every = choice.run_accuracies(val, base, correction, groups)
-    own = None
-    if known:
-        (own,) = choice.run_accuracies(val, base, Correction.baseline(base), groups)
+    wanted = [Correction.baseline(base), correction] if known else [correction]
+    *owns, every = choice.accuracies_of_each(val, base, wanted, groups)
+    own = owns[0][0] if known else None
     settings = list(settings_of(correction))
     scores = [choice.value(found, "balanced") for found in every]
     best, scores = choice.best(scores, [runs for _, runs in settings])

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,12 @@ from ltkit.records import (
     products,
     shifted,
 )
+from ltkit.threads import in_order
 
 T = TypeVar("T")
+
+IN_A_ROW = 16
+"""Parts that a thread reads off in a row: some milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +184,24 @@ def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
     """Return (S, B) predictions, ranks and confidences."""
     rows = []
     for product, bias in block.own():
-        parts = [_read_off(_whole(block, product, bias, p), block.labels[p]) for p in block.parts()]
+        parts = _each(partial(_read_part, block, product, bias), block.parts())
         rows.append([np.concatenate(column) for column in zip(*parts, strict=True)])
     predicted, rank, confidence = (np.stack(column) for column in zip(*rows, strict=True))
     return predicted, rank, confidence
+
+
+def _each(work: Callable[[slice], T], parts: Sequence[slice]) -> Iterator[T]:
+    """Yield what is computed of each part, several in a row in a thread, where there are many."""
+    rows = [parts[run] for run in blocks(len(parts), IN_A_ROW)]
+    for found in in_order(lambda row: [work(part) for part in row], rows):
+        yield from found
+
+
+def _read_part(
+    block: _Block, product: Floats, bias: Floats, part: slice
+) -> tuple[Ints, Ints, Floats]:
+    """Return predictions, ranks and confidences of a part."""
+    return _read_off(_whole(block, product, bias, part), block.labels[part])
 
 
 def _whole(block: _Block, product: Floats, bias: Floats, part: slice) -> Floats:
@@ -218,15 +237,19 @@ def _classes_alone(block: _Block) -> NDArray[np.int32]:
     """Return (S, B) predictions."""
     kept = np.delete(np.arange(block.shared.shape[1]), block.class_id)
     parts = block.parts()
-    shared = [best_logits(block.shared[part][:, kept], kept) for part in parts]
+    shared = list(_each(lambda part: best_logits(block.shared[part][:, kept], kept), parts))
+    best, at = (np.concatenate(column) for column in zip(*shared, strict=True))
     rows = []
     for product, bias in block.own():
-        row = []
-        for part, (best, at) in zip(parts, shared, strict=True):
-            own, own_at = best_logits(shifted(product[part], bias), block.class_id)
-            row.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
-        rows.append(np.concatenate(row))
+        found = list(_each(partial(_best_of_own, block.class_id, product, bias), parts))
+        own, own_at = (np.concatenate(column) for column in zip(*found, strict=True))
+        rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
     return np.array(rows, np.int32)
+
+
+def _best_of_own(ids: Ints, product: Floats, bias: Floats, part: slice) -> tuple[Floats, Ints]:
+    """Return the largest of a part's logits with corrected rows, and its class."""
+    return best_logits(shifted(product[part], bias), ids)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
@@ -258,11 +281,20 @@ def predict_scaled(
     ids = np.arange(base.num_classes)
     for rows, features, labels in split.blocks(base.num_classes):
         product = products(base.prepare(features), base.weight)
-        for part in blocks(len(labels), max(1, CACHED_BYTES // (4 * base.num_classes))):
-            at = slice(rows.start + part.start, rows.start + part.stop)
-            for run, (scale, bias) in enumerate(zip(scales, biases, strict=True)):
-                found[run, at] = best_logits(shifted(product[part] * scale, bias), ids)[1]
+        parts = list(blocks(len(labels), max(1, CACHED_BYTES // (4 * base.num_classes))))
+        every = _each(partial(_best_of_scaled, product, scales, biases, ids), parts)
+        for part, best in zip(parts, every, strict=True):
+            found[:, rows.start + part.start : rows.start + part.stop] = best
     return found
+
+
+def _best_of_scaled(
+    product: Floats, scales: Floats, biases: Floats, ids: Ints, part: slice
+) -> NDArray[Any]:
+    """Return (S, B) classes of a part's largest logits in each run."""
+    some = product[part]
+    runs = zip(scales, biases, strict=True)
+    return np.array([best_logits(shifted(some * scale, bias), ids)[1] for scale, bias in runs])
 
 
 def best_logits(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:

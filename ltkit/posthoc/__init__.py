@@ -6,8 +6,8 @@
   and that are all kept in a sweep;
 - ``fit_many(base, train, class_counts, tried) -> list[Classifier]``, where fitting many settings
   together costs less than one after the other. Each of `tried` has every parameter of ``fit``;
-- ``EPOCHS = True``, where fitting takes epochs: a fifth argument of ``fit_many`` is called after
-  each of their steps;
+- ``REPORTS = True``, where fitting takes epochs or many passes: a last argument of ``fit_many``,
+  or of ``fit_folds``, is called after each step or pass;
 - ``ANEW = True``, where nothing of the base is used but its form: such a method gives a whole
   classifier of features that have no head;
 - ``HEAD_ONLY = True``, where a class's row is corrected without images of it: such a method is

@@ -10,6 +10,7 @@ from ltkit.errors import InputError
 from ltkit.numerals import Range
 from ltkit.posthoc._stacked import Double, Inputs, Single, balanced_moments, balanced_weights
 from ltkit.records import Classifier, FeatureSplit
+from ltkit.records.progress import Report, silent
 
 FAR = 20
 """Features this many powers of two above or below 1 are rescaled."""
@@ -22,8 +23,9 @@ Blend = tuple[float, float]
 
 
 def blends(
-    base: Classifier, train: FeatureSplit, tried: Sequence[Mapping[str, Any]]
-) -> dict[Blend, tuple[Double, Double]]:
+    base: Classifier, train: FeatureSplit, tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
+) -> dict[Blend, tuple[Double, Double]]:  # fmt: skip
     r"""Return the mean of a head's rows and those of a class-balanced regression, and the biases.
 
     .. math:: (1 - \gamma) z_c + \gamma (v_c \cdot f + a_c)
@@ -35,18 +37,23 @@ def blends(
         base: the head.
         train: (N, D) features and labels; every class has a sample.
         tried: settings with a ``share``, gamma, from 0 to 1, and a ``penalty``, lambda, above 0.
+        report: called after each pass over the samples.
 
     Returns:
         (C, D) weight and (C,) bias in float64 of each pair of these; those of one penalty share a
         regression.
     """
     wanted = [blend_of(settings) for settings in tried]
-    problem = BalancedLogistic(base, train)
-    rows, found = problem.start, dict[Blend, tuple[Double, Double]]()
-    for penalty in sorted({penalty for _, penalty in wanted}, reverse=True):
+    own = base.weight.astype(np.float64), base.bias.astype(np.float64)
+    found = {pair: own for pair in wanted if not pair[0]}
+    if len(found) == len(wanted):
+        return found
+    problem = BalancedLogistic(base, train, report)
+    rows = problem.start
+    for penalty in sorted({penalty for share, penalty in wanted if share}, reverse=True):
         decay = penalty * (problem.variance or 1.0)  # of features that are all alike
         rows = problem.minimum(rows, decay, TOLERANCE, ITERATIONS)
-        for share in {share for share, other in wanted if other == penalty}:
+        for share in {share for share, other in wanted if share and other == penalty}:
             weight = (1 - share) * base.weight + share * rows[:, :-1]
             found[share, penalty] = weight, (1 - share) * base.bias + share * rows[:, -1]
     return found
@@ -73,13 +80,15 @@ class BalancedLogistic:
     Args:
         base: whose number of classes and form of features the classifier has.
         train: (N, D) features and labels; every class has a sample.
+        report: called after each pass over the samples.
 
     start: (C, D + 1) zeros, from where the minimum may be sought.
     variance: of a feature, the mean over features, every class with the same weight.
     """
 
-    def __init__(self, base: Classifier, train: FeatureSplit) -> None:
+    def __init__(self, base: Classifier, train: FeatureSplit, report: Report = silent) -> None:
         """Read the features once for their moments."""
+        self._passes, self._report = 0, report
         self._classes = base.num_classes
         self._weights = balanced_weights(train.labels, base.num_classes)
         self._inputs = Inputs(train, base.feature_size, base.prepare)
@@ -173,6 +182,8 @@ class BalancedLogistic:
             logits[samples, labels] -= share
             gradient[:, :-1] += logits.T @ x
             gradient[:, -1] += logits.sum(axis=0, dtype=np.float64)
+        self._passes += 1
+        self._report("pass over train", self._passes, 0)
         gradient /= len(self._inputs)
         gradient[:, :-1] += decay * rows[:, :-1]
         value = value / len(self._inputs) + 0.5 * decay * float((rows[:, :-1] ** 2).sum())

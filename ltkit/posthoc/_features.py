@@ -78,7 +78,7 @@ def fit_features(
             say so in the result's notes, instead of refusing.
         counts: where the training prior is from: the file's counts, or ``estimate``, the mean
             softmax of the classifier to correct over the train split.
-        report: called after each step of a method that has epochs.
+        report: called after each step or pass of a method that takes many.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
@@ -103,7 +103,7 @@ def fit_features(
         return Fitted(_named(made, name), notes=notes)
     groups = features.groups(bins)
     if wanted.on_val:
-        found = _out_of_fold(wanted, features, present, base, val)
+        found = _out_of_fold(wanted, features, present, base, val, report)
     elif scaled:
         found = evaluation.predict_scaled(val, base, *wanted.module.row_scales(base, wanted.runs))
     else:
@@ -132,6 +132,7 @@ def fit_each(
     vals: Sequence[FeatureSplit | None],
     *,
     bins: Sequence[int] | None = None,
+    report: Report = silent,
 ) -> Iterator[list[Correction]]:
     """Fit every run of a plan with each of several validation splits, and choose none.
 
@@ -144,6 +145,7 @@ def fit_each(
         vals: parts of the validation split, or all of it; a method that does not learn from it is
             fitted as often, to the same.
         bins: as `fit_features`.
+        report: as `fit_features`.
 
     Yields:
         For each validation split a correction of every class in one run, for each run.
@@ -153,7 +155,8 @@ def fit_each(
     """
     wanted = _settled(wanted, features, bins)
     base, beside = _starts(features, wanted, None)
-    yield from _runs(wanted, features, _present(features, wanted)[0], base, beside, "file", vals)
+    present, _ = _present(features, wanted)
+    yield from _runs(wanted, features, present, base, beside, "file", vals, report)
 
 
 def _runs(
@@ -176,7 +179,12 @@ def _runs(
 
 
 def _out_of_fold(
-    wanted: Plan, features: FeatureSet, present: Present, base: Classifier, val: FeatureSplit
+    wanted: Plan,
+    features: FeatureSet,
+    present: Present,
+    base: Classifier,
+    val: FeatureSplit,
+    report: Report,
 ) -> NDArray[np.int32]:
     """Return (runs, N) predictions of a method that learns from val, for samples it has not seen.
 
@@ -187,7 +195,7 @@ def _out_of_fold(
     found = np.empty((len(wanted.runs), len(val)), np.int32)
     numbers = np.unique(fold)
     vals = [val.at(np.flatnonzero(fold != number)) for number in numbers]
-    fitted = _runs(wanted, features, present, base, None, "file", vals)
+    fitted = _runs(wanted, features, present, base, None, "file", vals, report)
     for number, corrections in zip(numbers, fitted, strict=True):
         held = np.flatnonzero(fold == number)
         predicted = evaluation.predict_classes(val.at(held), base, corrections)
@@ -309,13 +317,13 @@ def _fit(
     if counted == "estimate":
         counts = _estimated_counts(base, train)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+        more = (report,) if hasattr(module, "REPORTS") else ()
         if wanted.on_both:
-            yield from module.fit_folds(base, train, counts, runs, vals)
+            yield from module.fit_folds(base, train, counts, runs, vals, *more)
             return
         for val in vals:
             data = val if wanted.on_val else train
             if hasattr(module, "fit_many"):
-                more = (report,) if hasattr(module, "EPOCHS") else ()
                 yield module.fit_many(base, data, counts, runs, *more)
             else:
                 others: tuple[Any, ...] = () if beside is None else (beside,)

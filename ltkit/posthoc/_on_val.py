@@ -10,6 +10,7 @@ computed again in each pass.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,19 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.posthoc import check_choice, check_range, check_val, groups_within
-from ltkit.posthoc._stacked import Double, balanced_weights, logits_of
-from ltkit.records import BLOCK_BYTES, WIDE_BYTES, Classifier, FeatureSplit, Ints, Present
+from ltkit.posthoc._stacked import Double, Single, balanced_weights, logits_of
+from ltkit.records import (
+    BLOCK_BYTES,
+    CACHED_BYTES,
+    WIDE_BYTES,
+    Classifier,
+    FeatureSplit,
+    Ints,
+    Present,
+    blocks,
+)
+from ltkit.records.progress import Report, silent
+from ltkit.threads import in_order
 
 WEIGHTINGS = ("classes", "samples")
 
@@ -27,6 +39,9 @@ LIMIT = 1e3
 deviation of 1."""
 
 ITERATIONS = 2000
+FEW_BYTES = 4 * CACHED_BYTES
+"""Bytes of the samples that are computed at a time; of fewer, threads wait for each other."""
+
 OPTIONS: dict[str, Any] = {"ftol": 1e-13, "gtol": 1e-7, "maxcor": 20, "maxfun": 4 * ITERATIONS}
 
 
@@ -39,6 +54,7 @@ class ValLogits:
         classes: those that logits are compared of; samples of others are left out.
         weighting: ``classes`` for equal weights of these classes, ``samples`` for equal ones of
             samples.
+        report: called after each pass over the split.
 
     classes: as given.
     spread: the standard deviation of a sample's logits around their mean; 1 where it is 0.
@@ -47,7 +63,10 @@ class ValLogits:
         InputError: when no sample is left, or logits are too large or too small.
     """
 
-    def __init__(self, base: Classifier, val: FeatureSplit, classes: Ints, weighting: str) -> None:
+    def __init__(
+        self, base: Classifier, val: FeatureSplit, classes: Ints, weighting: str,
+        report: Report = silent,
+    ) -> None:  # fmt: skip
         """Read the split."""
         check_choice("weighting", weighting, WEIGHTINGS)
         some = Present(classes, base.num_classes)
@@ -57,6 +76,7 @@ class ValLogits:
                 "val: no sample of a class that the classifier ever predicts; extract it again"
             )
         self.classes = classes
+        self._passes, self._report = 0, report
         self._inputs = logits_of(some.classifier(base), kept, epochs=2)
         with np.errstate(divide="ignore"):  # classes without a sample
             weights = balanced_weights(kept.labels, len(classes))
@@ -65,7 +85,7 @@ class ValLogits:
         self._weights = weights if weighting == "classes" else np.ones(len(classes))
         total, count = 0.0, 0
         for logits, _ in self._blocks():
-            total += float(logits.var(axis=1).sum())
+            total += float(logits.astype(np.float64).var(axis=1).sum())
             count += len(logits)
         self._inputs.check_size()
         self.spread = float(np.sqrt(total / count)) or 1.0
@@ -73,28 +93,52 @@ class ValLogits:
     def cost(self, scale: Double, shift: Double) -> tuple[float, Double, Double]:
         """Return the weighted sum of negative log-likelihoods, and its (C,) gradients."""
         value, by_scale, by_shift = 0.0, np.zeros(len(self.classes)), np.zeros(len(self.classes))
-        for logits, labels in self._blocks():
-            samples, shares = np.arange(len(labels)), self._weights[labels]
-            p = logits * scale
-            p += shift
-            p -= p.max(axis=1, keepdims=True)
-            own = p[samples, labels]
-            np.exp(p, out=p)
-            total = p.sum(axis=1)
-            value += float(shares @ (np.log(total) - own))
-            p *= (shares / total)[:, None]
-            p[samples, labels] -= shares
-            by_shift += p.sum(axis=0)
-            p *= logits
-            by_scale += p.sum(axis=0)
+        work = partial(self._cost_of_block, scale, shift)
+        for of_block, to_scale, to_shift in in_order(work, self._blocks()):
+            value += of_block
+            by_scale += to_scale
+            by_shift += to_shift
+        self._passes += 1
+        self._report("pass over val", self._passes, 0)
         return value, by_scale, by_shift
 
-    def _blocks(self) -> Iterator[tuple[Double, Ints]]:
-        """Yield (B, C) float64 logits and (B,) labels, 8 of a file's blocks at a time."""
-        for logits, labels in self._inputs.blocks(
-            len(self.classes) * (WIDE_BYTES // (4 * BLOCK_BYTES))
-        ):
-            yield logits.astype(np.float64), labels
+    def _cost_of_block(
+        self, scale: Double, shift: Double, block: tuple[Single, Ints]
+    ) -> tuple[float, Double, Double]:
+        """Return what a block adds to the cost and to its gradients.
+
+        A few samples at a time, whose numbers stay in a core's cache. Each sum over samples goes on
+        from the last one, in their order: one of all samples at once has the same bits.
+        """
+        logits, labels = block
+        size = logits.shape[1]
+        shares, own, total = self._weights[labels], np.empty(len(labels)), np.empty(len(labels))
+        by_scale, by_shift = np.zeros(size), np.zeros(size)
+        rows = min(max(1, FEW_BYTES // (8 * size)), len(labels))
+        z, sums = np.empty((rows, size)), np.empty((rows + 1, size))
+        for part in blocks(len(labels), rows):
+            of, share = labels[part], shares[part]
+            samples, upto = np.arange(len(of)), len(of) + 1
+            some, p = z[: len(of)], sums[1:upto]
+            some[:] = logits[part]
+            np.multiply(some, scale, out=p)
+            p += shift
+            p -= p.max(axis=1, keepdims=True)
+            own[part] = p[samples, of]
+            np.exp(p, out=p)
+            total[part] = p.sum(axis=1)
+            p *= (share / total[part])[:, None]
+            p[samples, of] -= share
+            sums[0] = by_shift
+            np.add.reduce(sums[:upto], axis=0, out=by_shift)
+            p *= some
+            sums[0] = by_scale
+            np.add.reduce(sums[:upto], axis=0, out=by_scale)
+        return float(shares @ (np.log(total) - own)), by_scale, by_shift
+
+    def _blocks(self) -> Iterator[tuple[Single, Ints]]:
+        """Yield (B, C) logits and (B,) labels, of a size that threads can hold several of."""
+        return self._inputs.blocks(len(self.classes) * (WIDE_BYTES // (4 * BLOCK_BYTES)))
 
 
 def told(base: Classifier) -> Ints:
@@ -216,7 +260,7 @@ def rescaled(base: Classifier, scale: Double, shift: Double) -> Classifier:
 
 def learned(
     base: Classifier, val: FeatureSplit | None, class_counts: NDArray[Any],
-    tried: Sequence[Mapping[str, Any]], *, one_scale: bool,
+    tried: Sequence[Mapping[str, Any]], *, one_scale: bool, report: Report = silent,
 ) -> list[Classifier]:  # fmt: skip
     """Return the classifier of each setting, each penalty's search from the next stronger's end.
 
@@ -226,12 +270,13 @@ def learned(
         class_counts: (C,) training images per class.
         tried: settings that have a penalty, a weighting, and the bounds of the groups.
         one_scale: whether all classes share a scale.
+        report: called after each pass over the split.
     """
     val, first = check_val(val), tried[0]
     for settings in tried:
         check_range("penalty", settings["penalty"], 1e-3, 1e9)
     groups = group_numbers(class_counts, first["few_below"], first["many_above"])
-    problem = ValLogits(base, val, seen(base, val), first["weighting"])
+    problem = ValLogits(base, val, seen(base, val), first["weighting"], report)
     some, start = groups[problem.classes], None
     found: dict[int, Classifier] = {}
     for number in sorted(range(len(tried)), key=lambda n: -float(tried[n]["penalty"])):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.posthoc import check_choice, check_range, check_size
-from ltkit.records import Classifier, FeatureSplit, Ints, blocks
+from ltkit.records import Classifier, FeatureSplit, Ints, blocks, wide_rows
 from ltkit.records.progress import Report, silent
 from ltkit.row_cache import RowCache
 
@@ -109,12 +109,17 @@ class Inputs:
             width: float32 numbers that are computed of each row, beside the inputs.
         """
         held, width = self._rows.held, max(width, self.width)
-        if held is None:
-            for _, features, labels in self._split.blocks(width):
-                yield self._made_of(features), labels
-        else:
+        if held is not None:
             for rows in self._split.slices(width):
                 yield held[rows], self.labels[rows]
+            return
+        few = wide_rows(width)  # in the same places as `slices`
+        many = max(1, wide_rows(self.width) // few) * few
+        for _, features, labels in self._split.blocks():
+            for rows in blocks(len(labels), many):
+                made = self._made_of(features[rows])
+                for part in blocks(len(made), few):
+                    yield made[part], labels[rows][part]
 
     def draws_at_once(self, orders: int) -> int:
         """Return how many draws, for each of several orders, can share the inputs at a time.

@@ -29,9 +29,11 @@ from ltkit.posthoc import (
 from ltkit.posthoc._balanced import blend_of, blends
 from ltkit.posthoc._stacked import Double
 from ltkit.records import Classifier, FeatureSplit, Floats, Ints, ShotGroups
+from ltkit.records.progress import Report, silent
 from ltkit.settings import BINS, RANGES, Metric, NeighborSettings
 
 ON_VAL = True
+REPORTS = True
 METRICS = ("confusion", "euclidean", "cosine")
 LENDING = ("metric", "nearest", "few_below", "many_above")
 """The parameters that what is lent depends on."""
@@ -113,6 +115,7 @@ def fit_folds(
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
     vals: Sequence[FeatureSplit | None],
+    report: Report = silent,
 ) -> Iterator[list[Classifier]]:
     """Fit several settings with each of several validation splits, which share the blends.
 
@@ -122,6 +125,7 @@ def fit_folds(
         class_counts: as for `fit`.
         tried: settings, each with every parameter of `fit`.
         vals: as for `fit`.
+        report: called after each pass over the training samples.
 
     Yields:
         For each validation split the classifiers of the settings.
@@ -137,7 +141,7 @@ def fit_folds(
         groups_of(class_counts, settings["few_below"], settings["many_above"])
         for val in vals if settings["metric"] == "confusion" else ():
             check_val(val)
-    blended = blends(base, train, tried)  # the long part: what is refused is refused before
+    blended = blends(base, train, tried, report)  # the long part: what is refused is refused before
 
     @cache
     def means() -> Double:

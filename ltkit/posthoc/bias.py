@@ -5,9 +5,11 @@ from typing import Any
 
 from ltkit.posthoc import _on_val
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 from ltkit.settings import BINS
 
 ON_VAL = True
+REPORTS = True
 HEAD_ONLY = True
 GRID = {"penalty": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)}
 """From offsets that differ by 3 at ease, to those that hardly differ within a group."""
@@ -70,6 +72,7 @@ def fit_many(
     val: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several penalties on the same logits; `tried` as for `fit`."""
-    return _on_val.learned(base, val, class_counts, tried, one_scale=True)
+    return _on_val.learned(base, val, class_counts, tried, one_scale=True, report=report)

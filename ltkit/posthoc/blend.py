@@ -14,9 +14,11 @@ import numpy as np
 from ltkit.posthoc import check_train, log_prior
 from ltkit.posthoc._balanced import blend_of, blends
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 from ltkit.settings import RANGES
 
 PRIOR = True
+REPORTS = True
 GRID = {"tau": tuple(i / 8 for i in range(-4, 17))}
 
 
@@ -73,13 +75,14 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several settings; those of one penalty share a regression. `tried` as for `fit`."""
     train = check_train(train, base.num_classes)
     prior = log_prior(class_counts)
     for settings in tried:
         RANGES["tau"].check(settings["tau"], "tau")
-    blended = blends(base, train, tried)
+    blended = blends(base, train, tried, report)
     weights = {key: weight.astype(np.float32) for key, (weight, _) in blended.items()}
     found = []
     for settings in tried:

@@ -11,7 +11,7 @@ from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.records.progress import Report, silent
 
 ANEW = True
-EPOCHS = True
+REPORTS = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 

@@ -9,8 +9,10 @@ from ltkit.errors import InputError
 from ltkit.posthoc import check_range, check_train
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 
 ANEW = True
+REPORTS = True
 
 OUTWEIGHED = 1e9
 """Largest penalty, in units of the features' variance, that leaves any weights."""
@@ -74,6 +76,7 @@ def fit_many(
     train: FeatureSplit | None,
     class_counts: Ints,
     tried: Sequence[Mapping[str, Any]],
+    report: Report = silent,
 ) -> list[Classifier]:
     """Fit several penalties, each from the optimum of the next stronger; `tried` as for `fit`."""
     train = check_train(train, base.num_classes)
@@ -81,7 +84,7 @@ def fit_many(
         check_range("inverse_penalty", settings["inverse_penalty"], 1e-12, 1e12)
         check_range("tolerance", settings["tolerance"], 0)
         check_range("iterations", settings["iterations"], 1)
-    problem = BalancedLogistic(base, train)
+    problem = BalancedLogistic(base, train, report)
     found: dict[int, Classifier] = {}
     start = problem.start
     for number in sorted(range(len(tried)), key=lambda n: float(tried[n]["inverse_penalty"])):

@@ -10,7 +10,7 @@ from ltkit.posthoc._stacked import Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.records.progress import Report, silent
 
-EPOCHS = True
+REPORTS = True
 GRID = {"learning_rate": _stacked.LEARNING_RATES}
 
 

@@ -11,7 +11,7 @@ from ltkit.posthoc._stacked import Double, Run, Single
 from ltkit.records import Classifier, FeatureSplit, Ints, lengths
 from ltkit.records.progress import Report, silent
 
-EPOCHS = True
+REPORTS = True
 GRID = {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)}
 """Around the 0.01 of the released code, and below: there the decay of 0.1 all but removes rows that
 were not trained with strong decay before."""

@@ -30,6 +30,7 @@ from ltkit.records.features import (
     FeatureSet,
     FeatureSplit,
     Neighbors,
+    wide_rows,
 )
 from ltkit.records.folds import stratified_folds
 from ltkit.records.groups import (
@@ -104,4 +105,5 @@ __all__ = [
     "stratified_folds",
     "unit_rows",
     "values_by_class",
+    "wide_rows",
 ]

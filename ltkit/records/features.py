@@ -88,9 +88,14 @@ class FeatureSplit:
         return FeatureSplit(SomeRows(self.features, rows), self.labels[rows], ids, local)
 
 
+def wide_rows(width: int) -> int:
+    """Return how many rows, at least one, `width` float32 numbers of each take `WIDE_BYTES` of."""
+    return max(1, WIDE_BYTES // (4 * width))
+
+
 def _parts(rows: slice, width: int) -> Iterator[slice]:
     """Cut rows so that `width` float32 numbers of each take `WIDE_BYTES` at most."""
-    for part in blocks(rows.stop - rows.start, max(1, WIDE_BYTES // (4 * width))):
+    for part in blocks(rows.stop - rows.start, wide_rows(width)):
         yield slice(rows.start + part.start, rows.start + part.stop)
 
 

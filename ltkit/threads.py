@@ -1,0 +1,53 @@
+"""Work on one block after another in several threads, with the results in the blocks' order.
+
+What is computed of a block, and in which order results are added up, does not depend on how many
+threads there are.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from itertools import chain, islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+VARIABLE = "OMP_NUM_THREADS"
+
+
+def count() -> int:
+    """Return how many threads to use: $OMP_NUM_THREADS, or the cores that the process may use."""
+    said = os.environ.get(VARIABLE, "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield what `work` returns for each item, in their order; as many at once as `count`.
+
+    Items are taken one by one in the calling thread, a few ahead of what is done. The work sees the
+    caller's context, such as NumPy's error state.
+
+    Example:
+        >>> list(in_order(lambda n: n * n, range(4)))
+        [0, 1, 4, 9]
+    """
+    rest = iter(items)
+    first, most = list(islice(rest, 2)), count()
+    if len(first) < 2 or most == 1:
+        yield from map(work, chain(first, rest))
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(most) as pool:
+        for item in chain(first, rest):
+            waiting.append(pool.submit(copy_context().run, work, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
