@@ -6,10 +6,12 @@ that calibrated nothing; the rule's own thresholds come from all of val.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import partial
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError, nearest
 from ltkit.evaluation.documents import opening
@@ -18,7 +20,7 @@ from ltkit.prediction_sets import heads
 from ltkit.prediction_sets.answers import answer
 from ltkit.prediction_sets.choosing import best
 from ltkit.prediction_sets.figures import Floats, Outcome, figures
-from ltkit.prediction_sets.scores import SCORES, Score, training_shares
+from ltkit.prediction_sets.scores import SCORES, Score, scored, training_shares
 from ltkit.prediction_sets.sets import KIND, Sets, content_of, read_content
 from ltkit.prediction_sets.thresholds import THRESHOLDS, Calibration, needed, promise
 from ltkit.records import (
@@ -43,6 +45,9 @@ from ltkit.settings import (
     as_json,
     check,
 )
+from ltkit.threads import in_order
+
+Bools = NDArray[np.bool_]
 
 SCHEMA = "ltkit.conformal/1"
 GOALS: tuple[SetGoal, ...] = ("images", "groups", "classes")
@@ -242,10 +247,15 @@ class _Tried:
         }
         self._true = {name: np.empty(len(val)) for name in names}
         for number, rows in self._folds():
-            for at, logits, labels in logit_blocks(val.at(rows), held[number]):
-                p = softmax(logits)
-                for name, score in self._scores.items():
-                    self._true[name][rows[at]] = score.of_labels(p, labels)
+            for at, found in in_order(self._of_labels, logit_blocks(val.at(rows), held[number])):
+                for name, of_labels in zip(self._scores, found, strict=True):
+                    self._true[name][rows[at]] = of_labels
+
+    def _of_labels(self, block: tuple[slice, Floats, Ints]) -> tuple[slice, list[Floats]]:
+        """Return the rows of a block of logits, and each score of the true classes."""
+        rows, logits, labels = block
+        every, samples = scored(self._scores.values(), softmax(logits)), np.arange(len(labels))
+        return rows, [found[samples, labels] for found in every]
 
     def _folds(self) -> Iterator[tuple[int, Ints]]:
         for number in range(len(self._held)):
@@ -290,17 +300,31 @@ def _outcomes(split: FeatureSplit, classifier: Classifier, sets: Sequence[Sets])
     Those with the same score are next to each other, so that it is computed once.
     """
     found = [_empty(split.labels) for _ in sets]
-    for rows, logits, labels in logit_blocks(split, classifier):
-        p, last = softmax(logits), None
-        samples = np.arange(len(labels))
-        scores: Floats = p
-        for one, outcome in zip(sets, found, strict=True):
-            if one.score is not last:
-                last, scores = one.score, one.score.of(p)
-            members = scores <= one.thresholds
-            outcome.covered[rows] = members[samples, labels]
-            outcome.size[rows] = members.sum(axis=1)
+    for rows, counted in in_order(partial(_counted, sets), logit_blocks(split, classifier)):
+        for outcome, (covered, size) in zip(found, counted, strict=True):
+            outcome.covered[rows], outcome.size[rows] = covered, size
     return found
+
+
+def _counted(
+    sets: Sequence[Sets], block: tuple[slice, Floats, Ints]
+) -> tuple[slice, list[tuple[Bools, Ints]]]:
+    """Return the rows of a block of logits, and whether each set has the true class, and its size.
+
+    Args:
+        sets: those of a score next to each other.
+        block: rows, (B, C) logits, (B,) labels.
+    """
+    rows, logits, labels = block
+    samples, counted = np.arange(len(labels)), list[tuple[Bools, Ints]]()
+    kinds = [list(kind) for _, kind in groupby(sets, lambda one: id(one.score))]
+    for kind, scores in zip(
+        kinds, scored((kind[0].score for kind in kinds), softmax(logits)), strict=True
+    ):
+        for one in kind:
+            members = scores <= one.thresholds
+            counted.append((members[samples, labels], members.sum(axis=1)))
+    return rows, counted
 
 
 def _sample(features: FeatureSet, split: str) -> FeatureSplit:

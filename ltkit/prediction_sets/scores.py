@@ -5,7 +5,7 @@ has the same set each time: of APS and RAPS, a set has the class that passes the
 probability only if all of its own fits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,19 +66,27 @@ class Score:
             Sadinle et al., JASA 2019; Romano et al., NeurIPS 2020 (APS); Angelopoulos et al., ICLR
             2021 (RAPS), both without the random number; Ding et al. 2025, arXiv:2507.06867 (PAS).
         """
-        if self.name == "softmax":
-            return 1 - p
-        if self.name == "pas":
-            return -p / self.prior
-        reached, rank = _reached(p)
-        if self.name == "raps":
-            reached += self.penalty * np.maximum(rank - self.free, 0)
-        return reached
+        return next(scored([self], p))
 
     def of_labels(self, p: Floats, labels: Ints) -> Floats:
         """Return the (B,) score of each image's true class."""
         found: Floats = self.of(p)[np.arange(len(labels)), labels]
         return found
+
+
+def scored(scores: Iterable[Score], p: Floats) -> Iterator[Floats]:
+    """Yield (B, C) what each score is of (B, C) probabilities, which are sorted once for all."""
+    reached: tuple[Floats, Ints] | None = None
+    for score in scores:
+        if score.name == "softmax":
+            yield 1 - p
+        elif score.name == "pas":
+            yield -p / score.prior
+        else:
+            reached = reached or _reached(p)
+            mass, rank = reached
+            beyond = np.maximum(rank - score.free, 0)
+            yield mass + score.penalty * beyond if score.name == "raps" else mass
 
 
 def _reached(p: Floats) -> tuple[Floats, Ints]:
