@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import ltkit
 from ltkit import alphanet
 from ltkit.alphanet.fitting import _times
-from ltkit.alphanet.networks import Networks
+from ltkit.alphanet.networks import Networks, _FirstLayers
 from ltkit.alphanet.reduction import Draws, reduce, sample_losses
 from ltkit.cli import app
 from ltkit.errors import InputError
@@ -82,6 +82,44 @@ def test_other_activations(activation, module):
     raw = nn.Sequential(*layers[:-1])(stack.inputs)
     expected = raw / raw.abs().sum(dim=1, keepdim=True)
     torch.testing.assert_close(stack.alphas()[0], expected.detach())
+
+
+def test_half_precision_rounds_rows_inputs_and_gradients_and_adds_up_exactly():
+    base, train, _ = made()
+    near = neighbors_of(train)
+    runs = [replace(QUICK, seed=seed, amp="bf16") for seed in (0, 1, 2)]
+    stack = Networks(base, near, runs, "cpu")
+    layers, inputs = _FirstLayers(stack.inputs, stack.parameters[0], "bf16"), half(stack.inputs)
+    for active in (3, 2):  # the gradient of fewer runs lies in the same place
+        weight = stack.parameters[0][:active]
+        products = inputs @ half(weight).flatten(0, 1).T
+        torch.testing.assert_close(layers.products(weight), products.float(), rtol=8e-3, atol=1e-3)
+        of_products = torch.linspace(-1, 1, products.numel()).view(products.shape)
+        gradient = layers.gradient(of_products)
+        expected = (half(of_products).T @ inputs).view(weight.shape).float()
+        torch.testing.assert_close(gradient, expected, rtol=8e-3, atol=1e-3)
+        assert gradient.dtype == torch.float32
+    full = Networks(base, near, [replace(run, amp="off") for run in runs], "cpu")
+    assert torch.equal(stack.alphas(), full.alphas())  # what is kept is computed in float32
+
+
+def half(values):
+    """Round to bfloat16, and return float64."""
+    return values.bfloat16().double()
+
+
+def test_half_precision_gives_nearly_the_same_rows_and_is_recorded():
+    base, train, val = made()
+    near = neighbors_of(train)
+    full, half = (
+        alphanet.fit(base, near, train, val, [replace(QUICK, amp=amp, epoch_choice="last")])
+        for amp in ("off", "bf16")
+    )
+    assert 0 < np.abs(full.extra["alpha"] - half.extra["alpha"]).max() < 0.05
+    assert "amp" not in full.runs[0]  # as before there was a choice
+    assert half.runs[0]["amp"] == "bf16"
+    with pytest.raises(InputError, match="amp: found 'fp16', expected off or bf16"):
+        alphanet.fit(base, near, train, val, [replace(QUICK, amp="fp16")])
 
 
 def test_logits_times_a_factor():

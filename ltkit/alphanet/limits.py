@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import get_args
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from ltkit.alphanet.reduction import Samples
 from ltkit.errors import InputError, SettingError
 from ltkit.records import Classifier, FeatureSplit, Neighbors
-from ltkit.settings import AlphaNetSettings
+from ltkit.settings import AlphaNetAmp, AlphaNetSettings
 from ltkit.settings import check as check_ranges
 
 MOST_HOURS = 100.0
@@ -65,6 +66,8 @@ def check_runs(runs: Sequence[AlphaNetSettings]) -> None:
         raise SettingError("seeds", "found 0 runs, expected at least one seed and one rho")
     for run in runs:
         check_ranges(run)
+        if run.amp not in get_args(AlphaNetAmp):
+            raise SettingError("amp", f"found {run.amp!r}, expected off or bf16")
         if not 1 <= len(run.hidden) <= MOST_LAYERS:
             raise SettingError(
                 "hidden", f"found {len(run.hidden)} layers, expected 1 to {MOST_LAYERS}, as 32,32"

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim.adamw import adamw
 
 from ltkit.records import Classifier, Ints, Neighbors
-from ltkit.settings import Activation, AlphaNetSettings
+from ltkit.settings import Activation, AlphaNetAmp, AlphaNetSettings
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """AdamW parameters: PyTorch's defaults, as in the released code."""
@@ -51,6 +51,7 @@ class Networks:
         self.trained = list(self.parameters)
         if settings.few_biases == "learned":
             self.trained.append(self.few_bias)
+        self._first = _FirstLayers(self.inputs, self.parameters[0], settings.amp)
         self._averages = [torch.zeros_like(p) for p in self.trained]
         self._squares = [torch.zeros_like(p) for p in self.trained]
         self._steps = [[torch.zeros((), device=device) for _ in runs] for _ in self.trained]
@@ -58,9 +59,10 @@ class Networks:
 
     def alphas(self, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """Return (S, F, K) coefficients with unit absolute sum, from these or from all networks."""
-        return alphas_of(
-            self.inputs, self.parameters if parameters is None else parameters, self.activation
-        )
+        if parameters is None:
+            return alphas_of(self.inputs, self.parameters, self.activation)
+        products = _FirstProducts.apply(self._first, parameters[0])
+        return _from_first_products(products, parameters, self.activation)
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Take one AdamW step with the gradients of the first S' runs."""
@@ -97,9 +99,79 @@ def network_inputs(base: Classifier, neighbors: Neighbors, network_input: str) -
 
 def alphas_of(inputs: Tensor, parameters: Sequence[Tensor], activation: Activation) -> Tensor:
     """Return (S, F, K) coefficients with unit absolute sum."""
-    weight, bias = parameters[0], parameters[1]
-    hidden = inputs @ weight.flatten(0, 1).T  # one product for all runs: (F, S * 32)
-    hidden = hidden.view(len(inputs), *bias.shape).transpose(0, 1) + bias[:, None]
+    return _from_first_products(_first_products(inputs, parameters[0]), parameters, activation)
+
+
+def _first_products(inputs: Tensor, weight: Tensor) -> Tensor:
+    """Return the (F, S * 32) products with the rows of all runs' first layers, as one."""
+    return inputs @ weight.flatten(0, 1).T
+
+
+class _FirstLayers:
+    """The products of all runs' first layers in training, and their gradient.
+
+    These have tens of millions of numbers. What is as large is allocated once: new memory of that
+    size in each step takes the system longer to clear than AdamW takes for the step.
+
+    Args:
+        inputs: (F, K D) rows that the networks read.
+        weight: (S, 32, K D) of the first layers.
+        amp: ``bf16``: products of bfloat16 numbers, added up in float32.
+    """
+
+    def __init__(self, inputs: Tensor, weight: Tensor, amp: AlphaNetAmp) -> None:
+        """Allocate."""
+        self._inputs, self._gradient = inputs, torch.empty_like(weight)
+        self._half: tuple[Tensor, Tensor] | None = None
+        if amp == "bf16":
+            self._inputs = inputs.bfloat16()
+            rows, gradient = (torch.empty_like(weight, dtype=torch.bfloat16) for _ in range(2))
+            self._half = rows, gradient
+
+    def products(self, weight: Tensor) -> Tensor:
+        """Return the (F, S' * 32) products with the rows of the first S' runs."""
+        if self._half is None:
+            return _first_products(self._inputs, weight)
+        rows = self._half[0][: len(weight)]
+        return _first_products(self._inputs, rows.copy_(weight)).float()
+
+    def gradient(self, of_products: Tensor) -> Tensor:
+        """Return the (S', 32, K D) gradient of the weight, which the next one takes the place of.
+
+        Args:
+            of_products: (F, S' * 32).
+        """
+        active = of_products.shape[1] // self._gradient.shape[1]
+        found = self._gradient[:active]
+        if self._half is None:
+            torch.mm(of_products.T, self._inputs, out=found.flatten(0, 1))
+            return found
+        half = self._half[1][:active]
+        torch.mm(of_products.bfloat16().T, self._inputs, out=half.flatten(0, 1))
+        return found.copy_(half)
+
+
+class _FirstProducts(torch.autograd.Function):
+    """`_FirstLayers.products`, and their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, layers: _FirstLayers, weight: Tensor) -> Tensor:
+        """Return the products."""
+        ctx.layers = layers
+        return layers.products(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        """Return the gradient of the weight."""
+        return None, ctx.layers.gradient(gradients[0])
+
+
+def _from_first_products(
+    products: Tensor, parameters: Sequence[Tensor], activation: Activation
+) -> Tensor:
+    """Return (S, F, K) coefficients from the (F, S * 32) products of the first layers."""
+    bias = parameters[1]
+    hidden = products.view(len(products), *bias.shape).transpose(0, 1) + bias[:, None]
     for weight, bias in zip(parameters[2::2], parameters[3::2], strict=False):
         hidden = ACTIVATIONS[activation](hidden)
         hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))  # (S, F, size)

@@ -13,6 +13,9 @@ from ltkit.errors import InputError, SettingError
 from ltkit.records import WIDE_BYTES, Classifier, FeatureSplit, Floats, Ints, Neighbors, blocks
 from ltkit.settings import AlphaNetSettings
 
+AT_ONCE = 1 << 20
+"""Logits of all runs that accuracy is taken from at a time."""
+
 
 def _check_samples(few: Ints, counts: Ints) -> None:
     """Reject classes to correct that have no training sample."""
@@ -248,9 +251,11 @@ def sample_losses(samples: Samples, index: Tensor, alpha: Tensor, bias: Tensor) 
 def accuracy_of(samples: Samples, alpha: Tensor, bias: Tensor) -> Tensor:
     """Return the (S,) overall accuracy on all samples."""
     right = torch.zeros(len(alpha), device=alpha.device)
-    for data in samples.parts(max(1, (1 << 22) // (alpha.numel() // alpha.shape[2]))):
-        near = torch.einsum("nfk,sfk->snf", data.near, alpha)
-        best, position = (data.few + near + bias[:, None]).max(dim=2)  # (S, B)
+    for data in samples.parts(max(1, AT_ONCE // (alpha.numel() // alpha.shape[2]))):
+        logits = torch.einsum("nfk,sfk->snf", data.near, alpha)  # in a core's cache
+        logits += data.few
+        logits += bias[:, None]
+        best, position = logits.max(dim=2)  # (S, B)
         wins = best > data.base_best
         right += torch.where(wins, position == data.target, data.base_right).sum(dim=1)
     return right / len(samples)

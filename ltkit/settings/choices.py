@@ -18,6 +18,7 @@ Freeze = Literal["backbone", "weights"]
 Trained = Literal["all", "last-block"]
 """Which part of a network that starts from a checkpoint is trained."""
 
+AlphaNetAmp = Literal["off", "bf16"]
 Activation = Literal["leaky_relu", "relu", "tanh"]
 NetworkInput = Literal["neighbors", "own+neighbors"]
 BaseSampling = Literal["class-balanced", "uniform"]

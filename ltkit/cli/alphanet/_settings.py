@@ -9,7 +9,7 @@ from ltkit import numerals
 from ltkit.cli import _options
 from ltkit.errors import SettingError
 from ltkit.numerals import shown
-from ltkit.settings import ALPHANET_VARIANTS, RANGES, Auto, Variant
+from ltkit.settings import ALPHANET_VARIANTS, RANGES, AlphaNetAmp, Auto, Variant
 
 RHO = RANGES["rho"].span
 
@@ -25,6 +25,10 @@ Onto = Annotated[
         "that it is learned on.",
         show_default=False,
     ),
+]
+Precision = Annotated[
+    AlphaNetAmp,
+    typer.Option(help="bf16: products of bfloat16 numbers, which some processors are faster at."),
 ]
 Epochs = Annotated[int, _options.setting("epochs", "Training epochs.")]
 

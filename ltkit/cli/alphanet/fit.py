@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ltkit.cli import _fitted, _inputs, _options, _output, _paths
-from ltkit.cli.alphanet._settings import RHO, Of, Onto, VariantName, chosen, number_or_auto
+from ltkit.cli.alphanet._settings import (
+    RHO,
+    Of,
+    Onto,
+    Precision,
+    VariantName,
+    chosen,
+    number_or_auto,
+)
 from ltkit.errors import InputError
 from ltkit.settings import (
     ALPHANET_RECIPES,
@@ -142,6 +150,7 @@ def fit(
     bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
+    amp: Precision = AlphaNetSettings.amp,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
@@ -161,14 +170,13 @@ def fit(
     target = _paths.output_path(output, path, "alphanet")
     settings = AlphaNetSettings(
         batch_size=batch_size, learning_rate=lr, activation=activation, logit_scale=logit_scale,
-        hidden=tuple(_options.whole_numbers(hidden, "hidden", once=False)),
+        amp=amp, hidden=tuple(_options.whole_numbers(hidden, "hidden", once=False)),
         base_sampling=base_sampling, **_schedule(recipe, epochs, min_epochs, epoch_choice),
         **chosen(variant, network_input, few_biases),
     )  # fmt: skip
-    rhos = _options.numbers(rho, "rho")
+    rhos, chosen_device = _options.numbers(rho, "rho"), _options.device_of(device)
     part = number_or_auto(scale, "scale", "alpha_scale")
     offset = number_or_auto(prior_offset, "prior_offset", "prior_offset")
-    chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
     bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,) if onto is None else (path, onto))

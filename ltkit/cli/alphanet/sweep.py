@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ltkit.cli import _inputs, _options, _output, _paths
-from ltkit.cli.alphanet._settings import RHO, Epochs, Of, VariantName, chosen
+from ltkit.cli.alphanet._settings import RHO, Epochs, Of, Precision, VariantName, chosen
 from ltkit.settings import GROUPS, AlphaNetSettings, Metric, Select, as_json
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def sweep(
     bins: _options.Bins = None,
     seed: _options.Seed = 0,
     device: _options.Device = "auto",
+    amp: Precision = AlphaNetSettings.amp,
     csv: Csv = None,
     output: _options.Output = None,
     shard: _options.Shard = None,
@@ -72,10 +73,9 @@ def sweep(
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-sweep")
-    settings = AlphaNetSettings(epochs=epochs, **chosen(variant, None, None))
-    rhos = _options.numbers(rho, "rho")
+    settings = AlphaNetSettings(epochs=epochs, amp=amp, **chosen(variant, None, None))
+    rhos, chosen_device = _options.numbers(rho, "rho"), _options.device_of(device)
     metrics, ks = _metrics(metric), _options.whole_numbers(k, "k")
-    chosen_device = _options.device_of(device)
     features = _inputs.read_features(path, base, quiet)
     bins = _options.bins_text(bins, features)
     check_output(target, overwrite=overwrite, inputs=(path,), shared=shard is not None)
