@@ -4,9 +4,10 @@ Synthetic features of the sizes of ImageNet-LT and CIFAR-100-LT. The loop is wha
 does in a step: one small network a class, corrected weights, features times all weights. It is
 timed for some steps between whole fits of the joint form, and scaled to a fit. At ImageNet-LT's
 size the commands are timed, too, each a process of its own that reads a features file: a fit and
-its evaluation on 50 000 test samples, their peak memory beside the file's size.
+its evaluation on 50 000 test samples, their peak memory beside the file's size. `--half` compares
+the test accuracy of fits with and without `--amp bf16`, on features files.
 
-    python benchmarks/bench_alphanet_fit.py [--small | --cold]
+    python benchmarks/bench_alphanet_fit.py [--small | --cold | --half FEATS ...]
 """
 
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +24,15 @@ import numpy as np
 import torch
 from machine import machine, spread
 
-from ltkit import alphanet
+from ltkit import alphanet, evaluation
+from ltkit.files import features as features_file
 from ltkit.neighbors import nearest
 from ltkit.neighbors.class_means import class_means
+from ltkit.neighbors.search import nearest_of_groups
 from ltkit.records import Classifier, FeatureSplit, shot_groups
 from ltkit.settings import AlphaNetSettings, NeighborSettings
 
+SEEDS = 8
 LTKIT = Path(sys.executable).with_name("ltkit")
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = AlphaNetSettings(network_input="own+neighbors", few_biases="frozen")
@@ -170,24 +175,59 @@ def measure(name: str, rounds: int, joint_rounds: int) -> dict[str, str]:
         alphanet.fit(base, near, train, val, [SETTINGS])
         one.append(time.perf_counter() - start)
         loop.append(steps_in_fit * loop_steps(base, near, train, rows, 3))
-    joint = []
+    joint, halves = [], []
     for _ in range(joint_rounds):
-        start = time.perf_counter()
-        alphanet.fit(base, near, train, val, thirty)
-        joint.append(time.perf_counter() - start)
+        for amp, times in (("off", joint), ("bf16", halves)):
+            start = time.perf_counter()
+            alphanet.fit(base, near, train, val, [replace(run, amp=amp) for run in thirty])
+            times.append(time.perf_counter() - start)
     flop = steps_in_fit * len(groups.few) * 32 * 6 * train.features.shape[1] * 2 * 2
     floor = flop / gemm_rate()
     ratio = sorted(loop)[len(loop) // 2] / sorted(one)[len(one) // 2]
     return {
         "claim": f"alphanet fit, {name} size ({len(train)} x {train.features.shape[1]}, "
         f"{len(groups.few)} few, k 5, rho 1, 25 epochs)",
-        "measured": f"one fit {spread(one)}; 30 fits (10 seeds x 3 rhos) {spread(joint)}; "
-        f"first-layer products {flop / 1e9:.3g} GFLOP, {floor:.2g} s at the measured "
-        f"{flop / floor / 1e9:.0f} GFLOP/s; per-class loop {ratio:.0f} times slower (3 of "
+        "measured": f"one fit {spread(one)}; 30 fits (10 seeds x 3 rhos) {spread(joint)}, with "
+        f"--amp bf16 {spread(halves)}; first-layer products of one "
+        f"{flop / 1e9:.3g} GFLOP, {floor:.2g} s at the measured {flop / floor / 1e9:.0f} "
+        f"GFLOP/s; per-class loop {ratio:.0f} times slower (3 of "
         f"{steps_in_fit} steps timed)",
         "contract": "≤ 3x floor, ≥ 30x a per-class loop" if len(counts) == 1000 else "–",
         "machine": where,
     }
+
+
+def half(files: list[Path]) -> Iterator[dict[str, str]]:
+    """Give a row for each features file and rho: accuracy with bf16 beside that without."""
+    for path in files:
+        features = features_file.read(path)
+        base, near = features.classifier(), nearest_of_groups(features, NeighborSettings(5))
+        for rho in (0.5, 1.0):
+            found = []
+            for amp in ("off", "bf16"):
+                runs = [AlphaNetSettings(rho=rho, seed=s, amp=amp) for s in range(SEEDS)]
+                fitted = alphanet.fit(
+                    base, near, features.split("train"), features.splits.get("val"), runs
+                )
+                order = sorted(range(SEEDS), key=lambda n: fitted.runs[n]["seed"])
+                accuracy = evaluation.run_accuracies(
+                    features.split("test"), base, fitted, features.groups()
+                )
+                found.append(
+                    [[100 * accuracy[n][group] for group in ("few", "all")] for n in order]
+                )
+            full, other = np.array(found)
+            apart, error = (other - full).mean(0), (other - full).std(0, ddof=1) / SEEDS**0.5
+            told = "; ".join(
+                f"{group} {full[:, g].mean():.2f} (seeds' std {full[:, g].std(ddof=1):.2f}), "
+                f"bf16 {apart[g]:+.2f} (standard error {error[g]:.2f})"
+                for g, group in enumerate(("few", "all"))
+            )
+            yield {
+                "claim": f"alphanet fit --amp bf16, {path.stem}, k 5, rho {rho:g}, {SEEDS} seeds: "
+                "test accuracy in points, float32 and the difference",
+                "measured": told, "contract": "–", "machine": machine(),
+            }  # fmt: skip
 
 
 def write(name: str, claims: list[dict[str, str]]) -> None:
@@ -198,6 +238,10 @@ def write(name: str, claims: list[dict[str, str]]) -> None:
 
 
 if __name__ == "__main__":
+    if "--half" in sys.argv:
+        files = list(map(Path, sys.argv[sys.argv.index("--half") + 1 :]))
+        write("bench_alphanet_half", list(half(files)))
+        sys.exit()
     if "--cold" not in sys.argv:
         claims = [measure("CIFAR-100-LT", 5, 3)]
         if "--small" not in sys.argv:

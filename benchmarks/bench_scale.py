@@ -210,7 +210,8 @@ def main() -> int:
             words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
             line = {
                 "size": name, "command": command, "limit_gb": asked.limit,
-                **run(words, asked.limit, asked.most), **reference(path, sizes[name]), "machine": machine(),
+                **run(words, asked.limit, asked.most), **reference(path, sizes[name]),
+                "machine": machine(),
             }  # fmt: skip
             print(json.dumps(line), flush=True)
             with asked.output.open("a", encoding="utf-8") as file:

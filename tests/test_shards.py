@@ -199,6 +199,54 @@ def test_shards_of_other_settings_are_refused(folders, ltkit):
     assert contents(folder) == before
 
 
+# Corrections of several seeds
+
+
+@pytest.mark.parametrize("more", [(), ("--sweep",)])
+@pytest.mark.parametrize("method", ["crt", "lws", "marc", "weight-balancing"])
+def test_merged_shards_of_a_correction_are_the_single_run(folders, ltkit, method, more):
+    words = ("posthoc", method, "feats.h5", "--seeds", "3", "--set", "epochs=1", "--set",
+             "batch_size=128", "-o", "c.h5", *more)  # fmt: skip
+    whole = folders("whole")
+    assert ltkit(*words)[0] == 0
+    parts = folders("parts")
+    code, _, err = ltkit(*words, "--shard", "1/2")
+    assert code == 0, err
+    assert "shard 1/2: 2 of 3 parts are in c.h5.parts" in err
+    assert "with --resume and without --shard writes c.h5" in err
+    assert sorted(path.name for path in (parts / "c.h5.parts").glob("*.h5")) == [
+        "seed-0.h5", "seed-2.h5",
+    ]  # fmt: skip
+    seeds = [path.stat().st_mtime_ns for path in (parts / "c.h5.parts").glob("*.h5")]
+    assert ltkit(*words, "--shard", "1/2")[0] == 0  # all is there
+    assert [p.stat().st_mtime_ns for p in (parts / "c.h5.parts").glob("*.h5")] == seeds
+    assert ltkit(*words, "--resume")[0] == 0  # shard 2/2 never ran
+    assert contents(parts) == contents(whole)
+
+
+def test_what_shards_of_a_correction_refuse(folders, ltkit):
+    folder = folders("a")
+    words = ("posthoc", "crt", "feats.h5", "--set", "epochs=1", "-o", "c.h5")
+    assert ltkit(*words, "--seeds", "2", "--shard", "1/2")[0] == 0
+    before = contents(folder)
+    for other in (
+        ("--seeds", "3"),
+        ("--seeds", "2", "--sweep"),
+        ("--seeds", "2", "--set", "seed=4"),
+    ):
+        for shared in (("--shard", "2/2"), ("--resume",)):
+            code, _, err = ltkit(*words, *other, *shared)
+            assert code == 2
+            assert "c.h5.parts: belongs to a sweep with other settings" in err
+    for method in ("crt", "bias"):
+        code, _, err = ltkit("posthoc", method, "feats.h5", "--shard", "1/2")
+        assert code == 2
+        assert f"--shard: {method}: found 1 seed; shares of a correction are seeds" in err
+    code, _, err = ltkit("posthoc", "adapt", "feats.h5", "--to", "feats.h5", "--resume")
+    assert (code, err) == (2, "ltkit: --shard: adapt has none; leave it out\n")
+    assert contents(folder) == before
+
+
 # Studies
 
 

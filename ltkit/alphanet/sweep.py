@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ltkit import evaluation
 from ltkit.alphanet.study import Study, runs_of, study_of_groups
 from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import choice
 from ltkit.evaluation import metrics as measures
-from ltkit.files import classifiers, hdf5
+from ltkit.files import classifiers
+from ltkit.files.kept_fits import kept_or_made
 from ltkit.files.scratch import Parts
 from ltkit.records import Correction, FeatureSet, ShotGroups
 from ltkit.settings import AlphaNetSettings, Metric, Select
@@ -106,28 +106,12 @@ def _fit(
 ) -> tuple[Path, Correction]:
     """Return all runs of one k and metric, and the file that keeps them."""
     k, metric = setting
-    file = parts.path(f"{metric}-{k}")
-    correction = _kept(file, parts.run) if parts.has(file) else None
-    if correction is not None:
-        report(f"{metric}, k {k}: taken from {file}")
-        return file, correction
-    correction = wanted.fit(runs, k, metric, device)
-    parts.begin()
-    classifiers.write(
-        file, correction, settings=parts.run, command="", inputs=wanted.features.inputs
+    file, correction, kept = kept_or_made(
+        parts, f"{metric}-{k}", lambda: wanted.fit(runs, k, metric, device), wanted.features.inputs
     )
-    report(f"{metric}, k {k}: {len(runs)} runs fitted")
+    told = f"taken from {file}" if kept else f"{len(runs)} runs fitted"
+    report(f"{metric}, k {k}: {told}")
     return file, correction
-
-
-def _kept(file: Path, identity: Mapping[str, Any]) -> Correction:
-    """Return a finished fit of the same sweep."""
-    if hdf5.read(file, hdf5.CLASSIFIER).settings != identity:
-        raise InputError(
-            f"{file}: belongs to a sweep with other settings; resume with the settings of the "
-            "first run, or start again without resuming"
-        )
-    return classifiers.read(file)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,9 @@ Anyway = Annotated[
 ]
 
 
-def check(method: str, to: str | None, *, seeds: int, sweep: bool, counts: Counts) -> None:
+def check(
+    method: str, to: str | None, *, seeds: int, sweep: bool, counts: Counts, shared: bool
+) -> None:
     """Refuse options that do not go together.
 
     Raises:
@@ -43,7 +45,8 @@ def check(method: str, to: str | None, *, seeds: int, sweep: bool, counts: Count
         raise InputError(f"--to and --anyway: are of {METHOD}, found {method}; leave them out")
     if to is None:
         raise SettingError("to", f"absent; {METHOD} needs features from the field, as prod.h5:test")
-    for name, said in (("seeds", seeds > 1), ("sweep", sweep), ("counts", counts != "file")):
+    more = {"seeds": seeds > 1, "sweep": sweep, "counts": counts != "file", "shard": shared}
+    for name, said in more.items():
         if said:
             raise SettingError(name, f"{METHOD} has none; leave it out")
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltkit.cli import _output
@@ -20,6 +21,23 @@ LISTED = 8
 
 WIDTH = 31
 """Most characters of a curve."""
+
+
+def write(
+    found: "Fitted", target: Path, settings: dict[str, Any], inputs: Mapping[str, str],
+    select: Select, *, every: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Say what was assumed and chosen, and write the correction with what was tried."""
+    from ltkit.files import classifiers
+
+    for line in found.notes:
+        _output.say(f"note: {line}", quiet)
+    if found.chosen is not None:
+        say_choice(found, select, every, quiet)
+        settings = settings | {"tried": list(found.tried), "val": list(found.scores)}
+    classifiers.write(
+        target, found.correction, settings=settings, inputs=inputs, command=_output.command_line()
+    )
 
 
 def say_choice(found: "Fitted", select: Select, every: bool, quiet: bool) -> None:

@@ -9,8 +9,10 @@ from ltkit.cli import _adapting, _fitted, _inputs, _options, _output, _paths
 from ltkit.settings import Counts, Select
 
 if TYPE_CHECKING:
+    from ltkit.files.scratch import Parts
     from ltkit.posthoc import Plan
     from ltkit.records import Correction, FeatureSet
+    from ltkit.shards import Shard
 
 PriorFrom = Annotated[
     Counts,
@@ -70,6 +72,8 @@ def posthoc(
     to: _adapting.To = None,
     anyway: _adapting.Anyway = False,
     every: Every = False,
+    shard: _options.Shard = None,
+    resume: _options.Resume = False,
     list_: Annotated[bool, typer.Option("--list", help="List the methods and exit.")] = False,
     output: _options.Output = None,
     overwrite: _options.Overwrite = False,
@@ -78,7 +82,7 @@ def posthoc(
     """Correct a classifier on cached features; parameters not set are chosen on validation data.
 
     With --sweep every value on the method's grid is kept as a run of <stem>.<method>-sweep.h5;
-    ltkit compare draws its curve.
+    ltkit compare draws its curve. --shard divides seeds among processes.
 
     adapt learns how often classes occur among the images of --to, whose labels it does not look at,
     and refuses images that differ in more than that; docs/production.md.
@@ -87,7 +91,6 @@ def posthoc(
     """
     from ltkit import posthoc as methods
     from ltkit.errors import InputError
-    from ltkit.files import classifiers
     from ltkit.files.atomic import check_output
     from ltkit.registry import described
 
@@ -98,7 +101,8 @@ def posthoc(
     if method is None:
         raise InputError("METHOD: absent; ltkit posthoc --list names them")
     if to is not None or anyway or method == _adapting.METHOD:
-        _adapting.check(method, to, seeds=seeds, sweep=sweep, counts=counts)
+        shared = shard is not None or resume
+        _adapting.check(method, to, seeds=seeds, sweep=sweep, counts=counts, shared=shared)
         return _adapt(
             feats, str(to), set_, (base, from_, run or []), bins, anyway=anyway, every=every,
             target=output, overwrite=overwrite, quiet=quiet,
@@ -109,22 +113,26 @@ def posthoc(
     target = _paths.output_path(output, path if from_ is None else from_, stem)
     features = _features(path, base, from_, wanted, quiet)
     bins = _options.bins_text(bins, features)
-    check_output(target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_))
-    start, settings, inputs = _start(features, from_, run or [])
-    found = methods.fit_features(
-        features, wanted, select=select, bins=_options.bins(bins), start=start,
-        by_default=True, counts=counts, report=_output.Progress("steps", quiet, _fitted.QUICK),
+    check_output(
+        target, overwrite=overwrite, inputs=(path,) if from_ is None else (path, from_),
+        shared=shard is not None,
     )  # fmt: skip
-    for line in found.notes:
-        _output.say(f"note: {line}", quiet)
+    start, settings, inputs = _start(features, from_, run or [])
+    words: dict[str, Any] = {
+        "bins": _options.bins(bins), "start": start, "by_default": True, "counts": counts,
+        "report": _output.Progress("steps", quiet, _fitted.QUICK),
+    }  # fmt: skip
+    asked = {**settings, **inputs, "bins": bins, "counts": counts}
+    parts = _parts(target, wanted, asked, shard, resume)
+    if shard is not None and parts is not None:
+        done = len(methods.fit_shard(features, wanted, parts, **words)), seeds, parts.folder
+        return _output.end_of_shard(shard, *done, target, json=False, quiet=quiet)
+    found = methods.fit_features(features, wanted, select=select, parts=parts, **words)
     chosen_by = None if sweep else select
     settings |= {"method": method, "select": chosen_by, "bins": bins, "counts": counts}
-    if found.chosen is not None:
-        _fitted.say_choice(found, select, every, quiet)
-        settings |= {"tried": list(found.tried), "val": list(found.scores)}
-    classifiers.write(
-        target, found.correction, settings=settings, inputs=inputs, command=_output.command_line()
-    )
+    _fitted.write(found, target, settings, inputs, select, every=every, quiet=quiet)
+    if parts is not None:
+        parts.remove()
     if not wanted.on_val:  # what it learned from shows nothing
         _fitted.say_result(features, found.correction, _options.bins(bins), quiet)
     return _output.wrote(target, quiet)
@@ -151,6 +159,28 @@ def _adapt(
         features, other, split, wanted, start, _options.bins(bins), target, said, inputs,
         anyway=anyway, every=every, quiet=quiet,
     )  # fmt: skip
+
+
+def _parts(
+    target: Path, wanted: "Plan", asked: dict[str, Any], shard: "Shard | None", resume: bool
+) -> "Parts | None":
+    """Return where the fits of each seed are kept; None where a run is neither shared nor resumed.
+
+    Raises:
+        SettingError: for a plan that has a single seed.
+    """
+    if shard is None and not resume:
+        return None
+    from ltkit.files.scratch import Parts, plain
+    from ltkit.posthoc import check_seeds
+
+    check_seeds(wanted)
+    asked = asked | {
+        "method": wanted.name, "every": dict(wanted.every), "tried": list(map(dict, wanted.tried)),
+        "seeds": wanted.seeds, "sweep": wanted.sweep,
+    }  # fmt: skip
+    beside = target.with_name(f"{target.name}.parts")
+    return Parts(beside, plain(asked), resume=resume, shard=shard)
 
 
 def _features(

@@ -32,6 +32,12 @@ def digest_of(run: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def plain(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they come back from a file."""
+    found: dict[str, Any] = json.loads(json.dumps(run))
+    return found
+
+
 def opened(path: Path, mode: str = "rb") -> io.FileIO | None:
     """Open what is under one of ltkit's names, unbuffered; return None if nothing is there.
 

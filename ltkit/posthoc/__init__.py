@@ -41,10 +41,12 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError, nearest
 from ltkit.numerals import Range
+from ltkit.posthoc._by_seed import check_seeds as check_seeds
 from ltkit.posthoc._calling import Method, Methods
 from ltkit.posthoc._features import Fitted as Fitted
 from ltkit.posthoc._features import fit_each as fit_each
 from ltkit.posthoc._features import fit_features as fit_features
+from ltkit.posthoc._features import fit_shard as fit_shard
 from ltkit.posthoc._plan import Plan as Plan
 from ltkit.posthoc._plan import plan as plan
 from ltkit.records import FeatureSplit, Ints, ShotGroups, class_prior, shot_groups

@@ -1,8 +1,8 @@
 """Fitting a method on a features file: its grid, the choice on validation data, several seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ltkit import evaluation, posthoc, registry
 from ltkit.errors import InputError, SettingError
+from ltkit.files.scratch import Parts
+from ltkit.posthoc._by_seed import every_seed, own_seeds
 from ltkit.posthoc._plan import BOUNDS, Plan
 from ltkit.records import (
     Classifier,
@@ -59,6 +61,7 @@ def fit_features(
     start: tuple[Correction, int] | None = None,
     by_default: bool = False,
     counts: Counts = "file",
+    parts: Parts | None = None,
     report: Report = silent,
 ) -> Fitted:
     """Fit a method on a features file, as ``ltkit posthoc`` does.
@@ -78,32 +81,27 @@ def fit_features(
             say so in the result's notes, instead of refusing.
         counts: where the training prior is from: the file's counts, or ``estimate``, the mean
             softmax of the classifier to correct over the train split.
+        parts: where each seed's fits are kept, and taken from, of a plan with several seeds.
         report: called after each step or pass of a method that takes many.
 
     Raises:
         InputError: without a validation split to choose on, without a classifier to start from, and
             for what the method refuses.
     """
-    _check_counts(wanted, counts)
-    wanted = _settled(wanted, features, bins)
-    base, beside = _starts(features, wanted, start)
+    ready = _prepared(features, wanted, bins, start, by_default, counts, report)
+    wanted, base, fits, name = ready.wanted, ready.base, ready.fits, ready.name
     val, choice = features.splits.get("val"), wanted.chooses
-    present, notes = _present(features, wanted)
-    if wanted.takes_mean and features.moving_mean is None:
-        notes = (*notes, OF_TRAIN)
-    if choice and val is None and (wanted.on_both or not wanted.on_val):
-        wanted, note = _by_default(wanted, features, by_default)
-        notes = (*notes, note)
-    name = wanted.name if start is None else f"{start[0].method}+{wanted.name}"
-    fits = partial(_runs, features=features, present=present, base=base, beside=beside,
-                   counts=counts, vals=[val], report=report)  # fmt: skip
     scaled = hasattr(wanted.module, "row_scales") and choice and val is not None
-    made = [] if scaled else next(fits(wanted))
+    made: list[Correction] = []
+    if parts is not None:
+        made = every_seed(fits, wanted, features, parts)
+    elif not scaled:
+        made = fits(wanted)
     if not choice or val is None:
-        return Fitted(_named(made, name), notes=notes)
+        return Fitted(_named(made, name), notes=ready.notes)
     groups = features.groups(bins)
     if wanted.on_val:
-        found = _out_of_fold(wanted, features, present, base, val, report)
+        found = _out_of_fold(wanted, features, ready.present, base, val, report)
     elif scaled:
         found = evaluation.predict_scaled(val, base, *wanted.module.row_scales(base, wanted.runs))
     else:
@@ -116,9 +114,83 @@ def fit_features(
     of = [range(n, n + wanted.seeds) for n in range(0, len(wanted.runs), wanted.seeds)]
     best, scores = evaluation.best(every, of)
     chosen = wanted.tried[best]
-    runs = next(fits(replace(wanted, tried=[chosen]))) if scaled else [made[n] for n in of[best]]
+    runs = fits(replace(wanted, tried=[chosen])) if scaled else [made[n] for n in of[best]]
     correction = _named(runs, name)
-    return Fitted(correction, wanted.tried, scores, chosen, wanted.on_val, notes)
+    return Fitted(correction, wanted.tried, scores, chosen, wanted.on_val, ready.notes)
+
+
+def fit_shard(
+    features: FeatureSet,
+    wanted: Plan,
+    parts: Parts,
+    *,
+    bins: Sequence[int] | None = None,
+    start: tuple[Correction, int] | None = None,
+    by_default: bool = False,
+    counts: Counts = "file",
+    report: Report = silent,
+) -> list[Path]:
+    """Fit a shard's seeds of a plan, for `fit_features` to take up with parts resumed.
+
+    Args:
+        features: as `fit_features`; so are those below, but for `parts`.
+        wanted: with several seeds.
+        parts: those of a shard.
+        bins: of the shot groups.
+        start: what is corrected.
+        by_default: what is taken without a validation split.
+        counts: where the training prior is from.
+        report: called after each step.
+
+    Returns:
+        The files of the shard's seeds.
+
+    Raises:
+        InputError: as `fit_features`, or when another process is the same shard.
+    """
+    ready = _prepared(features, wanted, bins, start, by_default, counts, report)
+    return own_seeds(ready.fits, ready.wanted, features, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What the fits of a plan need.
+
+    wanted: with what the features say; name: of the result's method.
+    base: the classifier that is corrected, of all classes; present: those it is fitted among.
+    fits: returns a correction of one run for each of a plan's runs.
+    notes: for the user.
+    """
+
+    wanted: Plan
+    name: str
+    base: Classifier
+    present: Present
+    fits: Callable[[Plan], list[Correction]]
+    notes: tuple[str, ...]
+
+
+def _prepared(
+    features: FeatureSet, wanted: Plan, bins: Sequence[int] | None,
+    start: tuple[Correction, int] | None, by_default: bool, counts: Counts, report: Report,
+) -> _Prepared:  # fmt: skip
+    """Check a plan, and return what its fits need; as `fit_features`."""
+    _check_counts(wanted, counts)
+    wanted = _settled(wanted, features, bins)
+    base, beside = _starts(features, wanted, start)
+    val = features.splits.get("val")
+    present, notes = _present(features, wanted)
+    if wanted.takes_mean and features.moving_mean is None:
+        notes = (*notes, OF_TRAIN)
+    if wanted.chooses and val is None and (wanted.on_both or not wanted.on_val):
+        wanted, note = _by_default(wanted, features, by_default)
+        notes = (*notes, note)
+
+    def fits(plan: Plan) -> list[Correction]:
+        return next(_runs(plan, features, present, base, beside, counts, [val], report))
+
+    name = wanted.name if start is None else f"{start[0].method}+{wanted.name}"
+    return _Prepared(wanted, name, base, present, fits, notes)
 
 
 def _named(made: Sequence[Correction], name: str) -> Correction:

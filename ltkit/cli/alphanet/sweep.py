@@ -69,7 +69,7 @@ def sweep(
     from ltkit import alphanet
     from ltkit.files import classifiers
     from ltkit.files.atomic import check_output
-    from ltkit.files.scratch import Parts
+    from ltkit.files.scratch import Parts, plain
 
     path = _paths.features_path(feats, quiet)
     target = _paths.output_path(output, path, "alphanet-sweep")
@@ -82,7 +82,7 @@ def sweep(
     if csv is not None and shard is None:
         check_output(csv, overwrite=overwrite, inputs=(path, target))
     asked = as_json(settings) | {"rho": rho, "seeds": seeds, "seed": seed, "bins": bins, "of": of}
-    beside, kept = target.with_name(f"{target.name}.parts"), _plain(asked | features.inputs)
+    beside, kept = target.with_name(f"{target.name}.parts"), plain(asked | features.inputs)
     parts = Parts(beside, kept, resume=resume, shard=shard)
     words: dict[str, Any] = {
         "ks": ks, "metrics": metrics, "rhos": rhos, "seeds": seeds, "seed": seed,
@@ -129,14 +129,6 @@ def _print(rows: Sequence[dict[str, Any]], select: str, title: str) -> None:
     else:
         for line in _table(rows):
             typer.echo(line)
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as they come back from a file."""
-    import json
-
-    found: dict[str, Any] = json.loads(json.dumps(settings))
-    return found
 
 
 def _row(point: Any, chosen: bool) -> dict[str, Any]:
