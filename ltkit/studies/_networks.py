@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ltkit import checkpoints, evaluation
 from ltkit.datasets import longtail
 from ltkit.errors import InputError
+from ltkit.evaluation import probabilities
 from ltkit.evaluation.analysis import spearman
 from ltkit.files import features as features_file
 from ltkit.records import Dataset, FeatureSet, ImageSplit, Ints
@@ -139,8 +140,23 @@ def train(
 def accuracies(images: Dataset, point: Point, given: Given) -> NDArray[np.float64]:
     """Train a network with cross-entropy; return its (C,) test accuracies."""
     with trained(images, point, given, plan=TrainPlan("ce")) as features:
-        _, by_class = evaluation.evaluate(features, SPLIT, [], topk=[1], replicates=1)
-        return np.array(by_class[features.baseline])
+        return accuracies_of(features)
+
+
+def accuracies_of(features: FeatureSet) -> NDArray[np.float64]:
+    """Return the (C,) test accuracies of a network's features."""
+    _, by_class = evaluation.evaluate(features, SPLIT, [], topk=[1], replicates=1)
+    return np.array(by_class[features.baseline])
+
+
+def areas_of(features: FeatureSet) -> NDArray[np.float64]:
+    """Return the (C,) areas under the ROC curves of the test images, each class against the rest.
+
+    How well a class is told apart, even where it has too small a prior to be predicted at all.
+    """
+    split, head = features.split(SPLIT), features.classifier()
+    _, _, normaliser = probabilities.likelihoods(split, head)
+    return probabilities.one_against_rest(split, head, normaliser, np.ones(len(split)))[0]
 
 
 def ends(table: pd.DataFrame, x: str, of: str) -> str:
@@ -153,7 +169,8 @@ def ends(table: pd.DataFrame, x: str, of: str) -> str:
         for at in (mean.index.min(), mean.index.max())
     )
     rank = spearman(own[x].to_numpy(float), own["accuracy"].to_numpy(float))
-    return f"{first}, {last}; rank correlation {rank:+.2f} over {len(own)} trainings"
+    told = "alike in all" if np.isnan(rank) else f"rank correlation {rank:+.2f} over"
+    return f"{first}, {last}; {told} {len(own)} trainings"
 
 
 def lines(

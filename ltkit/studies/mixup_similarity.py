@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.records import Dataset
 from ltkit.reporting.exhibits import Exhibit
+from ltkit.settings import TrainPlan
 from ltkit.studies import Given, Point, Row, Told
 from ltkit.studies import _networks as networks
 
 TITLE = "Similarity by mixup: what it does to the rarest class"
 NEEDS = "images"
 COLUMNS = ("varied", "rho", "lambda", "seed", "of", "accuracy")
-OF = ("rarest class", "most frequent class", "all classes")
+OF = ("rarest class", "rarest class, area under ROC", "most frequent class", "all classes")
+"""Accuracies, but for the area, which says how well the class is told apart where a small network
+never predicts it."""
 
 FIXED = 0.2
 """Of rho where lambda is varied, and of lambda where rho is."""
@@ -75,11 +78,12 @@ def mixed(images: Dataset, rho: float, lam: float, seed: int) -> Dataset:
 
 
 def measure(point: Point, given: Given) -> list[Row]:
-    """Return the accuracy of both classes, and of all, after one training."""
+    """Return the accuracy of both classes, and of all, after one training; see `OF`."""
     images = networks.dataset(given)
     made = mixed(images, point["rho"], point["lambda"], point["seed"])
-    found = networks.accuracies(made, point, given)
-    values = (float(found[-1]), float(found[0]), float(found.mean()))
+    with networks.trained(made, point, given, plan=TrainPlan("ce")) as features:
+        found, area = networks.accuracies_of(features), networks.areas_of(features)
+    values = (float(found[-1]), float(area[-1]), float(found[0]), float(found.mean()))
     told = [point[name] for name in ("varied", "rho", "lambda", "seed")]
     return [[*told, of, value] for of, value in zip(OF, values, strict=True)]
 
@@ -88,8 +92,9 @@ def tell(table: pd.DataFrame, given: Given) -> Told:
     """Say which way the rarest class goes, beside what Theorem 1 says of it."""
     parts = {name: table[table["varied"] == name] for name in ("rho", "lambda")}
     said = [
-        (f"rarest class over {name}", f"{networks.ends(own, name, OF[0])}. Theorem 1: {expected}.")
+        (f"{of} over {name}", f"{networks.ends(own, name, of)}. Theorem 1: {expected}.")
         for (name, own), expected in zip(parts.items(), EXPECTED, strict=True)
+        for of in OF[:2]
     ]
     drawn = [_drawn(own, name) for name, own in parts.items()]
     return Told([*said, ("what carries over", networks.CARRIES)], drawn)
