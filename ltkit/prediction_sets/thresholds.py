@@ -160,21 +160,23 @@ def fuzzy(given: Calibration) -> Floats:
     order = np.argsort(scores, kind="stable")
     scores, labels = scores[order], labels[order]
     logs = np.log(np.maximum(given.train_count, 1))
+    kinds, kind = np.unique(logs, return_inverse=True)  # classes that are as rare share weights
 
-    def mass(c: int) -> Floats:
+    def mass(log: float) -> Floats:
         """Return (n + 1,) the weight of the images before each score; the class itself is one."""
-        w = np.exp(-0.5 * ((logs[labels] - logs[c]) / given.settings.bandwidth) ** 2)
+        w = np.exp(-0.5 * ((logs[labels] - log) / given.settings.bandwidth) ** 2)
         before: Floats = np.concatenate([[0.0], w.cumsum()]) / (w.sum() + 1)
         return before
 
     held, own = given.at(~first)
-    level = np.empty(len(held))
-    for c in np.unique(own):
-        level[own == c] = mass(c)[np.searchsorted(scores, held[own == c], side="left")]
+    level, of = np.empty(len(held)), kind[own]
+    for k in np.unique(of):
+        inside = of == k
+        level[inside] = mass(kinds[k])[np.searchsorted(scores, held[inside], side="left")]
     wanted = quantile(level, given.coverage)
     ends = np.append(scores, inf)
-    passed = (np.searchsorted(mass(c), wanted, side="right") for c in range(given.num_classes))
-    found: Floats = ends[np.array([place - 1 for place in passed])]
+    passed = [np.searchsorted(mass(log), wanted, side="right") for log in kinds]
+    found: Floats = ends[np.array(passed) - 1][kind]
     return found
 
 
