@@ -197,15 +197,15 @@ def main() -> int:
         lines = map(json.loads, asked.output.read_text(encoding="utf-8").splitlines())
         done = {(line["size"], line["command"], line["limit_gb"]) for line in lines}
     for name in names:
-        path = asked.work / f"{name.replace(' ', '_').replace(',', '')}.h5"
+        folder = asked.work / name.replace(" ", "_").replace(",", "")
+        folder.mkdir(exist_ok=True)
+        path = folder / "f.h5"
         if not path.is_file():
             write_file(path, sizes[name])
         for command in only:
             if (name, command, asked.limit) in done:
                 continue
             words = shlex.split(COMMANDS[command])
-            folder = asked.work / path.stem
-            folder.mkdir(exist_ok=True)
             places = {"F": str(path)}
             words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
             line = {

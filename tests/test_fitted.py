@@ -78,6 +78,31 @@ def test_steps_are_reported():
         assert told == [("step", n, 6) for n in range(1, 7)], method
 
 
+def test_passes_are_reported_where_their_number_is_not_known():
+    features = features_file.read(DEMO)
+    for method, what, settings in (
+        ("bias", "pass over val", {"penalty": 3.0}),
+        ("vector-scaling", "pass over val", {"penalty": 3.0}),
+        ("blend", "pass over train", {"tau": 0.5}),
+        ("logistic", "pass over train", {"inverse_penalty": 0.01}),
+        ("alphanet-plus", "pass over train", {"tau": 0.5}),
+    ):
+        told = []
+        wanted = posthoc.plan(method, settings)
+        posthoc.fit_features(features, wanted, report=lambda *of, told=told: told.append(of))
+        assert told == [(what, n, 0) for n in range(1, len(told) + 1)], method
+        assert len(told) > 3
+
+
+def test_a_share_of_0_takes_no_pass():
+    features, told = features_file.read(DEMO), []
+    wanted = posthoc.plan("blend", {"share": 0.0, "tau": 0.5})
+    found = posthoc.fit_features(features, wanted, report=lambda *of: told.append(of))
+    assert told == []
+    (weight,) = found.correction.weight
+    np.testing.assert_array_equal(weight, features.classifier().weight)
+
+
 def test_alphanet_reports_epochs():
     told, settings = [], AlphaNetSettings(epochs=2, min_epochs=1)
     features = features_file.read(DEMO)

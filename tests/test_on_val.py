@@ -418,3 +418,30 @@ def test_some_samples_are_those():
     np.testing.assert_array_equal(some.features[3:40], split.features[rows[3:40]])
     np.testing.assert_array_equal(some.labels, split.labels[rows])
     assert some.ids.tolist() == [str(i) for i in rows]
+
+
+# Threads
+
+
+@pytest.mark.parametrize("method", [bias, vector_scaling])
+def test_neither_threads_nor_how_many_samples_are_computed_at_a_time_change_a_bit(
+    method, monkeypatch
+):
+    val, found = drawn(40), []
+    monkeypatch.setattr("ltkit.records.features.WIDE_BYTES", 16 * 24 * 50)  # of 50 samples
+    for said, few in (("1", 10**6), ("1", 8 * 6 * 7), ("3", 8 * 6 * 7), ("3", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        monkeypatch.setattr(_on_val, "FEW_BYTES", few)
+        found.append(method.fit(head(), val, COUNTS))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.weight, found[0].weight)
+        np.testing.assert_array_equal(other.bias, found[0].bias)
+
+
+def test_logits_that_are_not_held_are_computed_again_to_the_same(monkeypatch):
+    val = drawn(40)
+    held = bias.fit(head(), val, COUNTS)
+    monkeypatch.setattr(_stacked, "BUDGET", 1)
+    again = bias.fit(head(), val, COUNTS)
+    np.testing.assert_array_equal(again.weight, held.weight)
+    np.testing.assert_array_equal(again.bias, held.bias)

@@ -52,11 +52,15 @@ def check(
 
 
 def named(to: str) -> tuple[Path, str | None]:
-    """Return the file of ``--to`` and its split, None where none is named."""
+    """Return the file of ``--to`` and its split, None where none is named.
+
+    What follows a colon is a split if it is the name of one, or if there is no file but before it.
+    """
     from ltkit.records import SPLITS
 
     name, _, split = to.rpartition(":")
-    return (Path(name), split) if name and split in SPLITS else (Path(to), None)
+    meant = split in SPLITS or (not Path(to).exists() and Path(name).is_file())
+    return (Path(name), split) if name and meant else (Path(to), None)
 
 
 def described() -> str:

@@ -176,7 +176,7 @@ class Progress:
         rate = (done - self.begun) / max(now - self.start, 1e-9)
         line = f"{what} {done}/{total}" if total else f"{what} {done}"
         if rate >= 1:
-            line += f", {rate:.0f} {self.unit}/s"
+            line += f", {rate:.0f} {self.unit}/s" if total else f", {rate:.0f}/s"
         if rate > 0 and total:
             line += f", {(total - done) / rate:.0f} s left"
         if terminal:

@@ -44,7 +44,8 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_answer_and_the_file(ltkit, folder):
     code, out, said = ltkit("posthoc", "adapt", "feats.h5", "--to", "prod.h5", *FAST)
-    lines = [line for line in said.splitlines() if not line.startswith("part ")]  # when it is slow
+    # but for lines of progress, which are there when it is slow
+    lines = [line for line in said.splitlines() if not line.startswith(("part ", "pass "))]
     assert (code, out.strip()) == (0, "feats.adapt.h5")
     assert lines[0].startswith("share of classes among 600 samples of prod.h5 (tail: count to the")
     assert [line.split()[0] for line in lines[1:4]] == ["few", "medium", "many"]
@@ -160,3 +161,14 @@ def test_evaluate_says_what_was_adapted_to_its_images(ltkit, folder):
     assert ltkit("posthoc", "adapt", "both.h5", "--to", "both.h5:test", *FAST)[0] == 0
     _, _, said = ltkit("evaluate", "both.h5", "both.adapt.h5")
     assert "note: both.adapt.h5: was adapted to images of both.h5, without labels" in said
+
+
+def test_a_split_that_is_not_there_is_named(ltkit, folder):
+    code, _, said = ltkit("posthoc", "adapt", "feats.h5", "--to", "prod.h5:march")
+    assert (code, said.splitlines()[-1]) == (
+        2,
+        "ltkit: prod.h5: no split march; there are: test; choose one of them, or add it to the "
+        "data and extract again",
+    )
+    (folder / "prod.h5").rename(folder / "prod:march")
+    assert ltkit("posthoc", "adapt", "feats.h5", "--to", "prod:march", *FAST)[0] == 0
