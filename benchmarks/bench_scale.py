@@ -98,7 +98,7 @@ COMMANDS: Mapping[str, str] = {
 def counts_of(size: Size) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return a long tail of training counts that sums to about the size's samples."""
     ranks = np.arange(size.classes)
-    lengths = np.geomspace(0.02, 3, 200) * size.classes
+    lengths = np.geomspace(0.004, 3, 200) * size.classes
     sums = [np.maximum(1280 * np.exp(-ranks / length), 2).astype(int).sum() for length in lengths]
     length = lengths[int(np.argmin(np.abs(np.array(sums) - size.train)))]
     return np.maximum(1280 * np.exp(-ranks / length), 2).astype(np.int64)
