@@ -54,6 +54,7 @@ class Size:
 SIZES: Mapping[str, Size] = {
     "imagenet-lt": Size(1000, 2048, 115_846, 20_000, 50_000),
     "inaturalist": Size(8142, 256, 437_513, 24_426, 24_426),
+    "inaturalist, 1.3 M": Size(8142, 256, 1_300_000, 24_426, 24_426),
     "20,000 classes": Size(20_000, 64, 200_000, 40_000, 50_000),
 }
 GROWTH: Mapping[str, Size] = {
@@ -206,11 +207,13 @@ def main() -> int:
             if (name, command, asked.limit) in done:
                 continue
             words = shlex.split(COMMANDS[command])
+            page = folder / "report.html"
             places = {"F": str(path)}
             words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
             line = {
                 "size": name, "command": command, "limit_gb": asked.limit,
                 **run(words, asked.limit, asked.most), **reference(path, sizes[name]),
+                **({"page_mb": page.stat().st_size / 1e6} if command == "report" else {}),
                 "machine": machine(),
             }  # fmt: skip
             print(json.dumps(line), flush=True)

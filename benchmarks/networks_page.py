@@ -80,8 +80,8 @@ by λ times the image and 1 - λ times one of the rarest class, and keeps the fr
 images that look like rare ones. The paper varies ρ at λ = 0.2, and λ at ρ = 0.2, with 50 trainings
 each (`--paper`); here the small form, {trainings} trainings of a ResNet-8 on {seen:,} images each.
 
-| ρ | λ | rarest class, % | most frequent class, % | all, % |
-|---:|---:|---:|---:|---:|
+| ρ | λ | rarest class, % | its area under the ROC curve, % | most frequent class, % | all, % |
+|---:|---:|---:|---:|---:|---:|
 {rows}
 
 Means over {seeds} seeds, ± their standard deviation.
@@ -198,8 +198,9 @@ def _of_mixup(table: pd.DataFrame) -> str:
     most = rare.groupby(["varied", "rho", "lambda"])["accuracy"].mean().max()
     if most < FLOOR:
         return (
-            f"Nor can it be told here whether the rarest class loses: it is right in at most "
-            f"{percent(most)} % without any mixing, and has nothing to lose."
+            f"Nor does accuracy tell here whether the rarest class loses: it is right in at most "
+            f"{percent(most)} % without any mixing, and has nothing to lose. The area says how "
+            "well it is told apart all the same: 50 % is chance."
         )
     return "Which way the rarest class goes is said above, beside what Theorem 1 says of it."
 

@@ -1,7 +1,10 @@
-"""The table of `benchmarks/bench_scale.py` in docs/scaling.md, between two marks."""
+"""What `benchmarks/bench_scale.py` measured: a part of docs/performance.md, and of docs/scaling.md.
+
+Times, memory and limits are in the first, exponents between two marks of the second.
+"""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +13,22 @@ from bench_scale import GROWTH, SIZES
 
 MARKS = ("<!-- measured: python benchmarks/write_docs.py -->\n", "<!-- /measured -->\n")
 HEAD = """\
+## At scale
+
 Made by `python benchmarks/bench_scale.py`, on {machine}: seconds and the most memory of a command,
 from its start to its end, on made files of the size of ImageNet-LT and iNaturalist and with 20,000
 classes{limit}. Under them, the time of a read of the file, and of the product of the validation
 features and the head.
 """
+LIMITED = """\
+| command | measured | limit |
+|---|---|---|
+"""
 EXPONENTS = """\
-Exponents, from `--growth`: time and memory that double with what doubles have 1. Classes grow from
-{classes} on {rows} training rows, then rows from {rows_of} on {classes_of} classes; `val` and
-`test` grow with the rows. A start of a second or more makes exponents smaller.
+Exponents, from `python benchmarks/bench_scale.py --growth`: processor time and memory that double
+with what doubles have 1. Classes grow from {classes} on {rows} training rows, then rows from
+{rows_of} on {classes_of} classes; `val` and `test` grow with the rows. A start of a second or more
+makes exponents smaller. Times at three sizes are in [performance.md](performance.md).
 
 | command | time, classes | time, rows | memory, classes | memory, rows |
 |---|---|---|---|---|
@@ -28,19 +38,80 @@ Line = dict[str, Any]
 
 
 def document(page: Path, results: Path) -> str:
-    """Return the page with what is measured; as it is where nothing is.
+    """Return the page with the exponents that are measured; as it is where nothing is.
 
     Args:
         page: with the two marks.
         results: lines of the benchmark.
     """
     text = page.read_text(encoding="utf-8")
-    if not results.is_file():
+    lines = read(results)
+    if not lines:
         return text
     before, _, rest = text.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return "".join([before, MARKS[0], *table(lines), *exponents(lines), MARKS[1], after])
+    return "".join([before, MARKS[0], *exponents(lines), MARKS[1], after])
+
+
+def read(results: Path) -> list[Line]:
+    """Return the lines of the benchmark; none where it has not been run."""
+    if not results.is_file():
+        return []
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+
+
+def section(results: Path) -> list[str]:
+    """Return the lines of the part of docs/performance.md."""
+    lines = read(results)
+    return "".join([*table(lines), *limits(lines)]).splitlines()
+
+
+def limits(lines: Sequence[Line]) -> Iterator[str]:
+    """Give the lines of the table of what is bounded, beside its bound."""
+    own = {(line["command"], line["size"]): line for line in lines}
+    rows = []
+    for command, size, key, bound, said in LIMITS:
+        line = own.get((command, size))
+        if line is None:
+            continue
+        most = bound(line) if callable(bound) else bound
+        met = "met" if line[key] <= most else "**not met**"
+        rows.append(
+            f"| `{command}`, {_title(size)} | {line[key]:.3g} {UNITS[key]} | "
+            f"{said} {most:.3g} {UNITS[key]}: {met} |\n"
+        )
+    if rows:
+        yield LIMITED
+        yield from rows
+        yield "\n"
+
+
+def _products_of_crt(line: Line) -> float:
+    """Return three times the seconds of crt's products, at the speed of those of val.
+
+    Ten epochs of as many samples as train has, with the head and with the gradient.
+    """
+    size = SIZES[line["size"]]
+    return 3 * 2 * 10 * size.train / size.val * float(line["val_product_s"])
+
+
+LARGE, MANY = "inaturalist", "20,000 classes"
+WHOLE = 4 * SIZES[MANY].test * SIZES[MANY].classes / 2**30
+"""Gibibytes of a float32 number for each test sample and class."""
+
+LIMITS: Sequence[tuple[str, str, str, float | Callable[[Line], float], str]] = (
+    ("posthoc logit-adjust", LARGE, "seconds", 5, "about"),
+    ("posthoc tau-norm", LARGE, "seconds", 5, "about"),
+    ("posthoc crt", LARGE, "seconds", _products_of_crt, "three times its products,"),
+    ("alphanet fit", "inaturalist, 1.3 M", "peak_gb", 4, "at most"),
+    ("report", LARGE, "seconds", 20, "at most"),
+    ("report", LARGE, "page_mb", 8, "at most"),
+    *((command, MANY, "peak_gb", WHOLE, "less than all logits,")
+      for command in ("evaluate", "compare", "report")),
+)  # fmt: skip
+"""What is bounded: a command at a size, a figure of its line, the bound, and what that is."""
+
+UNITS = {"seconds": "s", "peak_gb": "GB", "page_mb": "MB"}
 
 
 def table(lines: Sequence[Line]) -> Iterator[str]:
@@ -76,6 +147,8 @@ def _title(name: str) -> str:
 def _cell(line: Line | None) -> str:
     if line is None:
         return "–"
+    if line["code"] == -9:
+        return f"not done in {line['seconds']:.0f} s, {line['peak_gb']:.2g} GB"
     if line["code"]:
         return f"exit code {line['code']}"
     return f"{line['seconds']:.3g} s, {line['peak_gb']:.2g} GB"
@@ -99,7 +172,7 @@ def exponents(lines: Sequence[Line]) -> Iterator[str]:
     for command in dict.fromkeys(command for command, _ in own):
         cells = [
             _exponent({x: own[command, n][key] for n, x in sizes.items() if (command, n) in own})
-            for key in ("seconds", "peak_gb")
+            for key in ("processor_s", "peak_gb")
             for sizes in series.values()
         ]
         yield f"| `{command}` | {' | '.join(cells)} |\n"

@@ -490,6 +490,7 @@ def documents() -> dict[Path, str]:
     faults = fault_tables(RESULTS / "faults.json")
     trust = [line for path in sorted(RESULTS.glob("fuzz_*.json")) for line in fuzz_table(path)]
     speed = performance_table(sorted(RESULTS.glob("bench_*.json")))
+    at_scale = scale_page.section(RESULTS / "scale.jsonl")
     return {
         ROOT / "docs" / "results.md": "\n".join(
             [
@@ -516,7 +517,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "scaling.md": scale_page.document(
             ROOT / "docs" / "scaling.md", RESULTS / "scale.jsonl"
         ),
-        ROOT / "docs" / "performance.md": "\n".join([PERFORMANCE_HEAD, *speed]),
+        ROOT / "docs" / "performance.md": "\n".join([PERFORMANCE_HEAD, *speed, *at_scale]),
         ROOT / "docs" / "reliability.md": "\n".join(
             [RELIABILITY_HEAD.rstrip("\n"), "", *faults, POWER, HOSTILE, *trust, UNPROMISED]
         ),

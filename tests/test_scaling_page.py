@@ -98,17 +98,23 @@ def test_the_script_for_ray(bash, tmp_path):
 def line(size, seconds, peak, command="evaluate", code=0, limit=None):
     return {
         "size": size, "command": command, "limit_gb": limit, "seconds": seconds, "peak_gb": peak,
+        "processor_s": seconds, "page_mb": 7.9,
         "code": code, "val_product_s": 0.5, "read_s": 2, "machine": "Some processor, load 0.1",
     }  # fmt: skip
 
 
 def test_the_table_and_the_exponents(tmp_path):
-    lines = [line("imagenet-lt", 12.34, 1.234), line("inaturalist", 1, 2, "report", 1, 8)]
+    lines = [
+        line("imagenet-lt", 12.34, 1.234),
+        line("inaturalist", 1, 2, "report", 1, 8),
+        line("inaturalist", 600, 2, "diagnose", -9),
+    ]
     text = "".join(scale_page.table(lines))
     assert "on Some processor:" in text
     assert "`ulimit -v` of 8 GB" in text
     assert "| `evaluate` | 12.3 s, 1.2 GB | – |" in text
     assert "| `report` | – | exit code 1 |" in text
+    assert "| `diagnose` | – | not done in 600 s, 2 GB |" in text
     assert "| read | 2 s | 2 s |\n| product | 0.5 s | 0.5 s |" in text
     grown = [
         line(name, size.classes**0.5 * size.train, 3.0) for name, size in bench_scale.GROWTH.items()
@@ -118,6 +124,26 @@ def test_the_table_and_the_exponents(tmp_path):
     ).replace("-0.00", "0.00")
     assert "| `evaluate` | – | – | – | – |" in "".join(scale_page.exponents(grown[:1]))
     assert list(scale_page.table(grown)) == list(scale_page.exponents(lines)) == []
+    assert list(scale_page.limits(grown)) == []
+
+
+def test_what_is_bounded_is_met_or_not(tmp_path):
+    lines = [
+        line("inaturalist", 5.5, 1, "posthoc tau-norm"),
+        line("inaturalist", 19, 1, "report"),
+        line("inaturalist", 536, 1, "posthoc crt"),
+        line("20,000 classes", 9, 3.8, "compare"),
+        line("inaturalist, 1.3 M", 9, 3.8, "alphanet fit"),
+    ]
+    said = "".join(scale_page.limits(lines))
+    size = "inaturalist: 437,513 × 256, 8,142 classes"
+    assert f"| `posthoc tau-norm`, {size} | 5.5 s | about 5 s: **not met** |" in said
+    assert f"| `report`, {size} | 19 s | at most 20 s: met |" in said
+    assert f"| `report`, {size} | 7.9 MB | at most 8 MB: met |" in said
+    # 3 x 10 epochs x 2 products x 437,513 / 24,426 x 0.5 s
+    assert f"| `posthoc crt`, {size} | 536 s | three times its products, 537 s: met |" in said
+    assert " | 3.8 GB | less than all logits, 3.73 GB: **not met** |" in said
+    assert " | 3.8 GB | at most 4 GB: met |" in said
 
 
 def test_the_table_takes_its_place_in_the_page(tmp_path):
