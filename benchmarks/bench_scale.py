@@ -55,7 +55,7 @@ SIZES: Mapping[str, Size] = {
     "imagenet-lt": Size(1000, 2048, 115_846, 20_000, 50_000),
     "inaturalist": Size(8142, 256, 437_513, 24_426, 24_426),
     "inaturalist, 1.3 M": Size(8142, 256, 1_300_000, 24_426, 24_426),
-    "20,000 classes": Size(20_000, 64, 200_000, 40_000, 50_000),
+    "20,000 classes": Size(20_000, 64, 200_000, 20_000, 50_000),
 }
 GROWTH: Mapping[str, Size] = {
     f"C {classes}, N {train}": Size(classes, 256, train, train // 25, train // 25)
