@@ -80,10 +80,10 @@ COMMANDS: Mapping[str, str] = {
     "posthoc adapt": "posthoc adapt F --to F --anyway -o W/f.adapt.h5 --overwrite",
     "train ce": "train ce F --epochs 1 -o W/f.ce.h5 --overwrite",
     "alphanet fit": "alphanet fit F --rho 1 -o W/f.alphanet.h5 --overwrite",
-    "evaluate": "evaluate F W/f.la.h5 W/f.tau.h5 W/f.ap.h5 --json",
+    "evaluate": "evaluate F W/f.la.h5 W/f.tau.h5 W/f.ncm.h5 --json",
     "evaluate, every figure": "evaluate F W/f.la.h5 --metrics auroc,nll,ece --json",
     "compare": "compare F W/f.la.h5 W/f.tau.h5 --json",
-    "report": "report F W/f.la.h5 W/f.ap.h5 -o W/report.html --overwrite",
+    "report": "report F W/f.la.h5 W/f.ncm.h5 -o W/report.html --overwrite",
     "diagnose": "diagnose F --json",
     "recommend": "recommend F --methods logit-adjust,tau-norm,ncm --repeats 1 -o W/f.rec.h5 "
                  "--overwrite",
