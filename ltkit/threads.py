@@ -5,12 +5,16 @@ threads there are.
 """
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import cache
 from itertools import chain, islice
 from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +30,18 @@ def count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Return what sets the threads of matrix products.
+
+    Each thread makes its own, or products would wait for cores that other threads work on.
+    """
+    import numpy  # noqa: F401 - whose products are meant
+
+    with warnings.catch_warnings(action="ignore"):  # of libraries that it has no part in
+        return ThreadpoolController()
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -44,7 +60,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
         yield from map(work, chain(first, rest))
         return
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(most) as pool:
+    with ThreadPoolExecutor(most) as pool, _libraries().limit(limits=1, user_api="blas"):
         for item in chain(first, rest):
             waiting.append(pool.submit(copy_context().run, work, item))
             if len(waiting) > most:

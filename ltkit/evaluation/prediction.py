@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,11 @@ from ltkit.threads import in_order
 
 T = TypeVar("T")
 
-IN_A_ROW = 16
-"""Parts that a thread reads off in a row: some milliseconds."""
+PART_BYTES = 4 * CACHED_BYTES
+"""Bytes of the logits that a thread reads off at a time; of fewer, threads wait for each other."""
+
+READ_OFTEN = 4
+"""Into so many blocks a wide one is cut: many runs read their products from the last cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,8 @@ class _Block:
     own: Callable[[], Iterator[tuple[Floats, Floats]]]
 
     def parts(self) -> list[slice]:
-        """Cut the samples so that logits of a part are read several times from a core's cache."""
-        rows = max(1, CACHED_BYTES // (4 * max(1, self.shared.shape[1])))
-        return list(blocks(len(self.labels), rows))
+        """Cut the samples into parts."""
+        return _parts(*self.shared.shape)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
@@ -123,16 +124,21 @@ def _over_blocks(
         [False, *(np.array_equal(*pair) for pair in pairwise(c.weight))] for c in corrections
     ]
     kinds = {base.normalize_features, *(c.normalize_features for c in corrections)}
-    found: list[list[T]] = [[] for _ in corrections]
-    for _, features, labels in split.blocks(base.num_classes):
+
+    def of_block(block: tuple[slice, Floats, Ints]) -> list[T]:
+        _, features, labels = block
         prepared = {k: replace(base, normalize_features=k).prepare(features) for k in kinds}
         product = products(prepared[base.normalize_features], base.weight)
         shared = shifted(product, base.bias)  # (B, C)
         last = _Last(prepared[base.normalize_features], base.weight, product)
-        for parts, correction, again in zip(found, corrections, repeats, strict=True):
-            own = _logits(correction, prepared, again, last)
-            parts.append(read_off(_Block(labels, shared, correction.class_id, own)))
-    return found
+        owns = (_logits(c, prepared, r, last) for c, r in zip(corrections, repeats, strict=True))
+        return [
+            read_off(_Block(labels, shared, correction.class_id, own))
+            for correction, own in zip(corrections, owns, strict=True)
+        ]
+
+    every = in_order(of_block, split.blocks(READ_OFTEN * base.num_classes))
+    return [list(found) for found in zip(*every, strict=True)] or [[] for _ in corrections]
 
 
 class _Last:
@@ -184,24 +190,15 @@ def _with_confidence(block: _Block) -> tuple[Ints, Ints, Floats]:
     """Return (S, B) predictions, ranks and confidences."""
     rows = []
     for product, bias in block.own():
-        parts = _each(partial(_read_part, block, product, bias), block.parts())
+        parts = [_read_off(_whole(block, product, bias, p), block.labels[p]) for p in block.parts()]
         rows.append([np.concatenate(column) for column in zip(*parts, strict=True)])
     predicted, rank, confidence = (np.stack(column) for column in zip(*rows, strict=True))
     return predicted, rank, confidence
 
 
-def _each(work: Callable[[slice], T], parts: Sequence[slice]) -> Iterator[T]:
-    """Yield what is computed of each part, several in a row in a thread, where there are many."""
-    rows = [parts[run] for run in blocks(len(parts), IN_A_ROW)]
-    for found in in_order(lambda row: [work(part) for part in row], rows):
-        yield from found
-
-
-def _read_part(
-    block: _Block, product: Floats, bias: Floats, part: slice
-) -> tuple[Ints, Ints, Floats]:
-    """Return predictions, ranks and confidences of a part."""
-    return _read_off(_whole(block, product, bias, part), block.labels[part])
+def _parts(samples: int, classes: int) -> list[slice]:
+    """Cut samples into parts whose logits stay in the caches while they are read off."""
+    return list(blocks(samples, max(1, PART_BYTES // (4 * max(1, classes)))))
 
 
 def _whole(block: _Block, product: Floats, bias: Floats, part: slice) -> Floats:
@@ -237,19 +234,14 @@ def _classes_alone(block: _Block) -> NDArray[np.int32]:
     """Return (S, B) predictions."""
     kept = np.delete(np.arange(block.shared.shape[1]), block.class_id)
     parts = block.parts()
-    shared = list(_each(lambda part: best_logits(block.shared[part][:, kept], kept), parts))
+    shared = [best_logits(block.shared[part][:, kept], kept) for part in parts]
     best, at = (np.concatenate(column) for column in zip(*shared, strict=True))
     rows = []
     for product, bias in block.own():
-        found = list(_each(partial(_best_of_own, block.class_id, product, bias), parts))
+        found = [best_logits(shifted(product[part], bias), block.class_id) for part in parts]
         own, own_at = (np.concatenate(column) for column in zip(*found, strict=True))
         rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
     return np.array(rows, np.int32)
-
-
-def _best_of_own(ids: Ints, product: Floats, bias: Floats, part: slice) -> tuple[Floats, Ints]:
-    """Return the largest of a part's logits with corrected rows, and its class."""
-    return best_logits(shifted(product[part], bias), ids)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # logits that are not finite are refused
@@ -277,24 +269,18 @@ def predict_scaled(
         >>> predict_scaled(split, head, np.float32([[1, 1], [2, 1]]), np.zeros((2, 2))).tolist()
         [[1], [0]]
     """
-    found = np.empty((len(scales), len(split)), np.int32)
     ids = np.arange(base.num_classes)
-    for rows, features, labels in split.blocks(base.num_classes):
-        product = products(base.prepare(features), base.weight)
-        parts = list(blocks(len(labels), max(1, CACHED_BYTES // (4 * base.num_classes))))
-        every = _each(partial(_best_of_scaled, product, scales, biases, ids), parts)
-        for part, best in zip(parts, every, strict=True):
-            found[:, rows.start + part.start : rows.start + part.stop] = best
-    return found
 
+    def of_block(block: tuple[slice, Floats, Ints]) -> NDArray[np.int32]:
+        product = products(base.prepare(block[1]), base.weight)
+        found = np.empty((len(scales), len(product)), np.int32)
+        for part in _parts(*product.shape):
+            for run, (scale, bias) in enumerate(zip(scales, biases, strict=True)):
+                found[run, part] = best_logits(shifted(product[part] * scale, bias), ids)[1]
+        return found
 
-def _best_of_scaled(
-    product: Floats, scales: Floats, biases: Floats, ids: Ints, part: slice
-) -> NDArray[Any]:
-    """Return (S, B) classes of a part's largest logits in each run."""
-    some = product[part]
-    runs = zip(scales, biases, strict=True)
-    return np.array([best_logits(shifted(some * scale, bias), ids)[1] for scale, bias in runs])
+    every = list(in_order(of_block, split.blocks(READ_OFTEN * base.num_classes)))
+    return np.concatenate(every, axis=1) if every else np.empty((len(scales), 0), np.int32)
 
 
 def best_logits(logits: NDArray[np.float32], ids: Ints) -> tuple[NDArray[np.float32], Ints]:

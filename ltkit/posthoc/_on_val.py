@@ -84,9 +84,9 @@ class ValLogits:
         weights *= len(classes) / there.sum()
         self._weights = weights if weighting == "classes" else np.ones(len(classes))
         total, count = 0.0, 0
-        for logits, _ in self._blocks():
-            total += float(logits.astype(np.float64).var(axis=1).sum())
-            count += len(logits)
+        for variances in in_order(_variances, self._blocks()):
+            total += float(variances.sum())
+            count += len(variances)
         self._inputs.check_size()
         self.spread = float(np.sqrt(total / count)) or 1.0
 
@@ -139,6 +139,12 @@ class ValLogits:
     def _blocks(self) -> Iterator[tuple[Single, Ints]]:
         """Yield (B, C) logits and (B,) labels, of a size that threads can hold several of."""
         return self._inputs.blocks(len(self.classes) * (WIDE_BYTES // (4 * BLOCK_BYTES)))
+
+
+def _variances(block: tuple[Single, Ints]) -> Double:
+    """Return (B,) variances of a block's logits."""
+    found: Double = block[0].astype(np.float64).var(axis=1)
+    return found
 
 
 def told(base: Classifier) -> Ints:
