@@ -5,15 +5,18 @@ head it corrects. Its samples are those of the first: the same ids, in any order
 same labels in order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ltkit.errors import InputError
 from ltkit.evaluation.entries import Entry
+from ltkit.evaluation.prediction import Predictions, predict_classes
 from ltkit.records import Classifier, Correction, FeatureSet, FeatureSplit, Ints
 
 T = TypeVar("T")
@@ -86,13 +89,65 @@ def predict_entries(
     Raises:
         InputError: as those; when a network has other classes or samples.
     """
-    found: dict[int, T] = {}
+    kept, found = _KEPT.get(), dict[int, Any]()
     for network in every(features, entries):
         of = [n for n, e in enumerate(entries) if (e.network or features) is network]
         data = same_samples(features, network, split)
-        told = how(data, network.classifier(), [entries[n].correction for n in of])
-        found |= dict(zip(of, told, strict=True))
+        if kept is not None:
+            known = {n: kept.told(network, split, entries[n], how) for n in of}
+            found |= {n: told for n, told in known.items() if told is not None}
+            of = [n for n in of if n not in found]
+        if of:
+            told = how(data, network.classifier(), [entries[n].correction for n in of])
+            found |= dict(zip(of, told, strict=True))
+        if kept is not None:
+            kept.keep(network, split, {n: (entries[n], found[n]) for n in of}.values())
     return [found[n] for n in range(len(entries))]
+
+
+class _Kept:
+    """Predictions of networks' splits by corrections, and what these are, lest they be others."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._found: dict[tuple[object, ...], tuple[FeatureSet, Correction, Any]] = {}
+
+    def keep(self, network: FeatureSet, split: str, told: Iterable[tuple[Entry, Any]]) -> None:
+        """Keep predictions; those that say more are not replaced by those that say less."""
+        for entry, found in told:
+            one = entry.correction
+            self._found[id(network), split, *_which(one)] = network, one, found
+
+    def told(self, network: FeatureSet, split: str, entry: Entry, how: Predict[Any]) -> Any:
+        """Return what is predicted in one of two ways; None where it is not known."""
+        key = (id(network), split, *_which(entry.correction))
+        _, _, found = self._found.get(key, (None, None, None))
+        if how is predict_classes and isinstance(found, Predictions):
+            return found.predicted.astype(np.int32)
+        return found if how is predict_classes or isinstance(found, Predictions) else None
+
+
+def _which(correction: Correction) -> tuple[int, ...]:
+    """Return what corrections of the same arrays share, as long as one of them is there.
+
+    All that change no class do, too.
+    """
+    if not len(correction.class_id):
+        return (len(correction.runs),)
+    return id(correction.weight), id(correction.bias), id(correction.class_id)
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept predictions", default=None)
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Let `predict_entries` compute what several parts of a page need once."""
+    token = _KEPT.set(_Kept())
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def check_classes(features: FeatureSet, other: FeatureSet) -> None:

@@ -234,8 +234,10 @@ class Correction:
         return cls("baseline", np.arange(0), weight, bias, ({},), base.normalize_features)
 
     def only(self, runs: Sequence[int]) -> "Correction":
-        """Return a correction with some of the runs."""
+        """Return a correction with some of the runs; itself where that is all of them, in order."""
         rows = list(runs)
+        if rows == list(range(len(self.runs))):
+            return self
         return replace(
             self,
             weight=self.weight[rows],

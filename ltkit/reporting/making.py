@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltkit.evaluation import Entry, grouping_of
+from ltkit.evaluation import Entry, grouping_of, networks
 from ltkit.files.atomic import write_text
 from ltkit.records import FeatureSet, progress
 from ltkit.reporting import drawing, page, pictures, sections, source
@@ -81,12 +81,13 @@ def make(
     if advice is not None and advice.keep:  # its correction is the model's own head
         entries = [entry for place, entry in enumerate(entries) if place != advice.entry]
     report("section", 0, len(sections.in_order()))
-    made = source.collect(
-        features, split, entries, bins=bins,
-        grouping=grouping_of(features, group, rule=rule, level=level),
-        rule=rule, level=level, k=k, replicates=replicates, seed=seed, advice=advice,
-        pictures=album,
-    )  # fmt: skip
-    parts = sections.make(made, report)
+    with networks.remembered():
+        made = source.collect(
+            features, split, entries, bins=bins,
+            grouping=grouping_of(features, group, rule=rule, level=level),
+            rule=rule, level=level, k=k, replicates=replicates, seed=seed, advice=advice,
+            pictures=album,
+        )  # fmt: skip
+        parts = sections.make(made, report)
     text = page.render(made, parts, provenance=files, command=command, thumbnails=pictured)
     return Report(text, parts, made.compared)

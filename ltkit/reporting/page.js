@@ -1,6 +1,18 @@
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
+// Long lists that the page has more than once are stored once.
+function whole(value, shared) {
+  if (Array.isArray(value))
+    return value[0] !== null && typeof value[0] === "object"
+      ? value.map((each) => whole(each, shared))
+      : value;
+  if (value === null || typeof value !== "object") return value;
+  if (value.shared !== undefined) return shared[value.shared];
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, whole(each, shared)]));
+}
+
+const { shared, ...stored } = JSON.parse(document.getElementById("data").textContent);
+const data = whole(stored, shared);
 const { classes, labels } = data;
 const root = document.documentElement;
 const near = new Map((data.neighbors.class || []).map((id, place) => [id, place]));

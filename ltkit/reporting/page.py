@@ -100,10 +100,14 @@ def _assembled(
         main="".join(_question(*each) for each in questions),
         notes=notes,
         provenance=provenance,
-        data=_json(data),
+        data=_json(_sharing(data)),
         plotly=scripts[0],
         script=scripts[1],
     )
+
+
+LONG = 1000
+"""Entries of a list that is stored once where the page has it more often."""
 
 
 def _cut(value: Any) -> Any:
@@ -119,6 +123,53 @@ def _cut(value: Any) -> Any:
         return [_cut(each) for each in value]
     long = isinstance(value, str) and len(value) > LONGEST
     return f"{value[:LONGEST]}…" if long else value
+
+
+def _sharing(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data in which a long list of numbers or texts that is there twice is stored once.
+
+    Its places have its number among ``shared``. At thousands of classes it is a third of a page.
+
+    Example:
+        >>> _sharing({"a": [1, 2], "b": {"c": [1, 2]}})["shared"]  # they are not long
+        []
+    """
+    seen, shared = dict[str, int](), list[list[Any]]()
+
+    def text(value: list[Any]) -> str | None:
+        plain = len(value) >= LONG and not isinstance(value[0], dict | list)
+        return json.dumps(value) if plain else None
+
+    def count(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for each in value.values():
+                count(each)
+        elif isinstance(value, list):
+            if (key := text(value)) is not None:
+                seen[key] = seen.get(key, 0) + 1
+            else:
+                for each in value:
+                    count(each)
+
+    numbers = dict[str, int]()
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: replaced(each) for name, each in value.items()}
+        if not isinstance(value, list):
+            return value
+        key = text(value)
+        if key is None:
+            return [replaced(each) for each in value]
+        if seen[key] < 2:
+            return value
+        if key not in numbers:
+            numbers[key] = len(shared)
+            shared.append(value)
+        return {"shared": numbers[key]}
+
+    count(data)
+    return {**replaced(data), "shared": shared}
 
 
 def _file(name: str) -> str:

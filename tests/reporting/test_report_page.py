@@ -307,3 +307,18 @@ def test_a_thousand_classes_fit():
 @pytest.mark.slow
 def test_a_thousand_classes_with_many_settings_fit():
     assert len(large(source.DETAILED).encode()) < 8_000_000
+
+
+def test_long_lists_that_are_there_twice_are_stored_once():
+    long, other = list(range(1000)), [str(n) for n in range(1000)]
+    data = {
+        "a": long, "b": {"c": list(long), "d": [{"x": other}, {"x": other}]}, "once": long[::-1],
+        "short": [[1], [1]], "empty": [],
+    }  # fmt: skip
+    found = page._sharing(data)
+    assert found["shared"] == [long, other]
+    assert found["a"] == found["b"]["c"] == {"shared": 0}
+    assert found["b"]["d"] == [{"x": {"shared": 1}}] * 2
+    assert {name: found[name] for name in ("once", "short", "empty")} == {
+        name: data[name] for name in ("once", "short", "empty")
+    }
