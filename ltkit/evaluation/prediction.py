@@ -236,9 +236,13 @@ def _classes_alone(block: _Block) -> NDArray[np.int32]:
     parts = block.parts()
     shared = [best_logits(block.shared[part][:, kept], kept) for part in parts]
     best, at = (np.concatenate(column) for column in zip(*shared, strict=True))
-    rows = []
+    rows, scratch = [], None
     for product, bias in block.own():
-        found = [best_logits(shifted(product[part], bias), block.class_id) for part in parts]
+        if scratch is None:
+            scratch = np.empty_like(product[parts[0]])
+        found = [
+            best_logits(shifted(product[part], bias, scratch), block.class_id) for part in parts
+        ]
         own, own_at = (np.concatenate(column) for column in zip(*found, strict=True))
         rows.append(np.where((own > best) | ((own == best) & (own_at < at)), own_at, at))
     return np.array(rows, np.int32)
@@ -274,9 +278,12 @@ def predict_scaled(
     def of_block(block: tuple[slice, Floats, Ints]) -> NDArray[np.int32]:
         product = products(base.prepare(block[1]), base.weight)
         found = np.empty((len(scales), len(product)), np.int32)
-        for part in _parts(*product.shape):
+        parts = _parts(*product.shape)
+        scratch = np.empty_like(product[parts[0]], np.result_type(product, scales))
+        for part in parts:
             for run, (scale, bias) in enumerate(zip(scales, biases, strict=True)):
-                found[run, part] = best_logits(shifted(product[part] * scale, bias), ids)[1]
+                scaled = np.multiply(product[part], scale, out=scratch[: part.stop - part.start])
+                found[run, part] = best_logits(shifted(scaled, bias, scratch), ids)[1]
         return found
 
     every = list(in_order(of_block, split.blocks(READ_OFTEN * base.num_classes)))

@@ -118,11 +118,19 @@ def products(features: NDArray[Any], weight: Floats) -> NDArray[Any]:
     return np.asarray(features.astype(np.float64) @ weight.T.astype(np.float64))
 
 
-def shifted(logits: NDArray[Any], bias: Floats) -> NDArray[Any]:
-    """Return (B, R) products plus biases, in float64 if float32 may not hold the sum."""
+def shifted(logits: NDArray[Any], bias: Floats, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return (B, R) products plus biases, in float64 if float32 may not hold the sum.
+
+    Args:
+        logits: the products.
+        bias: (R,).
+        out: (B, R) or more rows where the sum may lie; new memory is slow where there is much.
+    """
     if _largest(bias) > PRODUCTS[1]:
         logits = logits.astype(np.float64)
-    return np.asarray(logits + bias)
+    if out is None or out.dtype != np.result_type(logits, bias):
+        return np.asarray(logits + bias)
+    return np.asarray(np.add(logits, bias, out=out[: len(logits)]))
 
 
 def _largest(values: NDArray[Any]) -> float:
