@@ -79,6 +79,7 @@ def limits(lines: Sequence[Line]) -> Iterator[str]:
             continue
         most = bound(line) if callable(bound) else bound
         met = "met" if line[key] <= most else "**not met**"
+        met = _cell(line) if line["code"] else met
         rows.append(
             f"| `{command}`, {_title(size)} | {line[key]:.3g} {UNITS[key]} | "
             f"{said} {most:.3g} {UNITS[key]}: {met} |\n"

@@ -136,7 +136,9 @@ def test_what_is_bounded_is_met_or_not(tmp_path):
         line("20,000 classes", 9, 3.8, "compare"),
         line("inaturalist, 1.3 M", 9, 3.8, "alphanet fit"),
     ]
-    said = "".join(scale_page.limits(lines))
+    cut = line("inaturalist", 7, 1, "posthoc logit-adjust", -9)
+    said = "".join(scale_page.limits([*lines, cut]))
+    assert " | 7 s | about 5 s: not done in 7 s, 1 GB |" in said
     size = "inaturalist: 437,513 × 256, 8,142 classes"
     assert f"| `posthoc tau-norm`, {size} | 5.5 s | about 5 s: **not met** |" in said
     assert f"| `report`, {size} | 19 s | at most 20 s: met |" in said
