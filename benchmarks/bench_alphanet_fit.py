@@ -7,7 +7,7 @@ size the commands are timed, too, each a process of its own that reads a feature
 its evaluation on 50 000 test samples, their peak memory beside the file's size. `--half` compares
 the test accuracy of fits with and without `--amp bf16`, on features files.
 
-    python benchmarks/bench_alphanet_fit.py [--small | --cold | --half FEATS ...]
+    python benchmarks/bench_alphanet_fit.py [--small | --large | --cold | --half FEATS ...]
 """
 
 import json
@@ -241,6 +241,9 @@ if __name__ == "__main__":
     if "--half" in sys.argv:
         files = list(map(Path, sys.argv[sys.argv.index("--half") + 1 :]))
         write("bench_alphanet_half", list(half(files)))
+        sys.exit()
+    if "--large" in sys.argv:
+        write("bench_alphanet_fit_large", [measure("ImageNet-LT", 1, 1)])
         sys.exit()
     if "--cold" not in sys.argv:
         claims = [measure("CIFAR-100-LT", 5, 3)]
