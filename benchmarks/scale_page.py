@@ -48,12 +48,12 @@ def document(page: Path, results: Path) -> str:
         results: lines of the benchmark.
     """
     text = page.read_text(encoding="utf-8")
-    lines = read(results)
-    if not lines:
+    found = list(exponents(read(results)))
+    if not found:
         return text
     before, _, rest = text.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    return "".join([before, MARKS[0], *exponents(lines), MARKS[1], after])
+    return "".join([before, MARKS[0], *found, MARKS[1], after])
 
 
 def read(results: Path) -> list[Line]:

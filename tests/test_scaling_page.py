@@ -1,5 +1,6 @@
 """The page on scaling: its scripts run, and its table is what was measured."""
 
+import json
 import os
 import re
 import subprocess
@@ -154,9 +155,14 @@ def test_the_table_takes_its_place_in_the_page(tmp_path):
     text = PAGE.read_text(encoding="utf-8")
     assert scale_page.document(PAGE, results) == text
     results.write_text('{"size": "?", "code": 0}\n')
+    assert scale_page.document(PAGE, results) == text  # no growth
+    name = next(iter(bench_scale.GROWTH))
+    results.write_text(json.dumps(line(name, 1, 2)) + "\n")
     marks = scale_page.MARKS
     found = scale_page.document(PAGE, results)
-    assert found == text.partition(marks[0])[0] + marks[0] + marks[1] + text.partition(marks[1])[2]
+    between = "".join(scale_page.exponents([line(name, 1, 2)]))
+    before, after = text.partition(marks[0])[0], text.partition(marks[1])[2]
+    assert found == before + marks[0] + between + marks[1] + after
     assert len(text.splitlines()) <= 150
 
 

@@ -110,8 +110,8 @@ def _first_products(inputs: Tensor, weight: Tensor) -> Tensor:
 class _FirstLayers:
     """The products of all runs' first layers in training, and their gradient.
 
-    These have tens of millions of numbers. What is as large is allocated once: new memory of that
-    size in each step takes the system longer to clear than AdamW takes for the step.
+    These can have tens of millions of numbers. What is as large is allocated once: the system has
+    to clear new memory in each step.
 
     Args:
         inputs: (F, K D) rows that the networks read.

@@ -2,12 +2,9 @@
 
 // Long lists that the page has more than once are stored once.
 function whole(value, shared) {
-  if (Array.isArray(value))
-    return value[0] !== null && typeof value[0] === "object"
-      ? value.map((each) => whole(each, shared))
-      : value;
   if (value === null || typeof value !== "object") return value;
-  if (value.shared !== undefined) return shared[value.shared];
+  if (Array.isArray(value)) return value.map((each) => whole(each, shared));
+  if (value.$shared !== undefined) return shared[value.$shared];
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, whole(each, shared)]));
 }
 

@@ -166,7 +166,7 @@ def _sharing(data: Mapping[str, Any]) -> dict[str, Any]:
         if key not in numbers:
             numbers[key] = len(shared)
             shared.append(value)
-        return {"shared": numbers[key]}
+        return {"$shared": numbers[key]}
 
     count(data)
     return {**replaced(data), "shared": shared}

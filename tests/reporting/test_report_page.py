@@ -317,8 +317,8 @@ def test_long_lists_that_are_there_twice_are_stored_once():
     }  # fmt: skip
     found = page._sharing(data)
     assert found["shared"] == [long, other]
-    assert found["a"] == found["b"]["c"] == {"shared": 0}
-    assert found["b"]["d"] == [{"x": {"shared": 1}}] * 2
+    assert found["a"] == found["b"]["c"] == {"$shared": 0}
+    assert found["b"]["d"] == [{"x": {"$shared": 1}}] * 2
     assert {name: found[name] for name in ("once", "short", "empty")} == {
         name: data[name] for name in ("once", "short", "empty")
     }
