@@ -403,10 +403,10 @@ def test_progress_gives_rate_and_time_left(monkeypatch, capsys):
 
 
 def test_progress_without_a_known_end(monkeypatch, capsys):
-    clock = iter([0.0, 10.0, 20.0, 30.0])
+    clock = iter([0.0, 9.0, 10.0, 20.0, 30.0])
     monkeypatch.setattr("ltkit.cli._output.time.monotonic", lambda: next(clock))
-    progress = _output.Progress("steps", quiet=False)
-    for done in (1, 4, 24, 1):
+    progress = _output.Progress("steps", quiet=False, after=1.0)
+    for done in (1, 3, 4, 24, 1):
         progress("pass over val", done, 0)
     assert capsys.readouterr().err.splitlines() == [
         "pass over val 4", "pass over val 24, 1/s", "pass over val 1",

@@ -148,6 +148,10 @@ def _as_text(word: str) -> str:
     return os.fsencode(word).decode(errors="backslashreplace")
 
 
+SELDOM = 10.0
+"""Seconds between two lines of progress that are not on a terminal."""
+
+
 class Progress:
     """A progress line on stderr: what is done, the rate and the time left.
 
@@ -158,19 +162,23 @@ class Progress:
         """Set the unit that is counted; what takes fewer than `after` seconds is not shown."""
         self.unit, self.quiet, self.after = unit, quiet, after
         self.what, self.begun, self.start, self.shown = "", 0, 0.0, 0.0
+        self.first: float | None = None
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` are finished, 0 where that is not known.
 
-        The clock restarts with each new `what`.
+        The clock restarts with each new `what`. What has no known end is mostly done soon: off a
+        terminal it has its first line when a second one would be due.
         """
         now, terminal = time.monotonic(), sys.stderr.isatty()
+        self.first = now if self.first is None else self.first
         if what != self.what or done < self.begun:
             self.what, self.start, self.begun = what, now, done
-        if now - self.start < self.after:
+        least = self.after if total or terminal else SELDOM
+        if now - (self.start if total else self.first) < least:
             return
         finished = 0 < total <= done
-        if self.quiet or (not finished and now - self.shown < (0.2 if terminal else 10)):
+        if self.quiet or (not finished and now - self.shown < (0.2 if terminal else SELDOM)):
             return
         self.shown = now
         rate = (done - self.begun) / max(now - self.start, 1e-9)
