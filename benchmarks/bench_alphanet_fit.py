@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_scale import imagenet_counts
 from machine import machine, spread
 
 from ltkit import alphanet, evaluation
@@ -46,10 +47,7 @@ def made(name: str) -> tuple[Classifier, FeatureSplit, FeatureSplit, FeatureSpli
         counts = (500 * 0.01 ** (np.arange(100) / 99)).astype(np.int64)
     else:
         size, val_each = 2048, 20
-        counts = np.concatenate([
-            np.linspace(1280, 101, 385), np.linspace(100, 20, 479), np.linspace(19, 5, 136),
-        ]).astype(np.int64)  # fmt: skip
-        counts[:385] = counts[:385] * ((115_846 - counts[385:].sum()) / counts[:385].sum())
+        counts = imagenet_counts()
     classes = len(counts)
     centres = rng.standard_normal((classes, size), dtype=np.float32)
 

@@ -8,10 +8,12 @@ the same minute. A line a command and size goes to benchmarks/results/scale.json
 is not run again. `--limit` sets an address space, as `ulimit -v`, in GB; after `--most` seconds a
 command is ended, and its line says so.
 
-    OMP_NUM_THREADS=2 python benchmarks/bench_scale.py [--sizes inaturalist] [--only evaluate]
-        [--work DIR] [--limit 8] [--most SECONDS] [--output FILE]
+    OMP_NUM_THREADS=2 python benchmarks/bench_scale.py [--limits | --growth]
+        [--sizes inaturalist] [--only evaluate] [--work DIR] [--limit 8] [--most SECONDS]
+        [--output FILE]
 
-`--growth` runs the sizes that halve rows and classes instead, for the exponents.
+`--growth` runs the sizes that halve rows and classes instead, for the exponents; `--limits` what
+scale_page.py has a bound for, and what that reads.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from machine import machine
 
 from ltkit.files import features as features_file
@@ -38,6 +41,7 @@ from ltkit.records import ClassTable, Head
 RESULTS = Path(__file__).parent / "results" / "scale.jsonl"
 WORK = Path(__file__).parents[1] / ".cache" / "scale"
 GIGA = 1 << 30
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ GROWTH: Mapping[str, Size] = {
 }  # fmt: skip
 """Classes doubled at the same rows of every split, and rows doubled at the same classes."""
 
+THIRTY = "--variant code --rho 0.5,1,1.5 --seeds 10 -o W/f.alphanets.h5 --overwrite"
 COMMANDS: Mapping[str, str] = {
     "inspect": "inspect F",
     "validate": "validate F",
@@ -71,6 +76,17 @@ COMMANDS: Mapping[str, str] = {
     "posthoc logit-adjust": "posthoc logit-adjust F -o W/f.la.h5 --overwrite",
     "posthoc tau-norm": "posthoc tau-norm F -o W/f.tau.h5 --overwrite",
     "posthoc ncm": "posthoc ncm F -o W/f.ncm.h5 --overwrite",
+    "posthoc bias": "posthoc bias F -o W/f.bias.h5 --overwrite",
+    "posthoc group-bias": "posthoc group-bias F -o W/f.gb.h5 --overwrite",
+    "posthoc temperature": "posthoc temperature F -o W/f.t.h5 --overwrite",
+    "posthoc vector-scaling": "posthoc vector-scaling F -o W/f.vs.h5 --overwrite",
+    "posthoc pc-softmax": "posthoc pc-softmax F -o W/f.pc.h5 --overwrite",
+    "posthoc lade": "posthoc lade F --set target=inverse -o W/f.lade.h5 --overwrite",
+    "posthoc tde": "posthoc tde F -o W/f.tde.h5 --overwrite",
+    "posthoc gla": "posthoc gla F -o W/f.gla.h5 --overwrite",
+    "posthoc lws": "posthoc lws F --set learning_rate=0.2 -o W/f.lws.h5 --overwrite",
+    "posthoc marc": "posthoc marc F --set learning_rate=0.2 -o W/f.marc.h5 --overwrite",
+    "posthoc weight-balancing": "posthoc weight-balancing F -o W/f.wb.h5 --overwrite",
     "posthoc alphanet-plus": "posthoc alphanet-plus F -o W/f.ap.h5 --overwrite",
     "posthoc crt": "posthoc crt F --set learning_rate=0.1 -o W/f.crt.h5 --overwrite",
     "posthoc ridge": "posthoc ridge F -o W/f.ridge.h5 --overwrite",
@@ -80,6 +96,9 @@ COMMANDS: Mapping[str, str] = {
     "posthoc adapt": "posthoc adapt F --to F --anyway -o W/f.adapt.h5 --overwrite",
     "train ce": "train ce F --epochs 1 -o W/f.ce.h5 --overwrite",
     "alphanet fit": "alphanet fit F --rho 1 -o W/f.alphanet.h5 --overwrite",
+    "alphanet fit, 30 fits": "alphanet fit F " + THIRTY,
+    "alphanet fit, 30 fits, bf16": "alphanet fit F --amp bf16 " + THIRTY,
+    "alphanet show": "alphanet show F W/f.alphanet.h5 --json",
     "evaluate": "evaluate F W/f.la.h5 W/f.tau.h5 W/f.ncm.h5 --json",
     "evaluate, every figure": "evaluate F W/f.la.h5 --metrics auroc,nll,ece --json",
     "compare": "compare F W/f.la.h5 W/f.tau.h5 --json",
@@ -88,16 +107,39 @@ COMMANDS: Mapping[str, str] = {
     "recommend": "recommend F --methods logit-adjust,tau-norm,ncm --repeats 1 -o W/f.rec.h5 "
                  "--overwrite",
     "analyze confusion": "analyze confusion F W/f.la.h5 --json",
+    "analyze distance": "analyze distance F W/f.la.h5 --json",
+    "analyze flows": "analyze flows F W/f.la.h5 --json",
     "analyze norms": "analyze norms F W/f.la.h5 --json",
     "analyze risk-coverage": "analyze risk-coverage F --budget 0.1 --json",
     "analyze novelty": "analyze novelty F --hold-out 1,2,3 --json",
     "conformal": "conformal F -o W/f.sets.json --overwrite --json",
     "export": "export W/f.la.h5 --to safetensors -o W/head.safetensors --overwrite",
+    "export, bundle": "export W/f.la.h5 --bundle W/shipped --overwrite",
+    "check": "check W/shipped F --split test",
 }  # fmt: skip
+READ = ("posthoc logit-adjust", "posthoc tau-norm", "posthoc ncm")
+"""What the commands that judge read."""
+BOUNDED: Mapping[str, tuple[str, ...]] = {
+    "imagenet-lt": ("alphanet fit, 30 fits", "alphanet fit, 30 fits, bf16"),
+    "inaturalist": (*READ, "posthoc crt", "report"),
+    "inaturalist, 1.3 M": ("alphanet fit",),
+    "20,000 classes": (*READ, "evaluate", "compare", "report"),
+}
 
 
-def counts_of(size: Size) -> np.ndarray[Any, np.dtype[np.int64]]:
+def imagenet_counts() -> Counts:
+    """Return counts as ImageNet-LT has them: 385 many-, 479 medium-, 136 few-shot classes."""
+    counts = np.concatenate([
+        np.linspace(1280, 101, 385), np.linspace(100, 20, 479), np.linspace(19, 5, 136),
+    ]).astype(np.int64)  # fmt: skip
+    counts[:385] = counts[:385] * ((115_846 - counts[385:].sum()) / counts[:385].sum())
+    return counts
+
+
+def counts_of(size: Size) -> Counts:
     """Return a long tail of training counts that sums to about the size's samples."""
+    if size == SIZES["imagenet-lt"]:
+        return imagenet_counts()
     ranks = np.arange(size.classes)
     lengths = np.geomspace(0.004, 3, 200) * size.classes
     sums = [np.maximum(1280 * np.exp(-ranks / length), 2).astype(int).sum() for length in lengths]
@@ -147,6 +189,24 @@ def reference(path: Path, size: Size) -> dict[str, float]:
     return {"val_product_s": round(product, 3), "read_s": round(time.perf_counter() - begun, 3)}
 
 
+def first_layers(size: Size) -> float:
+    """Return the seconds of the products of thirty fits' first layers and of their gradients.
+
+    Thirty times 32 rows of the class's own and five neighbours' features, 25 epochs of batches of
+    64 of twice the few-shot samples; at the float32 speed of one step's two products.
+    """
+    counts = counts_of(size)
+    few = counts[counts < 20]
+    inputs = torch.randn(len(few), 6 * size.width)
+    weight, gradient = torch.randn(2, 960, 6 * size.width)
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        torch.mm((inputs @ weight.T).T, inputs, out=gradient)
+        times.append(time.perf_counter() - begun)
+    return min(times) * 25 * -(-2 * int(few.sum()) // 64)
+
+
 def run(words: list[str], limit: float | None, most: float | None) -> dict[str, Any]:
     """Run a command; return its seconds, its peak in GB, how it ended and its last line."""
 
@@ -178,6 +238,25 @@ def run(words: list[str], limit: float | None, most: float | None) -> dict[str, 
     return found
 
 
+def measured(
+    name: str, size: Size, command: str, path: Path, limit: float | None, most: float | None
+) -> dict[str, Any]:
+    """Run a command on a size's file; return its line."""
+    words = shlex.split(COMMANDS[command])
+    places = {"F": str(path)}
+    line = {
+        "size": name, "command": command, "limit_gb": limit,
+        **run([places.get(w, w.replace("W/", f"{path.parent}/")) for w in words], limit, most),
+        **reference(path, size),
+    }  # fmt: skip
+    page = path.with_name("report.html")
+    if command == "report" and page.is_file():
+        line["page_mb"] = page.stat().st_size / 1e6
+    if command.startswith("alphanet fit, 30"):
+        line["first_layers_s"] = round(first_layers(size), 2)
+    return line | {"machine": machine()}
+
+
 def main() -> int:
     """Run what has no line yet."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -188,6 +267,7 @@ def main() -> int:
     options.add_argument("--limit", type=float)
     options.add_argument("--most", type=float)
     options.add_argument("--growth", action="store_true")
+    options.add_argument("--limits", action="store_true")
     asked = options.parse_args()
     sizes = GROWTH if asked.growth else SIZES
     names = [name for name in asked.sizes.split(";") if name] or list(sizes)
@@ -204,18 +284,11 @@ def main() -> int:
         if not path.is_file():
             write_file(path, sizes[name])
         for command in only:
+            if asked.limits and command not in BOUNDED[name]:
+                continue
             if (name, command, asked.limit) in done:
                 continue
-            words = shlex.split(COMMANDS[command])
-            page = folder / "report.html"
-            places = {"F": str(path)}
-            words = [places.get(w, w.replace("W/", f"{folder}/")) for w in words]
-            line = {
-                "size": name, "command": command, "limit_gb": asked.limit,
-                **run(words, asked.limit, asked.most), **reference(path, sizes[name]),
-                **({"page_mb": page.stat().st_size / 1e6} if command == "report" else {}),
-                "machine": machine(),
-            }  # fmt: skip
+            line = measured(name, sizes[name], command, path, asked.limit, asked.most)
             print(json.dumps(line), flush=True)
             with asked.output.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -99,6 +99,11 @@ def _products_of_crt(line: Line) -> float:
     return 3 * 2 * 10 * size.train / size.val * float(line["val_product_s"])
 
 
+def _first_layers(line: Line) -> float:
+    """Return 1.3 times the seconds of the first layers' products of thirty fits."""
+    return 1.3 * float(line["first_layers_s"])
+
+
 LARGE, MANY = "inaturalist", "20,000 classes"
 WHOLE = 4 * SIZES[MANY].test * SIZES[MANY].classes / 2**30
 """Gibibytes of a float32 number for each test sample and class."""
@@ -108,6 +113,10 @@ LIMITS: Sequence[tuple[str, str, str, float | Callable[[Line], float], str]] = (
     ("posthoc tau-norm", LARGE, "seconds", 5, "about"),
     ("posthoc crt", LARGE, "seconds", _products_of_crt, "three times its products,"),
     ("alphanet fit", "inaturalist, 1.3 M", "peak_gb", 4, "at most"),
+    ("alphanet fit, 30 fits", "imagenet-lt", "seconds", _first_layers,
+     "1.3 times the products of the first layers,"),
+    ("alphanet fit, 30 fits, bf16", "imagenet-lt", "seconds", _first_layers,
+     "1.3 times the same products in float32,"),
     ("report", LARGE, "seconds", 20, "at most"),
     ("report", LARGE, "page_mb", 8, "at most"),
     *((command, MANY, "peak_gb", WHOLE, "less than all logits,")

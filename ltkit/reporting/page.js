@@ -8,7 +8,15 @@ function whole(value, shared) {
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, whole(each, shared)]));
 }
 
-const { shared, ...stored } = JSON.parse(document.getElementById("data").textContent);
+// Of thousands of classes there is so much that it is stored compressed.
+async function text({ type, textContent }) {
+  if (type === "application/json") return textContent;
+  const packed = Uint8Array.from(atob(textContent), (letter) => letter.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).text();
+}
+
+const { shared, ...stored } = JSON.parse(await text(document.getElementById("data")));
 const data = whole(stored, shared);
 const { classes, labels } = data;
 const root = document.documentElement;
@@ -343,3 +351,4 @@ if (copy)
 
 paint(system.matches);
 if (plots.length) draw(plots[0], 0);
+Object.assign(window, { classText, classes, shared, showClass }); // for the browser's console

@@ -1,6 +1,7 @@
 """The page: one self-contained HTML file that makes no network requests."""
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,7 @@ def _assembled(
 ) -> str:
     """Return the page of these sections, with the data that its script draws."""
     scripts = [script(), _file("page.js")]
+    kind, packed = _stored(_json(_sharing(data)))
     questions = _questions(parts)
     return Template(_file("page.html")).substitute(
         policy=escape(_policy(scripts)),
@@ -100,11 +102,15 @@ def _assembled(
         main="".join(_question(*each) for each in questions),
         notes=notes,
         provenance=provenance,
-        data=_json(_sharing(data)),
+        type=kind,
+        data=packed,
         plotly=scripts[0],
         script=scripts[1],
     )
 
+
+LARGE = 1 << 20
+"""Letters of the page's data from which on it is compressed, to a quarter or less."""
 
 LONG = 1000
 """Entries of a list that is stored once where the page has it more often."""
@@ -195,6 +201,19 @@ def _json(data: Any) -> str:
     """
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
+
+
+def _stored(text: str) -> tuple[str, str]:
+    """Return the type of the element that data is in, and its content: JSON, or base64 of gzip.
+
+    Example:
+        >>> _stored("{}")
+        ('application/json', '{}')
+    """
+    if len(text) < LARGE:
+        return "application/json", text
+    packed = gzip.compress(text.encode(), mtime=0)
+    return "application/gzip", base64.b64encode(packed).decode()
 
 
 def _text(text: str) -> str:

@@ -1,6 +1,8 @@
 """What tests of the report share: small features and corrections, and readers of the page."""
 
+import base64
 import functools
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -42,8 +44,9 @@ def printed(*words):
 
 def embedded(text):
     """The page's data."""
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
-    return json.loads(found)
+    pattern = r'<script type="application/(json|gzip)" id="data">(.*?)</script>'
+    ((kind, found),) = re.findall(pattern, text, re.S)
+    return json.loads(gzip.decompress(base64.b64decode(found)) if kind == "gzip" else found)
 
 
 def columns(exhibit):

@@ -310,3 +310,16 @@ def test_a_thousand_classes_answer_within_five_seconds(browser, tmp_path):
         draw_all(page)
         assert page.locator("#plot-by-count .scatterlayer .points path").count() == 2000
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_data_that_is_compressed_is_drawn_as_any(browser, tmp_path, monkeypatch):
+    plain = rendered(small())
+    monkeypatch.setattr("ltkit.reporting.page.LARGE", 1000)
+    packed = rendered(small())
+    assert embedded(packed) == embedded(plain)
+    assert len(packed) < len(plain)
+    assert "application/gzip" in packed
+    assert "application/gzip" not in plain
+    with opened(browser, written(tmp_path, packed)) as page:
+        draw_all(page)
+        assert page.evaluate("classes.name") == embedded(plain)["classes"]["name"]

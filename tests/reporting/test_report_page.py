@@ -40,7 +40,7 @@ def test_the_page_asks_nothing_of_the_network(text):
     assert all(a["href"].startswith(("#", "data:")) for _, a in read.elements if "href" in a)
     (policy,) = (a["content"] for a in read.all("meta") if "http-equiv" in a)
     assert "default-src 'none'" in policy
-    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    scripts = re.findall(r'<script(?: type="module")?>(.*?)</script>', text, re.S)
     assert len(scripts) == 2
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,13 +1,12 @@
 """The page's part on production says what the commands print, or why there is nothing."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import Page, collected, correction, printed, small
+from reports import Page, collected, correction, embedded, printed, small
 
 import ltkit
 from ltkit.evaluation import Entry
@@ -62,9 +61,7 @@ def test_without_val_there_are_priors_alone(here, tmp_path, monkeypatch):
     features = ltkit.read(here / "feats.h5")
     monkeypatch.chdir(tmp_path)
     ltkit.report(replace(features, splits={"test": features.split("test")}), replicates=100)
-    page = Path("report.html").read_text(encoding="utf-8")
-    data = re.search(r'<script[^>]*id="data"[^>]*>(.*?)</script>', page, re.DOTALL).group(1)
-    shown = json.loads(data)["exhibits"]
+    shown = embedded(Path("report.html").read_text(encoding="utf-8"))["exhibits"]
     assert "priors" in shown
     assert not {"sets", "abstention"} & shown.keys()
 
