@@ -63,8 +63,8 @@ SIZES: Mapping[str, Size] = {
 }
 GROWTH: Mapping[str, Size] = {
     f"C {classes}, N {train}": Size(classes, 256, train, train // 25, train // 25)
-    for classes, train in ((1000, 400_000), (2000, 400_000), (4000, 400_000), (4000, 100_000),
-                           (4000, 200_000))
+    for classes, train in ((2000, 800_000), (4000, 800_000), (8000, 800_000), (8000, 200_000),
+                           (8000, 400_000))
 }  # fmt: skip
 """Classes doubled at the same rows of every split, and rows doubled at the same classes."""
 

@@ -8,6 +8,9 @@ from six_classes import NONE, QUICK, made, neighbors_of
 from ltkit import alphanet, memory
 from ltkit.alphanet import reduction
 from ltkit.alphanet.reduction import Reduced, Streamed, reduce
+from ltkit.posthoc import _stacked
+from ltkit.records import FeatureSplit
+from ltkit.training.features import FeatureStore
 
 
 def test_the_budget_is_what_is_said_or_half_of_what_is_free(monkeypatch):
@@ -24,6 +27,14 @@ def test_what_is_free_is_some_of_the_machines_memory(monkeypatch):
     assert 0 < memory._free() < 1 << 60
     monkeypatch.setattr(memory.Path, "is_file", lambda path: False)
     assert memory._free() == 2 * memory.MOST
+
+
+@pytest.mark.parametrize(("said", "held"), [("0.1", True), ("0.01", False)])
+def test_features_and_logits_are_held_within_what_is_said(monkeypatch, said, held):
+    monkeypatch.setenv("LTKIT_MEMORY", said)
+    split = FeatureSplit(np.zeros((3000, 1000), np.float32), np.zeros(3000, int))  # 12 MB
+    for rows in (_stacked.Inputs(split, 1000, lambda x: x)._rows, FeatureStore(split, "cpu")._rows):
+        assert (rows.held is not None) == held
 
 
 @pytest.mark.parametrize("said", ["much", "0", "-1", "1e99"])

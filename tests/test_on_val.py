@@ -20,7 +20,6 @@ from ltkit.files import classifiers
 from ltkit.files import features as features_file
 from ltkit.posthoc import (
     _on_val,
-    _stacked,
     bias,
     fit_features,
     log_prior,
@@ -235,7 +234,7 @@ def test_cosine_heads_with_experts_fold():
 def test_what_is_held_does_not_matter(monkeypatch):
     val, base = drawn(200), head()
     expected = bias.fit(base, val, COUNTS)
-    monkeypatch.setattr(_stacked, "BUDGET", 1000)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: 1000)
     monkeypatch.setattr(_on_val, "BLOCK_BYTES", 100)
     found = bias.fit(base, val, COUNTS)
     np.testing.assert_allclose(found.bias, expected.bias, rtol=1e-4, atol=1e-5)
@@ -441,7 +440,7 @@ def test_neither_threads_nor_how_many_samples_are_computed_at_a_time_change_a_bi
 def test_logits_that_are_not_held_are_computed_again_to_the_same(monkeypatch):
     val = drawn(40)
     held = bias.fit(head(), val, COUNTS)
-    monkeypatch.setattr(_stacked, "BUDGET", 1)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: 1)
     again = bias.fit(head(), val, COUNTS)
     np.testing.assert_array_equal(again.weight, held.weight)
     np.testing.assert_array_equal(again.bias, held.bias)

@@ -196,7 +196,9 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
     rows = Stored(train.features)
     held = module.fit_many(base, FeatureSplit(rows, train.labels), COUNTS, tried)
     assert rows.read == len(train)
-    monkeypatch.setattr(_stacked, "BUDGET", 4 * 6 * 64)  # 64 rows of 6 columns: 16 draws a seed
+    monkeypatch.setattr(
+        "ltkit.memory.budget", lambda: 4 * 6 * 64
+    )  # 64 rows of 6 columns: 16 draws a seed
     sizes, read = [], RowCache._read
     monkeypatch.setattr(
         RowCache, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
@@ -213,7 +215,7 @@ def test_the_budget_decides_how_often_rows_are_read_not_what_is_learned(module, 
 
 @pytest.mark.parametrize("budget", [1, 1 << 20])
 def test_inputs_come_in_blocks_that_what_is_computed_of_them_fits(monkeypatch, budget):
-    monkeypatch.setattr(_stacked, "BUDGET", budget)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: budget)
     monkeypatch.setattr("ltkit.records.features.WIDE_BYTES", 4 * 70)
     x = np.arange(60, dtype=np.float32).reshape(20, 3)
     inputs = _stacked.Inputs(FeatureSplit(x, np.arange(20)), 3, lambda features: 2 * features)

@@ -5,8 +5,8 @@ r"""Scales and offsets of logits that are learned from the validation split.
     + \sigma^2 \sum_c (a_c - \bar a)^2 \right)
 
 with the standard deviation of logits, so that the penalty of scales has no unit. All of it is
-convex. Logits are held while they fit the budget of `ltkit.posthoc._stacked`, and are otherwise
-computed again in each pass.
+convex. Logits are held while they fit `ltkit.memory.budget`, and are otherwise computed again in
+each pass.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

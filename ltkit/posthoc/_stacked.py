@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ltkit import memory
 from ltkit.posthoc import check_choice, check_range, check_size
 from ltkit.records import Classifier, FeatureSplit, Ints, blocks, wide_rows
 from ltkit.records.progress import Report, silent
@@ -21,9 +22,6 @@ from ltkit.row_cache import RowCache
 
 Single = NDArray[np.float32]
 Double = NDArray[np.float64]
-
-BUDGET = 2 << 30
-"""Bytes of inputs that may be held; for a larger split, the next steps' inputs are read again."""
 
 MOMENTUM = np.float32(0.9)
 """Momentum of SGD, the same in all of the released codes."""
@@ -94,7 +92,7 @@ class Inputs:
         self._split, self._made_of, self._what = split, made_of, what
         self._largest = 0.0
         self._rows: RowCache[Single] = RowCache(
-            split, width, np.dtype(np.float32), budget=BUDGET, place=lambda values: values,
+            split, width, np.dtype(np.float32), budget=memory.budget(), place=lambda values: values,
             made_of=self._measured, once=once,
         )  # fmt: skip
 

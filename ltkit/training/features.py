@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ltkit import memory
 from ltkit.records import FeatureSet, FeatureSplit
 from ltkit.row_cache import RowCache, Stretch
 from ltkit.settings import Augment
-
-BUDGET = 2 << 30
-"""Bytes of features that may be held; for a larger split, the next steps' features are read
-again."""
 
 
 class FeatureStore:
@@ -31,7 +28,11 @@ class FeatureStore:
         self.device, self._num_classes = torch.device(device), num_classes
         self._split, self._order = split, torch.arange(0)
         self._rows = RowCache(
-            split, split.features.shape[1], split.features.dtype, budget=BUDGET, place=self._placed
+            split,
+            split.features.shape[1],
+            split.features.dtype,
+            budget=memory.budget(),
+            place=self._placed,
         )
         self._stretch: Stretch[Tensor] | None = None
         self._next = self._ready = 0

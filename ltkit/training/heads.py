@@ -35,7 +35,7 @@ def train(
     """Train a head on the train split, watching the val split if there is one.
 
     The head starts anew, from the seed, or from what the recipe says. Memory does not grow with N
-    beyond `features.BUDGET` bytes of features, and the budget does not change the result.
+    beyond `ltkit.memory.budget` bytes of features, and the budget does not change the result.
     ``OUTPUT.partial`` and ``OUTPUT.jsonl`` are those of `networks.train`; the first stays until
     `beside.forget`, so that runs which are finished are not trained again when a later one of the
     same file is resumed.

@@ -129,7 +129,7 @@ def test_bbse_solves_the_equations(p):
 
 
 def test_what_does_not_fit_the_budget_is_read_again(calibrated, samples, monkeypatch):
-    monkeypatch.setattr("ltkit.posthoc._stacked.BUDGET", 100)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: 100)
     monkeypatch.setattr(likelihoods, "ROWS", 64)
     again = likelihoods.Likelihoods(shifted.sample(shifted.tail(-0.5), 500, 3), calibrated)
     assert [start for start, _, _ in again.blocks()] == list(range(0, 500, 64))

@@ -207,7 +207,7 @@ def test_the_class_means_are_those_of_the_features(output):
 @pytest.mark.parametrize("room", [1, 17, 50, 99])
 def test_the_budget_changes_nothing(monkeypatch, output, sampler, room):
     held = fit(made(), output, sampler=sampler)
-    monkeypatch.setattr(cached, "BUDGET", room * 8 * 4)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: room * 8 * 4)
     data = made()
     assert same(held, fit(data, output, sampler=sampler))
 
@@ -221,7 +221,7 @@ def test_what_is_held_is_read_once_and_what_is_not_stays_within_the_budget(monke
     data = made()
     fit(data, output)
     assert len(data.split("train").features.read) == 10
-    monkeypatch.setattr(cached, "BUDGET", 40 * 8 * 4)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: 40 * 8 * 4)
     sizes, read = [], RowCache._read
     monkeypatch.setattr(
         RowCache, "_read", lambda self, used: sizes.append(len(used)) or read(self, used)
@@ -255,7 +255,7 @@ def test_runs_share_what_is_held(output):
 @pytest.mark.parametrize("epoch", [1, 3, 4])
 @pytest.mark.parametrize("room", [33, 1000])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(monkeypatch, output, epoch, room):
-    monkeypatch.setattr(cached, "BUDGET", room * 8 * 4)
+    monkeypatch.setattr("ltkit.memory.budget", lambda: room * 8 * 4)
     whole = fit(made(), output)
     expected = log(output)
     with pytest.raises(Stop):
