@@ -6,7 +6,7 @@ command is a process of its own; its peak of memory is what the system says of i
 stand the matrix product of what it computes logits of and the read of what it reads, measured in
 the same minute. A line a command and size goes to benchmarks/results/scale.jsonl; what has a line
 is not run again. `--limit` sets an address space, as `ulimit -v`, in GB; after `--most` seconds a
-command is ended, and its line says so.
+command is ended, and its line says so. What is learned in many passes has one strong penalty.
 
     OMP_NUM_THREADS=2 python benchmarks/bench_scale.py [--limits | --growth]
         [--sizes inaturalist] [--only evaluate] [--work DIR] [--limit 8] [--most SECONDS]
@@ -76,23 +76,24 @@ COMMANDS: Mapping[str, str] = {
     "posthoc logit-adjust": "posthoc logit-adjust F -o W/f.la.h5 --overwrite",
     "posthoc tau-norm": "posthoc tau-norm F -o W/f.tau.h5 --overwrite",
     "posthoc ncm": "posthoc ncm F -o W/f.ncm.h5 --overwrite",
-    "posthoc bias": "posthoc bias F -o W/f.bias.h5 --overwrite",
+    "posthoc bias": "posthoc bias F --set penalty=3 -o W/f.bias.h5 --overwrite",
     "posthoc group-bias": "posthoc group-bias F -o W/f.gb.h5 --overwrite",
     "posthoc temperature": "posthoc temperature F -o W/f.t.h5 --overwrite",
-    "posthoc vector-scaling": "posthoc vector-scaling F -o W/f.vs.h5 --overwrite",
+    "posthoc vector-scaling": "posthoc vector-scaling F --set penalty=10 -o W/f.vs.h5 --overwrite",
     "posthoc pc-softmax": "posthoc pc-softmax F -o W/f.pc.h5 --overwrite",
     "posthoc lade": "posthoc lade F --set target=inverse -o W/f.lade.h5 --overwrite",
     "posthoc tde": "posthoc tde F -o W/f.tde.h5 --overwrite",
-    "posthoc gla": "posthoc gla F -o W/f.gla.h5 --overwrite",
+    "posthoc gla": "posthoc gla F --set penalty=10 -o W/f.gla.h5 --overwrite",
     "posthoc lws": "posthoc lws F --set learning_rate=0.2 -o W/f.lws.h5 --overwrite",
     "posthoc marc": "posthoc marc F --set learning_rate=0.2 -o W/f.marc.h5 --overwrite",
-    "posthoc weight-balancing": "posthoc weight-balancing F -o W/f.wb.h5 --overwrite",
-    "posthoc alphanet-plus": "posthoc alphanet-plus F -o W/f.ap.h5 --overwrite",
+    "posthoc weight-balancing": "posthoc weight-balancing F --set learning_rate=0.01 "
+                                "-o W/f.wb.h5 --overwrite",
+    "posthoc alphanet-plus": "posthoc alphanet-plus F --set penalty=10 -o W/f.ap.h5 --overwrite",
     "posthoc crt": "posthoc crt F --set learning_rate=0.1 -o W/f.crt.h5 --overwrite",
     "posthoc ridge": "posthoc ridge F -o W/f.ridge.h5 --overwrite",
     "posthoc logistic": "posthoc logistic F --set inverse_penalty=0.0001 -o W/f.logistic.h5 "
                         "--overwrite",
-    "posthoc blend": "posthoc blend F -o W/f.blend.h5 --overwrite",
+    "posthoc blend": "posthoc blend F --set penalty=10 -o W/f.blend.h5 --overwrite",
     "posthoc adapt": "posthoc adapt F --to F --anyway -o W/f.adapt.h5 --overwrite",
     "train ce": "train ce F --epochs 1 -o W/f.ce.h5 --overwrite",
     "alphanet fit": "alphanet fit F --rho 1 -o W/f.alphanet.h5 --overwrite",

@@ -53,6 +53,7 @@ def own():
 @pytest.fixture(scope="module")
 def inputs(own):
     """A folder with all inputs."""
+    disk.write_arrays(own.inputs / "a.npz")
     return own.inputs
 
 

@@ -302,6 +302,16 @@ def temporary_beside(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield the path of a new empty folder next to `path`; remove it at the end."""
+    with temporary_beside(path) as folder:
+        with uninterrupted():
+            folder.unlink()
+            folder.mkdir(mode=0o700)
+        yield folder
+
+
 def usual_mode(path: Path) -> None:
     """Give a new file or folder the usual permissions."""
     path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from ltkit.errors import InputError
 from ltkit.files import hdf5, isolated, scratch
-from ltkit.files.atomic import flock, locked, publish, stranger, temporary_beside, usual_mode
+from ltkit.files.atomic import (
+    flock,
+    locked,
+    publish,
+    stranger,
+    temporary_beside,
+    uninterrupted,
+    usual_mode,
+)
 from ltkit.files.blocks import block_checksums, bytes_of, checksum, put
 from ltkit.files.contents import encode
 from ltkit.files.opening import MAGIC
@@ -234,8 +242,9 @@ class FeaturesWriter:
                 journal.write_bytes(line.encode())
                 for temporary, path in ((journal, self.journal), (new, self.partial)):
                     usual_mode(temporary)
-                    scratch.place(temporary, path)
-                    self._mine.append(path)  # with both there is something to resume
+                    with uninterrupted():
+                        scratch.place(temporary, path)
+                        self._mine.append(path)  # with both there is something to resume
             self._find()
             with self._failing():
                 self._open()

@@ -7,7 +7,6 @@ they mean). What is not clear is refused with the option that settles it; what i
 
 import hashlib
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError, SettingError
+from ltkit.files.atomic import temporary_folder
 from ltkit.files.features_writer import FeaturesWriter, Plan, SplitPlan
 from ltkit.records import SPLITS, ClassTable, Head, Ints, note_of_bins, stored_bins
 from ltkit.settings import ImportSettings
@@ -73,8 +73,7 @@ def import_arrays(
         "arrays": path, "head": head, "text_features": text_features,
         **{f"{s}_{n}": file for s, several in splits.items() for n, file in enumerate(several)},
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".ltkit-import-") as scratch:
-        folder = Path(scratch)
+    with temporary_folder(output) as folder:
         named = opening.named_arrays(path, splits, head, folder, settings, notes)
         source = path or next(iter(next(iter(splits.values()), ())), Path("arrays"))
         found = _read(source, named, text_features, folder, names, settings, notes)
