@@ -247,6 +247,7 @@ def measured(
     places = {"F": str(path)}
     line = {
         "size": name, "command": command, "limit_gb": limit,
+        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         **run([places.get(w, w.replace("W/", f"{path.parent}/")) for w in words], limit, most),
         **reference(path, size),
     }  # fmt: skip

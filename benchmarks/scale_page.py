@@ -21,7 +21,8 @@ HEAD = """\
 Made by `python benchmarks/bench_scale.py`, on {machine}: seconds and the most memory of a command,
 from its start to its end, on made files of the size of ImageNet-LT and iNaturalist and with 20,000
 classes{limit}. Under them, the time of a read of the file, and of the product of the validation
-features and the head. Where it says busy, other work ran on the machine.
+features and the head. Where it says busy, other work ran on the machine; where it says one thread,
+the command had no more.
 """
 LIMITED = """\
 | command | measured | limit |
@@ -164,8 +165,10 @@ def _cell(line: Line | None) -> str:
         return f"not done in {line['seconds']:.0f} s, {line['peak_gb']:.2g} GB"
     if line["code"]:
         return f"exit code {line['code']}"
-    busy = " (busy)" if float(line["machine"].rpartition("load ")[2]) > BUSY else ""
-    return f"{line['seconds']:.3g} s{busy}, {line['peak_gb']:.2g} GB"
+    marks = ["busy"] * (float(line["machine"].rpartition("load ")[2]) > BUSY)
+    marks += ["one thread"] * (line.get("threads", 2) == 1)
+    told = f" ({', '.join(marks)})" if marks else ""
+    return f"{line['seconds']:.3g} s{told}, {line['peak_gb']:.2g} GB"
 
 
 def exponents(lines: Sequence[Line]) -> Iterator[str]:
