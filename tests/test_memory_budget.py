@@ -1,5 +1,8 @@
 """What is held and what is computed again give the same; how much is held."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from made import refused
@@ -71,3 +74,18 @@ def test_reduced_again_is_what_is_held(monkeypatch):
     for name in ("few", "near", "base_lse", "base_best", "base_right", "target", "base_target"):
         ours, theirs = getattr(found, name)[places], getattr(held, name)[some]
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda split: _stacked.Inputs(split, 100, np.copy), lambda s: FeatureStore(s, "cpu")]
+)
+def test_what_is_held_goes_with_who_asked_for_it(make):
+    made = make(FeatureSplit(np.zeros((3000, 100), np.float32), np.zeros(3000, int)))
+    rows = weakref.ref(made._rows)
+    assert rows().held is not None
+    gc.disable()
+    try:
+        del made
+        assert rows() is None
+    finally:
+        gc.enable()

@@ -67,6 +67,27 @@ def runs_of(tried: Sequence[Mapping[str, Any]]) -> list[Run]:
     return [Run(**{n: settings[n] for n in names if n in settings}) for settings in tried]
 
 
+@dataclass
+class _Measured:
+    """Computes inputs of features, and records the largest.
+
+    It knows nothing of who asks, so that these are let go, and what they hold, when they are done.
+
+    made_of: see `Inputs`.
+    width: how many of the first columns count; None: all.
+    """
+
+    made_of: Callable[[NDArray[Any]], Single]
+    width: int | None
+    largest: float = 0.0
+
+    def __call__(self, features: NDArray[Any]) -> Single:
+        """Return (B, W) inputs."""
+        made = self.made_of(features)
+        self.largest = max(self.largest, float(np.abs(made[:, : self.width]).max(initial=0)))
+        return made
+
+
 class Inputs:
     """(N, W) float32 inputs computed from a split's features, held if they fit the budget.
 
@@ -90,7 +111,7 @@ class Inputs:
         """Read the split if it fits."""
         self.labels, self.width = split.labels, width
         self._split, self._made_of, self._what = split, made_of, what
-        self._largest = 0.0
+        self._measured = _Measured(made_of, split.features.shape[1] if what != "logits" else None)
         self._rows: RowCache[Single] = RowCache(
             split, width, np.dtype(np.float32), budget=memory.budget(), place=lambda values: values,
             made_of=self._measured, once=once,
@@ -133,13 +154,6 @@ class Inputs:
         stretch = self._rows.stretch(np.concatenate(drawn))
         return lambda rows: stretch.values[stretch.places(rows)]
 
-    def _measured(self, features: NDArray[Any]) -> Single:
-        """Return the inputs of features, and record the largest."""
-        made = self._made_of(features)
-        measured = made if self._what == "logits" else made[:, : features.shape[1]]
-        self._largest = max(self._largest, float(np.abs(measured).max(initial=0)))
-        return made
-
     def check_size(self) -> None:
         """Reject inputs read so far whose size SGD cannot learn from.
 
@@ -147,7 +161,7 @@ class Inputs:
             InputError: when the largest is far too large or too small.
         """
         check_size(
-            self._what, self._largest,
+            self._what, self._measured.largest,
             "multiply the head's weight and bias by a number"
             if self._what == "logits"
             else "import them in another unit, or use ridge or blend, which have none",

@@ -1,6 +1,7 @@
 """A file's cached features on a device, as far as they fit."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,12 @@ from ltkit import memory
 from ltkit.records import FeatureSet, FeatureSplit
 from ltkit.row_cache import RowCache, Stretch
 from ltkit.settings import Augment
+
+
+def _placed(
+    device: torch.device, values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"
+) -> Tensor:
+    return torch.from_numpy(values).to(device)
 
 
 class FeatureStore:
@@ -32,13 +39,10 @@ class FeatureStore:
             split.features.shape[1],
             split.features.dtype,
             budget=memory.budget(),
-            place=self._placed,
+            place=partial(_placed, self.device),
         )
         self._stretch: Stretch[Tensor] | None = None
         self._next = self._ready = 0
-
-    def _placed(self, values: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> Tensor:
-        return torch.from_numpy(values).to(self.device)
 
     def __len__(self) -> int:
         """N."""
@@ -52,7 +56,7 @@ class FeatureStore:
         """Return consecutive (B, D) features in float32."""
         if self._rows.held is not None:
             return self._rows.held[rows].float()
-        return self._placed(self._split.features[rows]).float()
+        return _placed(self.device, self._split.features[rows]).float()
 
     def drawn(self, order: Tensor) -> None:
         """Note the epoch's draws, so that those of many steps are read in one pass."""
