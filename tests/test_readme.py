@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -86,5 +87,8 @@ def test_linked_files_exist():
 
 @pytest.mark.parametrize("script", ["benchmarks/write_docs.py", "scripts/write_reference.py"])
 def test_generated_pages_are_what_their_files_say(script):
+    own, pinned = f"typer=={version('typer')}", ROOT / "requirements" / "constraints.txt"
+    if "reference" in script and own not in pinned.read_text(encoding="utf-8").splitlines():
+        pytest.skip(f"help looks otherwise with {own}")
     done = subprocess.run([sys.executable, ROOT / script, "--check"], check=False)
     assert done.returncode == 0, f"run python {script}"

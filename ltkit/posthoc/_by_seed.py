@@ -1,4 +1,8 @@
-"""Fits of a method with several seeds, a seed at a time: each is kept as soon as it is done."""
+"""Fits of a method with several seeds, a seed at a time, each kept as soon as it is done.
+
+Seeds that are fitted together share products, whose last digits can depend on which samples are in
+them. A seed alone has the same bits in every process that fits it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,17 +19,23 @@ Fit = Callable[[Plan], Sequence[Correction]]
 """Returns a correction of one run for each of a plan's runs."""
 
 
-def every_seed(fit: Fit, wanted: Plan, features: FeatureSet, parts: Parts) -> list[Correction]:
+def every_seed(
+    fit: Fit, wanted: Plan, features: FeatureSet, parts: Parts | None
+) -> list[Correction]:
     """Return every run of a plan, in the order of its runs; finished seeds are taken as they are.
 
     Args:
         fit: fits a plan on the features.
         wanted: with several seeds.
         features: the features.
-        parts: where fits are kept.
+        parts: where fits are kept, if they are.
     """
-    with parts.locked():
-        found = [_seed(fit, wanted, features, parts, n)[1] for n in range(wanted.seeds)]
+    numbers = range(wanted.seeds)
+    if parts is None:
+        found = [joined(fit(_alone(wanted, n))) for n in numbers]
+    else:
+        with parts.locked():
+            found = [_seed(fit, wanted, features, parts, n)[1] for n in numbers]
     return [of.only([tried]) for tried in range(len(wanted.tried)) for of in found]
 
 
@@ -55,9 +65,13 @@ def _seed(
     fit: Fit, wanted: Plan, features: FeatureSet, parts: Parts, number: int
 ) -> tuple[Path, Correction]:
     """Return the runs of one seed, and the file that keeps them."""
-    seed: Any = wanted.every["seed"] + number
-    one = replace(wanted, every={**wanted.every, "seed": seed}, seeds=1)
-    file, correction, _ = kept_or_made(
-        parts, f"seed-{seed}", lambda: joined(fit(one)), features.inputs
-    )
+    one = _alone(wanted, number)
+    name = f"seed-{one.every['seed']}"
+    file, correction, _ = kept_or_made(parts, name, lambda: joined(fit(one)), features.inputs)
     return file, correction
+
+
+def _alone(wanted: Plan, number: int) -> Plan:
+    """Return the plan of one of the seeds."""
+    seed: Any = wanted.every["seed"] + number
+    return replace(wanted, every={**wanted.every, "seed": seed}, seeds=1)

@@ -93,7 +93,7 @@ def fit_features(
     val, choice = features.splits.get("val"), wanted.chooses
     scaled = hasattr(wanted.module, "row_scales") and choice and val is not None
     made: list[Correction] = []
-    if parts is not None:
+    if parts is not None or wanted.seeds > 1:
         made = every_seed(fits, wanted, features, parts)
     elif not scaled:
         made = fits(wanted)
