@@ -331,8 +331,7 @@ def with_namespace():
 
 def scripted():
     """Write a TorchScript program to ``bad.pt``."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # TorchScript is deprecated
         traced = torch.jit.trace(network().eval(), torch.zeros(1, 1, 8, 8))
         torch.jit.save(traced, "bad.pt")
 
