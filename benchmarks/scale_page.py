@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_scale import GROWTH, SIZES
+from bench_scale import GROWTH, SIZES, counts_of
 
 MARKS = ("<!-- measured: python benchmarks/write_docs.py -->\n", "<!-- /measured -->\n")
+FEW = 20
+"""Training images below which a class is rare."""
+
 BUSY = 2.6
 """Load of a machine of two cores above which other work ran beside a command."""
 
@@ -32,7 +35,9 @@ EXPONENTS = """\
 Exponents, from `python benchmarks/bench_scale.py --growth`: processor time and memory that double
 with what doubles have 1. Classes grow from {classes} on {rows} training rows, then rows from
 {rows_of} on {classes_of} classes; `val` and `test` grow with the rows. A start of a second or more
-makes exponents smaller. Times at three sizes are in [performance.md](performance.md).
+makes exponents smaller. Of the growing classes {rare} are rare, and these are what `neighbors` and
+`report` look at most: no law is in their columns for classes. Times at three sizes are in
+[performance.md](performance.md).
 
 | command | time, classes | time, rows | memory, classes | memory, rows |
 |---|---|---|---|---|
@@ -185,6 +190,7 @@ def exponents(lines: Sequence[Line]) -> Iterator[str]:
     yield EXPONENTS.format(
         classes=spans["classes"], rows=f"{most['train']:,}",
         rows_of=spans["train"], classes_of=f"{most['classes']:,}",
+        rare=", ".join(f"{(counts_of(GROWTH[name]) < FEW).sum():,}" for name in series["classes"]),
     )  # fmt: skip
     for command in dict.fromkeys(command for command, _ in own):
         cells = [
