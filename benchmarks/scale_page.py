@@ -32,12 +32,9 @@ LIMITED = """\
 |---|---|---|
 """
 EXPONENTS = """\
-Exponents, from `python benchmarks/bench_scale.py --growth`: processor time and memory that double
-with what doubles have 1. Classes grow from {classes} on {rows} training rows, then rows from
-{rows_of} on {classes_of} classes; `val` and `test` grow with the rows. A start of a second or more
-makes exponents smaller. Of the growing classes {rare} are rare, and these are what `neighbors` and
-`report` look at most: no law is in their columns for classes. Times at three sizes are in
-[performance.md](performance.md).
+Exponents, from `python benchmarks/bench_scale.py --growth`; what doubles with its cause has 1.
+{classes} classes on {rows} rows, {rows_of} rows on {classes_of} classes; of the first, {rare} are
+rare, which `neighbors` and `report` look at most. A start of a second makes exponents smaller.
 
 | command | time, classes | time, rows | memory, classes | memory, rows |
 |---|---|---|---|---|
