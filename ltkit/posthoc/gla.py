@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.posthoc import check_range, check_train, log_prior
 from ltkit.posthoc._balanced import BalancedLogistic
-from ltkit.posthoc._stacked import balanced_weights
+from ltkit.posthoc._on_val import ValLogits
 from ltkit.records import Classifier, FeatureSplit, Ints
 from ltkit.settings import RANGES
 
@@ -107,22 +107,12 @@ def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.flo
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
-    weights = balanced_weights(train.labels, base.num_classes)
+    every = np.arange(base.num_classes)
+    problem, unscaled = ValLogits(base, train, every, "classes"), np.ones(len(every))
 
-    def cost(shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = 0.0, np.zeros(len(shift))
-        for _, features, labels in train.blocks(2 * base.num_classes):  # float64
-            logits = base.logits(features).astype(np.float64) - shift
-            logits -= logits.max(axis=1, keepdims=True)
-            samples = np.arange(len(labels))
-            true, share = logits[samples, labels], weights[labels]
-            np.exp(logits, out=logits)
-            total = logits.sum(axis=1)
-            value += float(share @ (np.log(total) - true))
-            logits *= (share / total)[:, None]
-            gradient -= logits.sum(axis=0)
-            gradient += np.bincount(labels, share, len(shift))
-        return value / len(train), gradient / len(train)
+    def cost(log_prior: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, _, gradient = problem.cost(unscaled, -log_prior)
+        return value / len(train), -gradient / len(train)
 
     start = np.zeros(base.num_classes)
     found = minimize(cost, start, jac=True, method="L-BFGS-B", options=OPTIONS)
