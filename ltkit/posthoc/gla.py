@@ -110,8 +110,8 @@ def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.flo
     every = np.arange(base.num_classes)
     problem, unscaled = ValLogits(base, train, every, "classes"), np.ones(len(every))
 
-    def cost(log_prior: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, _, gradient = problem.cost(unscaled, -log_prior)
+    def cost(log_q: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, _, gradient = problem.cost(unscaled, -log_q)
         return value / len(train), -gradient / len(train)
 
     start = np.zeros(base.num_classes)
