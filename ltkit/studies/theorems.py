@@ -32,10 +32,7 @@ P, BETA = (0.0, 0.25, 0.5, 0.75, 1.0), (0.2, 0.5, 0.8)
 PRIORS = (0.5, 0.8, 0.95, 0.99)
 SAMPLES = 100_000
 """Of the two classes together, for each draw of a form: so many lie near a boundary."""
-CAPTION = (
-    f"Two normal classes, means {MEANS[1] - MEANS[0]:g} apart, deviation {SIGMA:g}; "
-    f"{COUNTS[0]:,} and {COUNTS[1]} samples a draw."
-)
+CLASSES = f"Two normal classes, means {MEANS[1] - MEANS[0]:g} apart, deviation {SIGMA:g}"
 WINDOW = 0.02
 """Half the width of the strip at a boundary whose samples are counted."""
 
@@ -277,8 +274,20 @@ def _violations_drawn(rows: list[dict[str, Any]]) -> Exhibit:
 
 def _tabled(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[Exhibit]:
     return [
-        _table("theorem-1", "Theorem 1 in numbers", FIRST, first),
-        _table("theorem-2", "Theorem 2 in numbers", SECOND, second),
+        _table(
+            "theorem-1",
+            "Theorem 1 in numbers",
+            FIRST,
+            first,
+            f"{COUNTS[0]:,} and {COUNTS[1]} samples a draw",
+        ),
+        _table(
+            "theorem-2",
+            "Theorem 2 in numbers",
+            SECOND,
+            second,
+            f"samples there are at most {WINDOW:g} away",
+        ),
     ]
 
 
@@ -295,11 +304,21 @@ SECOND = {
 }  # fmt: skip
 
 
-def _table(key: str, title: str, names: Mapping[str, str], rows: list[dict[str, Any]]) -> Exhibit:
-    """Return a table of points, with the columns that have these names."""
+def _table(
+    key: str, title: str, names: Mapping[str, str], rows: list[dict[str, Any]], drawn: str
+) -> Exhibit:
+    """Return a table of points, with the columns that have these names.
+
+    Args:
+        key: of the exhibit.
+        title: its heading.
+        names: of columns, by key.
+        rows: the points.
+        drawn: what was drawn of the two classes.
+    """
     cells = [[cell(row[name], name) for name in names] for row in rows]
     return Exhibit(
-        key, title, CAPTION,
+        key, title, f"{CLASSES}; {drawn}.",
         list(names), [[row[name] for name in names] for row in rows],
         cells=[list(names.values()), *cells],
     )  # fmt: skip
