@@ -251,6 +251,8 @@ def measured(
         **run([places.get(w, w.replace("W/", f"{path.parent}/")) for w in words], limit, most),
         **reference(path, size),
     }  # fmt: skip
+    if "said" in line:
+        line["said"] = line["said"].replace(f"{path.parent}/", "")
     page = path.with_name("report.html")
     if command == "report" and page.is_file():
         line["page_mb"] = page.stat().st_size / 1e6
