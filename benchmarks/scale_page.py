@@ -122,6 +122,7 @@ LIMITS: Sequence[tuple[str, str, str, float | Callable[[Line], float], str]] = (
      "1.3 times the same products in float32,"),
     ("report", LARGE, "seconds", 20, "at most"),
     ("report", LARGE, "page_mb", 8, "at most"),
+    ("report", MANY, "page_mb", 8, "at most"),
     *((command, MANY, "peak_gb", WHOLE, "less than all logits,")
       for command in ("evaluate", "compare", "report")),
 )  # fmt: skip

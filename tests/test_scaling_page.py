@@ -152,6 +152,11 @@ def test_what_is_bounded_is_met_or_not(tmp_path):
     assert " | 3.8 GB | at most 4 GB: met |" in said
 
 
+def test_a_run_of_the_limits_has_all_that_are_bounded():
+    for command, size, *_ in scale_page.LIMITS:
+        assert command in bench_scale.BOUNDED[size]
+
+
 def test_the_table_takes_its_place_in_the_page(tmp_path):
     results = tmp_path / "scale.jsonl"
     text = PAGE.read_text(encoding="utf-8")

@@ -46,7 +46,7 @@ OPTIONS: dict[str, Any] = {"ftol": 1e-13, "gtol": 1e-7, "maxcor": 20, "maxfun": 
 
 
 class ValLogits:
-    """The logits of a validation split, and the cost of scales and offsets on it.
+    """The logits of a split, which is mostly val, and the cost of scales and offsets on it.
 
     Args:
         base: the classifier to correct.
