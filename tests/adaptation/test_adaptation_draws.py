@@ -49,7 +49,7 @@ def test_draws_are_the_same_however_many_classes_come_at_once(monkeypatch):
         np.testing.assert_allclose(getattr(alone, name), getattr(together, name), rtol=1e-5)
     p = np.concatenate([p for _, p, _ in likelihoods.Likelihoods(val, known).blocks()])
     by_hand = [p[val.labels == c].mean(axis=0, dtype=float) for c in range(shifted.CLASSES)]
-    np.testing.assert_allclose(together.confusion.T, by_hand, rtol=1e-5)
+    np.testing.assert_allclose(together.confusion.T, by_hand, rtol=1e-6)
     assert not validation.draw(val, known, replicates=20, seed=0).confusion.size
 
 
