@@ -83,7 +83,7 @@ COMMANDS: Mapping[str, str] = {
     "posthoc pc-softmax": "posthoc pc-softmax F -o W/f.pc.h5 --overwrite",
     "posthoc lade": "posthoc lade F --set target=inverse -o W/f.lade.h5 --overwrite",
     "posthoc tde": "posthoc tde F -o W/f.tde.h5 --overwrite",
-    "posthoc gla": "posthoc gla F --set penalty=10 -o W/f.gla.h5 --overwrite",
+    "posthoc gla": "posthoc gla F --base W/f.t.h5 --set penalty=10 -o W/f.gla.h5 --overwrite",
     "posthoc lws": "posthoc lws F --set learning_rate=0.2 -o W/f.lws.h5 --overwrite",
     "posthoc marc": "posthoc marc F --set learning_rate=0.2 -o W/f.marc.h5 --overwrite",
     "posthoc weight-balancing": "posthoc weight-balancing F --set learning_rate=0.01 "

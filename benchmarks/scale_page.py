@@ -165,13 +165,18 @@ def _cell(line: Line | None) -> str:
     if line is None:
         return "–"
     if line["code"] == -9:
-        return f"not done in {line['seconds']:.0f} s, {line['peak_gb']:.2g} GB"
+        return f"not done in {_seconds(line)}, {line['peak_gb']:.2g} GB"
     if line["code"]:
         return f"exit code {line['code']}"
     marks = ["busy"] * (float(line["machine"].rpartition("load ")[2]) > BUSY)
     marks += ["one thread"] * (line.get("threads", 2) == 1)
     told = f" ({', '.join(marks)})" if marks else ""
-    return f"{line['seconds']:.3g} s{told}, {line['peak_gb']:.2g} GB"
+    return f"{_seconds(line)}{told}, {line['peak_gb']:.2g} GB"
+
+
+def _seconds(line: Line) -> str:
+    """Return a duration with three digits, or all of its whole seconds."""
+    return f"{line['seconds']:,.0f} s" if line["seconds"] >= 100 else f"{line['seconds']:.3g} s"
 
 
 def exponents(lines: Sequence[Line]) -> Iterator[str]:

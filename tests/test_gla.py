@@ -82,6 +82,30 @@ def test_without_a_fine_tuned_head_it_is_fitted():
     np.testing.assert_allclose(found.bias, expected, atol=5e-3)
 
 
+def test_settings_that_are_fitted_together():
+    train, zero, tuned = drawn()
+    tried = [{"tau": 0.0, "penalty": 0.2}, {"tau": 1.0, "penalty": 0.02}]
+    for other in (None, tuned):
+        said = []
+        found = gla.fit_many(
+            zero, train, COUNTS, tried, other, lambda what, *_, said=said: said.append(what)
+        )
+        for one, settings in zip(found, tried, strict=True):
+            alone = gla.fit(zero, train, COUNTS, other, **settings)
+            np.testing.assert_allclose(one.weight, alone.weight, atol=2e-3)
+            np.testing.assert_allclose(one.bias, alone.bias, atol=5e-3)
+        searched = {"pass over train for the prior"}
+        assert set(said) == searched | ({"pass over train"} if other is None else set())
+        assert said.count("pass over train for the prior") < 40  # of one search
+
+
+def test_a_prior_that_is_not_found_in_time(monkeypatch):
+    train, zero, tuned = drawn()
+    monkeypatch.setattr(gla, "ITERATIONS", 2)
+    with pytest.raises(InputError, match="no prior of the zero-shot head is found in 2 iterations"):
+        gla.fit(zero, train, COUNTS, tuned)
+
+
 def test_heads_of_two_forms_have_no_sum():
     train, zero, tuned = drawn()
     cosine = Classifier(zero.weight, np.zeros(4, np.float32), normalize_features=True)

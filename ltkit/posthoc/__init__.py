@@ -22,7 +22,7 @@
 - ``MEAN = True``, where the file's moving mean of the training features is a fourth argument of
   ``fit``, None where there is none;
 - ``ENSEMBLE = True``, where the classifier to start from is a fourth argument of ``fit``, None
-  without one, and the base stays the features' own head.
+  without one, and the base stays the features' own head; of ``fit_many``, it follows `tried`.
 
 `plan` and `fit_features` fit a method on a features file and choose unset parameters; calling the
 method's module does both.

@@ -1,6 +1,7 @@
 """The class-balanced logistic regression of several methods: its cost, its minimum, its blend."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,21 @@ from numpy.typing import NDArray
 from ltkit.errors import InputError
 from ltkit.numerals import Range
 from ltkit.posthoc._stacked import Double, Inputs, Single, balanced_moments, balanced_weights
-from ltkit.records import Classifier, FeatureSplit
+from ltkit.records import CACHED_BYTES, Classifier, FeatureSplit, Ints, blocks
 from ltkit.records.progress import Report, silent
+from ltkit.threads import in_order
 
 FAR = 20
 """Features this many powers of two above or below 1 are rescaled."""
 
 TOLERANCE, ITERATIONS = 1e-8, 1000
 """Of the search for the minimum that is blended."""
+
+WIDER = 4
+"""A block has room for so many times its logits, for threads hold several blocks."""
+
+FEW_BYTES = 2 * CACHED_BYTES
+"""Bytes of the logits that are read off at a time; of fewer, threads wait for each other."""
 
 Blend = tuple[float, float]
 """The regression's share of the logits, and the penalty of its weights."""
@@ -166,25 +174,42 @@ class BalancedLogistic:
 
     def _cost(self, rows: Double, decay: float) -> tuple[float, Double]:
         """Return the mean cost of (C, D + 1) rows, and its gradient."""
-        weight, bias = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.float32)
         value, gradient = 0.0, np.zeros(rows.shape)
-        for x, labels in self._inputs.blocks(self._classes):
-            samples = np.arange(len(labels))
-            logits = x @ weight.T
-            logits += bias
-            logits -= logits.max(axis=1, keepdims=True)
-            true = logits[samples, labels]
-            np.exp(logits, out=logits)
-            total = logits.sum(axis=1)
-            share = self._weights[labels].astype(np.float32)
-            value += float(share.astype(np.float64) @ (np.log(total) - true))
-            logits *= (share / total)[:, None]
-            logits[samples, labels] -= share
-            gradient[:, :-1] += logits.T @ x
-            gradient[:, -1] += logits.sum(axis=0, dtype=np.float64)
+        work = partial(_cost_of_block, rows.astype(np.float32), self._weights.astype(np.float32))
+        for of_block, by_weight, by_bias in in_order(work, self._inputs.blocks(WIDER * len(rows))):
+            value += of_block
+            gradient[:, :-1] += by_weight
+            gradient[:, -1] += by_bias
         self._passes += 1
         self._report("pass over train", self._passes, 0)
         gradient /= len(self._inputs)
         gradient[:, :-1] += decay * rows[:, :-1]
         value = value / len(self._inputs) + 0.5 * decay * float((rows[:, :-1] ** 2).sum())
         return value, gradient
+
+
+def _cost_of_block(
+    rows: Single, weights: Single, block: tuple[Single, Ints]
+) -> tuple[float, Single, Double]:
+    """Return what a block adds to the cost of (C, D + 1) rows and to its gradients.
+
+    A few samples at a time, whose numbers stay in a core's cache.
+    """
+    x, labels = block
+    logits: Single = x @ rows[:, :-1].T
+    share, total, own = weights[labels], np.empty_like(logits[:, 0]), np.empty_like(logits[:, 0])
+    by_bias = np.zeros(len(rows))
+    for part in blocks(len(labels), max(1, FEW_BYTES // logits[:1].nbytes)):
+        z, of = logits[part], labels[part]
+        samples = np.arange(len(of))
+        z += rows[:, -1]
+        z -= z.max(axis=1, keepdims=True)
+        own[part] = z[samples, of]
+        np.exp(z, out=z)
+        total[part] = z.sum(axis=1)
+        z *= (share[part] / total[part])[:, None]
+        z[samples, of] -= share[part]
+        by_bias += z.sum(axis=0, dtype=np.float64)
+    value = float(share.astype(np.float64) @ (np.log(total) - own))
+    by_weight: Single = logits.T @ x
+    return value, by_weight, by_bias

@@ -395,11 +395,11 @@ def _fit(
             return
         for val in vals:
             data = val if wanted.on_val else train
+            others: tuple[Any, ...] = (beside,) if wanted.ensemble else ()
+            others = (features.moving_mean,) if wanted.takes_mean else others
             if hasattr(module, "fit_many"):
-                yield module.fit_many(base, data, counts, runs, *more)
+                yield module.fit_many(base, data, counts, runs, *others, *more)
             else:
-                others: tuple[Any, ...] = () if beside is None else (beside,)
-                others = (features.moving_mean,) if wanted.takes_mean else others
                 yield [module.fit(base, data, counts, *others, **run) for run in runs]
 
 

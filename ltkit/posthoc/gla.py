@@ -5,23 +5,26 @@ classes that it saw often. What a zero-shot head saw is not known; its prior is 
 training samples, which it was not trained on.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ltkit.errors import InputError
-from ltkit.posthoc import check_range, check_train, log_prior
-from ltkit.posthoc._balanced import BalancedLogistic
+from ltkit.posthoc import check_train, log_prior
+from ltkit.posthoc._balanced import blend_of, blends
 from ltkit.posthoc._on_val import ValLogits
 from ltkit.records import Classifier, FeatureSplit, Ints
+from ltkit.records.progress import Report, silent
 from ltkit.settings import RANGES
 
 ENSEMBLE = True
+REPORTS = True
 
-TOLERANCE, ITERATIONS = 1e-8, 1000
+ITERATIONS = 1000
 
-OPTIONS: dict[str, Any] = {"maxiter": ITERATIONS, "ftol": 1e-15, "gtol": 1e-9}
+OPTIONS: dict[str, Any] = {"ftol": 1e-15, "gtol": 1e-9}
 """Of the search for a prior."""
 
 
@@ -55,7 +58,8 @@ def fit(
 
     Raises:
         InputError: when there is no train split, a class has no sample, the two heads take features
-            in different forms, or a parameter is out of range.
+            in different forms, the zero-shot head's prior is not found, or a parameter is out of
+            range.
 
     Example:
         >>> train = FeatureSplit(np.float32([[1], [-1], [-1]]), np.array([0, 1, 1]))
@@ -68,23 +72,40 @@ def fit(
     Source:
         Zhu et al., NeurIPS 2023, arXiv:2310.08106, sec. 4 (the ensemble, and the estimate of q).
     """
+    return fit_many(base, train, class_counts, [{"tau": tau, "penalty": penalty}], tuned)[0]
+
+
+def fit_many(
+    base: Classifier,
+    train: FeatureSplit | None,
+    class_counts: Ints,
+    tried: Sequence[Mapping[str, Any]],
+    tuned: Classifier | None = None,
+    report: Report = silent,
+) -> list[Classifier]:
+    """Fit several settings, which share the zero-shot head's prior. `tried` as for `fit`."""
     train = check_train(train, base.num_classes)
-    RANGES["tau"].check(tau, "tau")
-    check_range("penalty", penalty, 1e-9, 1e9)
     prior = log_prior(class_counts)
-    if tuned is None:
-        problem = BalancedLogistic(base, train)
-        decay = penalty * (problem.variance or 1.0)
-        rows = problem.minimum(problem.start, decay, TOLERANCE, ITERATIONS)
-        weight, bias = rows[:, :-1], rows[:, -1]
-    else:
+    alone = [{"share": 1.0, "penalty": settings["penalty"]} for settings in tried]
+    for settings, regression in zip(tried, alone, strict=True):
+        RANGES["tau"].check(settings["tau"], "tau")
+        blend_of(regression)
+    if tuned is not None:
         _check_form(base, tuned)
-        weight, bias = tuned.weight.astype(np.float64), tuned.bias - tau * prior
-    bias = bias + base.bias - estimated_log_prior(base, train)
-    return Classifier(
-        (weight + base.weight).astype(np.float32), bias.astype(np.float32),
-        base.normalize_features, base.experts,
-    )  # fmt: skip
+    log_q = estimated_log_prior(base, train, report)
+    fitted = {} if tuned is not None else blends(base, train, alone, report)
+    found = []
+    for settings, regression in zip(tried, alone, strict=True):
+        if tuned is None:
+            weight, bias = fitted[blend_of(regression)]
+        else:
+            weight, bias = tuned.weight.astype(np.float64), tuned.bias - settings["tau"] * prior
+        bias = bias + base.bias - log_q
+        found.append(Classifier(
+            (weight + base.weight).astype(np.float32), bias.astype(np.float32),
+            base.normalize_features, base.experts,
+        ))  # fmt: skip
+    return found
 
 
 def _check_form(base: Classifier, tuned: Classifier) -> None:
@@ -99,22 +120,37 @@ def _check_form(base: Classifier, tuned: Classifier) -> None:
     )
 
 
-def estimated_log_prior(base: Classifier, train: FeatureSplit) -> NDArray[np.float64]:
+def estimated_log_prior(
+    base: Classifier, train: FeatureSplit, report: Report = silent
+) -> NDArray[np.float64]:
     """Return the (C,) log of the class frequencies that a head's logits are best freed of.
 
     By L-BFGS in log q, a pass over the samples each; of class-balanced weight, as in `fit`.
+
+    Raises:
+        InputError: when logits are so far apart that the search does not end: many q are then as
+            good as the best.
     """
     from scipy.optimize import minimize
     from scipy.special import logsumexp
 
+    def passed(_: str, done: int, of: int) -> None:
+        report("pass over train for the prior", done, of)
+
     every = np.arange(base.num_classes)
-    problem, unscaled = ValLogits(base, train, every, "classes"), np.ones(len(every))
+    problem, unscaled = ValLogits(base, train, every, "classes", passed), np.ones(len(every))
 
     def cost(log_q: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         value, _, gradient = problem.cost(unscaled, -log_q)
         return value / len(train), -gradient / len(train)
 
     start = np.zeros(base.num_classes)
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", options=OPTIONS)
+    options = {**OPTIONS, "maxiter": ITERATIONS}
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", options=options)
+    if found.nit >= ITERATIONS:
+        raise InputError(
+            f"gla: no prior of the zero-shot head is found in {ITERATIONS} iterations: its logits "
+            "are too far apart to tell; fit posthoc temperature to it, and give --base that file"
+        )
     log_prior_found: NDArray[np.float64] = found.x - logsumexp(found.x)
     return log_prior_found
