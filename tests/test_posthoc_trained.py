@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ltkit.errors import InputError
 from ltkit.losses import class_balanced
-from ltkit.posthoc import _stacked, crt, logistic, lws, marc, ridge, weight_balancing
+from ltkit.posthoc import _balanced, _stacked, crt, logistic, lws, marc, ridge, weight_balancing
 from ltkit.posthoc._balanced import BalancedLogistic
 from ltkit.records import FeatureSplit
 from ltkit.row_cache import RowCache
@@ -318,6 +318,19 @@ def test_lws_nears_the_optimum_of_its_convex_problem():
     reached = balanced_cost(train, x, fitted.weight.astype(np.float64), fitted.bias)
     assert best - 1e-9 <= reached <= best * (1 + 1e-3)
     assert balanced_cost(train, x, weight, bias) > best * 1.01
+
+
+def test_neither_threads_nor_how_many_logits_are_read_at_a_time_change_a_bit(monkeypatch):
+    base, train, _ = made()
+    monkeypatch.setattr("ltkit.records.features.WIDE_BYTES", 20 * 4 * _balanced.WIDER * 4)
+    found, row = [], 4 * 4  # bytes of a sample's logits
+    for threads, few in (("1", 10**6), ("1", 7 * row), ("3", 7 * row), ("3", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        monkeypatch.setattr(_balanced, "FEW_BYTES", few)
+        found.append(logistic.fit(base, train, COUNTS))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.weight, found[0].weight)
+        np.testing.assert_array_equal(other.bias, found[0].bias)
 
 
 @pytest.mark.parametrize("inverse_penalty", [1e-3, 0.1, 1.0, 10.0])
