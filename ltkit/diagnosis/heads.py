@@ -134,7 +134,10 @@ def predict_three(
     tried = np.concatenate([own, tried])
     best = parts.choose(tried)
     first = parts.taken(tried, best)
-    heads = [_head(features, settings[k], parts.without(f), bins) for f, k in enumerate(best)]
+    heads = [
+        _head(features, settings[k], parts.without(fold), bins, report)
+        for fold, k in enumerate(best)
+    ]
     report("heads", 2, 3)
     anew, again = _anew(features, parts, heads, note, report)
     again = np.concatenate([first[None], again])
@@ -173,13 +176,14 @@ def _with_offsets(
 
 
 def _head(
-    features: FeatureSet, setting: Setting, rest: FeatureSplit, bins: Sequence[int] | None
-) -> Classifier:
+    features: FeatureSet, setting: Setting, rest: FeatureSplit, bins: Sequence[int] | None,
+    report: Report,
+) -> Classifier:  # fmt: skip
     """Return the model's own head with the offsets that some samples teach."""
     if setting.method == UNCHANGED:
         return features.classifier()
     wanted = posthoc.plan(setting.method, setting.parameters)
-    ((correction,),) = posthoc.fit_each(features, wanted, [rest], bins=bins)
+    ((correction,),) = posthoc.fit_each(features, wanted, [rest], bins=bins, report=report)
     return correction.classifier(features.classifier(), 0)
 
 
