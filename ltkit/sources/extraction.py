@@ -219,10 +219,10 @@ def _run(network: Extractable, images: Tensor) -> tuple[Tensor, Tensor]:
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:140] if str(error) else type(error).__name__
         raise InputError(
             f"images: the network does not take a batch of {_shape(images)} ({reason}); give "
-            "images of the size that it was trained on"
+            "images of the size and the channels that it was trained on, if need be by a transform"
         ) from error
 
 

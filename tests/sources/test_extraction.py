@@ -247,6 +247,14 @@ def test_images_of_a_size_that_the_network_does_not_take(trained, digits, output
     made.refused(lambda: extract(model, digits, output), *words, error=InputError)
 
 
+def test_images_of_other_channels_than_the_network_takes(trained, digits, output):
+    model = checkpoints.load(trained)
+    convolution = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten())
+    model = replace(model, network=Network(convolution, model.network.head))
+    words = ("(100, 1, 8, 8)", "to have 3 channels", "and the channels", "by a transform")
+    made.refused(lambda: extract(model, digits, output), *words, error=InputError)
+
+
 def test_a_head_that_sees_a_map(trained, digits, output):
     model = checkpoints.load(trained)
     model = replace(model, network=Network(Pooled(flat=False), model.network.head))
