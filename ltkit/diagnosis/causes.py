@@ -119,10 +119,12 @@ def find(outcomes: Outcomes, *, replicates: int, seed: int) -> Found:
     samples = np.add.reduceat(times, starts)
     table = _table(outcomes, pattern)
     shares = times / samples[np.searchsorted(classes, pattern[0])]
-    drawn = _resampled(np.split(times, starts[1:]), replicates, max(table.shape), seed)
-    parts = [split_up(_with_mean(some @ table), outcomes.even) for some in drawn]
+    parts, done = np.empty((replicates, len(outcomes.rare) + 1, len(CAUSES))), 0
+    for drawn in _resampled(np.split(times, starts[1:]), replicates, max(table.shape), seed):
+        parts[done : done + len(drawn)] = split_up(_with_mean(drawn @ table), outcomes.even)
+        done += len(drawn)
     n = samples[np.searchsorted(classes, outcomes.rare)]
-    return _found(_with_mean(shares[None] @ table)[0], np.concatenate(parts), n, outcomes.even)
+    return _found(_with_mean(shares[None] @ table)[0], parts, n, outcomes.even)
 
 
 def _found(rates: Floats, drawn: Floats, n: Ints, even: float) -> Found:
@@ -135,9 +137,13 @@ def _found(rates: Floats, drawn: Floats, n: Ints, even: float) -> Found:
         even: of `Outcomes`.
     """
     parts, single = split_up(rates, even), n == 1
-    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+    low, high, wins = (np.empty_like(parts) for _ in range(3))
+    for some in blocks(len(parts), max(1, DRAWN_AT_ONCE // drawn[:, 0].size)):
+        own = drawn[:, some]
+        ends = np.quantile(own, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+        low[some], high[some] = ends
+        wins[some] = (own.argmax(axis=2)[..., None] == np.arange(len(CAUSES))).mean(axis=0)
     least, most = wilson(parts, np.append(n, len(n) ** 2 / (1 / n).sum())[:, None])
-    wins = (drawn.argmax(axis=2)[..., None] == np.arange(len(CAUSES))).mean(axis=0)
     low, high = np.minimum(low, least), np.maximum(high, most)
     for values in (low, high, wins):
         values[np.append(single, single.any())] = np.nan

@@ -12,7 +12,7 @@ from ltkit.diagnosis.heads import Three, predict_three
 from ltkit.errors import InputError, SettingError
 from ltkit.evaluation import metrics
 from ltkit.evaluation.documents import opening
-from ltkit.evaluation.intervals import accuracy_estimate, moments
+from ltkit.evaluation.intervals import Moments, accuracy_estimate, moments
 from ltkit.neighbors.search import nearest_of_groups
 from ltkit.records import FeatureSet, FeatureSplit, Ints, Neighbors
 from ltkit.records.progress import Report, silent
@@ -177,28 +177,33 @@ def _together(features: FeatureSet, outcomes: Outcomes, found: Found) -> dict[st
     """Return the error of all rare classes together, and its parts."""
     size = len(features.classes)
     weights = np.isin(np.arange(size), outcomes.rare) / len(outcomes.rare)
-    return _error(outcomes, weights) | _parts(found, -1)
+    return _error(_own(outcomes, size), weights) | _parts(found, -1)
 
 
 def _by_class(features: FeatureSet, outcomes: Outcomes, found: Found) -> list[dict[str, Any]]:
     """Return a row for each rare class, the greatest error first."""
     table, size = features.classes, len(features.classes)
-    samples = np.bincount(outcomes.labels, minlength=size)
+    samples, own = np.bincount(outcomes.labels, minlength=size), _own(outcomes, size)
     rows = [
         {
             "id": int(c), "name": table.name(int(c)), "train_count": int(table.train_count[c]),
             "samples": int(samples[c]), "near": [table.name(int(b)) for b in near],
-            **_error(outcomes, np.arange(size) == c), **_parts(found, place),
+            **_error(own, np.arange(size) == c), **_parts(found, place),
         }
         for place, (c, near) in enumerate(zip(outcomes.rare, outcomes.near, strict=True))
     ]  # fmt: skip
     return sorted(rows, key=lambda row: -row["error"])
 
 
-def _error(outcomes: Outcomes, weights: Any) -> dict[str, Any]:
-    """Return the weighted mean error of the model's own head, and its interval."""
+def _own(outcomes: Outcomes, num_classes: int) -> Moments:
+    """Return what intervals need of the hits of the model's own head."""
     hits = (outcomes.predicted[:1] == outcomes.labels).astype(np.int8)
-    told = accuracy_estimate(moments(hits, outcomes.labels, len(weights)), 1.0 * weights)
+    return moments(hits, outcomes.labels, num_classes)
+
+
+def _error(own: Moments, weights: Any) -> dict[str, Any]:
+    """Return the weighted mean error of the model's own head, and its interval."""
+    told = accuracy_estimate(own, 1.0 * weights)
     ends = None if told.interval is None else [round(1 - v, 12) for v in told.interval[::-1]]
     return {"error": round(1 - told.value, 12), "interval": ends}
 

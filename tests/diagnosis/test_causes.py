@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from ltkit.diagnosis import causes
 from ltkit.diagnosis.causes import Outcomes, find, split_up, wilson
 
 RARE, FREQUENT = np.array([4, 5]), np.array([0, 1, 2, 3])
@@ -134,3 +135,14 @@ def test_intervals_cover():
 def test_a_step_that_harms_is_no_cause():
     worse = np.array([0.2, -0.3, 0.4, 0, 0, 0, 0, 0.1, 0])  # errors 0.2, 0.5, 0.1
     assert np.allclose(split_up(worse, 0.5), [0, 0.1, 0.1, 0])
+
+
+def test_intervals_are_the_same_however_many_classes_come_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    rates, drawn = rng.random((7, causes.COLUMNS)), rng.random((50, 7, len(causes.CAUSES)))
+    n = np.array([1, 2, 3, 4, 5, 6])
+    together = causes._found(rates, drawn, n, 0.5)
+    monkeypatch.setattr(causes, "DRAWN_AT_ONCE", 2 * drawn[:, 0].size)
+    alone = causes._found(rates, drawn, n, 0.5)
+    for name in ("parts", "low", "high", "wins"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(together, name))
