@@ -23,8 +23,8 @@ HEAD = """\
 
 Made by `python benchmarks/bench_scale.py`, on {machine}: seconds and the most memory of a command,
 from its start to its end, on made files of the size of ImageNet-LT and iNaturalist and with 20,000
-classes{limit}. Under them, the time of a read of the file, and of the product of the validation
-features and the head. Where it says busy, other work ran on the machine; where it says one thread,
+classes{limit}. Under them, the least time of a read of the file, and of the product of the
+validation features and the head. Where it says busy, other work ran on the machine; where it says one thread,
 the command had no more.
 """
 LIMITED = """\
@@ -145,9 +145,9 @@ def table(lines: Sequence[Line]) -> Iterator[str]:
     for command in dict.fromkeys(command for command, _ in own):
         cells = [_cell(own.get((command, size))) for size in sizes]
         yield f"| `{command}` | {' | '.join(cells)} |\n"
-    last = {size: line for (_, size), line in own.items()}
     for name, key in (("read", "read_s"), ("product", "val_product_s")):
-        yield f"| {name} | {' | '.join(f'{last[size][key]:.3g} s' for size in sizes)} |\n"
+        least = [min(line[key] for (_, of), line in own.items() if of == size) for size in sizes]
+        yield f"| {name} | {' | '.join(f'{seconds:.3g} s' for seconds in least)} |\n"
     yield "\n"
 
 
