@@ -24,8 +24,8 @@ HEAD = """\
 Made by `python benchmarks/bench_scale.py`, on {machine}: seconds and the most memory of a command,
 from its start to its end, on made files of the size of ImageNet-LT and iNaturalist and with 20,000
 classes{limit}. Under them, the least time of a read of the file, and of the product of the
-validation features and the head. Where it says busy, other work ran on the machine; where it says one thread,
-the command had no more.
+validation features and the head. Where it says busy, other work ran on the machine; where it says
+one thread, the command had no more.
 """
 LIMITED = """\
 | command | measured | limit |

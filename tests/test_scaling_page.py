@@ -109,17 +109,17 @@ def test_the_table_and_the_exponents(tmp_path):
         line("imagenet-lt", 12.34, 1.234),
         line("inaturalist", 1, 2, "report", 1, 8),
         line("inaturalist", 600, 2, "diagnose", -9),
-        line("imagenet-lt", 7, 2, "report") | {"machine": "Some processor, load 3.1"},
-        line("inaturalist", 7, 2, "check") | {"threads": 1},
+        line("imagenet-lt", 7, 2, "report") | {"machine": "Some processor, load 3.1", "read_s": 1},
+        line("inaturalist", 1200, 2, "check") | {"threads": 1},
     ]
     text = "".join(scale_page.table(lines))
     assert "on Some processor:" in text
     assert "`ulimit -v` of 8 GB" in text
     assert "| `evaluate` | 12.3 s, 1.2 GB | – |" in text
-    assert "| `check` | – | 7 s (one thread), 2 GB |" in text
+    assert "| `check` | – | 1,200 s (one thread), 2 GB |" in text
     assert "| `report` | 7 s (busy), 2 GB | exit code 1 |" in text
     assert "| `diagnose` | – | not done in 600 s, 2 GB |" in text
-    assert "| read | 2 s | 2 s |\n| product | 0.5 s | 0.5 s |" in text
+    assert "| read | 1 s | 2 s |\n| product | 0.5 s | 0.5 s |" in text
     grown = [
         line(name, size.classes**0.5 * size.train, 3.0) for name, size in bench_scale.GROWTH.items()
     ]
