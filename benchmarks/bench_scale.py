@@ -91,7 +91,7 @@ COMMANDS: Mapping[str, str] = {
     "posthoc alphanet-plus": "posthoc alphanet-plus F --set penalty=10 -o W/f.ap.h5 --overwrite",
     "posthoc crt": "posthoc crt F --set learning_rate=0.1 -o W/f.crt.h5 --overwrite",
     "posthoc ridge": "posthoc ridge F -o W/f.ridge.h5 --overwrite",
-    "posthoc logistic": "posthoc logistic F --set inverse_penalty=0.0001 -o W/f.logistic.h5 "
+    "posthoc logistic": "posthoc logistic F --set inverse_penalty=1e-7 -o W/f.logistic.h5 "
                         "--overwrite",
     "posthoc blend": "posthoc blend F --set penalty=10 -o W/f.blend.h5 --overwrite",
     "posthoc adapt": "posthoc adapt F --to F --anyway -o W/f.adapt.h5 --overwrite",
