@@ -194,7 +194,7 @@ def first_layers(size: Size) -> float:
     """Return the seconds of the products of thirty fits' first layers and of their gradients.
 
     Thirty times 32 rows of the class's own and five neighbours' features, 25 epochs of batches of
-    64 of twice the few-shot samples; at the float32 speed of one step's two products.
+    64 of twice the few-shot samples; at PyTorch's float32 speed of one step's two products.
     """
     counts = counts_of(size)
     few = counts[counts < 20]

@@ -117,7 +117,7 @@ LIMITS: Sequence[tuple[str, str, str, float | Callable[[Line], float], str]] = (
     ("posthoc crt", LARGE, "seconds", _products_of_crt, "three times its products,"),
     ("alphanet fit", "inaturalist, 1.3 M", "peak_gb", 4, "at most"),
     ("alphanet fit, 30 fits", "imagenet-lt", "seconds", _first_layers,
-     "1.3 times the products of the first layers,"),
+     "1.3 times the products of the first layers by PyTorch,"),
     ("alphanet fit, 30 fits, bf16", "imagenet-lt", "seconds", _first_layers,
      "1.3 times the same products in float32,"),
     ("report", LARGE, "seconds", 20, "at most"),

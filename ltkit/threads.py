@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from itertools import chain, islice
@@ -42,6 +43,19 @@ def _libraries() -> ThreadpoolController:
 
     with warnings.catch_warnings(action="ignore"):  # of libraries that it has no part in
         return ThreadpoolController()
+
+
+@contextmanager
+def one_of_torch() -> Iterator[None]:
+    """Let PyTorch use one thread: what works beside others must not wait for them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

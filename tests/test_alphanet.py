@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from six_classes import BINS, COUNTS, NONE, QUICK, made, neighbors_of
 from torch import nn
 
-from ltkit import alphanet
-from ltkit.alphanet.networks import Networks
+from ltkit import alphanet, threads
+from ltkit.alphanet import fitting
+from ltkit.alphanet.networks import Learner, Networks
 from ltkit.alphanet.reduction import Draws, reduce, sample_losses
 from ltkit.errors import InputError
 from ltkit.records import Classifier, FeatureSplit, Neighbors, shot_groups
@@ -92,9 +93,9 @@ def test_loss_and_gradients_equal_the_naive_form(variant, normalize):
     naive, stack = Naive(base, near, run), Networks(base, near, [run], "cpu")
     used = np.array([0, 3, 5, 8, 20, 60, 90, 100])
     data = reduce(base, near, train, used, NONE)
-    trained = [p.detach().requires_grad_() for p in stack.trained]
-    bias = trained[8] if len(trained) > 8 else stack.few_bias
-    losses = sample_losses(data, torch.arange(8)[None], stack.alphas(trained[:8]), bias)
+    learner = Learner(stack, slice(0, 1))
+    trained = [p.detach().requires_grad_() for p in learner.trained]
+    losses = sample_losses(data, torch.arange(8)[None], *learner.rows(trained))
     expected = nn.functional.cross_entropy(
         naive.logits(train.features[used]), torch.from_numpy(train.labels[used]), reduction="none"
     )
@@ -105,8 +106,37 @@ def test_loss_and_gradients_equal_the_naive_form(variant, normalize):
         np.testing.assert_allclose(a[0], b, atol=1e-5)
 
 
+@pytest.fixture
+def divided(monkeypatch, request):
+    """Divide the runs of a fit among so many threads, however few their products."""
+    monkeypatch.setattr(fitting, "SHARED_PRODUCTS", 0)
+    monkeypatch.setattr(threads, "count", lambda: request.param)
+    return request.param
+
+
+def test_runs_are_divided_by_the_samples_of_their_epochs(monkeypatch):
+    base, train, _ = made()
+    lengths = np.array([5, 5, 5, 4, 4, 4, 3, 3, 3])  # 36
+    stack = Networks(base, neighbors_of(train), [QUICK] * len(lengths), "cpu")
+
+    def shares(count, lengths=lengths, wide=True):
+        monkeypatch.setattr(threads, "count", lambda: count)
+        learners = fitting._learners(stack, lengths, wide=wide)
+        assert all(learner.alone == (wide and count <= len(lengths)) for learner in learners)
+        return [(learner.runs.start, learner.runs.stop) for learner in learners]
+
+    assert shares(1) == [(0, 9)]
+    assert shares(2) == [(0, 4), (4, 9)]  # 19 and 17
+    assert shares(3) == [(0, 2), (2, 5), (5, 9)]  # 10, 13, 13
+    assert shares(10) == [(0, 9)]  # threads share each product
+    assert shares(2, wide=False) == [(0, 9)]
+    assert shares(2, np.array([7, 1])) == [(0, 1), (1, 2)]
+    assert shares(4, np.full(4, 7)) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("divided", [1, 2, 3, 5], indirect=True)
 @pytest.mark.parametrize("variant", ["paper", "code"])
-def test_fit_equals_the_naive_form_for_every_run_of_a_joint_fit(variant):
+def test_fit_equals_the_naive_form_for_every_run_of_a_joint_fit(variant, divided):
     base, train, val = made()
     near = neighbors_of(train)
     runs = [
@@ -210,8 +240,9 @@ def test_one_neighbour_gives_alpha_of_one_and_no_gradient():
     fitted = alphanet.fit(base, near, train, val, [QUICK])
     assert set(np.abs(fitted.extra["alpha"]).ravel().tolist()) == {1.0}
     stack = Networks(base, near, [QUICK], "cpu")
+    learner = Learner(stack, slice(0, 1))
     parameters = [p.detach().requires_grad_() for p in stack.parameters]
-    gradients = torch.autograd.grad(stack.alphas(parameters).sum(), parameters)
+    gradients = torch.autograd.grad(learner.rows(parameters)[0].sum(), parameters)
     assert all(float(g.abs().max()) == 0 for g in gradients)
 
 
@@ -219,7 +250,9 @@ def test_a_network_that_says_zero_changes_nothing_and_gives_no_nan():
     base, train, _ = made()
     near = neighbors_of(train)
     stack = Networks(base, near, [QUICK], "cpu")
-    alpha = stack.alphas([torch.zeros_like(p) for p in stack.parameters])
+    for parameter in stack.parameters:
+        parameter.zero_()
+    alpha = stack.alphas()
     assert alpha.abs().max() == 0
     combined = alphanet.combine(base, near, alpha.numpy())
     np.testing.assert_array_equal(combined[0], base.weight[near.few_class])
@@ -285,11 +318,12 @@ def test_settings_out_of_range(change, words):
         alphanet.fit(base, neighbors_of(train), train, val, [replace(QUICK, **change)])
 
 
-def test_a_loss_that_is_not_finite_is_refused():
+@pytest.mark.parametrize("divided", [1, 2], indirect=True)
+def test_a_loss_that_is_not_finite_is_refused(divided):
     base, train, val = made()
     fast = replace(QUICK, learning_rate=1000.0, epochs=60, hidden=(64, 64, 64, 64, 64, 64))
     with pytest.raises(InputError, match="loss: not finite in epoch"):
-        alphanet.fit(base, neighbors_of(train), train, val, [fast])
+        alphanet.fit(base, neighbors_of(train), train, val, [fast, replace(fast, seed=1)])
 
 
 def test_no_runs_and_runs_that_differ():

@@ -1,5 +1,6 @@
 """What is held and what is computed again give the same; how much is held."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -9,7 +10,7 @@ from made import refused
 from six_classes import NONE, QUICK, made, neighbors_of
 
 from ltkit import alphanet, memory
-from ltkit.alphanet import reduction
+from ltkit.alphanet import fitting, reduction
 from ltkit.alphanet.reduction import Reduced, Streamed, reduce
 from ltkit.posthoc import _stacked
 from ltkit.records import FeatureSplit
@@ -49,7 +50,9 @@ def test_a_budget_that_is_none_is_refused(monkeypatch, said):
 def test_alphanet_learns_the_same_from_samples_that_are_reduced_again(monkeypatch):
     base, train, val = made(0)
     near = neighbors_of(train)
-    runs = [QUICK]
+    runs = [QUICK, dataclasses.replace(QUICK, seed=1)]
+    monkeypatch.setattr(fitting, "SHARED_PRODUCTS", 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # a run each
     held = alphanet.fit(base, near, train, val, runs)
     assert isinstance(reduce(base, near, train, None, NONE), Reduced)
     monkeypatch.setattr(memory, "budget", lambda: 1)
@@ -60,6 +63,22 @@ def test_alphanet_learns_the_same_from_samples_that_are_reduced_again(monkeypatc
     again = alphanet.fit(base, near, train, val, runs)
     np.testing.assert_allclose(again.weight, held.weight, atol=1e-5)
     np.testing.assert_allclose(again.extra["val_accuracy"], held.extra["val_accuracy"], atol=0.02)
+
+
+@pytest.mark.parametrize("count", ["1", "3"])
+def test_reduced_in_blocks_is_what_is_reduced_at_once(monkeypatch, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+    base, train, _ = made(0)
+    near = neighbors_of(train)
+    used = np.arange(0, len(train), 3)
+    whole = reduce(base, near, train, used, NONE)
+    monkeypatch.setattr(reduction, "WIDE_BYTES", 1000)
+    before = reduction.torch.get_num_threads()
+    parts = reduce(base, near, train, used, NONE)
+    assert reduction.torch.get_num_threads() == before
+    for field in dataclasses.fields(Reduced):
+        ours, theirs = getattr(parts, field.name), getattr(whole, field.name)
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
 def test_reduced_again_is_what_is_held(monkeypatch):

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from ltkit import threads
 
@@ -59,6 +60,17 @@ def test_an_error_is_raised_and_leaves_no_thread(several):
 def test_work_sees_the_callers_error_state(several):
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         list(threads.in_order(lambda n: np.float32(1e38) * np.float32(n), range(1000, 1010)))
+
+
+def test_torch_has_its_threads_again_after_an_error():
+    def fail():
+        assert torch.get_num_threads() == 1
+        raise ValueError("five")
+
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="five"), threads.one_of_torch():
+        fail()
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("said", ["", "0", "all", "2,1", "-1"])

@@ -10,8 +10,11 @@ Source:
     `AlphaNetSettings` has a choice and docs/decisions.md the reason for its default.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltkit import threads
 from ltkit.alphanet.limits import check_cost, check_runs, check_sizes
-from ltkit.alphanet.networks import Networks, combine
+from ltkit.alphanet.networks import Learner, Networks, combine
 from ltkit.alphanet.reduction import Draws, Samples, accuracy_of, reduce, sample_losses
 from ltkit.errors import InputError
 from ltkit.records import Classifier, Correction, FeatureSplit, Ints, Neighbors, blocks
@@ -28,7 +32,10 @@ from ltkit.records.progress import Report, silent
 from ltkit.settings import AlphaNetSettings, as_json
 
 SHARED_PRODUCTS = 1 << 25
-"""Products in a step's first layer above which several threads are used."""
+"""Products in a step's first layer above which several threads are used.
+
+Threads that wait for each other on a busy machine cost far more than they save in smaller ones.
+"""
 
 
 def fit(
@@ -84,10 +91,11 @@ def fit(
     data = data.to(device)
     watched = _watched(scaled, neighbors, val, settings, absent, device)
 
+    wide = len(runs) * network.inputs.numel() * settings.hidden[0] >= SHARED_PRODUCTS
+    learners = _learners(network, np.array([d.rows.shape[1] for d in draws]), wide=wide)
     kept, log = _Kept(network, len(runs), settings.epochs), []
     for epoch in range(settings.epochs):
-        with _threads(len(runs) * network.inputs.numel() * settings.hidden[0]):
-            _train_epoch(network, data, [d.epoch(epoch, used) for d in draws], settings, epoch)
+        _train(learners, data, [d.epoch(epoch, used) for d in draws], epoch, wide=wide)
         report("epoch", epoch + 1, settings.epochs)
         if watched is None:
             kept.take(network)
@@ -97,9 +105,8 @@ def fit(
         if epoch + 1 >= min(settings.min_epochs, settings.epochs):
             kept.take_better(network, alpha, log[-1], epoch + 1)
 
-    extra = kept.as_arrays() | {
-        "neighbor": np.repeat(neighbors.base_class[None], len(runs), axis=0)
-    }
+    extra = kept.as_arrays()
+    extra["neighbor"] = np.repeat(neighbors.base_class[None], len(runs), axis=0)
     if log:
         extra["val_accuracy"] = torch.stack(log, dim=1).cpu().numpy()
     return Correction(
@@ -169,26 +176,49 @@ def _times(base: Classifier, factor: float) -> Classifier:
     return Classifier(*scaled, base.normalize_features, base.experts)
 
 
-@contextmanager
-def _threads(products: int) -> Iterator[None]:
-    """Use one thread if a step's first layer has too few products to share.
+def _learners(network: Networks, lengths: Ints, *, wide: bool) -> list[Learner]:
+    """Divide runs among the threads, which need not wait for each other within an epoch.
 
-    Threads that wait for each other on a busy machine cost far more than they save there.
+    Runs stay together where they are fewer than threads, which share each step's products then,
+    and where they have too few products.
+
+    Args:
+        network: of all runs.
+        lengths: (S,) samples of an epoch of each run.
+        wide: whether a step has products to share.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if products < SHARED_PRODUCTS else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    alone = wide and len(lengths) >= threads.count() and network.inputs.device.type == "cpu"
+    parts = threads.count() if alone else 1
+    middles = np.cumsum(lengths) - lengths / 2
+    cuts = np.searchsorted(middles, lengths.sum() * np.arange(1, parts) / parts)
+    bounds = np.unique([0, *cuts, len(lengths)]).tolist()
+    return [Learner(network, slice(*ends), alone=alone) for ends in itertools.pairwise(bounds)]
 
 
-def _train_epoch(
-    network: Networks, data: Samples, rows: list[Ints], settings: AlphaNetSettings, epoch: int
+def _train(
+    learners: list[Learner], data: Samples, rows: list[Ints], epoch: int, *, wide: bool
 ) -> None:
-    """Train every run on its samples of one epoch; the longest epochs come first in the stack."""
+    """Train all runs on their samples of one epoch, each learner in a thread.
+
+    A single learner uses PyTorch's threads if a step has products for them.
+    """
+    work = partial(_train_epoch, data=data, rows=rows, epoch=epoch)
+    with threads.one_of_torch() if learners[0].alone or not wide else nullcontext():
+        deque(threads.in_order(work, learners), maxlen=0)
+
+
+def _train_epoch(learner: Learner, data: Samples, rows: list[Ints], epoch: int) -> None:
+    """Train runs on their samples of one epoch; the longest epochs come first in the stack.
+
+    Args:
+        learner: of some runs.
+        data: reduced samples.
+        rows: positions in the data, for each of all runs.
+        epoch: from 0.
+    """
+    settings, rows = learner.settings, rows[learner.runs]
     rate = settings.learning_rate * settings.decay_factor ** (epoch // settings.decay_every)
-    device = network.inputs.device
+    device = learner.trained[0].device
     lengths = torch.tensor([len(r) for r in rows], device=device)
     table = torch.zeros((len(rows), len(rows[0])), dtype=torch.int64)
     for number, positions in enumerate(rows):
@@ -199,12 +229,10 @@ def _train_epoch(
         active = sum(len(r) > batch.start for r in rows)
         index = table[:active, batch]  # (S', B)
         inside = torch.arange(batch.start, batch.stop, device=device) < lengths[:active, None]
-        trained = [p[:active].detach().requires_grad_() for p in network.trained]
-        stack = len(network.parameters)
-        bias = trained[stack] if len(trained) > stack else network.few_bias[:active]
-        losses = sample_losses(data, index, network.alphas(trained[:stack]), bias)
+        trained = [p[:active].detach().requires_grad_() for p in learner.trained]
+        losses = sample_losses(data, index, *learner.rows(trained))
         loss = ((losses * inside).sum(dim=1) / inside.sum(dim=1)).sum()
-        network.step(torch.autograd.grad(loss, trained), rate)
+        learner.step(torch.autograd.grad(loss, trained), rate)
         total += loss.detach()
     if not torch.isfinite(total):
         raise InputError(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltkit import memory
+from ltkit import memory, threads
 from ltkit.errors import InputError, SettingError
 from ltkit.records import WIDE_BYTES, Classifier, FeatureSplit, Floats, Ints, Neighbors, blocks
 from ltkit.settings import AlphaNetSettings
@@ -201,17 +201,21 @@ def reduce(
 ) -> Samples:
     """Compute the reduced quantities of the rows `used` (all if None), block by block.
 
+    Blocks are read while earlier ones are reduced in threads.
+
     Where they take more than `ltkit.memory.budget`, the features of the rows are kept in their
     place, and reduced when they are asked for.
     """
     reducer = Reducer(base, neighbors, absent)
     count, size = len(split) if used is None else len(used), _at_once(reducer)
     if 4 * count * reducer.width <= memory.budget():
-        parts = [
-            reducer(features[rows], labels[rows])
+        every = (
+            (features[rows], labels[rows])
             for features, labels in _blocks_with(split, used)
             for rows in blocks(len(labels), size)
-        ]
+        )
+        with threads.one_of_torch():
+            parts = list(threads.in_order(lambda block: reducer(*block), every))
         return Reduced(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Reduced)))
     some = split if used is None else split.at(used)
     streamed = Streamed(reducer, some.features[0:count], some.labels)
