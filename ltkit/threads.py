@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from itertools import chain, islice
+from threading import Event
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -58,11 +59,19 @@ def one_of_torch() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], stop: Event | None = None
+) -> Iterator[Result]:
     """Yield what `work` returns for each item, in their order; as many at once as `count`.
 
     Items are taken one by one in the calling thread, a few ahead of what is done. The work sees the
     caller's context, such as NumPy's error state.
+
+    Args:
+        work: what is done.
+        items: what it is done with.
+        stop: set when no more results are wanted, as after an error or Ctrl-C: what works on an
+            item for long has to end then, for it is waited for.
 
     Example:
         >>> list(in_order(lambda n: n * n, range(4)))
@@ -75,9 +84,13 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
         return
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(most) as pool, _libraries().limit(limits=1, user_api="blas"):
-        for item in chain(first, rest):
-            waiting.append(pool.submit(copy_context().run, work, item))
-            if len(waiting) > most:
+        try:
+            for item in chain(first, rest):
+                waiting.append(pool.submit(copy_context().run, work, item))
+                if len(waiting) > most:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            if stop is not None:
+                stop.set()

@@ -57,6 +57,29 @@ def test_an_error_is_raised_and_leaves_no_thread(several):
     assert threading.active_count() == before
 
 
+def test_long_work_is_told_of_an_error(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    stop, told = threading.Event(), []
+
+    def work(item):
+        if item == "fails":
+            raise ValueError("five")
+        told.append(stop.wait(60))
+
+    with pytest.raises(ValueError, match="five"):
+        list(threads.in_order(work, ["fails", "long"], stop))
+    assert told == [True]
+
+
+def test_long_work_is_told_when_no_more_is_wanted(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    stop, told = threading.Event(), []
+    found = threads.in_order(lambda n: n and told.append(stop.wait(60)), range(3), stop)
+    assert next(found) == 0
+    found.close()
+    assert told == [True, True]
+
+
 def test_work_sees_the_callers_error_state(several):
     with np.errstate(over="raise"), pytest.raises(FloatingPointError):
         list(threads.in_order(lambda n: np.float32(1e38) * np.float32(n), range(1000, 1010)))

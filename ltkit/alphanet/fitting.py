@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -202,12 +203,15 @@ def _train(
 
     A single learner uses PyTorch's threads if a step has products for them.
     """
-    work = partial(_train_epoch, data=data, rows=rows, epoch=epoch)
+    stop = Event()
+    work = partial(_train_epoch, data=data, rows=rows, epoch=epoch, stop=stop)
     with threads.one_of_torch() if learners[0].alone or not wide else nullcontext():
-        deque(threads.in_order(work, learners), maxlen=0)
+        deque(threads.in_order(work, learners, stop), maxlen=0)
 
 
-def _train_epoch(learner: Learner, data: Samples, rows: list[Ints], epoch: int) -> None:
+def _train_epoch(
+    learner: Learner, data: Samples, rows: list[Ints], epoch: int, stop: Event
+) -> None:
     """Train runs on their samples of one epoch; the longest epochs come first in the stack.
 
     Args:
@@ -215,6 +219,7 @@ def _train_epoch(learner: Learner, data: Samples, rows: list[Ints], epoch: int) 
         data: reduced samples.
         rows: positions in the data, for each of all runs.
         epoch: from 0.
+        stop: set when the rest of the epoch is no longer wanted.
     """
     settings, rows = learner.settings, rows[learner.runs]
     rate = settings.learning_rate * settings.decay_factor ** (epoch // settings.decay_every)
@@ -226,6 +231,8 @@ def _train_epoch(learner: Learner, data: Samples, rows: list[Ints], epoch: int) 
     table = table.to(device)
     total = torch.zeros((), device=device)
     for batch in blocks(table.shape[1], settings.batch_size):
+        if stop.is_set():
+            return
         active = sum(len(r) > batch.start for r in rows)
         index = table[:active, batch]  # (S', B)
         inside = torch.arange(batch.start, batch.stop, device=device) < lengths[:active, None]
