@@ -25,7 +25,8 @@ Made by `python benchmarks/bench_scale.py`, on {machine}: seconds and the most m
 from its start to its end, on made files of the size of ImageNet-LT and iNaturalist and with 20,000
 classes{limit}. Under them, the least time of a read of the file, and of the product of the
 validation features and the head. Where it says busy, other work ran on the machine; where it says
-one thread, the command had no more.
+one thread, the command had no more. Of a command's runs the fastest stands here, but for what the
+second table bounds, which was measured in one run.
 """
 LIMITED = """\
 | command | measured | limit |

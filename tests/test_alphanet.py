@@ -95,7 +95,7 @@ def test_loss_and_gradients_equal_the_naive_form(variant, normalize):
     data = reduce(base, near, train, used, NONE)
     learner = Learner(stack, slice(0, 1))
     trained = [p.detach().requires_grad_() for p in learner.trained]
-    losses = sample_losses(data, torch.arange(8)[None], *learner.rows(trained))
+    losses = sample_losses(data, torch.arange(8)[None], *learner.alphas_and_biases(trained))
     expected = nn.functional.cross_entropy(
         naive.logits(train.features[used]), torch.from_numpy(train.labels[used]), reduction="none"
     )
@@ -242,7 +242,7 @@ def test_one_neighbour_gives_alpha_of_one_and_no_gradient():
     stack = Networks(base, near, [QUICK], "cpu")
     learner = Learner(stack, slice(0, 1))
     parameters = [p.detach().requires_grad_() for p in stack.parameters]
-    gradients = torch.autograd.grad(learner.rows(parameters)[0].sum(), parameters)
+    gradients = torch.autograd.grad(learner.alphas_and_biases(parameters)[0].sum(), parameters)
     assert all(float(g.abs().max()) == 0 for g in gradients)
 
 

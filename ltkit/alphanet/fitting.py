@@ -11,7 +11,6 @@ Source:
 """
 
 import itertools
-from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -206,7 +205,7 @@ def _train(
     stop = Event()
     work = partial(_train_epoch, data=data, rows=rows, epoch=epoch, stop=stop)
     with threads.one_of_torch() if learners[0].alone or not wide else nullcontext():
-        deque(threads.in_order(work, learners, stop), maxlen=0)
+        list(threads.in_order(work, learners, stop))
 
 
 def _train_epoch(
@@ -237,7 +236,7 @@ def _train_epoch(
         index = table[:active, batch]  # (S', B)
         inside = torch.arange(batch.start, batch.stop, device=device) < lengths[:active, None]
         trained = [p[:active].detach().requires_grad_() for p in learner.trained]
-        losses = sample_losses(data, index, *learner.rows(trained))
+        losses = sample_losses(data, index, *learner.alphas_and_biases(trained))
         loss = ((losses * inside).sum(dim=1) / inside.sum(dim=1)).sum()
         learner.step(torch.autograd.grad(loss, trained), rate)
         total += loss.detach()

@@ -78,7 +78,7 @@ class Learner:
         count, device = len(self.trained[0]), networks.inputs.device
         self._steps = [[torch.zeros((), device=device) for _ in range(count)] for _ in self.trained]
 
-    def rows(self, trained: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def alphas_and_biases(self, trained: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the (S', F, K) coefficients and (S', F) biases of the first S' runs.
 
         Args:
@@ -142,7 +142,7 @@ class _FirstLayers:
         inputs: (F, K D) rows that the networks read.
         weight: (S, 32, K D) of the first layers.
         amp: ``bf16``: products of bfloat16 numbers, added up in float32.
-        alone: made on one thread, where NumPy's float32 products are up to twice as fast.
+        alone: made on one thread, by NumPy in float32 (docs/decisions.md).
     """
 
     def __init__(
